@@ -1,0 +1,7 @@
+"""shopwindow finds the product in the picture: learns, ranks, measures, searches.
+
+The rooms are `ranking`, `data` and `model`; each verb of the command line composes them in `cli`.
+Importing the package loads nothing heavy.
+"""
+
+__version__ = "0.1.0"

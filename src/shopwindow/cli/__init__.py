@@ -1,0 +1,41 @@
+"""The command line: one verb per stage. It composes the rooms and holds no logic of its own.
+
+A verb is a function: its signature and docstring are the command (jsonargparse). Heavy rooms are
+imported inside the verbs, so that `shopwindow --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from shopwindow.files import DataError
+
+WRONG_INPUT = 2
+
+
+def _verbs() -> dict[str, Callable[..., object]]:
+    from shopwindow.cli import measure
+
+    return {
+        "evaluate": measure.evaluate,
+        "submit": measure.submit,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one verb; exits 0 when done, 2 on wrong input with one line saying what and where."""
+    from jsonargparse import CLI, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=False)
+    try:
+        CLI(_verbs(), args=arguments, as_positional=True)
+    except DataError as error:
+        print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
+        sys.exit(WRONG_INPUT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

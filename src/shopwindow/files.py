@@ -1,0 +1,235 @@
+"""How do we read files that may be broken, and write files that are never half there?
+
+The lowest room: everything above reads text through `open_text`, reports wrong data as `DataError`,
+and writes through `whole_file` or `whole_directory`. It knows no format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import gzip
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, TextIO
+
+STANDARD_STREAM: Final = "-"
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+
+
+class DataError(Exception):
+    """Wrong data from outside: says what is wrong and where. The command line prints it and exits 2.
+
+    >>> str(DataError("boxes: 3 rows, features: 4", path="shop/train.tsv", line=17, field="boxes"))
+    'shop/train.tsv line 17, boxes: boxes: 3 rows, features: 4'
+    >>> str(DataError("no such file", path="a.tsv"))
+    'a.tsv: no such file'
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        line: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.path = None if path is None else os.fspath(path)
+        self.line = line
+        self.field = field
+        place = self.path or ""
+        if line is not None:
+            place += f" line {line}"
+        if field is not None:
+            place += f", {field}"
+        super().__init__(f"{place.strip(' ,')}: {problem}" if place else problem)
+
+
+@contextlib.contextmanager
+def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked when gzipped (by its first bytes, not its name); `-` is standard input.
+
+    Raises: DataError where the file is missing, a directory, unreadable, or broken gzip (also while reading).
+    """
+    name = os.fspath(path)
+    shown = "standard input" if name == STANDARD_STREAM else name
+    try:
+        with contextlib.ExitStack() as stack:
+            if name == STANDARD_STREAM:
+                raw: BinaryIO = sys.stdin.buffer
+            else:
+                raw = stack.enter_context(Path(name).open("rb"))
+            buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)  # type: ignore[type-var]  # a raw pipe
+            if buffered.peek(2)[:2] == b"\x1f\x8b":
+                buffered = stack.enter_context(gzip.GzipFile(fileobj=buffered))  # type: ignore[assignment]  # both read bytes
+            yield buffered  # type: ignore[misc]  # both read bytes
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"broken gzip: {error}", path=shown) from error
+    except FileNotFoundError as error:
+        if error.filename is not None and os.fspath(error.filename) != name:
+            raise
+        raise DataError("no such file", path=shown) from error
+    except IsADirectoryError as error:
+        raise DataError("is a directory, a file was wanted", path=shown) from error
+    except PermissionError as error:
+        raise DataError("may not be read", path=shown) from error
+
+
+def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 text; BOM dropped, CRLF accepted, `-` and gzip read.
+
+    Raises: DataError naming the line that is not UTF-8 or holds a NUL, and as `open_bytes`.
+    """
+    shown = "standard input" if os.fspath(path) == STANDARD_STREAM else os.fspath(path)
+    with open_bytes(path) as file:
+        for number, raw in enumerate(file, start=1):
+            if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+                raw = raw[3:]
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"not UTF-8: {error.reason} at byte {error.start}", path=shown, line=number
+                ) from error
+            if "\x00" in line:
+                raise DataError("holds a NUL character: not a text file", path=shown, line=number)
+            yield number, line.rstrip("\r\n")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The whole of a UTF-8 text, read as `text_lines` reads it."""
+    return "\n".join(line for _, line in text_lines(path))
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to; it becomes `path` at once when the block ends, and vanishes when the block fails.
+
+    The file is written beside its goal and renamed over it: a reader sees the old file or the new one.
+    """
+    goal = Path(path)
+    _make_parent(goal)
+    if goal.is_dir():
+        raise DataError("is a directory, a file was wanted", path=goal)
+    partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(goal)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def open_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A UTF-8 text to write to, whole or not at all; gzipped when the name ends in `.gz`; `-` is standard output."""
+    name = os.fspath(path)
+    if name == STANDARD_STREAM:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with whole_file(name) as partial:
+        if name.endswith(".gz"):
+            with (
+                partial.open("wb") as raw,
+                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as file,
+            ):
+                yield file
+        else:
+            with partial.open("w", encoding="utf-8", newline="\n") as file:
+                yield file
+
+
+@contextlib.contextmanager
+def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Path]:
+    """A directory to fill; it becomes `path` at once when the block ends, and vanishes when the block fails.
+
+    What a killed run left beside `path` is cleared first. A directory that already is at `path` is
+    replaced only when it is empty or holds the file `marker`, so that nobody's other files are lost.
+
+    Raises: DataError when `path` holds something else, or another process is writing it.
+    """
+    goal = Path(path)
+    _make_parent(goal)
+    _check_replaceable(goal, marker)
+    partial = goal.with_name(f".{goal.name}.partial")
+    with _lock(goal):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            if not (partial / marker).is_file():
+                raise AssertionError(f"a written directory must hold its marker {marker!r}")
+            _check_replaceable(goal, marker)
+            _put_in_place(partial, goal)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_parent(goal: Path) -> None:
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {goal.parent}: {error.strerror}", path=goal) from error
+    if not os.access(goal.parent, os.W_OK):
+        raise DataError(f"the folder {goal.parent} may not be written", path=goal)
+
+
+def _check_replaceable(goal: Path, marker: str) -> None:
+    if not goal.exists() and not goal.is_symlink():
+        return
+    if not goal.is_dir():
+        raise DataError("exists and is not a directory; give another name", path=goal)
+    if any(goal.iterdir()) and not (goal / marker).is_file():
+        raise DataError(
+            f"exists and holds other files (no {marker}); give another name or an empty folder", path=goal
+        )
+
+
+@contextlib.contextmanager
+def _lock(goal: Path) -> Iterator[None]:
+    """Keeps a second writer of the same goal out; the kernel frees it whenever the process ends."""
+    path = goal.with_name(f".{goal.name}.lock")
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError("another process is writing it", path=goal) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _put_in_place(partial: Path, goal: Path) -> None:
+    if not goal.exists():
+        partial.rename(goal)
+    elif not _exchange(partial, goal):
+        aside = goal.with_name(f".{goal.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        goal.rename(aside)
+        partial.rename(goal)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two directories in one step of the file system; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    failed = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    if failed and ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fspath(other))
+    return not failed

@@ -1,0 +1,1 @@
+"""Two towers over packed sequences: encode, train, keep, rank."""
