@@ -67,7 +67,7 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 raw: BinaryIO = sys.stdin.buffer
             else:
                 raw = stack.enter_context(Path(name).open("rb"))
-            buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)  # type: ignore[type-var]  # a raw pipe
+            buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
             if buffered.peek(2)[:2] == b"\x1f\x8b":
                 buffered = stack.enter_context(gzip.GzipFile(fileobj=buffered))  # type: ignore[assignment]  # both read bytes
             yield buffered  # type: ignore[misc]  # both read bytes

@@ -1,0 +1,253 @@
+"""How does a cleaned dataset lie on disk, and how is it read without filling the memory?
+
+A dataset is a directory: products, queries and pairs as Arrow IPC files, products in shards, and
+`manifest.json`, written last. Reading maps the files into memory; what is not touched costs nothing.
+Knows nothing of TSV files or models.
+
+```
+manifest.json             format, counts, the report of prepare, content hash, shards
+products-00000.arrow ...  product_id, image_h, image_w, boxes, labels, regions (float16), one row a product
+queries.arrow             query_id, text
+pairs.arrow               product, query (rows of the above, not ids), training
+rejected.jsonl            file, line, reason, field, detail of every malformed row
+```
+
+Legend of axes: regions = the regions of the asked-for products, end to end.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float16, Float32, Int64
+
+from shopwindow.files import DataError, read_text
+
+MANIFEST: Final = "manifest.json"
+FORMAT: Final = "shopwindow dataset 1"
+QUERIES: Final = "queries.arrow"
+PAIRS: Final = "pairs.arrow"
+REJECTED: Final = "rejected.jsonl"
+
+QUERY_SCHEMA: Final = pa.schema([("query_id", pa.int64()), ("text", pa.string())])
+PAIR_SCHEMA: Final = pa.schema([("product", pa.int64()), ("query", pa.int64()), ("training", pa.bool_())])
+
+
+def product_schema(feature_size: int) -> pa.Schema:
+    """The columns of a products file whose regions have `feature_size` values."""
+    return pa.schema(
+        [
+            ("product_id", pa.int64()),
+            ("image_h", pa.int32()),
+            ("image_w", pa.int32()),
+            ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+            ("labels", pa.list_(pa.int64())),
+            ("regions", pa.list_(pa.list_(pa.float16(), feature_size))),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """One record batch of a products file, as views of the mapped file."""
+
+    image_h: np.ndarray
+    image_w: np.ndarray
+    offsets: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    regions: np.ndarray
+
+
+class Dataset:
+    """A dataset opened for reading. Rows are counted from 0 in the order in which prepare met them.
+
+    Cheap to open and to pickle to another process (it opens anew there). Arrays of regions come back as
+    fresh copies; everything else of a product is small.
+
+    Raises: DataError when the directory is no dataset, is of another format, or a file of it is broken.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = _read_manifest(self.path)
+        self.feature_size = int(self.manifest["feature_size"])
+
+    def __reduce__(self) -> tuple[type[Dataset], tuple[Path]]:
+        return (type(self), (self.path,))
+
+    @property
+    def content_hash(self) -> str:
+        """Names the content: equal for equal rows, whatever the files were called."""
+        return str(self.manifest["content_hash"])
+
+    @cached_property
+    def product_ids(self) -> Int64[np.ndarray, " products"]:
+        """The id of every product row."""
+        self._chunks  # noqa: B018 - opens the files and fills the ids
+        return self._product_ids
+
+    @cached_property
+    def region_counts(self) -> Int64[np.ndarray, " products"]:
+        """How many regions every product has."""
+        counts = [np.diff(chunk.offsets) for chunk in self._chunks]
+        return np.concatenate([*counts, np.empty(0)]).astype(np.int64)
+
+    @cached_property
+    def query_ids(self) -> Int64[np.ndarray, " queries"]:
+        """The id of every query row."""
+        return _column(self._queries, "query_id")
+
+    @cached_property
+    def query_texts(self) -> list[str]:
+        """The words of every query row."""
+        texts: list[str] = self._queries.column("text").to_pylist()
+        return texts
+
+    @cached_property
+    def pair_products(self) -> Int64[np.ndarray, " pairs"]:
+        """The product row of every pair."""
+        return self._pair_rows("product", len(self.product_ids))
+
+    @cached_property
+    def pair_queries(self) -> Int64[np.ndarray, " pairs"]:
+        """The query row of every pair."""
+        return self._pair_rows("query", len(self.query_ids))
+
+    @cached_property
+    def pair_training(self) -> Bool[np.ndarray, " pairs"]:
+        """Whether a pair may be trained on."""
+        flags: np.ndarray = self._pairs.column("training").to_numpy()
+        return flags.astype(bool)
+
+    def regions(
+        self, products: Int64[np.ndarray, " asked"]
+    ) -> tuple[Float16[np.ndarray, "regions features"], Int64[np.ndarray, " asked"]]:
+        """The regions of some products end to end, and how many each has."""
+        lengths = self.region_counts[products]
+        out = np.empty((int(lengths.sum()), self.feature_size), np.float16)
+        self._gather(products, "regions", out, lengths)
+        return out, lengths
+
+    def boxes(self, products: Int64[np.ndarray, " asked"]) -> Float32[np.ndarray, "regions 4"]:
+        """(top, left, bottom, right) in px of the regions of some products, end to end."""
+        lengths = self.region_counts[products]
+        out = np.empty((int(lengths.sum()), 4), np.float32)
+        self._gather(products, "boxes", out, lengths)
+        return out
+
+    def labels(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " regions"]:
+        """The detector's class of the regions of some products, end to end."""
+        lengths = self.region_counts[products]
+        out = np.empty(int(lengths.sum()), np.int64)
+        self._gather(products, "labels", out, lengths)
+        return out
+
+    def image_sizes(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, "asked 2"]:
+        """(height, width) in px of the photos of some products."""
+        chunks, rows = self._locate(products)
+        sizes = [
+            (self._chunks[c].image_h[r], self._chunks[c].image_w[r])
+            for c, r in zip(chunks, rows, strict=True)
+        ]
+        return np.array(sizes, np.int64).reshape(len(sizes), 2)
+
+    def _gather(
+        self, products: np.ndarray, column: str, out: np.ndarray, lengths: Int64[np.ndarray, " asked"]
+    ) -> None:
+        end = 0
+        for chunk_row, row, length in zip(*self._locate(products), lengths.tolist(), strict=True):
+            chunk = self._chunks[chunk_row]
+            start = chunk.offsets[row]
+            out[end : end + length] = getattr(chunk, column)[start : start + length]
+            end += length
+
+    def _locate(self, products: np.ndarray) -> tuple[list[int], list[int]]:
+        if len(products) and not (products.min() >= 0 and products.max() < len(self.product_ids)):
+            raise IndexError(f"product rows go from 0 to {len(self.product_ids) - 1}")
+        chunks = np.searchsorted(self._chunk_starts, products, side="right") - 1
+        return chunks.tolist(), (products - self._chunk_starts[chunks]).tolist()
+
+    @cached_property
+    def _chunks(self) -> list[_Chunk]:
+        chunks: list[_Chunk] = []
+        ids: list[np.ndarray] = []
+        for shard in self.manifest["shards"]:
+            table = _open_arrow(self.path / shard["file"], product_schema(self.feature_size))
+            if table.num_rows != shard["products"]:
+                raise DataError(
+                    f"{table.num_rows} products, the manifest says {shard['products']}",
+                    path=self.path / shard["file"],
+                )
+            for batch in table.to_batches():
+                chunks.append(_chunk(batch, self.feature_size))
+                ids.append(batch.column("product_id").to_numpy())
+        self._product_ids: np.ndarray = np.concatenate([*ids, np.empty(0, np.int64)])
+        lengths = [len(chunk) for chunk in ids]
+        self._chunk_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+        return chunks
+
+    @cached_property
+    def _queries(self) -> pa.Table:
+        return _open_arrow(self.path / QUERIES, QUERY_SCHEMA)
+
+    @cached_property
+    def _pairs(self) -> pa.Table:
+        return _open_arrow(self.path / PAIRS, PAIR_SCHEMA)
+
+    def _pair_rows(self, name: str, count: int) -> Int64[np.ndarray, " pairs"]:
+        rows = _column(self._pairs, name)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < count):
+            raise DataError(f"a row outside 0 to {count - 1}", path=self.path / PAIRS, field=name)
+        return rows
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise DataError("no such dataset (a directory that `shopwindow prepare` writes)", path=path)
+    if not (path / MANIFEST).is_file():
+        raise DataError(f"no dataset: it holds no {MANIFEST}", path=path)
+    try:
+        manifest = json.loads(read_text(path / MANIFEST))
+    except json.JSONDecodeError as error:
+        raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
+    for key in ("feature_size", "content_hash", "shards", "report"):
+        if key not in manifest:
+            raise DataError("missing", path=path / MANIFEST, field=key)
+    return manifest
+
+
+def _open_arrow(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"broken or missing: {error}", path=path) from error
+    if table.schema != schema:
+        raise DataError("other columns than a dataset of this format has", path=path)
+    return table
+
+
+def _column(table: pa.Table, name: str) -> Int64[np.ndarray, " rows"]:
+    values: np.ndarray = table.column(name).to_numpy()
+    return values
+
+
+def _chunk(batch: pa.RecordBatch, feature_size: int) -> _Chunk:
+    boxes, labels, regions = batch.column("boxes"), batch.column("labels"), batch.column("regions")
+    return _Chunk(
+        image_h=batch.column("image_h").to_numpy(),
+        image_w=batch.column("image_w").to_numpy(),
+        offsets=regions.offsets.to_numpy(),
+        boxes=boxes.values.values.to_numpy().reshape(-1, 4),
+        labels=labels.values.to_numpy(),
+        regions=regions.values.values.to_numpy().reshape(-1, feature_size),
+    )
