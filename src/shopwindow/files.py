@@ -63,14 +63,10 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     shown = "standard input" if name == STANDARD_STREAM else name
     try:
         with contextlib.ExitStack() as stack:
-            if name == STANDARD_STREAM:
-                raw: BinaryIO = sys.stdin.buffer
-            else:
-                raw = stack.enter_context(Path(name).open("rb"))
-            buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-            if buffered.peek(2)[:2] == b"\x1f\x8b":
-                buffered = stack.enter_context(gzip.GzipFile(fileobj=buffered))  # type: ignore[assignment]  # both read bytes
-            yield buffered  # type: ignore[misc]  # both read bytes
+            raw = sys.stdin.buffer if name == STANDARD_STREAM else stack.enter_context(Path(name).open("rb"))
+            file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var] # stdin
+            packed = file.peek(2)[:2] == b"\x1f\x8b"
+            yield stack.enter_context(gzip.open(file)) if packed else file  # type: ignore[misc] # both read bytes
     except (gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"broken gzip: {error}", path=shown) from error
     except FileNotFoundError as error:

@@ -72,8 +72,8 @@ def prepare(
     Raises: DataError for a file that is missing or has another header; when more than 1 % of the rows
     are malformed and `allow_malformed` is not set (then `OUT.rejected.jsonl` says which); when no row is left.
     """
-    sources = [Path(source) for source in sources]
-    if not sources:
+    paths = [Path(source) for source in sources]
+    if not paths:
         raise ValueError("no file to prepare")
     out = Path(out)
     with whole_directory(out, marker=MANIFEST) as folder:
@@ -82,26 +82,24 @@ def prepare(
             (folder / REJECTED).open("w", encoding="utf-8") as rejected,
         ):
             intake = _Intake(writer, rejected, rules, feature_size, label_count)
-            bytes_before = 0
-            total_bytes = sum(_size(source) for source in sources)
-            for source in sources:
-                for rows, position in _take_file(source, intake):
+            bytes_before, total_bytes = 0, sum(map(_size, paths))
+            for path in paths:
+                for position in _take_file(path, intake):
                     if progress is not None:
                         progress(intake.report.rows, bytes_before + position, total_bytes)
-                    if rows == _HOPELESS_ROWS and intake.report.malformed_rows > _HOPELESS_ROWS // 2:
+                    if intake.looks_hopeless and not allow_malformed:
                         break
-                bytes_before += _size(source)
+                bytes_before += _size(path)
         report = intake.finish()
         if report.malformed_rows > ALLOWED_MALFORMED * report.rows and not allow_malformed:
             kept = out.with_name(out.name + ".rejected.jsonl")
             with whole_file(kept) as beside:
                 beside.write_bytes((folder / REJECTED).read_bytes())
-            raise DataError(
-                _too_many_malformed(report, kept), path=sources[0], line=intake.first_malformed_line
-            )
+            file, line = intake.first_malformed
+            raise DataError(_too_many_malformed(report, kept), path=file, line=line)
         if report.pairs == 0:
-            raise DataError("no row is left to store", path=sources[0])
-        _write_manifest(folder, writer, intake, [source.name for source in sources], rules)
+            raise DataError("no row is left to store", path=paths[0])
+        _write_manifest(folder, writer, intake, [path.name for path in paths])
     out.with_name(out.name + ".rejected.jsonl").unlink(missing_ok=True)
     return report
 
@@ -116,8 +114,13 @@ class _Intake:
     feature_size: int
     label_count: int
     report: Report = field(default_factory=Report)
-    first_malformed_line: int | None = None
+    first_malformed: tuple[str, int] = ("", 0)
     content: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def looks_hopeless(self) -> bool:
+        """Whether most of a fair number of rows is malformed: then the rest need not be read."""
+        return self.report.rows >= _HOPELESS_ROWS and 2 * self.report.malformed_rows > self.report.rows
 
     def take(self, line: bytes, source: str, number: int) -> None:
         self.report.rows += 1
@@ -125,8 +128,8 @@ class _Intake:
             self._store(split_row(line))
         except MalformedRow as malformed:
             self.report.malformed[malformed.reason] += 1
-            if self.first_malformed_line is None:
-                self.first_malformed_line = number
+            if self.report.malformed_rows == 1:
+                self.first_malformed = (source, number)
             entry = {
                 "file": source,
                 "line": number,
@@ -330,8 +333,8 @@ def _as_float16(product: Product) -> np.ndarray:
     return regions
 
 
-def _take_file(source: Path, intake: _Intake) -> Iterator[tuple[int, int]]:
-    """Feeds a file to the intake; yields (rows of this file so far, bytes of it read) now and then."""
+def _take_file(source: Path, intake: _Intake) -> Iterator[int]:
+    """Feeds a file to the intake; yields how many of its bytes are read, now and then."""
     with open_bytes(source) as file:
         lines = bounded_lines(file)
         header = next(lines, b"").removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
@@ -343,10 +346,10 @@ def _take_file(source: Path, intake: _Intake) -> Iterator[tuple[int, int]]:
                 line=1,
             )
         for number, line in enumerate(lines, start=2):
-            intake.take(line, source.name, number)
+            intake.take(line, str(source), number)
             if number % 250 == 1:
-                yield number - 1, _position(file)
-        yield 0, _size(source)
+                yield _position(file)
+        yield _size(source)
 
 
 def _position(file: BinaryIO) -> int:
@@ -369,15 +372,13 @@ def _too_many_malformed(report: Report, kept: Path) -> str:
     )
 
 
-def _write_manifest(
-    folder: Path, writer: _Writer, intake: _Intake, names: list[str], rules: tuple[Rule, ...]
-) -> None:
+def _write_manifest(folder: Path, writer: _Writer, intake: _Intake, names: list[str]) -> None:
     manifest = {
         "format": FORMAT,
         "feature_size": intake.feature_size,
         "content_hash": intake.content.hexdigest(),
         "sources": names,
-        "rules": [rule.name for rule in rules],
+        "rules": [rule.name for rule in intake.rules],
         "shards": writer.shards,
         "report": intake.report.to_json(),
     }
