@@ -16,9 +16,10 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Callable[..., object]]:
-    from shopwindow.cli import measure
+    from shopwindow.cli import measure, prepare
 
     return {
+        "prepare": prepare.prepare,
         "evaluate": measure.evaluate,
         "submit": measure.submit,
     }
@@ -28,10 +29,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; exits 0 when done, 2 on wrong input with one line saying what and where."""
     from jsonargparse import CLI, set_parsing_settings
 
+    from shopwindow.cli.arguments import VerbParser
+
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     try:
-        CLI(_verbs(), args=arguments, as_positional=True)
-    except DataError as error:
+        CLI(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser)
+    except (DataError, ValueError) as error:
         print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
         sys.exit(WRONG_INPUT)
     except BrokenPipeError:

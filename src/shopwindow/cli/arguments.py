@@ -1,0 +1,64 @@
+"""How does a verb's signature become arguments that a shell user expects?
+
+jsonargparse makes one argument per parameter. Here are the three habits of a shell that it lacks: a list
+is given as several words (`TSV TSV ...`, `--keep a b`), a switch needs no value (`--allow-malformed`), and
+the names of options have dashes. Knows no verb.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from docstring_parser import parse
+from jsonargparse import ArgumentParser
+
+
+class VerbParser(ArgumentParser):
+    """The parser of the command line and of each verb."""
+
+    def add_function_arguments(self, function: Callable[..., Any], *args: Any, **options: Any) -> list[str]:
+        """Adds a verb's parameters: lists as several words, the others as jsonargparse does."""
+        items = _list_items(function)
+        added = super().add_function_arguments(function, *args, **{**options, "skip": set(items)})
+        says = {
+            parameter.arg_name: parameter.description for parameter in parse(function.__doc__ or "").params
+        }
+        for name, item in items.items():
+            parameter = inspect.signature(function).parameters[name]
+            required = parameter.default is inspect.Parameter.empty
+            if required and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                self.add_argument(name, type=item, nargs="+", help=says.get(name))
+            else:
+                choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
+                self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)
+        return [*added, *items]
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """Adds one argument: names of options with dashes, a bool that is off as a switch."""
+        if options.get("type") is bool and options.get("default") is False:
+            del options["type"]
+            options["action"] = "store_true"
+        if not names[0].startswith("-"):
+            options.setdefault("metavar", names[0].upper())
+        dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
+        return super().add_argument(*dashed, **options)
+
+
+def _list_items(function: Callable[..., Any]) -> dict[str, type]:
+    """The parameters of a function that are lists, and of what.
+
+    >>> def verb(files: list[str], *, keep: list[int] | None = None, out: str = "x") -> None: ...
+    >>> _list_items(verb)
+    {'files': <class 'str'>, 'keep': <class 'int'>}
+    """
+    items = {}
+    for name, kind in typing.get_type_hints(function).items():
+        if typing.get_origin(kind) in (typing.Union, types.UnionType):
+            kind = next(one for one in typing.get_args(kind) if one is not types.NoneType)
+        if name != "return" and typing.get_origin(kind) is list:
+            items[name] = typing.get_args(kind)[0]
+    return items
