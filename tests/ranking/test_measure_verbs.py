@@ -1,0 +1,96 @@
+"""The measuring verbs, run as a shell runs them: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shopwindow.cli import main
+
+RUN = "1 Q0 10 1 3 a\n1 Q0 11 2 2 a\n1 Q0 12 3 1 a\n2 Q0 10 1 3 a\n2 Q0 13 2 2 a\n9 Q0 1 1 1 a\n"
+ANSWERS = '{"1": [10, 12], "2": [13], "3": [5], "4": []}'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("a.run").write_text(RUN)
+    Path("answers.json").write_text(ANSWERS)
+    Path("pools.tsv").write_text("query_id\tproduct_id\n1\t10\n1\t11\n1\t12\n2\t10\n2\t13\n3\t5\n")
+    return tmp_path
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_scores_are_printed_with_standard_errors_and_what_is_left_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", "a.run", "answers.json", "--measures", "hit@1", "MRR"])
+    assert lines(capsys) == [
+        "measure a",
+        "hit@1 0.2500 ± 0.2500",
+        "MRR 0.3750 ± 0.2394",
+        "mean over 4 queries ± its standard error",
+        "judged queries that are not in the run, counted 0: 2, the first is 3",
+        "judged queries without an answer, counted 0: 1, the first is 4",
+        "queries of the run that are not judged, not counted: 1, the first is 9",
+    ]
+
+
+def test_pools_add_random_order_and_the_oracle(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["evaluate", "a.run", "answers.json", "--pools", "pools.tsv", "--measures", "hit@1,nDCG@5"])
+    printed = lines(capsys)
+    assert printed[0] == "measure a random oracle"
+    assert printed[1].endswith("0.7500 ± 0.2500")
+    assert [line.split()[0] for line in printed[1:3]] == ["hit@1", "nDCG@5"]
+
+
+def test_json_holds_the_value_of_every_query_and_nothing_else(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", "a.run", "answers.json", "--json", "--measures", "MRR"])
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["measures"]["MRR"]["per_query"] == {"1": 1.0, "2": 0.5, "3": 0.0, "4": 0.0}
+    assert found["measures"]["MRR"]["mean"] == 0.375
+    assert (found["missing"], found["unanswered"], found["extra"]) == ([3, 4], [4], [9])
+
+
+def test_submission_is_written_and_checked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.tsv").write_text("".join(f"7\t{product}\t{product / 2}\n" for product in range(9)))
+    main(["submit", "b.tsv", "--out", "out/s.csv"])
+    assert Path("out/s.csv").read_text().splitlines()[1] == "7,8,7,6,5,4"
+    main(["submit", "--check", "out/s.csv"])
+    main(["submit", "--check", "out/s.csv", "--pools", "b.tsv"])
+    assert lines(capsys) == [
+        "out/s.csv: 1 queries",
+        "out/s.csv: right, 1 queries (form only; give --pools to check membership)",
+        "out/s.csv: right, 1 queries (every product in its pool)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evaluate none.run answers.json", "none.run: no such file"),
+        ("evaluate a.run answers.json --measures P@5", "measure 'P@5' is not known; there are nDCG[@k]"),
+        ("evaluate - -", "only one file can be read from standard input"),
+        ("submit a.run", "--out FILE is needed"),
+        ("submit a.run --check --out x", "--check writes nothing"),
+        ("submit a.run --check", "a.run line 1: '1 Q0 10 1 3 a', the header"),
+        ("submit a.run --out s.csv", "pools, query 1: 3 candidates in the pool, a submission needs 5"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments.split())
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
