@@ -1,0 +1,134 @@
+"""What is a trained model on disk, and how is it used again?
+
+A bundle is a directory with everything that turns words and photos into vectors: weights, tokenizer,
+sizes; and what a reader wants to know: recipe, provenance, scores, curves. Knows no training.
+
+```
+bundle.json         format, sizes of the towers, provenance, scores
+model.safetensors   weights
+tokenizer.json
+recipe.yaml         how it was trained (differences from the defaults)
+curves.csv, .png    loss and score over the steps
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from tokenizers import Tokenizer
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError, read_text
+from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
+from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.tokens import TOKENIZER_FILE, load_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+
+MARKER: Final = "bundle.json"
+FORMAT: Final = "shopwindow bundle 1"
+
+
+@dataclass
+class Bundle:
+    """A trained model ready for use.
+
+    `provenance`: what made it (dataset content hashes, steps, versions). `scores`: what it reached on the
+    validation set, by measure.
+    """
+
+    model: DualEncoder
+    tokenizer: Tokenizer
+    recipe: str = "{}\n"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
+        """Opens a bundle; its towers are built from the sizes it holds, whatever recipes say today.
+
+        Raises: DataError naming file and field of a bundle that is missing, broken or of another format.
+        """
+        path = Path(path)
+        card = _read_card(path)
+        try:
+            model = build(card["model"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
+        load_weights(model, path / WEIGHTS)
+        return cls(
+            model=model.to(device).eval(),
+            tokenizer=load_tokenizer(path / TOKENIZER_FILE),
+            recipe=read_text(path / "recipe.yaml"),
+            provenance=card.get("provenance", {}),
+            scores=card.get("scores", {}),
+        )
+
+    def save_into(self, folder: Path) -> None:
+        """Writes the bundle's files into a folder, its marker last."""
+        save_weights(self.model, folder / WEIGHTS)
+        self.tokenizer.save(str(folder / TOKENIZER_FILE))
+        (folder / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
+        card = {
+            "format": FORMAT,
+            "model": describe(self.model),
+            "provenance": self.provenance,
+            "scores": self.scores,
+        }
+        (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+    def encode_queries(self, texts: list[str]) -> Float32[np.ndarray, "texts hidden"]:
+        """The vectors of queries, in their order."""
+        return encode_texts(self.model, self.tokenizer, texts)
+
+    def encode_products(
+        self, dataset: Dataset, products: Int64[np.ndarray, " products"] | None = None
+    ) -> Float32[np.ndarray, "products hidden"]:
+        """The vectors of products (rows of a dataset; all of them when none are named)."""
+        return encode_products(self.model, dataset, products)
+
+
+def describe(model: DualEncoder) -> dict[str, Any]:
+    """The sizes and switches from which `build` makes the same model without its weights."""
+    return {
+        "text": {
+            **dataclasses.asdict(model.text.size),
+            "vocabulary": model.text.vocabulary,
+            "longest": model.text.longest,
+        },
+        "photo": {**dataclasses.asdict(model.photo.size), "feature_size": model.photo.feature_size},
+        "normalise": model.normalise,
+        "features": model.features,
+    }
+
+
+def build(card: dict[str, Any]) -> DualEncoder:
+    """A model of the described sizes, with random weights."""
+    text, photo = dict(card["text"]), dict(card["photo"])
+    words = {name: text.pop(name) for name in ("vocabulary", "longest")}
+    feature_size = photo.pop("feature_size")
+    return DualEncoder(
+        TextTower(EncoderSize(**text), **words),
+        PhotoTower(EncoderSize(**photo), feature_size=feature_size),
+        normalise=card["normalise"],
+        features=card["features"],
+    )
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not (path / MARKER).is_file():
+        raise DataError(f"no bundle (a directory with {MARKER} that `shopwindow train` writes)", path=path)
+    try:
+        card = json.loads(read_text(path / MARKER))
+    except json.JSONDecodeError as error:
+        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise DataError(f"not of the format {FORMAT!r}", path=path / MARKER)
+    return card

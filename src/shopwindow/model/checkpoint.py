@@ -1,0 +1,200 @@
+"""How do a BERT checkpoint and a tower become each other?
+
+Reads and writes the directory form that the BERT family shares: config.json, model.safetensors,
+vocabulary. Only safetensors: no pickle is ever loaded. Knows no bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from shopwindow.files import DataError, read_text, whole_directory
+from shopwindow.model.towers import NORM_EPSILON, EncoderSize, PhotoTower, TextTower
+
+CONFIG: Final = "config.json"
+WEIGHTS: Final = "model.safetensors"
+PROJECTION: Final = "projection.safetensors"
+
+_PREFIXES: Final = ("bert.", "model.", "encoder.bert.", "0.auto_model.")
+_OLD_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+
+class BertCheckpoint:
+    """A BERT-family checkpoint directory, opened: its sizes and its tensors by BERT's names.
+
+    Raises: DataError naming the file and the field that is missing or cannot be honoured.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        config = _read_config(self.path / CONFIG)
+        self.size = EncoderSize(
+            hidden=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            inner=config["intermediate_size"],
+            dropout=float(config.get("hidden_dropout_prob", 0.1)),
+        )
+        self.vocabulary: int = config["vocab_size"]
+        self.longest: int = config["max_position_embeddings"]
+        self._tensors = _read_tensors(self.path / WEIGHTS)
+
+    def load_into(self, tower: TextTower | PhotoTower) -> list[str]:
+        """Copies what the tower can take; gives the names of its parameters that the checkpoint lacks.
+
+        A photo tower takes layers, pooler and LayerNorm. Raises: DataError for a tensor of another shape,
+        or when an encoder layer is missing.
+        """
+        missing = []
+        with torch.no_grad():
+            for name, parameter in tower.named_parameters():
+                tensor = self._tensors.get(name)
+                if tensor is None:
+                    missing.append(name)
+                elif tensor.shape != parameter.shape:
+                    raise DataError(
+                        f"shape {list(tensor.shape)}, the tower has {list(parameter.shape)}",
+                        path=self.path / WEIGHTS,
+                        field=name,
+                    )
+                else:
+                    parameter.copy_(tensor)
+        if lacking := [name for name in missing if name.startswith("encoder.")]:
+            raise DataError("the checkpoint lacks it", path=self.path / WEIGHTS, field=lacking[0])
+        return missing
+
+
+def write_tower(tower: TextTower | PhotoTower, tokenizer: Tokenizer, path: str | Path) -> None:
+    """Writes a tower as a checkpoint directory that `transformers.BertModel.from_pretrained` opens.
+
+    The photo tower's layers go with word, position and type embeddings of zeros: feed it `inputs_embeds` =
+    the regions through the linear map in `projection.safetensors`. The directory appears whole or not at all.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tower.state_dict().items()}
+    with whole_directory(path, marker=CONFIG) as folder:
+        if isinstance(tower, TextTower):
+            vocabulary, longest = tower.vocabulary, tower.longest
+            tokenizer.save(str(folder / "tokenizer.json"))
+            words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+            (folder / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words), encoding="utf-8")
+        else:
+            vocabulary, longest = 1, 512
+            projection = {name: tensors.pop(name) for name in list(tensors) if name.startswith("projection.")}
+            save_file(projection, folder / PROJECTION)
+            for name, rows in (("word", vocabulary), ("position", longest), ("token_type", 2)):
+                tensors[f"embeddings.{name}_embeddings.weight"] = torch.zeros(rows, tower.size.hidden)
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        config = _config(tower.size, vocabulary=vocabulary, longest=longest)
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills a module with the tensors of a safetensors file, all of them and no others.
+
+    Raises: DataError where the file is broken or holds other names or shapes.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"broken or missing weights: {error}", path=path) from error
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"weights do not fit: {' '.join(str(error).split())[:300]}", path=path) from error
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Writes a module's tensors as safetensors."""
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path
+    )
+
+
+def _config(size: EncoderSize, *, vocabulary: int, longest: int) -> dict[str, Any]:
+    return {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "hidden_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "intermediate_size": size.inner,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": size.dropout,
+        "attention_probs_dropout_prob": size.dropout,
+        "layer_norm_eps": NORM_EPSILON,
+        "max_position_embeddings": longest,
+        "type_vocab_size": 2,
+        "vocab_size": vocabulary,
+        "pad_token_id": 0,
+    }
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise DataError("no such checkpoint directory", path=path.parent)
+    try:
+        config = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"no JSON: {error}", path=path) from error
+    if not isinstance(config, dict):
+        raise DataError("no JSON object", path=path)
+    for field in (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+    ):
+        if not isinstance(config.get(field), int):
+            raise DataError(
+                f"{config.get(field)!r}, wanted an integer: no BERT configuration", path=path, field=field
+            )
+    honoured = {
+        "hidden_act": ("gelu", config.get("hidden_act", "gelu")),
+        "position_embedding_type": ("absolute", config.get("position_embedding_type", "absolute")),
+        "layer_norm_eps": (NORM_EPSILON, config.get("layer_norm_eps", NORM_EPSILON)),
+    }
+    for field, (ours, theirs) in honoured.items():
+        if theirs != ours:
+            raise DataError(f"{theirs!r}, only {ours!r} is built here", path=path, field=field)
+    return config
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        pickled = path.with_name("pytorch_model.bin").is_file()
+        hint = (
+            "; pytorch_model.bin is a pickle, which is never loaded: save it as safetensors"
+            if pickled
+            else ""
+        )
+        raise DataError(f"missing{hint}", path=path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"broken weights: {error}", path=path) from error
+    return {_bert_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _bert_name(name: str) -> str:
+    """
+    >>> _bert_name("bert.encoder.layer.0.output.LayerNorm.gamma")
+    'encoder.layer.0.output.LayerNorm.weight'
+    """
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix)
+            break
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return name

@@ -1,0 +1,103 @@
+"""How do sequences of different lengths go through a network without padding?
+
+All tokens of all sequences lie end to end; the lengths say where one ends. Inside the encoder the
+sequences are ordered by length, so that those of equal length lie side by side and attention is a plain
+batched product over each group, without a mask. Knows nothing of words or photos.
+
+Legend of axes: tokens = all tokens of a batch, sequences = its members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+Lengths = Int64[Tensor, " sequences"]
+
+
+class Group(NamedTuple):
+    """Sequences of one length that lie side by side: `sequences` of `length` tokens from token `start` on."""
+
+    start: int
+    sequences: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in a batch ordered by length.
+
+    `order` gives the token that comes to each place; `first` the place of every sequence's first token,
+    in the caller's order of sequences.
+    """
+
+    order: Int64[Tensor, " tokens"]
+    first: Int64[Tensor, " sequences"]
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, lengths: Lengths, device: torch.device) -> Layout:
+        """The layout of a batch with these lengths, its tensors on `device`.
+
+        Raises: ValueError for an empty sequence or no sequence at all.
+        """
+        lengths = lengths.cpu()
+        if len(lengths) == 0 or int(lengths.min()) < 1:
+            raise ValueError("every batch needs a sequence, every sequence a token")
+        by_length = torch.argsort(lengths, stable=True)
+        sorted_lengths = lengths[by_length]
+        starts = lengths.cumsum(0) - lengths
+        sorted_starts = sorted_lengths.cumsum(0) - sorted_lengths
+        shift = torch.repeat_interleave(starts[by_length] - sorted_starts, sorted_lengths)
+        order = torch.arange(int(lengths.sum())) + shift
+        first = torch.empty_like(sorted_starts)
+        first[by_length] = sorted_starts
+        return cls(order.to(device), first.to(device), _groups(sorted_lengths))
+
+
+def _groups(sorted_lengths: Lengths) -> tuple[Group, ...]:
+    values, counts = torch.unique_consecutive(sorted_lengths, return_counts=True)
+    groups, start = [], 0
+    for length, count in zip(values.tolist(), counts.tolist(), strict=True):
+        groups.append(Group(start, count, length))
+        start += length * count
+    return tuple(groups)
+
+
+def attend(
+    query: Float[Tensor, "tokens heads width"],
+    key: Float[Tensor, "tokens heads width"],
+    value: Float[Tensor, "tokens heads width"],
+    layout: Layout,
+    *,
+    dropout: float = 0.0,
+) -> Float[Tensor, "tokens heads width"]:
+    """Scaled dot-product attention of every token over the tokens of its own sequence.
+
+    The tokens are ordered as `layout` orders them. `dropout` is the share of attention weights dropped.
+    Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
+    """
+    heads, width = query.shape[1:]
+    out = []
+    for start, sequences, length in layout.groups:
+        piece = slice(start, start + sequences * length)
+        shape = (sequences, length, heads, width)
+        q, k, v = (tensor[piece].view(shape).transpose(1, 2) for tensor in (query, key, value))
+        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        out.append(mixed.transpose(1, 2).reshape(sequences * length, heads, width))
+    return torch.cat(out)
+
+
+def positions(lengths: Lengths) -> Int64[Tensor, " tokens"]:
+    """The place of every token in its own sequence, from 0.
+
+    >>> positions(torch.tensor([2, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    starts = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(starts, lengths)

@@ -1,0 +1,113 @@
+"""What must be kept of a training so that it can go on after a kill?
+
+Weights, the optimiser's moments, the step, the curve: safetensors and JSON, no pickle. Each directory
+appears whole or not at all. Knows no data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from shopwindow.files import DataError, read_text, whole_directory
+from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
+from shopwindow.model.curves import CurveRow
+
+LAST: Final = "last"
+BEST: Final = "best"
+MARKER: Final = "state.json"
+OPTIMISER: Final = "optimiser.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training after `step` steps. `folder` is where it lies or will lie."""
+
+    step: int
+    seconds: float
+    best: float | None
+    rows: tuple[CurveRow, ...]
+    folder: Path
+
+    @classmethod
+    def read(cls, folder: Path, identity: dict[str, str]) -> TrainingState | None:
+        """The state kept in a folder; None when there is none.
+
+        Raises: DataError when it is broken, or of a training with another identity (recipe, data).
+        """
+        marker = folder / LAST / MARKER
+        if not marker.is_file():
+            return None
+        try:
+            values = json.loads(read_text(marker))
+            for key, value in identity.items():
+                if values["identity"][key] != value:
+                    raise DataError(
+                        f"this training was begun with another {key}; leave out --resume to start anew",
+                        path=folder,
+                        field=key,
+                    )
+            rows = tuple(CurveRow(**row) for row in values["rows"])
+            return cls(values["step"], values["seconds"], values["best"], rows, folder)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataError(
+                f"broken state: {error!r}; leave out --resume to start anew", path=marker
+            ) from error
+
+    def write(self, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, str]) -> None:
+        """Keeps the state, replacing the one before in one step."""
+        with whole_directory(self.folder / LAST, marker=MARKER) as written:
+            save_weights(model, written / WEIGHTS)
+            moments = {
+                f"{place}.{name}": tensor.detach().cpu().contiguous()
+                for place, values in optimizer.state_dict()["state"].items()
+                for name, tensor in values.items()
+            }
+            save_file(moments, written / OPTIMISER)
+            card = {
+                "step": self.step,
+                "seconds": self.seconds,
+                "best": self.best,
+                "identity": identity,
+                "rows": [dataclasses.asdict(row) for row in self.rows],
+            }
+            (written / MARKER).write_text(json.dumps(card) + "\n", encoding="utf-8")
+
+    def load_model(self, model: nn.Module) -> None:
+        """Puts the kept weights into a model of the same sizes."""
+        load_weights(model, self.folder / LAST / WEIGHTS)
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Puts the kept moments into an optimiser over the same parameters."""
+        path = self.folder / LAST / OPTIMISER
+        try:
+            moments = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"broken or missing moments: {error}", path=path) from error
+        state = optimizer.state_dict()
+        for name, tensor in moments.items():
+            place, moment = name.split(".")
+            state["state"].setdefault(int(place), {})[moment] = tensor
+        optimizer.load_state_dict(state)
+
+
+def save_best(folder: Path, model: nn.Module, scores: dict[str, float]) -> None:
+    """Keeps the best weights so far and what they scored, replacing those before in one step."""
+    with whole_directory(folder / BEST, marker=MARKER) as written:
+        save_weights(model, written / WEIGHTS)
+        (written / MARKER).write_text(json.dumps(scores) + "\n", encoding="utf-8")
+
+
+def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
+    """Puts the best weights into the model; gives what they scored."""
+    load_weights(model, folder / BEST / WEIGHTS)
+    scores: dict[str, float] = json.loads(read_text(folder / BEST / MARKER))
+    return scores

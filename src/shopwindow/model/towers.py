@@ -1,0 +1,241 @@
+"""What turns words, and the regions of a photo, into one vector each?
+
+The two towers side by side: a packed BERT encoder each, over words with their positions, or over
+projected regions without any. Parameter names are BERT's, so that any BERT-family checkpoint can
+initialise a tower. Knows no batch, loss or file.
+
+Source: Devlin et al. 2018, "BERT"; the photo tower is the winning solution's of KDD Cup 2020
+"Multimodalities Recall": Linear, LayerNorm, four BERT layers, the pooler on the first region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shopwindow.model.packing import Layout, Lengths, attend, positions
+
+NORM_EPSILON = 1e-12
+INITIAL_SPREAD = 0.02
+"""Standard deviation of random initial weights, as BERT's."""
+
+
+@dataclass(frozen=True)
+class EncoderSize:
+    """Width, depth and dropout of one tower. `hidden` is also the size of its embeddings.
+
+    Raises: ValueError where the heads do not divide the width, or a number makes no sense.
+    """
+
+    hidden: int = 768
+    layers: int = 4
+    heads: int = 12
+    inner: int = 3072
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.layers, self.heads, self.inner) < 1:
+            raise ValueError(f"hidden, layers, heads and inner must be positive: {self}")
+        if self.hidden % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide hidden ({self.hidden})")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1: {self.dropout}")
+
+
+class SelfAttention(nn.Module):
+    """BERT's `attention.self`: the three projections and the attention over each sequence."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.heads = size.heads
+        self.dropout = size.dropout
+        self.query = nn.Linear(size.hidden, size.hidden)
+        self.key = nn.Linear(size.hidden, size.hidden)
+        self.value = nn.Linear(size.hidden, size.hidden)
+
+    def forward(
+        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "tokens hidden"]:
+        q, k, v = (
+            projection(hidden).unflatten(-1, (self.heads, -1))
+            for projection in (self.query, self.key, self.value)
+        )
+        return attend(q, k, v, layout, dropout=self.dropout if self.training else 0.0).flatten(1)
+
+
+class Output(nn.Module):
+    """BERT's `output`: a linear map, dropout, and the LayerNorm of its sum with what came before."""
+
+    def __init__(self, wide: int, size: EncoderSize) -> None:
+        super().__init__()
+        self.dense = nn.Linear(wide, size.hidden)
+        self.LayerNorm = nn.LayerNorm(size.hidden, eps=NORM_EPSILON)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(
+        self, new: Float[Tensor, "tokens wide"], before: Float[Tensor, "tokens hidden"]
+    ) -> Float[Tensor, "tokens hidden"]:
+        normed: Tensor = self.LayerNorm(before + self.dropout(self.dense(new)))
+        return normed
+
+
+class Attention(nn.Module):
+    """BERT's `attention`: self-attention and its output."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.self = SelfAttention(size)
+        self.output = Output(size.hidden, size)
+
+    def forward(
+        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "tokens hidden"]:
+        mixed: Tensor = self.output(self.self(hidden, layout), hidden)
+        return mixed
+
+
+class Intermediate(nn.Module):
+    """BERT's `intermediate`: the widening linear map and GELU (the exact one)."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size.hidden, size.inner)
+
+    def forward(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens inner"]:
+        return functional.gelu(self.dense(hidden))
+
+
+class Layer(nn.Module):
+    """One BERT layer, post-LayerNorm."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.attention = Attention(size)
+        self.intermediate = Intermediate(size)
+        self.output = Output(size.inner, size)
+
+    def forward(
+        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "tokens hidden"]:
+        attended = self.attention(hidden, layout)
+        out: Tensor = self.output(self.intermediate(attended), attended)
+        return out
+
+
+class Encoder(nn.Module):
+    """BERT's `encoder`: the layers, over packed tokens in the order of the layout."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(size) for _ in range(size.layers))
+
+    def forward(
+        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "tokens hidden"]:
+        for layer in self.layer:
+            hidden = layer(hidden, layout)
+        return hidden
+
+
+class Pooler(nn.Module):
+    """BERT's `pooler`: tanh of a linear map of each sequence's first token."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size.hidden, size.hidden)
+
+    def forward(self, first: Float[Tensor, "sequences hidden"]) -> Float[Tensor, "sequences hidden"]:
+        return torch.tanh(self.dense(first))
+
+
+class WordEmbeddings(nn.Module):
+    """BERT's `embeddings`: word + position + token type 0, LayerNorm, dropout."""
+
+    def __init__(self, size: EncoderSize, *, vocabulary: int, longest: int) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(vocabulary, size.hidden)
+        self.position_embeddings = nn.Embedding(longest, size.hidden)
+        self.token_type_embeddings = nn.Embedding(2, size.hidden)
+        self.LayerNorm = nn.LayerNorm(size.hidden, eps=NORM_EPSILON)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(
+        self, tokens: Int64[Tensor, " tokens"], places: Int64[Tensor, " tokens"]
+    ) -> Float[Tensor, "tokens hidden"]:
+        total = (
+            self.word_embeddings(tokens)
+            + self.position_embeddings(places)
+            + self.token_type_embeddings.weight[0]
+        )
+        out: Tensor = self.dropout(self.LayerNorm(total))
+        return out
+
+
+class RegionEmbeddings(nn.Module):
+    """The LayerNorm of BERT's `embeddings`; regions have neither position nor type."""
+
+    def __init__(self, size: EncoderSize) -> None:
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(size.hidden, eps=NORM_EPSILON)
+
+    def forward(self, regions: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens hidden"]:
+        out: Tensor = self.LayerNorm(regions)
+        return out
+
+
+class TextTower(nn.Module):
+    """Words of a query to its vector."""
+
+    def __init__(self, size: EncoderSize, *, vocabulary: int, longest: int) -> None:
+        super().__init__()
+        self.size = size
+        self.longest = longest
+        self.vocabulary = vocabulary
+        self.embeddings = WordEmbeddings(size, vocabulary=vocabulary, longest=longest)
+        self.encoder = Encoder(size)
+        self.pooler = Pooler(size)
+        self.apply(_initialise)
+
+    def forward(
+        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths
+    ) -> Float[Tensor, "sequences hidden"]:
+        layout = Layout.of(lengths, tokens.device)
+        places = positions(lengths).to(tokens.device)
+        hidden = self.embeddings(tokens[layout.order], places[layout.order])
+        out: Tensor = self.pooler(self.encoder(hidden, layout)[layout.first])
+        return out
+
+
+class PhotoTower(nn.Module):
+    """Regions of a photo to its vector. The first region speaks for the photo; the others have no order."""
+
+    def __init__(self, size: EncoderSize, *, feature_size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.feature_size = feature_size
+        self.projection = nn.Linear(feature_size, size.hidden)
+        self.embeddings = RegionEmbeddings(size)
+        self.encoder = Encoder(size)
+        self.pooler = Pooler(size)
+        for part in (self.embeddings, self.encoder, self.pooler):
+            part.apply(_initialise)
+
+    def forward(
+        self, regions: Float[Tensor, "tokens features"], lengths: Lengths
+    ) -> Float[Tensor, "sequences hidden"]:
+        layout = Layout.of(lengths, regions.device)
+        hidden = self.embeddings(self.projection(regions)[layout.order])
+        out: Tensor = self.pooler(self.encoder(hidden, layout)[layout.first])
+        return out
+
+
+def _initialise(module: nn.Module) -> None:
+    """BERT's random initial weights, from torch's generator (seed it, or fork it, around the construction)."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_SPREAD)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,459 @@
+"""How are the towers learned from pairs, so that a kill at any moment costs minutes and changes nothing?
+
+Lightning runs the steps (precision, devices); this module says what a step is, validates, and keeps two
+directories beside the bundle: the last state, from which a training goes on, and the best weights so far.
+Batch and dropout of a step follow from (seed, step) alone, so a resumed training takes exactly the steps
+that an undisturbed one takes. Knows no command line.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from lightning.pytorch.callbacks import Callback
+from tokenizers import Tokenizer
+from torch import Tensor
+
+import shopwindow
+from shopwindow.data.batches import PairBatch, PairBatches
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError, whole_directory
+from shopwindow.model.bundle import MARKER, Bundle
+from shopwindow.model.checkpoint import BertCheckpoint
+from shopwindow.model.curves import CurveRow, write_curves
+from shopwindow.model.dual import DualEncoder
+from shopwindow.model.losses import same_query_or_product, sigmoid_loss, softmax_loss
+from shopwindow.model.recipe import Recipe
+from shopwindow.model.state import TrainingState, read_best, save_best
+from shopwindow.model.tokens import load_tokenizer, tokenize, train_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.model.validation import Validation
+
+CURVE_POINTS: Final = 200
+_STEP_SEEDS: Final = 1_000_003
+LARGEST_SCALE: Final = 100.0
+"""Of the learned scale, as CLIP clips it."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training stands, for whoever shows progress. `loss` is the mean since the last moment shown."""
+
+    step: int
+    steps: int
+    pairs_per_second: float
+    loss: float
+    best: float | None
+
+
+Progress = Callable[[Moment], None]
+
+
+def train(
+    dataset: Dataset,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    validation: Validation,
+    resume: bool = False,
+    seconds_between_saves: float = 60.0,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
+
+    What has to outlast a kill lies in `OUT.training` until the bundle is written. With `resume` a training
+    found there goes on; without, it starts anew. The last validation is after the last step.
+
+    Raises: DataError when `resume` finds a training of another recipe or other data; when the training pairs
+    do not fill a batch.
+    """
+    out = Path(out)
+    folder = out.with_name(out.name + ".training")
+    identity = {
+        "recipe": recipe.to_yaml(),
+        "dataset": dataset.content_hash,
+        "valid": validation.dataset.content_hash,
+        "answers": validation.answers_hash,
+    }
+    if resume and not folder.exists() and (out / MARKER).is_file():
+        bundle = Bundle.load(out)
+        if {key: bundle.provenance.get(key) for key in identity} == identity:
+            return bundle
+    state = TrainingState.read(folder, identity) if resume else None
+    if state is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    batches = _batches(dataset, recipe, start=state.step if state else 0)
+    tokenizer, model = _start(dataset, recipe)
+    if state is not None:
+        state.load_model(model)
+    table = _TokenTable(tokenizer, dataset.query_texts, longest=model.text.longest)
+    module = _Steps(model, recipe, table, batches, state)
+    watch = _Watch(
+        folder,
+        module,
+        validation,
+        tokenizer,
+        identity,
+        state,
+        seconds_between_saves=seconds_between_saves,
+        progress=progress,
+    )
+    if len(batches):
+        _trainer(recipe, watch).fit(module, train_dataloaders=_Loader(batches))
+    model.cpu()
+    scores = read_best(folder, model)
+    bundle = Bundle(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        recipe=recipe.to_yaml(),
+        provenance={
+            **identity,
+            "shopwindow": shopwindow.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "pairs": int(dataset.pair_training.sum()),
+            "steps": batches.steps,
+            "best_step": int(scores.pop("step")),
+            "seconds": round(watch.seconds, 1),
+        },
+        scores=scores,
+    )
+    with whole_directory(out, marker=MARKER) as written:
+        write_curves(watch.rows, written)
+        bundle.save_into(written)
+    shutil.rmtree(folder, ignore_errors=True)
+    return bundle
+
+
+class _TokenTable:
+    """All queries of a dataset tokenised once; equal texts have equal numbers."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: list[str], *, longest: int) -> None:
+        self._tokens, self._lengths = tokenize(tokenizer, texts, longest=longest)
+        self._starts = self._lengths.cumsum(0) - self._lengths
+        self.numbers = torch.from_numpy(
+            np.unique(np.array(texts, dtype=object).astype(str), return_inverse=True)[1]
+        )
+
+    def rows(
+        self, queries: Int64[Tensor, " queries"]
+    ) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " queries"]]:
+        """The tokens of some queries end to end, and how many each has."""
+        lengths = self._lengths[queries]
+        before = lengths.cumsum(0) - lengths
+        shift = torch.repeat_interleave(self._starts[queries] - before, lengths)
+        return self._tokens[torch.arange(int(lengths.sum())) + shift], lengths
+
+
+class _Steps(lightning.LightningModule):
+    """What one step computes and how weights follow it."""
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        recipe: Recipe,
+        table: _TokenTable,
+        batches: PairBatches,
+        state: TrainingState | None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.table = table
+        self.first_step = batches.start
+        self.steps = batches.steps
+        self.steps_per_epoch = batches.steps_per_epoch
+        self._state = state
+        if recipe.loss == "sigmoid":
+            model.log_scale.requires_grad_(False)
+
+    def transfer_batch_to_device(
+        self, batch: PairBatch, device: torch.device, dataloader_idx: int
+    ) -> tuple[Tensor, ...]:
+        """Tokens, their lengths, regions, their lengths, query numbers, product rows; lengths stay on the host."""
+        queries = torch.from_numpy(batch.queries)
+        tokens, token_counts = self.table.rows(queries)
+        return (
+            tokens.to(device, non_blocking=True),
+            token_counts,
+            torch.from_numpy(batch.regions).to(device, non_blocking=True),
+            torch.from_numpy(batch.lengths),
+            self.table.numbers[queries].to(device),
+            torch.from_numpy(batch.products).to(device),
+        )
+
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
+        """The loss of a batch. Dropout is seeded by the step: it is part of what a step is."""
+        step = self.first_step + index
+        torch.manual_seed(self.recipe.seed * _STEP_SEEDS + step)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = learning_rate(step, self.steps, self.recipe)
+        tokens, token_counts, regions, region_counts, queries, products = batch
+        text = self.model.encode_text(tokens, token_counts)
+        photo = self.model.encode_photo(regions, region_counts)
+        return batch_loss(self.model, self.recipe, text, photo, queries, products)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, or AdamW where the recipe decays weights (matrices only), with a resumed training's moments."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.ndim > 1]
+        others = [parameter for parameter in trained if parameter.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.recipe.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.recipe.learning_rate,
+            eps=self.recipe.adam_epsilon,
+        )
+        if self._state is not None:
+            self._state.load_optimizer(optimizer)
+        return optimizer
+
+
+def batch_loss(
+    model: DualEncoder,
+    recipe: Recipe,
+    text: Float[Tensor, "pairs hidden"],
+    photo: Float[Tensor, "pairs hidden"],
+    queries: Int64[Tensor, " pairs"],
+    products: Int64[Tensor, " pairs"],
+) -> Float[Tensor, ""]:
+    """The recipe's loss of a batch of pairs, in float32. `queries` are equal for equal texts."""
+    with torch.autocast(text.device.type, enabled=False):
+        scores = model.log_scale.exp().clamp(max=LARGEST_SCALE) * (text @ photo.T)
+        if recipe.loss == "sigmoid":
+            return sigmoid_loss(scores)
+        return softmax_loss(scores, same_query_or_product(queries, products))
+
+
+def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+    """The learning rate of a step: linear warm-up, then constant or a half cosine to 0."""
+    warmup = recipe.warmup * steps
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    share = (step - warmup) / max(1.0, steps - warmup)
+    return recipe.learning_rate * (1 + math.cos(math.pi * share)) / 2
+
+
+class _Watch(Callback):
+    """After each step: counts, draws the curve, validates, saves, and tells of the progress."""
+
+    def __init__(
+        self,
+        folder: Path,
+        module: _Steps,
+        validation: Validation,
+        tokenizer: Tokenizer,
+        identity: dict[str, str],
+        state: TrainingState | None,
+        *,
+        seconds_between_saves: float,
+        progress: Progress | None,
+    ) -> None:
+        self.rows: list[CurveRow] = list(state.rows) if state else []
+        self._folder = folder
+        self._validation = validation
+        self._tokenizer = tokenizer
+        self._identity = identity
+        self._best = state.best if state else None
+        self._seconds_before = state.seconds if state else 0.0
+        self._started = self._last_shown = self._last_saved = time.monotonic()
+        self._seconds_between_saves = seconds_between_saves
+        self._progress = progress
+        self._losses: list[float] = []
+        self._validate_at = frozenset(validation_steps(module.recipe, module.steps, module.steps_per_epoch))
+        self._point_every = max(1, module.steps // CURVE_POINTS)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this training so far, those before a resume counted."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Steps are counted from 1 here: the number of steps done."""
+        assert isinstance(module, _Steps)
+        step = module.first_step + batch_idx + 1
+        self._losses.append(float(outputs["loss"]))
+        valid = self._validate(module, step) if step in self._validate_at else None
+        if valid is not None or step % self._point_every == 0:
+            self._add_row(module, step, valid)
+        if valid is not None or time.monotonic() - self._last_saved > self._seconds_between_saves:
+            self._save(trainer, module, step)
+        self._show(module, step)
+
+    def _validate(self, module: _Steps, step: int) -> tuple[float, float]:
+        model = module.model
+
+        def loss(text: Tensor, photo: Tensor, queries: Tensor, products: Tensor) -> float:
+            with torch.inference_mode():
+                return float(batch_loss(model, module.recipe, text, photo, queries, products))
+
+        result = self._validation.measure(model, self._tokenizer, loss, batch_size=module.recipe.batch_size)
+        if self._best is None or result.score > self._best:
+            self._best = result.score
+            save_best(self._folder, model, {**result.scores, "step": float(step)})
+        return result.loss, result.score
+
+    def _add_row(self, module: _Steps, step: int, valid: tuple[float, float] | None) -> None:
+        self.rows.append(
+            CurveRow(
+                step=step,
+                epoch=step / module.steps_per_epoch,
+                seconds=round(self.seconds, 2),
+                learning_rate=learning_rate(step - 1, module.steps, module.recipe),
+                train_loss=float(np.mean(self._losses)),
+                valid_loss=valid[0] if valid else None,
+                valid_score=valid[1] if valid else None,
+            )
+        )
+        self._losses = []
+
+    def _save(self, trainer: lightning.Trainer, module: _Steps, step: int) -> None:
+        # Losses since the last curve point would be lost with a kill: a point makes the saved state whole.
+        if self._losses:
+            self._add_row(module, step, None)
+        state = TrainingState(step, self.seconds, self._best, tuple(self.rows), self._folder)
+        state.write(module.model, trainer.optimizers[0], self._identity)
+        self._last_saved = time.monotonic()
+
+    def _show(self, module: _Steps, step: int) -> None:
+        if self._progress is None:
+            return
+        now = time.monotonic()
+        done = step - module.first_step
+        speed = done * module.recipe.batch_size / max(now - self._started, 1e-9)
+        loss = float(np.mean(self._losses)) if self._losses else self.rows[-1].train_loss
+        self._progress(Moment(step, module.steps, speed, loss, self._best))
+
+
+def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[int]:
+    """After how many steps a training validates: `validations` times an epoch, evenly, and at the end.
+
+    >>> validation_steps(Recipe(validations=2), steps=8, steps_per_epoch=4)
+    [2, 4, 6, 8]
+    >>> validation_steps(Recipe(validations=0.5), steps=12, steps_per_epoch=4)
+    [8, 12]
+    """
+    every = max(1.0, steps_per_epoch / recipe.validations)
+    count = math.ceil(steps / every)
+    return sorted({min(steps, round(every * (i + 1))) for i in range(count)} | {steps})
+
+
+def _batches(dataset: Dataset, recipe: Recipe, *, start: int) -> PairBatches:
+    try:
+        return PairBatches(
+            dataset, batch_size=recipe.batch_size, epochs=recipe.epochs, seed=recipe.seed, start=start
+        )
+    except ValueError as error:
+        raise DataError(str(error), path=dataset.path) from error
+
+
+def _start(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEncoder]:
+    """The tokenizer and the model before the first step: random weights by the recipe's seed, or a checkpoint's."""
+    size = EncoderSize(recipe.hidden, recipe.layers, recipe.heads, recipe.inner, recipe.dropout)
+    longest = recipe.longest_query
+    checkpoint = BertCheckpoint(recipe.text_from) if recipe.text_from else None
+    vocabulary_from = recipe.tokenizer or recipe.text_from
+    if vocabulary_from is not None:
+        tokenizer = load_tokenizer(vocabulary_from)
+    else:
+        training = np.unique(dataset.pair_queries[dataset.pair_training])
+        texts = dataset.query_texts
+        tokenizer = train_tokenizer((texts[row] for row in training), vocabulary=recipe.vocabulary)
+    vocabulary = len(tokenizer.get_vocab())
+    text_size = size
+    if checkpoint is not None:
+        if checkpoint.vocabulary < vocabulary:
+            raise DataError(
+                f"the tokenizer has {vocabulary} pieces, the checkpoint {checkpoint.vocabulary}",
+                path=checkpoint.path,
+            )
+        text_size, longest, vocabulary = checkpoint.size, checkpoint.longest, checkpoint.vocabulary
+    photo_checkpoint = BertCheckpoint(recipe.photo_from) if recipe.photo_from else None
+    photo_size = (
+        photo_checkpoint.size
+        if photo_checkpoint
+        else EncoderSize(
+            text_size.hidden,
+            recipe.layers,
+            _fitting_heads(text_size.hidden, recipe.heads),
+            recipe.inner,
+            recipe.dropout,
+        )
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = DualEncoder(
+            TextTower(text_size, vocabulary=vocabulary, longest=longest),
+            PhotoTower(photo_size, feature_size=dataset.feature_size),
+            normalise=recipe.normalise,
+            features=recipe.features,
+            scale=recipe.scale,
+        )
+    if checkpoint is not None:
+        checkpoint.load_into(model.text)
+    if photo_checkpoint is not None:
+        photo_checkpoint.load_into(model.photo)
+    return tokenizer, model
+
+
+def _fitting_heads(hidden: int, heads: int) -> int:
+    return heads if hidden % heads == 0 else math.gcd(hidden, heads)
+
+
+class _Loader(Iterable[PairBatch]):
+    """The batches as Lightning wants them: sized, iterable, nothing more."""
+
+    def __init__(self, batches: PairBatches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        return iter(self._batches)
+
+
+def _trainer(recipe: Recipe, watch: Callback) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=1,
+        accelerator="auto",
+        devices=1,
+        precision=_precision(recipe),
+        gradient_clip_val=recipe.gradient_clip or None,
+        callbacks=[watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _precision(recipe: Recipe) -> Any:
+    if recipe.precision != "auto":
+        return recipe.precision
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

@@ -1,0 +1,104 @@
+"""How good is the model now? Ranks the validation pools and measures them, as `rank` and `evaluate` would.
+
+The one path from words and photos to vectors and from vectors to a score is taken here too. Knows no
+training step; the loss comes in as a function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError
+from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.rank import candidate_pairs, score_pairs
+from shopwindow.ranking.answers import Answers
+from shopwindow.ranking.measures import Measure, evaluate
+from shopwindow.ranking.runs import Run
+
+OFFICIAL = Measure.parse("nDCG@5")
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], float]
+"""Of query vectors, product vectors, query numbers (equal for equal texts) and product rows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """`score` is the official nDCG@5, by which the best weights are chosen; `scores` all measures by name."""
+
+    loss: float
+    score: float
+    scores: dict[str, float]
+
+
+class Validation:
+    """A dataset of pools and its answers, measured again and again.
+
+    Raises: DataError when no query of the dataset has an answer.
+    """
+
+    def __init__(self, dataset: Dataset, answers: Answers) -> None:
+        self.dataset = dataset
+        self.answers = answers
+        self._queries, self._products = candidate_pairs(dataset)
+        if not len(self._right):
+            raise DataError("none of its (query, product) pairs is among the answers", path=dataset.path)
+
+    @cached_property
+    def answers_hash(self) -> str:
+        """Names the answers."""
+        digest = hashlib.sha256()
+        for column in (self.answers.query_ids, self.answers.product_ids, self.answers.grades):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _right(self) -> Int64[np.ndarray, " right"]:
+        """The places of the candidate pairs that are answers."""
+        good = self.answers.grades > 0
+        answers = _keys(self.answers.query_ids[good], self.answers.product_ids[good])
+        candidates = _keys(self.dataset.query_ids[self._queries], self.dataset.product_ids[self._products])
+        return np.flatnonzero(np.isin(candidates, answers))
+
+    def measure(self, model: DualEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
+        """The official and the seed's nDCG@5 and more, and the mean loss over batches of right pairs."""
+        words = encode_texts(model, tokenizer, self.dataset.query_texts)
+        photos = encode_products(model, self.dataset)
+        run = Run.from_arrays(
+            self.dataset.query_ids[self._queries],
+            self.dataset.product_ids[self._products],
+            score_pairs(words, photos, self._queries, self._products),
+        )
+        evaluation = evaluate(run, self.answers)
+        scores = {str(measure): evaluation.mean(measure) for measure in evaluation.measures}
+        return Result(self._loss(model, words, photos, loss, batch_size), scores[str(OFFICIAL)], scores)
+
+    def _loss(
+        self, model: DualEncoder, words: np.ndarray, photos: np.ndarray, loss: Loss, batch_size: int
+    ) -> float:
+        """In-batch loss over the right pairs in a fixed mixed order; what does not fill a batch is left out."""
+        right = np.random.default_rng(0).permutation(self._right)
+        numbers = np.unique(np.array(self.dataset.query_texts, dtype=str), return_inverse=True)[1]
+        size = min(batch_size, len(right))
+        losses = []
+        for start in range(0, len(right) - size + 1, size):
+            queries = self._queries[right[start : start + size]]
+            products = self._products[right[start : start + size]]
+            arrays = words[queries], photos[products], numbers[queries], products
+            losses.append(loss(*(torch.from_numpy(array).to(model.device) for array in arrays)))
+        return float(np.mean(losses))
+
+
+def _keys(queries: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Pairs of ids as one column that can be compared; text ids (other systems') equal none of a dataset's."""
+    if not (queries.dtype.kind == products.dtype.kind == "i"):
+        return np.empty(0, "i8,i8")
+    return np.ascontiguousarray(np.stack([queries, products], axis=1)).view("i8,i8").reshape(-1)
