@@ -15,13 +15,26 @@ import io
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import Final, TextIO
 
 STANDARD_STREAM: Final = "-"
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
+_CANNOT_WRITE: Final = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+    }
+)
 
 
 class DataError(Exception):
@@ -54,8 +67,10 @@ class DataError(Exception):
 
 
 @contextlib.contextmanager
-def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_bytes(path: str | os.PathLike[str]) -> Iterator[io.BufferedIOBase]:
     """The bytes of a file, unpacked when gzipped (by its first bytes, not its name); `-` is standard input.
+
+    Only read inside the block: an OSError of anything else there would be told as one of this file.
 
     Raises: DataError where the file is missing, a directory, unreadable, or broken gzip (also while reading).
     """
@@ -64,19 +79,19 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with contextlib.ExitStack() as stack:
             raw = sys.stdin.buffer if name == STANDARD_STREAM else stack.enter_context(Path(name).open("rb"))
-            file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var] # stdin
+            file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
             packed = file.peek(2)[:2] == b"\x1f\x8b"
-            yield stack.enter_context(gzip.open(file)) if packed else file  # type: ignore[misc] # both read bytes
-    except (gzip.BadGzipFile, EOFError) as error:
+            yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"broken gzip: {error}", path=shown) from error
     except FileNotFoundError as error:
-        if error.filename is not None and os.fspath(error.filename) != name:
-            raise
         raise DataError("no such file", path=shown) from error
     except IsADirectoryError as error:
         raise DataError("is a directory, a file was wanted", path=shown) from error
     except PermissionError as error:
         raise DataError("may not be read", path=shown) from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", path=shown) from error
 
 
 def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
@@ -110,17 +125,20 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to; it becomes `path` at once when the block ends, and vanishes when the block fails.
 
     The file is written beside its goal and renamed over it: a reader sees the old file or the new one.
+
+    Raises: DataError when `path` is a directory, may not be written, or the disk is full.
     """
-    goal = Path(path)
+    goal = _resolved(path)
     _make_parent(goal)
     if goal.is_dir():
-        raise DataError("is a directory, a file was wanted", path=goal)
+        raise DataError("is a directory, a file was wanted", path=path)
     partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(goal)
+        with _told_as_data_error(path):
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(goal)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -153,13 +171,14 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
     What a killed run left beside `path` is cleared first. A directory that already is at `path` is
     replaced only when it is empty or holds the file `marker`, so that nobody's other files are lost.
 
-    Raises: DataError when `path` holds something else, or another process is writing it.
+    Raises: DataError when `path` holds something else, another process is writing it, it may not be
+    written, or the disk is full.
     """
-    goal = Path(path)
+    goal = _resolved(path)
     _make_parent(goal)
-    _check_replaceable(goal, marker)
     partial = goal.with_name(f".{goal.name}.partial")
-    with _lock(goal):
+    with _told_as_data_error(path), _lock(goal):
+        _check_replaceable(goal, marker)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
@@ -170,6 +189,27 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
             _put_in_place(partial, goal)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    """Where `path` really lies: a link is written through, not replaced; `.` and `..` have a name."""
+    try:
+        goal = Path(path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot be written: {error}", path=path) from error
+    if not goal.name:
+        raise DataError("cannot be written: the root of the file system", path=path)
+    return goal
+
+
+@contextlib.contextmanager
+def _told_as_data_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise DataError(f"cannot be written: {os.strerror(error.errno)}", path=path) from error
 
 
 def _make_parent(goal: Path) -> None:
@@ -199,7 +239,10 @@ def _lock(goal: Path) -> Iterator[None]:
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            # Between our open and our lock its holder may have ended and removed the file: no lock then.
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError) as error:
             raise DataError("another process is writing it", path=goal) from error
         try:
             yield

@@ -12,7 +12,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from io import BufferedIOBase
+from typing import Final
 
 import numpy as np
 import pybase64
@@ -117,7 +118,7 @@ def split_row(line: bytes) -> Row:
         if _integer(column, field, largest=_LARGEST_SIDE_PX) == 0:
             raise MalformedRow(Reason.BOX_OUTSIDE, field, "photo without a side")
     if columns[3].startswith(b"-") and columns[3][1:].isdigit():
-        raise MalformedRow(Reason.NUM_BOXES, "num_boxes", columns[3].decode())
+        raise MalformedRow(Reason.NUM_BOXES, "num_boxes", columns[3][:40].decode())
     if _integer(columns[3], "num_boxes", largest=_LARGEST_SIDE_PX) == 0:
         raise MalformedRow(Reason.NUM_BOXES, "num_boxes", "0")
     try:
@@ -150,7 +151,7 @@ def encode_product(product: Product) -> str:
     )
 
 
-def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+def bounded_lines(file: BufferedIOBase) -> Iterator[bytes]:
     """The lines of a file; one longer than LONGEST_LINE comes cut just past that length, its rest skipped.
 
     So a file without line ends, or of zeros, cannot fill the memory.

@@ -18,6 +18,7 @@ Legend of axes: regions = the regions of the asked-for products, end to end.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ FORMAT: Final = "shopwindow dataset 1"
 QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
 REJECTED: Final = "rejected.jsonl"
+_SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
 QUERY_SCHEMA: Final = pa.schema([("query_id", pa.int64()), ("text", pa.string())])
 PAIR_SCHEMA: Final = pa.schema([("product", pa.int64()), ("query", pa.int64()), ("training", pa.bool_())])
@@ -65,6 +67,15 @@ class _Chunk:
     regions: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Products:
+    """All products: their ids, and the chunks with the row at which each starts."""
+
+    ids: Int64[np.ndarray, " products"]
+    starts: Int64[np.ndarray, " chunks"]
+    chunks: list[_Chunk]
+
+
 class Dataset:
     """A dataset opened for reading. Rows are counted from 0 in the order in which prepare met them.
 
@@ -90,14 +101,13 @@ class Dataset:
     @cached_property
     def product_ids(self) -> Int64[np.ndarray, " products"]:
         """The id of every product row."""
-        self._chunks  # noqa: B018 - opens the files and fills the ids
-        return self._product_ids
+        return self._products.ids
 
     @cached_property
     def region_counts(self) -> Int64[np.ndarray, " products"]:
         """How many regions every product has."""
-        counts = [np.diff(chunk.offsets) for chunk in self._chunks]
-        return np.concatenate([*counts, np.empty(0)]).astype(np.int64)
+        counts = [np.diff(chunk.offsets) for chunk in self._products.chunks]
+        return np.concatenate(counts).astype(np.int64)
 
     @cached_property
     def query_ids(self) -> Int64[np.ndarray, " queries"]:
@@ -130,68 +140,61 @@ class Dataset:
         self, products: Int64[np.ndarray, " asked"]
     ) -> tuple[Float16[np.ndarray, "regions features"], Int64[np.ndarray, " asked"]]:
         """The regions of some products end to end, and how many each has."""
-        lengths = self.region_counts[products]
-        out = np.empty((int(lengths.sum()), self.feature_size), np.float16)
-        self._gather(products, "regions", out, lengths)
-        return out, lengths
+        return self._gather(products, "regions"), self.region_counts[products]
 
     def boxes(self, products: Int64[np.ndarray, " asked"]) -> Float32[np.ndarray, "regions 4"]:
         """(top, left, bottom, right) in px of the regions of some products, end to end."""
-        lengths = self.region_counts[products]
-        out = np.empty((int(lengths.sum()), 4), np.float32)
-        self._gather(products, "boxes", out, lengths)
-        return out
+        return self._gather(products, "boxes")
 
     def labels(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " regions"]:
         """The detector's class of the regions of some products, end to end."""
-        lengths = self.region_counts[products]
-        out = np.empty(int(lengths.sum()), np.int64)
-        self._gather(products, "labels", out, lengths)
-        return out
+        return self._gather(products, "labels")
 
     def image_sizes(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, "asked 2"]:
         """(height, width) in px of the photos of some products."""
         chunks, rows = self._locate(products)
         sizes = [
-            (self._chunks[c].image_h[r], self._chunks[c].image_w[r])
+            (self._products.chunks[c].image_h[r], self._products.chunks[c].image_w[r])
             for c, r in zip(chunks, rows, strict=True)
         ]
         return np.array(sizes, np.int64).reshape(len(sizes), 2)
 
-    def _gather(
-        self, products: np.ndarray, column: str, out: np.ndarray, lengths: Int64[np.ndarray, " asked"]
-    ) -> None:
+    def _gather(self, products: Int64[np.ndarray, " asked"], column: str) -> np.ndarray:
+        chunks, rows = self._locate(products)
+        lengths = self.region_counts[products]
+        like = getattr(self._products.chunks[0], column)
+        out = np.empty((int(lengths.sum()), *like.shape[1:]), like.dtype)
         end = 0
-        for chunk_row, row, length in zip(*self._locate(products), lengths.tolist(), strict=True):
-            chunk = self._chunks[chunk_row]
+        for chunk_row, row, length in zip(chunks, rows, lengths.tolist(), strict=True):
+            chunk = self._products.chunks[chunk_row]
             start = chunk.offsets[row]
             out[end : end + length] = getattr(chunk, column)[start : start + length]
             end += length
+        return out
 
     def _locate(self, products: np.ndarray) -> tuple[list[int], list[int]]:
         if len(products) and not (products.min() >= 0 and products.max() < len(self.product_ids)):
             raise IndexError(f"product rows go from 0 to {len(self.product_ids) - 1}")
-        chunks = np.searchsorted(self._chunk_starts, products, side="right") - 1
-        return chunks.tolist(), (products - self._chunk_starts[chunks]).tolist()
+        starts = self._products.starts
+        chunks = np.searchsorted(starts, products, side="right") - 1
+        return chunks.tolist(), (products - starts[chunks]).tolist()
 
     @cached_property
-    def _chunks(self) -> list[_Chunk]:
+    def _products(self) -> _Products:
         chunks: list[_Chunk] = []
         ids: list[np.ndarray] = []
         for shard in self.manifest["shards"]:
-            table = _open_arrow(self.path / shard["file"], product_schema(self.feature_size))
-            if table.num_rows != shard["products"]:
+            file = self.path / shard["file"]
+            table = _open_arrow(file, product_schema(self.feature_size))
+            if table.num_rows != shard.get("products"):
                 raise DataError(
-                    f"{table.num_rows} products, the manifest says {shard['products']}",
-                    path=self.path / shard["file"],
+                    f"{table.num_rows} products, the manifest says {shard.get('products')}", path=file
                 )
             for batch in table.to_batches():
-                chunks.append(_chunk(batch, self.feature_size))
+                chunks.append(_chunk(batch, self.feature_size, file))
                 ids.append(batch.column("product_id").to_numpy())
-        self._product_ids: np.ndarray = np.concatenate([*ids, np.empty(0, np.int64)])
-        lengths = [len(chunk) for chunk in ids]
-        self._chunk_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-        return chunks
+        starts = np.cumsum([0, *map(len, ids[:-1])])
+        return _Products(np.concatenate(ids), starts, chunks)
 
     @cached_property
     def _queries(self) -> pa.Table:
@@ -219,9 +222,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
-    for key in ("feature_size", "content_hash", "shards", "report"):
-        if key not in manifest:
-            raise DataError("missing", path=path / MANIFEST, field=key)
+    for key, kind in (("feature_size", int), ("content_hash", str), ("shards", list), ("report", dict)):
+        if not isinstance(manifest.get(key), kind):
+            raise DataError("missing or of another kind", path=path / MANIFEST, field=key)
+    if not manifest["shards"]:
+        raise DataError("names no products file", path=path / MANIFEST, field="shards")
+    for shard in manifest["shards"]:
+        if not (isinstance(shard, dict) and _SHARD_NAME.fullmatch(str(shard.get("file")))):
+            raise DataError("names no products file", path=path / MANIFEST, field="shards")
     return manifest
 
 
@@ -229,10 +237,13 @@ def _open_arrow(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+        if table.schema != schema:
+            raise DataError("other columns than a dataset of this format has", path=path)
+        table.validate(full=True)  # reads the offsets, not the values they point to
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"broken or missing: {error}", path=path) from error
-    if table.schema != schema:
-        raise DataError("other columns than a dataset of this format has", path=path)
+    if any(column.null_count for column in table.columns):
+        raise DataError("holds nulls", path=path)
     return table
 
 
@@ -241,8 +252,10 @@ def _column(table: pa.Table, name: str) -> Int64[np.ndarray, " rows"]:
     return values
 
 
-def _chunk(batch: pa.RecordBatch, feature_size: int) -> _Chunk:
+def _chunk(batch: pa.RecordBatch, feature_size: int, path: Path) -> _Chunk:
     boxes, labels, regions = batch.column("boxes"), batch.column("labels"), batch.column("regions")
+    if not (boxes.offsets.equals(regions.offsets) and labels.offsets.equals(regions.offsets)):
+        raise DataError("boxes, labels and regions of a product differ in number", path=path)
     return _Chunk(
         image_h=batch.column("image_h").to_numpy(),
         image_w=batch.column("image_w").to_numpy(),

@@ -1,0 +1,206 @@
+"""How is a dataset written in one pass and in little memory?
+
+Products, queries and pairs are appended to Arrow files a chunk at a time; the ids seen before are looked up
+in a database on disk, so that memory grows neither with the rows nor with the products. Takes what is
+checked and cleaned already; knows no TSV, no rule, no report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float16
+
+from shopwindow.data.competition import Product
+from shopwindow.data.dataset import PAIR_SCHEMA, PAIRS, QUERIES, QUERY_SCHEMA, product_schema
+
+SHARD_BYTES: Final = 2**30
+CHUNK_BYTES: Final = 16 * 2**20
+CHUNK_ROWS: Final = 65_536
+_SEEN: Final = "seen.sqlite"
+
+
+class DatasetWriter:
+    """Appends to the Arrow files of a dataset in `folder`; leaving the block finishes them.
+
+    Raises: OSError or sqlite3.Error where the disk is full or the folder may not be written.
+    """
+
+    def __init__(self, folder: Path, feature_size: int) -> None:
+        self.products = self.queries = 0
+        with contextlib.ExitStack() as stack:
+            stack.callback((folder / _SEEN).unlink, missing_ok=True)
+            self._shards = stack.enter_context(_Shards(folder, feature_size))
+            self._query_file = stack.enter_context(_Columns(folder / QUERIES, QUERY_SCHEMA))
+            self._pair_file = stack.enter_context(_Columns(folder / PAIRS, PAIR_SCHEMA))
+            self._seen = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _SEEN)))
+            self._seen.executescript(
+                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
+                "CREATE TABLE product(id INTEGER PRIMARY KEY, row INTEGER, digest BLOB);"
+                "CREATE TABLE query(id INTEGER PRIMARY KEY, row INTEGER, text TEXT);"
+            )
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    @property
+    def shards(self) -> list[dict[str, Any]]:
+        """File name and number of products of every shard."""
+        return self._shards.written
+
+    def seen_product(self, product_id: int) -> tuple[int, bytes] | None:
+        """Row and digest of a product that was added before."""
+        found: tuple[int, bytes] | None = self._seen.execute(
+            "SELECT row, digest FROM product WHERE id = ?", (product_id,)
+        ).fetchone()
+        return found
+
+    def seen_query(self, query_id: int) -> tuple[int, str] | None:
+        """Row and text of a query that was added before."""
+        found: tuple[int, str] | None = self._seen.execute(
+            "SELECT row, text FROM query WHERE id = ?", (query_id,)
+        ).fetchone()
+        return found
+
+    def add_product(
+        self, product: Product, regions: Float16[np.ndarray, "regions features"], digest: bytes
+    ) -> int:
+        """Stores a new product, its features as `regions`; gives its row."""
+        row = self.products
+        self._seen.execute("INSERT INTO product VALUES (?, ?, ?)", (product.product_id, row, digest))
+        self.products += 1
+        self._shards.append(product, regions)
+        return row
+
+    def add_query(self, query_id: int, text: str) -> int:
+        """Stores a new query; gives its row."""
+        row = self.queries
+        self._seen.execute("INSERT INTO query VALUES (?, ?, ?)", (query_id, row, text))
+        self.queries += 1
+        self._query_file.append(query_id, text)
+        return row
+
+    def add_pair(self, product: int, query: int, *, training: bool) -> None:
+        """Stores a pair of a product row and a query row."""
+        self._pair_file.append(product, query, training)
+
+
+class _Shards:
+    """The growing products files: a record batch every CHUNK_BYTES, a new file every SHARD_BYTES."""
+
+    def __init__(self, folder: Path, feature_size: int) -> None:
+        self.written: list[dict[str, Any]] = []
+        self._folder = folder
+        self._schema = product_schema(feature_size)
+        self._chunk: list[tuple[object, ...]] = []
+        self._chunk_bytes = self._shard_bytes = 0
+        self._shard: Any = None
+
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            self._close()
+
+    def append(self, product: Product, regions: Float16[np.ndarray, "regions features"]) -> None:
+        # The float32 features stay behind: they would be two thirds of the chunk.
+        self._chunk.append(
+            (product.product_id, product.image_h, product.image_w, product.boxes, product.labels, regions)
+        )
+        self._chunk_bytes += regions.nbytes
+        if self._chunk_bytes >= CHUNK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._chunk:
+            return
+        if self._shard is None:
+            name = f"products-{len(self.written):05d}.arrow"
+            self.written.append({"file": name, "products": 0})
+            self._shard = pa.ipc.new_file(str(self._folder / name), self._schema)
+        self._shard.write_batch(_product_batch(self._chunk, self._schema))
+        self.written[-1]["products"] += len(self._chunk)
+        self._shard_bytes += self._chunk_bytes
+        self._chunk, self._chunk_bytes = [], 0
+        if self._shard_bytes >= SHARD_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        shard, self._shard, self._shard_bytes = self._shard, None, 0
+        if shard is not None:
+            shard.close()
+
+
+class _Columns:
+    """A growing Arrow file of plain columns, written a chunk of rows at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._file = pa.ipc.new_file(str(path), schema)
+        self._rows: list[tuple[object, ...]] = []
+
+    def __enter__(self) -> _Columns:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            self._file.close()
+
+    def append(self, *values: object) -> None:
+        self._rows.append(values)
+        if len(self._rows) >= CHUNK_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = zip(*self._rows, strict=True)
+            arrays = [
+                pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)
+            ]
+            self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
+            self._rows = []
+
+
+def _product_batch(chunk: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    ids, heights, widths, boxes, labels, regions = zip(*chunk, strict=True)
+    offsets = pa.array(np.cumsum([0, *map(len, labels)]), pa.int32())
+
+    def ragged(rows: tuple[np.ndarray, ...], name: str) -> pa.ListArray:
+        values = np.concatenate(rows)
+        flat = pa.array(values.reshape(-1))
+        inner = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        return pa.ListArray.from_arrays(offsets, inner).cast(schema.field(name).type)
+
+    return pa.record_batch(
+        [
+            pa.array(ids, pa.int64()),
+            pa.array(heights, pa.int32()),
+            pa.array(widths, pa.int32()),
+            ragged(boxes, "boxes"),
+            ragged(labels, "labels"),
+            ragged(regions, "regions"),
+        ],
+        schema=schema,
+    )

@@ -1,0 +1,171 @@
+"""Does a dataset give back what was stored, and is a broken one told?"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shopwindow.data import writer
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
+from shopwindow.files import DataError
+from tests.data.rows import SIZE, make_line, make_product, write_tsv
+
+COUNT = 40
+PRODUCTS = [make_product(100 + row, 1 + row % 4) for row in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of PRODUCTS in several shards of several chunks."""
+    folder = tmp_path_factory.mktemp("dataset")
+    lines = [make_line(product, f"query {row}", row) for row, product in enumerate(PRODUCTS)]
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(writer, "CHUNK_BYTES", 200)
+        small.setattr(writer, "SHARD_BYTES", 600)
+        small.setattr(writer, "CHUNK_ROWS", 7)
+        prepare([write_tsv(folder / "a.tsv", lines)], folder / "ds", feature_size=SIZE)
+    assert len(list((folder / "ds").glob("products-*.arrow"))) > 2
+    return folder / "ds"
+
+
+def test_reading_gives_what_was_written_in_the_order_asked(stored: Path) -> None:
+    dataset = Dataset(stored)
+    asked = np.random.default_rng(0).integers(0, COUNT, 200)
+    wanted = [PRODUCTS[row] for row in asked]
+    regions, lengths = dataset.regions(asked)
+    assert lengths.tolist() == [len(product.boxes) for product in wanted]
+    np.testing.assert_array_equal(
+        regions, np.concatenate([product.features for product in wanted]).astype(np.float16)
+    )
+    np.testing.assert_array_equal(dataset.boxes(asked), np.concatenate([p.boxes for p in wanted]))
+    np.testing.assert_array_equal(dataset.labels(asked), np.concatenate([p.labels for p in wanted]))
+    assert dataset.image_sizes(asked).tolist() == [[100, 80]] * 200
+    assert dataset.product_ids.tolist() == [product.product_id for product in PRODUCTS]
+    assert dataset.query_texts == [f"query {row}" for row in range(COUNT)]
+
+
+def test_nothing_asked_gives_nothing(stored: Path) -> None:
+    dataset, none = Dataset(stored), np.array([], np.int64)
+    regions, lengths = dataset.regions(none)
+    assert (regions.shape, regions.dtype, len(lengths)) == ((0, SIZE), np.float16, 0)
+    assert (dataset.boxes(none).shape, dataset.image_sizes(none).shape) == ((0, 4), (0, 2))
+
+
+def test_regions_are_copies(stored: Path) -> None:
+    dataset = Dataset(stored)
+    dataset.regions(np.array([0]))[0][:] = 0
+    assert dataset.regions(np.array([0]))[0].any()
+
+
+@pytest.mark.parametrize("row", [-1, COUNT, 10**9])
+def test_row_out_of_range_is_an_index_error(stored: Path, row: int) -> None:
+    dataset = Dataset(stored)
+    for read in (dataset.regions, dataset.boxes, dataset.labels, dataset.image_sizes):
+        with pytest.raises(IndexError, match="product rows go from 0 to 39"):
+            read(np.array([0, row]))
+
+
+def test_dataset_survives_pickling(stored: Path) -> None:
+    dataset = Dataset(stored)
+    again = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(again.regions(np.array([7]))[0], dataset.regions(np.array([7]))[0])
+
+
+def read_everything(path: Path) -> None:
+    dataset = Dataset(path)
+    rows = np.arange(len(dataset.product_ids))
+    for read in (dataset.regions, dataset.boxes, dataset.labels, dataset.image_sizes):
+        read(rows)
+    assert len(dataset.pair_products) == len(dataset.pair_queries) == len(dataset.pair_training)
+    assert len(dataset.query_ids) == len(dataset.query_texts)
+
+
+def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such dataset"):
+        Dataset(tmp_path / "none")
+    with pytest.raises(DataError, match=r"it holds no manifest\.json"):
+        Dataset(tmp_path)
+    for text, problem in [
+        ("{", "no JSON"),
+        ("[]", "not of the format"),
+        ('{"format": "shopwindow dataset 9"}', "not of the format"),
+        ('{"format": "shopwindow dataset 1", "feature_size": "8"}', "feature_size: missing or of another"),
+    ]:
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(DataError, match=problem):
+            Dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["products-00001.arrow", "queries.arrow", "pairs.arrow", "manifest.json"])
+@pytest.mark.parametrize("how", ["missing", "empty", "cut", "foreign"])
+def test_broken_file_of_a_dataset_is_a_data_error_that_names_it(
+    stored: Path, tmp_path: Path, name: str, how: str
+) -> None:
+    broken = shutil.copytree(stored, tmp_path / "ds")
+    file = broken / name
+    if how == "missing":
+        file.unlink()
+    elif how == "empty":
+        file.write_bytes(b"")
+    elif how == "cut":
+        file.write_bytes(file.read_bytes()[:-20])
+    else:
+        schema = pa.schema([("a", pa.int64())])
+        with pa.ipc.new_file(str(file), schema) as arrow:
+            arrow.write_batch(pa.record_batch([pa.array([1, 2])], schema=schema))
+    with pytest.raises(DataError) as caught:
+        read_everything(broken)
+    assert name in str(caught.value)
+
+
+def test_manifest_with_other_counts_or_names_is_a_data_error(stored: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(stored, tmp_path / "ds")
+    manifest = json.loads((broken / "manifest.json").read_text())
+    cases: list[tuple[list[object], str]] = [
+        ([{"file": "products-00000.arrow", "products": 1}], "the manifest says 1"),
+        ([{"file": "../products-00000.arrow", "products": 1}], "names no products file"),
+        ([{"products": 1}], "names no products file"),
+        (["products-00000.arrow"], "names no products file"),
+        ([], "names no products file"),
+    ]
+    for shards, problem in cases:
+        (broken / "manifest.json").write_text(json.dumps(manifest | {"shards": shards}))
+        with pytest.raises(DataError, match=problem):
+            read_everything(broken)
+
+
+def test_pair_of_an_unknown_product_is_a_data_error(stored: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(stored, tmp_path / "ds")
+    manifest = json.loads((broken / "manifest.json").read_text())
+    (broken / "manifest.json").write_text(json.dumps(manifest | {"shards": manifest["shards"][:1]}))
+    with pytest.raises(DataError, match=r"pairs\.arrow, product: a row outside 0 to"):
+        read_everything(broken)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.sampled_from(["products-00001.arrow", "queries.arrow", "pairs.arrow", "manifest.json"]),
+    st.integers(0, 10**6),
+    st.binary(min_size=1, max_size=8),
+)
+def test_damaged_dataset_is_read_or_a_data_error(
+    stored: Path, tmp_path: Path, name: str, place: int, garbage: bytes
+) -> None:
+    broken = shutil.copytree(stored, tmp_path / "ds", dirs_exist_ok=True)
+    data = bytearray((stored / name).read_bytes())
+    place %= len(data)
+    data[place : place + len(garbage)] = garbage
+    (broken / name).write_bytes(data)
+    try:
+        read_everything(broken)
+    except DataError:
+        return
