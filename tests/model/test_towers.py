@@ -1,0 +1,155 @@
+"""Packed towers against `transformers`, padded or not, and against themselves in any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from shopwindow.model.packing import Layout, attend, positions
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+
+SIZE = EncoderSize(hidden=32, layers=3, heads=4, inner=48, dropout=0.0)
+VOCABULARY, LONGEST, FEATURES = 50, 24, 20
+
+
+def bert() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=SIZE.hidden,
+        num_hidden_layers=SIZE.layers,
+        num_attention_heads=SIZE.heads,
+        intermediate_size=SIZE.inner,
+        max_position_embeddings=LONGEST,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    torch.manual_seed(3)
+    model: nn.Module = transformers.BertModel(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)  # far from the initial values, where errors would be small
+    return model
+
+
+def sequences(lengths: list[int], seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(1, VOCABULARY, (length,), generator=generator) for length in lengths]
+
+
+def padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return tokens, mask
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [1, 7, 3, 7, 2, 24, 1]], ids=["equal", "ragged"])
+def test_text_tower_is_transformers_bert_forward_and_backward(lengths: list[int]) -> None:
+    theirs = bert()
+    ours = TextTower(SIZE, vocabulary=VOCABULARY, longest=LONGEST)
+    ours.load_state_dict(theirs.state_dict())
+    rows = sequences(lengths)
+    tokens, mask = padded(rows)
+    wanted = theirs(input_ids=tokens, attention_mask=mask).pooler_output
+    got = ours(torch.cat(rows), torch.tensor(lengths))
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
+    (wanted * weights).sum().backward()
+    (got * weights).sum().backward()
+    their_gradients = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        wanted_gradient = their_gradients[name].grad
+        assert parameter.grad is not None
+        assert wanted_gradient is not None
+        scale = max(1.0, float(wanted_gradient.abs().max()))
+        torch.testing.assert_close(parameter.grad / scale, wanted_gradient / scale, atol=1e-5, rtol=0, msg=name)
+
+
+def test_photo_tower_is_berts_layers_over_normed_projected_regions() -> None:
+    theirs = bert()
+    ours = PhotoTower(SIZE, feature_size=FEATURES)
+    own = ours.state_dict()
+    own.update({name: value for name, value in theirs.state_dict().items() if name in own})
+    ours.load_state_dict(own)
+    lengths = [3, 1, 6, 3]
+    regions = torch.randn(sum(lengths), FEATURES, generator=torch.Generator().manual_seed(2))
+    embedded = ours.embeddings(ours.projection(regions)).split(lengths)
+    rows = nn.utils.rnn.pad_sequence(list(embedded), batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones(n) for n in lengths], batch_first=True)
+    bias = (1 - mask)[:, None, None, :] * torch.finfo(torch.float32).min
+    wanted = theirs.pooler(theirs.encoder(rows, attention_mask=bias.expand(-1, 1, rows.shape[1], -1))[0])
+    torch.testing.assert_close(ours(regions, torch.tensor(lengths)), wanted, atol=1e-5, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, LONGEST), min_size=1, max_size=12),
+    seed=st.integers(0, 1000),
+)
+def test_company_and_order_do_not_change_an_embedding(lengths: list[int], seed: int) -> None:
+    torch.manual_seed(5)
+    tower = TextTower(SIZE, vocabulary=VOCABULARY, longest=LONGEST).eval()
+    rows = sequences(lengths, seed)
+    together = tower(torch.cat(rows), torch.tensor(lengths))
+    alone = torch.cat([tower(row, torch.tensor([len(row)])) for row in rows])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    mixed = tower(torch.cat([rows[i] for i in order]), torch.tensor([lengths[i] for i in order]))
+    torch.testing.assert_close(mixed, together[torch.from_numpy(order)], atol=1e-6, rtol=0)
+
+
+def test_later_regions_have_no_order_but_the_first_speaks() -> None:
+    torch.manual_seed(5)
+    tower = PhotoTower(SIZE, feature_size=FEATURES).eval()
+    regions = torch.rand(4, FEATURES)
+    whole = tower(regions, torch.tensor([4]))
+    torch.testing.assert_close(tower(regions[[0, 3, 1, 2]], torch.tensor([4])), whole, atol=1e-6, rtol=0)
+    assert (tower(regions[[1, 0, 2, 3]], torch.tensor([4])) - whole).abs().max() > 1e-3
+
+
+def test_grouped_attention_is_attention_with_a_block_mask() -> None:
+    lengths = torch.tensor([2, 4, 1, 4])
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(11, 2, 8, generator=generator) for _ in range(3))
+    layout = Layout.of(lengths, torch.device("cpu"))
+    ordered = attend(q[layout.order], k[layout.order], v[layout.order], layout)
+    got = torch.empty_like(ordered)
+    got[layout.order] = ordered
+    owner = torch.repeat_interleave(torch.arange(4), lengths)
+    weights = torch.einsum("ihd,jhd->hij", q, k) / 8**0.5
+    weights = weights.masked_fill(owner[:, None] != owner[None, :], -torch.inf).softmax(-1)
+    torch.testing.assert_close(got, torch.einsum("hij,jhd->ihd", weights, v), atol=1e-6, rtol=0)
+
+
+def test_layout_counted_by_hand() -> None:
+    layout = Layout.of(torch.tensor([3, 1, 2]), torch.device("cpu"))
+    assert layout.order.tolist() == [3, 4, 5, 0, 1, 2]
+    assert layout.first.tolist() == [3, 0, 1]
+    assert [tuple(group) for group in layout.groups] == [(0, 1, 1), (1, 1, 2), (3, 1, 3)]
+    assert positions(torch.tensor([3, 1, 2])).tolist() == [0, 1, 2, 0, 0, 1]
+
+
+@pytest.mark.parametrize("lengths", [[], [2, 0]])
+def test_empty_sequences_and_batches_are_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="every batch needs a sequence"):
+        Layout.of(torch.tensor(lengths, dtype=torch.int64), torch.device("cpu"))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    torch.manual_seed(0)
+    tower = TextTower(EncoderSize(32, 2, 4, 48, dropout=0.5), vocabulary=VOCABULARY, longest=LONGEST)
+    tokens, lengths = torch.arange(1, 9), torch.tensor([5, 3])
+    assert not torch.equal(tower(tokens, lengths), tower(tokens, lengths))
+    tower.eval()
+    assert torch.equal(tower(tokens, lengths), tower(tokens, lengths))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"heads": 5}, "must divide"), ({"layers": 0}, "positive"), ({"dropout": 1.0}, "dropout")]
+)
+def test_sizes_that_make_no_sense_are_refused(wrong: dict[str, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        EncoderSize(**{"hidden": 32, "layers": 1, "heads": 4, "inner": 48, **wrong})  # type: ignore[arg-type] # wrong on purpose
