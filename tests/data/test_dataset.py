@@ -56,7 +56,7 @@ def test_reading_gives_what_was_written_in_the_order_asked(stored: Path) -> None
 def test_nothing_asked_gives_nothing(stored: Path) -> None:
     dataset, none = Dataset(stored), np.array([], np.int64)
     regions, lengths = dataset.regions(none)
-    assert (regions.shape, regions.dtype, len(lengths)) == ((0, SIZE), np.float16, 0)
+    assert (regions.shape, regions.dtype, len(lengths)) == ((0, SIZE), np.dtype(np.float16), 0)
     assert (dataset.boxes(none).shape, dataset.image_sizes(none).shape) == ((0, 4), (0, 2))
 
 

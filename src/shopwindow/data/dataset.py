@@ -186,7 +186,7 @@ class Dataset:
         for shard in self.manifest["shards"]:
             file = self.path / shard["file"]
             table = _open_arrow(file, product_schema(self.feature_size))
-            if table.num_rows != shard.get("products"):
+            if table.num_rows == 0 or table.num_rows != shard.get("products"):
                 raise DataError(
                     f"{table.num_rows} products, the manifest says {shard.get('products')}", path=file
                 )

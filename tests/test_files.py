@@ -1,0 +1,210 @@
+"""Are files and directories written whole or not at all, and is every way to fail told in one line?"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shopwindow.files import DataError, open_whole, text_lines, whole_directory, whole_file
+
+MARKER = "manifest"
+
+
+def fill(path: Path, text: str = "new") -> None:
+    with whole_directory(path, marker=MARKER) as folder:
+        (folder / MARKER).write_text(text)
+
+
+def test_directory_appears_whole(tmp_path: Path) -> None:
+    with whole_directory(tmp_path / "a/b", marker=MARKER) as folder:
+        (folder / MARKER).write_text("new")
+        assert not (tmp_path / "a/b").exists()
+    assert (tmp_path / "a/b" / MARKER).read_text() == "new"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no"), SystemExit(1)])
+def test_failed_directory_leaves_the_old_one_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    fill(tmp_path / "a", "old")
+    with pytest.raises(type(error)), whole_directory(tmp_path / "a", marker=MARKER) as folder:  # noqa: PT012
+        (folder / MARKER).write_text("half")
+        raise error
+    assert (tmp_path / "a" / MARKER).read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_older_and_empty_directories_are_replaced(tmp_path: Path) -> None:
+    fill(tmp_path / "a", "old")
+    (tmp_path / "a" / "more").touch()
+    (tmp_path / "empty").mkdir()
+    for name in ("a", "empty"):
+        fill(tmp_path / name)
+        assert [path.name for path in (tmp_path / name).iterdir()] == [MARKER]
+        assert (tmp_path / name / MARKER).read_text() == "new"
+
+
+def test_foreign_directory_or_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.tex").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="holds other files"):
+        fill(tmp_path / "theirs")
+    with pytest.raises(DataError, match="exists and is not a directory"):
+        fill(tmp_path / "file")
+    with pytest.raises(DataError, match="cannot make the folder"):
+        fill(tmp_path / "file" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "theirs"]
+
+
+def test_directory_filled_by_others_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    with (  # noqa: PT012
+        pytest.raises(DataError, match="holds other files"),
+        whole_directory(tmp_path / "a", marker=MARKER) as folder,
+    ):
+        (folder / MARKER).touch()
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "theirs").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["theirs"]
+
+
+def test_link_to_a_directory_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    for target in ("disk/there", "disk/not_yet"):
+        link = tmp_path / target.replace("/", "_")
+        link.symlink_to(tmp_path / target)
+    fill(tmp_path / "disk/there", "old")
+    for name in ("there", "not_yet"):
+        for text in ("first", "second"):
+            fill(tmp_path / f"disk_{name}", text)
+            assert (tmp_path / f"disk_{name}").is_symlink()
+            assert (tmp_path / "disk" / name / MARKER).read_text() == text
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["not_yet", "there"]
+
+
+def test_current_directory_may_be_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fill(Path())
+    assert (tmp_path / "here" / MARKER).read_text() == "new"
+    with pytest.raises(DataError, match="the root of the file system"):
+        fill(Path())
+
+
+def test_second_writer_is_refused_and_the_first_ends_well(tmp_path: Path) -> None:
+    with whole_directory(tmp_path / "a", marker=MARKER) as folder:
+        (folder / MARKER).write_text("first")
+        with pytest.raises(DataError, match="another process is writing it"):
+            fill(tmp_path / "a", "second")
+    assert (tmp_path / "a" / MARKER).read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_many_writers_at_once_leave_one_whole_directory(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from shopwindow.files import DataError, whole_directory\n"
+        "for turn in range(300):\n"
+        "    try:\n"
+        "        with whole_directory(sys.argv[1], marker='manifest') as folder:\n"
+        "            for name in ('manifest', 'b', 'c'):\n"
+        "                (folder / name).write_text(sys.argv[2] + str(turn))\n"
+        "            assert len(list(folder.iterdir())) == 3\n"
+        "            assert len({file.read_text() for file in folder.iterdir()}) == 1\n"
+        "    except DataError as error:\n"
+        "        assert 'another process' in str(error), error\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a"), name], stderr=subprocess.PIPE)
+        for name in "xyz"
+    ]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [(b"", 0)] * 3
+    assert len({file.read_text() for file in (tmp_path / "a").iterdir()}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from shopwindow.files import whole_directory\n"
+        "with whole_directory(sys.argv[1], marker='manifest') as folder:\n"
+        "    (folder / 'half').touch()\n"
+        "    time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a")]) as writer:
+        while not (tmp_path / ".a.partial" / "half").exists():
+            time.sleep(0.01)
+        with pytest.raises(DataError, match="another process is writing it"):
+            fill(tmp_path / "a")
+        writer.kill()
+    assert not (tmp_path / "a").exists()
+    fill(tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [MARKER]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO])
+def test_full_disk_is_told_as_data_error(tmp_path: Path, number: int) -> None:
+    problem = f"cannot be written: {os.strerror(number)}"
+    with pytest.raises(DataError, match=problem), whole_file(tmp_path / "a"):
+        raise OSError(number, "some words")
+    with pytest.raises(DataError, match=problem), whole_directory(tmp_path / "b", marker=MARKER):
+        raise OSError(number, "some words")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_os_errors_are_not_dressed_up(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError), whole_file(tmp_path / "a"):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_file_appears_whole_and_goes_through_links(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with open_whole(tmp_path / "link") as file:
+        file.write("a\n")
+        assert not (tmp_path / "target").exists()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "a\n"
+    with pytest.raises(ZeroDivisionError), open_whole(tmp_path / "target") as file:  # noqa: PT012
+        file.write("b" * 100_000)
+        raise ZeroDivisionError
+    assert (tmp_path / "target").read_text() == "a\n"
+    with pytest.raises(DataError, match="is a directory"), open_whole(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+
+
+def test_gzip_is_written_the_same_bytes_twice(tmp_path: Path) -> None:
+    for name in ("a.gz", "b.gz"):
+        with open_whole(tmp_path / name) as file:
+            file.write("é\n")
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    assert list(text_lines(tmp_path / "a.gz")) == [(1, "é")]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"a\nb\xff\n", r"line 2: not UTF-8: invalid start byte at byte 1"),
+        (b"a\nb\x00\n", r"line 2: holds a NUL character"),
+        (gzip.compress(b"a\n" * 1000)[:-9], "broken gzip"),
+        (gzip.compress(b"a\n" * 1000)[:12] + b"\xff" * 20, "broken gzip"),
+    ],
+)
+def test_text_that_is_none_is_told_by_line(tmp_path: Path, data: bytes, problem: str) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(DataError, match=problem):
+        list(text_lines(tmp_path / "a.txt"))
+
+
+def test_text_is_read_with_bom_crlf_and_without_final_newline(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\n\xc3\xa9")
+    assert list(text_lines(tmp_path / "a.txt")) == [(1, "a"), (2, "é")]
+    (tmp_path / "b.txt").write_bytes(b"")
+    assert list(text_lines(tmp_path / "b.txt")) == []
