@@ -49,11 +49,39 @@ def test_pools_add_random_order_and_the_oracle(here: Path, capsys: pytest.Captur
     assert [line.split()[0] for line in printed[1:3]] == ["hit@1", "nDCG@5"]
 
 
+def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queries = {query: [1] for query in range(40)}
+    Path("many.json").write_text(json.dumps(queries))
+    for name, score in (("good", 2), ("bad", 0)):
+        Path(name + ".tsv").write_text("".join(f"{query}\t1\t{score}\n{query}\t2\t1\n" for query in queries))
+    main(["evaluate", "good.tsv", "many.json", "--against", "bad.tsv", "good.tsv", "--measures", "hit@1"])
+    printed = lines(capsys)
+    bad, good = printed.index("good against bad"), printed.index("good against good")
+    assert printed[bad + 2] == "hit@1 +1.0000 +1.0000 to +1.0000 0.0001 0.0002 40/0/0 0.0000"
+    assert printed[bad + 3] == "hit@1: the difference is real (5 %)."
+    assert printed[good + 2] == "hit@1 +0.0000 +0.0000 to +0.0000 1.0000 1.0000 0/40/0 0.0000"
+    assert printed[good + 3] == "hit@1: the difference cannot be told from chance (5 %)."
+
+
+def test_seeds_joined_by_commas_are_one_system(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.run").write_text(RUN.replace("10 1 3", "10 1 0"))
+    main(["evaluate", "a.run,b.run", "answers.json", "--against", "a.run", "--measures", "MRR", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    group, alone = found["systems"]
+    assert [seed["run"] for seed in group["seeds"]] == ["a", "b"]
+    assert alone["run"] == "a"
+    assert found["comparisons"][0]["over_seeds"] is True
+    main(["evaluate", "a.run,b.run", "answers.json", "--measures", "MRR"])
+    printed = lines(capsys)
+    assert printed[0] == "measure a and 1 more"
+    assert "[0.0000]" in printed[1] or "[0.0" in printed[1]
+
+
 def test_json_holds_the_value_of_every_query_and_nothing_else(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["evaluate", "a.run", "answers.json", "--json", "--measures", "MRR"])
-    (found,) = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["systems"]
     assert found["measures"]["MRR"]["per_query"] == {"1": 1.0, "2": 0.5, "3": 0.0, "4": 0.0}
     assert found["measures"]["MRR"]["mean"] == 0.375
     assert (found["missing"], found["unanswered"], found["extra"]) == ([3, 4], [4], [9])

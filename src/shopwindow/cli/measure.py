@@ -6,6 +6,7 @@ import json as json_text
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from shopwindow.files import STANDARD_STREAM, DataError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Evaluation, Measure
     from shopwindow.ranking.runs import Run
+    from shopwindow.ranking.significance import Comparison, System
 
 DEFAULT_MEASURES = ["nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "recall@10", "MRR"]
 
@@ -25,43 +27,61 @@ def evaluate(
     run: str,
     answers: str,
     *,
+    against: list[str] | None = None,
     pools: str | None = None,
     measures: list[str] = DEFAULT_MEASURES,
+    resamples: int = 10_000,
+    seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Prints what a run is worth on a set of answers, each score with its standard error.
+    """Prints what a run is worth on a set of answers, and whether it differs from other runs.
 
-    The mean is over the judged queries: one that the run leaves out counts 0, and so does one without any answer.
+    Every score stands with its standard error. The mean is over the judged queries: one that the run leaves out
+    counts 0, and so does one without any answer. Several files joined by commas (`a1.run,a2.run`) are the repeated
+    seeds of one system.
 
     Args:
         run: Scores of (query, product): a TREC run, or a TSV or CSV table `query_id product_id score`; `-` is
             standard input.
         answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC qrels (grades above 0 are answers).
+        against: Runs to compare with: difference, 95 % interval (paired bootstrap over queries), p (paired
+            randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in queries, and the
+            smallest true difference that these queries would show in 4 of 5 samples.
         pools: The candidates of each query (`query_id product_id`, or a competition TSV): adds random order and the
             oracle for comparison.
         measures: nDCG@5 (the official score), nDCG-ones@5 (divides by five ones always), nDCG-exp@k (gain
             2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k.
-        json: Prints JSON with the value of every query instead of a table.
+        resamples: Draws of the bootstrap and of the randomisation test.
+        seed: Of these draws.
+        json: Prints JSON with the value of every query instead of tables.
     """
+    import numpy as np
+
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.measures import evaluate as evaluate_run
-    from shopwindow.ranking.runs import read_run
+    from shopwindow.ranking.significance import compare
 
     taken = _measures(measures)
-    _one_standard_input(run, answers, pools)
+    _one_standard_input(
+        answers, pools, *run.split(","), *(path for word in against or [] for path in word.split(","))
+    )
     found = read_answers(answers)
-    evaluations = [evaluate_run(scored, found, taken) for scored in _framed(read_run(run), found, pools)]
+    system = _system(run, found, taken)
+    frame = [_of_one(evaluate_run(scored, found, taken)) for scored in _frame(found, pools)]
+    others = [_system(word, found, taken) for word in against or []]
+    comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
-        _print_json([_as_json(evaluation) for evaluation in evaluations])
+        _print_json(
+            {
+                "systems": [_system_as_json(one) for one in (system, *others, *frame)],
+                "comparisons": [asdict(one) | {"is_real": one.is_real} for one in comparisons],
+            }
+        )
         return
     console = _console()
-    table = _table(["measure", *(evaluation.run for evaluation in evaluations)])
-    for measure in taken:
-        table.add_row(str(measure), *(_score(evaluation, measure) for evaluation in evaluations))
-    console.print(table)
-    console.print(f"mean over {len(found.queries)} queries ± its standard error", style="dim")
-    for note in _notes(evaluations[0]):
-        console.print(note)
+    _print_scores(console, [system, *frame], len(found.queries))
+    for other in others:
+        _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
 
 
 def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
@@ -111,16 +131,86 @@ def _one_standard_input(*paths: str | None) -> None:
         raise DataError("only one file can be read from standard input")
 
 
-def _framed(run: Run, answers: Answers, pools: str | None) -> list[Run]:
-    """The run; where the pools are known, random order and the oracle beside it."""
+def _frame(answers: Answers, pools: str | None) -> list[Run]:
+    """Random order and the oracle, where the pools are known."""
     import numpy as np
 
     from shopwindow.ranking.pools import oracle_run, random_run, read_pools
 
     if pools is None:
-        return [run]
+        return []
     candidates = read_pools(pools)
-    return [run, random_run(candidates, np.random.default_rng(0)), oracle_run(candidates, answers)]
+    return [random_run(candidates, np.random.default_rng(0)), oracle_run(candidates, answers)]
+
+
+def _system(word: str, answers: Answers, measures: Sequence[Measure]) -> System:
+    """The run of one file, or the repeated seeds of several joined by commas."""
+    from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.runs import read_run
+    from shopwindow.ranking.significance import System
+
+    evaluations = tuple(evaluate_run(read_run(path), answers, measures) for path in word.split(","))
+    first = evaluations[0].run
+    return System(first if len(evaluations) == 1 else f"{first} and {len(evaluations) - 1} more", evaluations)
+
+
+def _of_one(evaluation: Evaluation) -> System:
+    from shopwindow.ranking.significance import System
+
+    return System(evaluation.run, (evaluation,))
+
+
+def _print_scores(console: Console, systems: Sequence[System], queries: int) -> None:
+    table = _table(["measure", *(system.name for system in systems)])
+    for measure in map(str, systems[0].evaluations[0].measures):
+        table.add_row(measure, *(_score(system, measure) for system in systems))
+    console.print(table)
+    console.print(f"mean over {queries} queries ± its standard error", style="dim")
+    if any(len(system.evaluations) > 1 for system in systems):
+        console.print(
+            "[...]: standard deviation over seeds; the standard error holds both", style="dim", markup=False
+        )
+    for evaluation in systems[0].evaluations:
+        for note in _notes(evaluation):
+            console.print(f"{evaluation.run}: {note}" if len(systems[0].evaluations) > 1 else note)
+
+
+def _print_comparison(
+    console: Console, system: System, other: System, comparisons: Sequence[Comparison]
+) -> None:
+    console.print(f"\n{system.name} against {other.name}", style="bold", markup=False)
+    table = _table(["measure", "difference", "95 % interval", "p", "p (Holm)", "wins/ties/losses", "shows"])
+    for one in comparisons:
+        table.add_row(
+            one.measure,
+            f"{one.difference:+.4f}",
+            f"{one.low:+.4f} to {one.high:+.4f}",
+            f"{one.p_value:.4f}",
+            f"{one.p_corrected:.4f}",
+            f"{one.wins}/{one.ties}/{one.losses}",
+            f"{one.detectable:.4f}",
+        )
+    console.print(table)
+    main = comparisons[0]
+    console.print(
+        f"{main.measure}: the difference {'is real' if main.is_real else 'cannot be told from chance'} (5 %)."
+    )
+    console.print(
+        f"With {main.queries} queries a true difference below {main.detectable:.3f} is missed"
+        " in more than 1 of 5 samples (shows)."
+    )
+    _print_most_different(console, system, other, main.measure)
+
+
+def _print_most_different(console: Console, system: System, other: System, measure: str) -> None:
+    from shopwindow.ranking.significance import most_different
+
+    gains, losses = most_different(system, other, measure)
+    ours, theirs = system.of(measure).mean(axis=0), other.of(measure).mean(axis=0)
+    for rows, better in ((gains, system.name), (losses, other.name)):
+        if len(rows):
+            shown = ", ".join(f"{system.queries[row]} ({ours[row]:.2f}, {theirs[row]:.2f})" for row in rows)
+            console.print(f"{better} is most ahead in queries {shown}", markup=False)
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
@@ -163,9 +253,26 @@ def _print_json(content: object) -> None:
     sys.stdout.write(json_text.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _score(evaluation: Evaluation, measure: Measure) -> str:
-    mean, error = evaluation.mean(measure), evaluation.standard_error(measure)
-    return f"{mean:.4f} ± {error:.4f}" if math.isfinite(error) else f"{mean:.4f}"
+def _system_as_json(system: System) -> dict[str, Any]:
+    runs = [_as_json(evaluation) for evaluation in system.evaluations]
+    if len(runs) == 1:
+        return runs[0]
+    measures = map(str, system.evaluations[0].measures)
+    scores = {
+        measure: {
+            "mean": system.mean(measure),
+            "standard_error": _number(system.standard_error(measure)),
+            "spread": _number(system.spread(measure)),
+        }
+        for measure in measures
+    }
+    return {"run": system.name, "measures": scores, "seeds": runs}
+
+
+def _score(system: System, measure: str) -> str:
+    error, spread = system.standard_error(measure), system.spread(measure)
+    shown = f"{system.mean(measure):.4f}" + (f" ± {error:.4f}" if math.isfinite(error) else "")
+    return shown + (f" [{spread:.4f}]" if math.isfinite(spread) else "")
 
 
 def _console() -> Console:
@@ -179,8 +286,9 @@ def _console() -> Console:
 def _table(columns: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
     return table

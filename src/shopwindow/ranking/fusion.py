@@ -1,0 +1,233 @@
+"""Several runs as one: scores made comparable per query, averaged, with given or learned weights.
+
+The union of the runs' (query, product) pairs is ranked. Where a run does not score a pair of a query that
+it ranks, the pair gets the lowest value that the run gives in this query (0 by `rrf`); where a run does not
+rank the query at all it says nothing there. Both are counted. It knows runs, and answers where weights are learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, Shaped
+from scipy import optimize, stats
+
+from shopwindow.ranking.answers import Answers
+from shopwindow.ranking.ids import Pairs, codes_of, group, in_one_kind
+from shopwindow.ranking.pools import Pools, grades_of, run_of
+from shopwindow.ranking.runs import Run
+
+METHODS: Final = ("mean", "zscore", "rank", "rrf")
+_RRF_CONSTANT: Final = 60.0
+_WEIGHT_DECAY: Final = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Several runs over the union of their pairs; `scores` is NaN where a run does not score a pair."""
+
+    pools: Pools
+    scores: Float64[np.ndarray, "runs rows"]
+
+    @property
+    def unscored(self) -> Int64[np.ndarray, "runs"]:
+        """How many pairs of the union each run leaves out."""
+        unscored: Int64[np.ndarray, "runs"] = np.isnan(self.scores).sum(axis=1)
+        return unscored
+
+
+def align(runs: Sequence[Run]) -> Aligned:
+    """The scores of all runs, pair by pair.
+
+    Raises: ValueError for fewer than one run.
+    """
+    if not runs:
+        raise ValueError("no run to fuse")
+    queries, products = runs[0].query_ids, runs[0].product_ids
+    for run in runs[1:]:
+        queries, more_queries = in_one_kind(queries, run.query_ids)
+        products, more_products = in_one_kind(products, run.product_ids)
+        queries, products = np.concatenate([queries, more_queries]), np.concatenate([products, more_products])
+    codes = group(queries).codes
+    order = np.lexsort((products, codes))
+    codes, products = codes[order], products[order]
+    distinct = np.ones(len(codes), bool)
+    distinct[1:] = (codes[1:] != codes[:-1]) | (products[1:] != products[:-1])
+    pools = Pools.from_arrays(queries[order][distinct], products[distinct])
+    scores = np.full((len(runs), len(pools)), np.nan)
+    for row, run in zip(scores, runs, strict=True):
+        found = Pairs.of(run.queries, run.offsets, run.product_ids).find(
+            pools.queries, pools.offsets, pools.product_ids
+        )
+        row[found >= 0] = run.scores[found[found >= 0]]
+    return Aligned(pools, scores)
+
+
+def normalise(
+    scores: Float64[np.ndarray, "rows"], offsets: Int64[np.ndarray, "bounds"], method: str
+) -> Float64[np.ndarray, "rows"]:
+    """One run's scores, made comparable inside each query: higher stays better, tied stays tied. NaN: not scored.
+
+    `mean`: as they are. `zscore`: less the query's mean, over its standard deviation (0 where all are equal).
+    `rank`: 1 for the first to 0 for the last, ties share their mean rank. `rrf`: 1 / (60 + rank).
+
+    Raises: ValueError for another method.
+
+    Source: reciprocal rank fusion, Cormack, Clarke and Büttcher, SIGIR 2009.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r}: one of {', '.join(METHODS)} was wanted")
+    codes, queries = codes_of(offsets), len(offsets) - 1
+    scored = ~np.isnan(scores)
+    of_query = codes[scored]
+    counts = np.bincount(of_query, minlength=queries)
+    values = _values(scores[scored], of_query, counts, method)
+    found = np.zeros(len(scores))
+    found[scored] = values
+    if method != "rrf":
+        lowest = np.full(queries, np.inf)
+        np.minimum.at(lowest, of_query, values)
+        found[~scored] = np.where(np.isfinite(lowest), lowest, 0.0)[codes[~scored]]
+    return found
+
+
+def _values(
+    scores: Float64[np.ndarray, "scored"],
+    codes: Int64[np.ndarray, "scored"],
+    counts: Int64[np.ndarray, "queries"],
+    method: str,
+) -> Float64[np.ndarray, "scored"]:
+    if method == "mean":
+        return scores
+    if method == "zscore":
+        safe = np.maximum(counts, 1)
+        centred = scores - (np.bincount(codes, weights=scores, minlength=len(counts)) / safe)[codes]
+        deviation = np.sqrt(np.bincount(codes, weights=centred**2, minlength=len(counts)) / safe)[codes]
+        flat = deviation <= 1e-12 * np.maximum(np.abs(scores), 1e-300)
+        return np.divide(centred, deviation, out=np.zeros(len(scores)), where=~flat)
+    ranks = _mean_ranks(scores, codes, counts)
+    if method == "rrf":
+        return np.reciprocal(_RRF_CONSTANT + ranks)
+    return np.subtract(1.0, (ranks - 1.0) / np.maximum(counts - 1, 1)[codes])
+
+
+def _mean_ranks(
+    scores: Float64[np.ndarray, "scored"],
+    codes: Int64[np.ndarray, "scored"],
+    counts: Int64[np.ndarray, "queries"],
+) -> Float64[np.ndarray, "scored"]:
+    """The rank in the query from 1, best first; tied scores share the mean of their ranks."""
+    if not len(scores):
+        return scores
+    _, dense = np.unique(-scores, return_inverse=True)
+    overall = stats.rankdata(codes * (int(dense.max()) + 1) + dense, method="average")
+    before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    ranks: Float64[np.ndarray, "scored"] = overall - before[codes]
+    return ranks
+
+
+def fuse(
+    runs: Sequence[Run],
+    *,
+    method: str = "zscore",
+    weights: Sequence[float] | None = None,
+    name: str = "fused",
+) -> Run:
+    """The weighted mean of the runs' normalised scores as a run; equal weights when none are given.
+
+    Raises: ValueError for an unknown method, or weights that are not one finite number per run, not all 0.
+    """
+    aligned = align(runs)
+    given = np.ones(len(runs)) if weights is None else np.array(weights, dtype=np.float64)
+    if given.shape != (len(runs),) or not np.isfinite(given).all() or not given.any():
+        raise ValueError(
+            f"{len(given)} weights for {len(runs)} runs: one finite number per run, not all 0, was wanted"
+        )
+    return run_of(aligned.pools, _features(aligned, method).T @ (given / np.abs(given).sum()), name=name)
+
+
+def _features(aligned: Aligned, method: str) -> Float64[np.ndarray, "runs rows"]:
+    return np.stack([normalise(row, aligned.pools.offsets, method) for row in aligned.scores])
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """Weights learned from answers. `held_out` ranks every query by weights that never saw it: the run to report.
+
+    `weights` are learned from all queries (for use elsewhere), `fold_weights` without each fold.
+    """
+
+    held_out: Run
+    weights: Float64[np.ndarray, "runs"]
+    fold_weights: Float64[np.ndarray, "folds runs"]
+
+
+def learn_weights(
+    runs: Sequence[Run],
+    answers: Answers,
+    generator: np.random.Generator,
+    *,
+    method: str = "zscore",
+    folds: int = 5,
+    name: str = "fused",
+) -> Learned:
+    """Non-negative weights, summing to 1, that give the answers the most probability in a softmax over each pool.
+
+    Queries are dealt into folds at random. Queries without an answer in the pools teach nothing and are ranked.
+
+    Raises: ValueError for fewer than 2 folds or fewer judged queries than folds.
+
+    Source: ListNet's top-one loss, Cao et al., ICML 2007.
+    """
+    aligned = align(runs)
+    features = _features(aligned, method)
+    grades = np.maximum(grades_of(aligned.pools, answers), 0.0)
+    codes = codes_of(aligned.pools.offsets)
+    judged = np.unique(codes[grades > 0])
+    if folds < 2 or len(judged) < folds:
+        raise ValueError(
+            f"{folds} folds of {len(judged)} judged queries: 2 folds or more, and as many queries, needed"
+        )
+    fold_of_query = generator.permutation(len(aligned.pools.queries)) % folds
+    fold_of_query[judged] = generator.permutation(len(judged)) % folds
+    scores = np.empty(len(codes))
+    fold_weights = np.empty((folds, len(runs)))
+    for fold in range(folds):
+        out = fold_of_query[codes] == fold
+        fold_weights[fold] = _fit(features[:, ~out], codes[~out], grades[~out])
+        scores[out] = features[:, out].T @ fold_weights[fold]
+    return Learned(
+        held_out=run_of(aligned.pools, scores, name=name),
+        weights=_fit(features, codes, grades),
+        fold_weights=fold_weights,
+    )
+
+
+def _fit(
+    features: Float64[np.ndarray, "runs rows"],
+    codes: Int64[np.ndarray, "rows"],
+    grades: Float64[np.ndarray, "rows"],
+) -> Float64[np.ndarray, "runs"]:
+    taught: Bool[np.ndarray, "rows"] = np.isin(codes, codes[grades > 0])
+    features, grades = features[:, taught], grades[taught]
+    _, codes = np.unique(codes[taught], return_inverse=True)
+    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    target = grades / np.bincount(codes, weights=grades)[codes]
+
+    def loss(weights: Float64[np.ndarray, "runs"]) -> tuple[float, Shaped[np.ndarray, "runs"]]:
+        logits = weights @ features
+        logits = logits - np.maximum.reduceat(logits, starts)[codes]
+        exponents = np.exp(logits)
+        totals = np.add.reduceat(exponents, starts)
+        surprise = target @ (np.log(totals)[codes] - logits) / len(starts)
+        slope = features @ (exponents / totals[codes] - target) / len(starts)
+        return surprise + _WEIGHT_DECAY * weights @ weights, slope + 2 * _WEIGHT_DECAY * weights
+
+    start = np.full(len(features), 1.0 / len(features))
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(features))
+    total = float(found.x.sum())
+    weights: Float64[np.ndarray, "runs"] = found.x / total if total > 0 else start
+    return weights
