@@ -66,7 +66,7 @@ def prepare(
     if feature_size < 1:
         raise ValueError(f"feature size {feature_size}: at least 1 is wanted")
     out = Path(out).absolute()
-    beside = out.with_name(out.name + ".rejected.jsonl")
+    beside = out.parent / f"{out.name}.rejected.jsonl"
     try:
         with whole_directory(out, marker=MANIFEST) as folder:
             with (
