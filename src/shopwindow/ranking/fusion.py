@@ -104,14 +104,20 @@ def _values(
         return scores
     if method == "zscore":
         safe = np.maximum(counts, 1)
-        centred = scores - (np.bincount(codes, weights=scores, minlength=len(counts)) / safe)[codes]
+        mean = np.bincount(codes, weights=scores, minlength=len(counts)) / safe
+        centred: Float64[np.ndarray, "scored"] = scores - mean[codes]
         deviation = np.sqrt(np.bincount(codes, weights=centred**2, minlength=len(counts)) / safe)[codes]
         flat = deviation <= 1e-12 * np.maximum(np.abs(scores), 1e-300)
-        return np.divide(centred, deviation, out=np.zeros(len(scores)), where=~flat)
+        standardised = np.zeros(len(scores))
+        np.divide(centred, deviation, out=standardised, where=~flat)
+        return standardised
     ranks = _mean_ranks(scores, codes, counts)
+    places: Float64[np.ndarray, "scored"]
     if method == "rrf":
-        return np.reciprocal(_RRF_CONSTANT + ranks)
-    return np.subtract(1.0, (ranks - 1.0) / np.maximum(counts - 1, 1)[codes])
+        places = 1.0 / (_RRF_CONSTANT + ranks)
+    else:
+        places = 1.0 - (ranks - 1.0) / np.maximum(counts - 1, 1)[codes]
+    return places
 
 
 def _mean_ranks(
