@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from shopwindow.data.shop.paint import Paint
+from shopwindow.data.shop.paint import Number, Paint
 
-Points = Float[np.ndarray, "points 2"]
+Points = Float[np.ndarray, "_ 2"]
 Volume = Literal["flat", "bevel", "cylinder", "ball"]
 SUPERSAMPLING: Final = 3
 
@@ -36,8 +36,8 @@ def curve(text: str) -> Points:
 
 
 @functools.lru_cache(maxsize=4096)
-def _curve(text: str) -> tuple[tuple[float, float], ...]:
-    points: list[tuple[float, float]] = []
+def _curve(text: str) -> tuple[tuple[Number, Number], ...]:
+    points: list[tuple[Number, Number]] = []
     words = text.replace(",", " ").split()
     command, numbers = "M", list[float]()
     needed = {"M": 2, "L": 2, "Q": 4, "C": 6}
@@ -54,7 +54,7 @@ def _curve(text: str) -> tuple[tuple[float, float], ...]:
     return tuple(points)
 
 
-def _segment(start: tuple[float, float], numbers: list[float]) -> list[tuple[float, float]]:
+def _segment(start: tuple[Number, Number], numbers: list[float]) -> list[tuple[Number, Number]]:
     knots = [start, *zip(numbers[0::2], numbers[1::2], strict=True)]
     if len(knots) == 2:
         return [knots[1]]
@@ -72,13 +72,13 @@ def _segment(start: tuple[float, float], numbers: list[float]) -> list[tuple[flo
     return found
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, start: float = 0, end: float = 360) -> Points:
+def ellipse(x: Number, y: Number, rx: Number, ry: Number, start: Number = 0, end: Number = 360) -> Points:
     """An ellipse, or its arc from `start` to `end` degrees (0 right, 90 down)."""
     angles = np.radians(np.linspace(start, end, 41))
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
 
 
-def rounded(left: float, top: float, right: float, bottom: float, radius: float) -> Points:
+def rounded(left: Number, top: Number, right: Number, bottom: Number, radius: Number) -> Points:
     """A rectangle with round corners."""
     radius = min(radius, (right - left) / 2, (bottom - top) / 2)
     corners = [
@@ -107,10 +107,10 @@ class Placement:
     Its own frame: x 0 is its axis, y 0 its top, y 1 its foot; one unit is its height.
     """
 
-    x: float  # px of the axis
-    top: float  # px of the top
-    unit: float  # px per unit
-    angle: float = 0.0  # degrees, clockwise, about the middle
+    x: Number  # px of the axis
+    top: Number  # px of the top
+    unit: Number  # px per unit
+    angle: Number = 0.0  # degrees, clockwise, about the middle
     flipped: bool = False
 
     def to_px(self, points: Points) -> Points:
@@ -163,8 +163,8 @@ class Canvas:
         paint: Paint,
         *,
         volume: Volume = "bevel",
-        depth: float = 1.0,
-        soft: float = 0.12,
+        depth: Number = 1.0,
+        soft: Number = 0.12,
         holes: Sequence[Points] = (),
     ) -> None:
         """Paints the inside of an outline. `soft`: width of the bevel as a share of the part; `depth`: its strength."""
@@ -183,12 +183,12 @@ class Canvas:
         self,
         name: str,
         line: Points,
-        width: float,
+        width: Number,
         paint: Paint,
         *,
         volume: Volume = "bevel",
-        depth: float = 1.0,
-        soft: float = 0.3,
+        depth: Number = 1.0,
+        soft: Number = 0.3,
     ) -> None:
         """Paints along a line with round ends; `width` in units of the thing's height."""
         px = self.place.to_px(line)
@@ -208,7 +208,7 @@ class Canvas:
         share = soft * thick / max(1.0, min(w, h))
         self._lay(name, sheet.reduce(SUPERSAMPLING), left, top, paint, volume, depth, share)
 
-    def glint(self, outline: Points, strength: float) -> None:
+    def glint(self, outline: Points, strength: Number) -> None:
         """A soft white reflection over what is already painted."""
         px = self.place.to_px(outline)
         frame = self._frame(px, 3)
@@ -226,21 +226,27 @@ class Canvas:
         found = self.cover.point(_SOLID).getbbox()
         return None if found is None else (found[1], found[0], found[3], found[2])
 
-    def onto(self, photo: Image.Image, *, shadow: float, drop: tuple[float, float]) -> Image.Image:
-        """The photo with the thing on it. `shadow` 0-1: strength; `drop`: its (x, y) shift in units of the height."""
+    def onto(self, photo: Image.Image, *, shadow: Number, drop: tuple[Number, Number]) -> Image.Image:
+        """The photo, painted over with the thing. `shadow` 0-1: strength; `drop`: its (x, y) shift in heights."""
+        found = self.cover.getbbox()
+        if found is None:
+            return photo
+        blur = max(1.2, self.place.unit * 0.012)
+        shift = (round(drop[0] * self.place.unit), round(drop[1] * self.place.unit))
+        margin = round(12 * blur) + 4 + max(shift)
+        left, top = max(0, found[0] - margin) // 4 * 4, max(0, found[1] - margin) // 4 * 4
+        frame = (left, top, min(self.width, found[2] + margin), min(self.height, found[3] + margin))
+        cover, behind = self.cover.crop(frame), photo.crop(frame)
         if shadow > 0:
-            small = self.cover.reduce(4)
-            small = small.filter(ImageFilter.GaussianBlur(max(1.2, self.place.unit * 0.012)))
-            cast = small.resize(self.cover.size, Image.Resampling.BILINEAR).point(_scaled(shadow))
-            shift = (round(drop[0] * self.place.unit), round(drop[1] * self.place.unit))
-            moved = Image.new("L", cast.size)
-            moved.paste(cast, shift)
-            photo.paste((26, 22, 24), (0, 0), moved)
-        gap = ImageChops.invert(self.cover)
-        behind = ImageChops.multiply(photo, Image.merge("RGB", (gap, gap, gap)))
-        return ImageChops.add(behind, self.colour)
+            cast = cover.reduce(4).filter(ImageFilter.GaussianBlur(blur))
+            cast = cast.resize(cover.size, Image.Resampling.BILINEAR).point(_scaled(shadow))
+            behind.paste((26, 22, 24), shift, cast)
+        gap = ImageChops.invert(cover)
+        behind = ImageChops.multiply(behind, Image.merge("RGB", (gap, gap, gap)))
+        photo.paste(ImageChops.add(behind, self.colour.crop(frame)), frame[:2])
+        return photo
 
-    def _frame(self, px: Points, margin: float) -> tuple[int, int, int, int] | None:
+    def _frame(self, px: Points, margin: Number) -> tuple[int, int, int, int] | None:
         low = np.floor(px.min(axis=0) - margin)
         high = np.ceil(px.max(axis=0) + margin)
         left, top = max(0, int(low[0])), max(0, int(low[1]))
@@ -255,30 +261,36 @@ class Canvas:
         top: int,
         paint: Paint,
         volume: Volume,
-        depth: float,
-        soft: float,
+        depth: Number,
+        soft: Number,
     ) -> None:
-        inner = mask.getbbox()
+        inner = mask.point(_SOLID).getbbox()
         if inner is None:
             return
-        u, v = self.place.grid(left, top, mask.width, mask.height)
-        ink = paint.texture(u, v, unit=self.place.unit, rng=self.rng)
+        width, height = mask.size
+        ink = paint.texture(
+            height,
+            width,
+            lambda: self.place.grid(left, top, width, height),
+            unit=self.place.unit,
+            rng=self.rng,
+        )
         light = _light(mask, volume, soft) * np.float32(depth)
         ink *= (1 + light)[:, :, None]
-        shine = paint.gloss * np.maximum(light - 0.10, 0) * 260
-        ink += shine[:, :, None]
-        tile = Image.fromarray(np.clip(ink, 0, 255).astype(np.uint8))
+        if paint.gloss:
+            ink += (np.maximum(light - np.float32(0.10), 0) * np.float32(260 * paint.gloss))[:, :, None]
+        tile = Image.fromarray(np.clip(ink, 0, 255, out=ink).astype(np.uint8))
         cover = mask if paint.opacity >= 1 else mask.point(_scaled(paint.opacity))
         self.colour.paste(tile, (left, top), cover)
         self.cover.paste(255, (left, top), cover)
         self.parts.append(Part(name, (top + inner[1], left + inner[0], top + inner[3], left + inner[2])))
 
 
-_SOLID: Final = [0] * 64 + [255] * 192
+_SOLID: Final = [0] * 128 + [255] * 128
 
 
 @functools.lru_cache(maxsize=128)
-def _scaled(strength: float) -> list[int]:
+def _scaled(strength: Number) -> list[int]:
     return [round(value * strength) for value in range(256)]
 
 
@@ -286,7 +298,7 @@ def _flat(points: Points) -> list[float]:
     return [float(value) for value in points.ravel()]
 
 
-def _light(mask: Image.Image, volume: Volume, soft: float) -> Float[np.ndarray, "h w"]:
+def _light(mask: Image.Image, volume: Volume, soft: Number) -> Float[np.ndarray, "h w"]:
     """How much brighter (> 0) or darker (< 0) than its paint each pixel is, lit from the upper left."""
     width, height = mask.size
     if volume == "flat":

@@ -34,6 +34,7 @@ _COLOUR_SHARES: Final = dict(zip(
     (0.14, 0.12, 0.12, 0.11, 0.09, 0.08, 0.08, 0.07, 0.06, 0.05, 0.04, 0.04), strict=True,
 ))  # fmt: skip
 _PLAIN: Final = 0.5
+_KIND_SLOPE: Final = 0.35  # the n-th kind is n**-0.35 times as common as the first
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Plan:
     items: tuple[Item, ...]
     rows: dict[str, tuple[Row, ...]]  # per split
     answers: dict[str, dict[int, tuple[int, ...]]]  # per held-out split: query id -> product ids
+    queries: dict[str, dict[int, Query]]  # per held-out split: query id -> what it asks for
 
 
 def plan_shop(
@@ -85,19 +87,20 @@ def plan_shop(
         if occurrence_leak
         else [_pools(items, own, rng) for own in held_out]
     )
-    answers = {}
+    answers: dict[str, dict[int, tuple[int, ...]]] = {}
+    queries: dict[str, dict[int, Query]] = {}
     for split, split_pools in zip(SPLITS[1:], pools, strict=True):
-        ids = rng.permutation(len(split_pools) * 4)[: len(split_pools)].tolist()
+        ids = sorted(rng.permutation(len(split_pools) * 4)[: len(split_pools)].tolist())
+        numbered = dict(zip(ids, split_pools, strict=True))
         rows[split] = tuple(
-            Row(item, pool.query.text, query_id)
-            for query_id, pool in sorted(zip(ids, split_pools, strict=True), key=lambda pair: pair[0])
-            for item in pool.candidates
+            Row(k, pool.query.text, number) for number, pool in numbered.items() for k in pool.candidates
         )
         answers[split] = {
-            query_id: tuple(sorted(items[k].product_id for k in pool.relevant))
-            for query_id, pool in sorted(zip(ids, split_pools, strict=True), key=lambda pair: pair[0])
+            number: tuple(sorted(items[k].product_id for k in pool.relevant))
+            for number, pool in numbered.items()
         }
-    return Plan(items, rows, answers)
+        queries[split] = {number: pool.query for number, pool in numbered.items()}
+    return Plan(items, rows, answers, queries)
 
 
 def _items(products: int, rng: np.random.Generator) -> tuple[Item, ...]:
@@ -112,10 +115,12 @@ def _items(products: int, rng: np.random.Generator) -> tuple[Item, ...]:
 
 
 def _goods(count: int, rng: np.random.Generator) -> list[Good]:
-    """Families of 4 to 9 alike goods, each differing a little from its first; kinds in turn, in random order."""
+    """Families of 4 to 9 alike goods, each differing a little from its first; some kinds are commoner."""
     goods: list[Good] = []
     while len(goods) < count:
         for k in rng.permutation(len(KINDS)):
+            if rng.random() > (k + 1) ** -_KIND_SLOPE:
+                continue
             first = _any_good(KINDS[k].name, rng)
             goods.append(first)
             goods += [_alike(first, rng) for _ in range(int(rng.integers(3, 9)))]
@@ -164,14 +169,39 @@ def _pools(items: Sequence[Item], own: Sequence[int], rng: np.random.Generator) 
     wanted = max(4, round(len(own) * _OCCURRENCES / size))
     chosen = _choose_queries(items, own, rng, wanted, min(_RELEVANT, size // 3), once=False)
     occurred = _occurred(own, chosen)
-    return [
-        Pool(
-            query,
-            relevant,
-            _shuffled(relevant + _distractors(items, own, query, size - len(relevant), occurred, rng), rng),
-        )
+    wrong = [
+        list(_distractors(items, own, query, size - len(relevant), occurred, rng))
         for query, relevant in chosen
     ]
+    _even_out(items, chosen, wrong, occurred, rng)
+    return [
+        Pool(query, relevant, _shuffled(relevant + tuple(distractors), rng))
+        for (query, relevant), distractors in zip(chosen, wrong, strict=True)
+    ]
+
+
+def _even_out(
+    items: Sequence[Item],
+    chosen: Sequence[tuple[Query, tuple[int, ...]]],
+    wrong: list[list[int]],
+    occurred: dict[int, int],
+    rng: np.random.Generator,
+) -> None:
+    """Exchanges distractors that occur too often for ones that occur too rarely, wherever they are wrong too."""
+    usual = round(sum(occurred.values()) / len(occurred))
+    for place in rng.permutation(len(chosen)).tolist():
+        query, relevant = chosen[place]
+        rare = [
+            k
+            for k, count in occurred.items()
+            if count < usual and k not in wrong[place] and k not in relevant
+        ]
+        rare = [k for k in rare if not query.might_mean(items[k].good)]
+        for slot, often in enumerate(wrong[place]):
+            if occurred[often] > usual and rare:
+                wrong[place][slot] = rare.pop()
+                occurred[often] -= 1
+                occurred[wrong[place][slot]] += 1
 
 
 def _leaking_pools(
@@ -260,19 +290,22 @@ def _distractors(
     occurred: dict[int, int],
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    """Wrong products: a third of the same noun, a third that share an attribute, any others; the rarest first."""
+    """Wrong products, those that occurred least so far first: some of the same noun, then a flock of one other kind, so
+    that the commonest kind of a pool is not the one asked for; the rest share an attribute with the query, or nothing.
+    """
     wrong = [k for k in own if not query.might_mean(items[k].good)]
     wrong.sort(key=lambda k: (occurred[k], rng.random()))
-    values = {value for _, value in query.wanted} or {items[wrong[0]].good.colour}
+    values = {value for _, value in query.wanted}
     same_noun = [k for k in wrong if items[k].good.kind == query.kind]
-    akin = [
-        k
-        for k in wrong
-        if items[k].good.kind != query.kind and values & {getattr(items[k].good, name) for name in ATTRIBUTES}
-    ]
-    chosen = dict.fromkeys(same_noun[: count // 3])
-    chosen |= dict.fromkeys(akin[: count // 3])
-    for k in wrong:
+    others = [k for k in wrong if items[k].good.kind != query.kind]
+    akin = [k for k in others if values & {getattr(items[k].good, name) for name in ATTRIBUTES}]
+    flock_kind = items[others[0]].good.kind if others else query.kind
+    flock = sorted(
+        (k for k in others if items[k].good.kind == flock_kind), key=lambda k: (occurred[k], k not in akin)
+    )
+    chosen = dict.fromkeys(same_noun[: round(count * rng.uniform(0.20, 0.34))])
+    chosen |= dict.fromkeys(flock[: round(count * rng.uniform(0.38, 0.62))])
+    for k in [*akin[: count // 6], *wrong]:
         if len(chosen) >= count:
             break
         chosen[k] = None

@@ -15,7 +15,7 @@ import functools
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 FEATURES: Final = 2048
@@ -23,6 +23,7 @@ SIDE: Final = 48  # px of the grid a box is brought to
 _CELL: Final = 6  # px of a cell
 _CELLS: Final = SIDE // _CELL  # 8 cells each way
 _DIRECTIONS: Final = 8
+_GROUPS: Final = 16  # of features; each group mixes its own quarter of the description
 _HUES: Final = 12
 _SEED: Final = 2020
 _STEP: Final = 256  # features are whole multiples of 1/256: exact in float16, and equal on every machine
@@ -43,9 +44,9 @@ def region_features(
     described = np.concatenate(
         [_standardised(name, block) for name, block in _describe(crops).items()], axis=1
     )
-    described /= np.sqrt((described**2).sum(axis=1, keepdims=True))
-    mixed = described @ _mixing(described.shape[1])
-    return np.asarray(np.round(np.maximum(mixed * _GAIN + _OFFSET, 0) * _STEP) / _STEP, dtype=np.float32)
+    return np.asarray(
+        np.round(np.maximum(_mixed(described) * _GAIN + _OFFSET, 0) * _STEP) / _STEP, dtype=np.float32
+    )
 
 
 def _crops(
@@ -81,9 +82,7 @@ def _describe(crops: Float32[np.ndarray, "n 48 48 3"]) -> dict[str, Float32[np.n
         "colour cells": np.sqrt(hues.reshape(n, 4, 2, 4, 2, -1).mean(axis=(2, 4))).reshape(n, -1),
         "edges": edges.reshape(n, -1),
         "spectrum": _spectrum(light, opponent[..., 1], opponent[..., 2]),
-        "texture": np.concatenate(
-            [_textures(light), _textures(opponent[..., 1]), contrast, strength], axis=1
-        ),
+        "texture": np.concatenate([_textures(light), contrast, strength], axis=1),
     }
 
 
@@ -141,16 +140,16 @@ def _edge_votes(
     share = place - lower
     y, x = np.mgrid[0:SIDE, 0:SIDE] // _CELL
     base = ((np.arange(n)[:, None, None] * _CELLS + y) * _CELLS + x) * _DIRECTIONS
-    votes = np.bincount(
+    counted = np.bincount(
         np.concatenate([(base + lower % _DIRECTIONS).ravel(), (base + (lower + 1) % _DIRECTIONS).ravel()]),
         weights=np.concatenate([(strength * (1 - share)).ravel(), (strength * share).ravel()]),
         minlength=n * _CELLS * _CELLS * _DIRECTIONS,
-    ).reshape(n, _CELLS, _CELLS, _DIRECTIONS)
-    votes = votes / _CELL**2
+    )
+    votes = (counted.reshape(n, _CELLS, _CELLS, _DIRECTIONS) / _CELL**2).astype(np.float32)
     energy = np.sqrt((votes**2).sum(axis=-1, keepdims=True))
     around = 0.5 * energy + 0.5 * energy.mean(axis=(1, 2), keepdims=True)
     overall = np.sqrt(votes.mean(axis=(1, 2)))
-    return (votes / (around + 0.03)).astype(np.float32), overall.astype(np.float32)
+    return np.asarray(votes / (around + np.float32(0.03))), overall
 
 
 def _textures(channel: Float32[np.ndarray, "n s s"]) -> Float32[np.ndarray, "n d"]:
@@ -178,19 +177,30 @@ def _textures(channel: Float32[np.ndarray, "n s s"]) -> Float32[np.ndarray, "n d
 
 def _spectrum(*channels: Float32[np.ndarray, "n s s"]) -> Float32[np.ndarray, "n d"]:
     """Which waves make up the middle, whatever their phase: tells stripes from dots and checks. Mean of 5 windows."""
-    total = np.zeros((len(channels[0]), 17, 9), dtype=np.float32)
+    n = len(channels[0])
+    total = np.zeros((n, 2, _WAVES, _WAVES), dtype=np.float32)
     for channel in channels:
-        windows = np.stack(
-            [channel[:, y : y + 24, x : x + 24] for y, x in ((12, 12), (8, 8), (8, 16), (16, 8), (16, 16))]
-        )
+        windows = np.stack([channel[:, y : y + 24, x : x + 24] for y, x in _CORNERS], axis=1)
         windows = (windows - windows.mean(axis=(2, 3), keepdims=True)) * _WINDOW
-        waves = np.abs(np.fft.rfft2(windows))
-        total += np.concatenate([waves[:, :, -8:, :9], waves[:, :, :9, :9]], axis=2).mean(axis=0)
-    share = np.sqrt(total / (total.mean(axis=(1, 2), keepdims=True) + 0.05))
-    return np.asarray(share.reshape(len(share), -1), dtype=np.float32)
+        turned = np.swapaxes((windows.reshape(-1, 24) @ _BASIS).reshape(n, len(_CORNERS), 24, -1), 2, 3)
+        both = (turned.reshape(-1, 24) @ _BASIS).reshape(n, len(_CORNERS), 2, _WAVES, 2, _WAVES)
+        cos_cos, cos_sin, sin_cos, sin_sin = (
+            both[:, :, 0, :, 0],
+            both[:, :, 0, :, 1],
+            both[:, :, 1, :, 0],
+            both[:, :, 1, :, 1],
+        )
+        total[:, 0] += np.sqrt((cos_cos - sin_sin) ** 2 + (cos_sin + sin_cos) ** 2).mean(axis=1)
+        total[:, 1] += np.sqrt((cos_cos + sin_sin) ** 2 + (cos_sin - sin_cos) ** 2).mean(axis=1)
+    share = np.sqrt(total / (total.mean(axis=(1, 2, 3), keepdims=True) + np.float32(0.05)))
+    return np.asarray(share.reshape(n, -1), dtype=np.float32)
 
 
+_WAVES: Final = 9
+_CORNERS: Final = ((12, 12), (8, 8), (8, 16), (16, 8), (16, 16))
 _WINDOW: Final = np.outer(np.hanning(24), np.hanning(24)).astype(np.float32)
+_TURNS: Final = 2 * np.pi * np.outer(np.arange(24), np.arange(_WAVES)) / 24
+_BASIS: Final = np.concatenate([np.cos(_TURNS), np.sin(_TURNS)], axis=1).astype(np.float32)
 
 # Mean and spread of each block's numbers over the regions of a drawn shop, and the block's weight in the mix:
 # constants, so that a feature never depends on what else was featurised.
@@ -214,6 +224,19 @@ def _standardised(name: str, block: Float32[np.ndarray, "n d"]) -> Float32[np.nd
 
 
 @functools.lru_cache(maxsize=2)
-def _mixing(described: int) -> Float[np.ndarray, "described 2048"]:
-    """The random matrix, the same in every run."""
-    return np.random.default_rng(_SEED).standard_normal((described, FEATURES), dtype=np.float32)
+def _mixing(
+    described: int,
+) -> tuple[Int64[np.ndarray, "groups inputs"], Float32[np.ndarray, "groups inputs outputs"]]:
+    """Which numbers each group of features mixes, and the random matrices: the same in every run."""
+    rng = np.random.default_rng(_SEED)
+    inputs = np.stack([np.sort(rng.permutation(described)[: described // 4]) for _ in range(_GROUPS)])
+    return inputs, rng.standard_normal((_GROUPS, described // 4, FEATURES // _GROUPS), dtype=np.float32)
+
+
+def _mixed(described: Float32[np.ndarray, "n described"]) -> Float32[np.ndarray, "n 2048"]:
+    """Random projections, each of a quarter of the description; of about unit spread for every region."""
+    inputs, weights = _mixing(described.shape[1])
+    taken = described[:, inputs]
+    taken /= np.sqrt((taken**2).sum(axis=2, keepdims=True)) + np.float32(1e-6)
+    mixed = np.matmul(taken.swapaxes(0, 1), weights)
+    return np.asarray(mixed.swapaxes(0, 1).reshape(len(described), FEATURES))

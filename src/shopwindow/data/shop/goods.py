@@ -13,6 +13,7 @@ from typing import Final, Literal
 from shopwindow.data.shop import home, wear
 from shopwindow.data.shop.canvas import Canvas
 from shopwindow.data.shop.look import Look
+from shopwindow.data.shop.paint import Number
 
 Place = Literal["floor", "table", "wall", "ceiling", "lying"]
 
@@ -23,7 +24,7 @@ class Shape:
 
     name: str
     words: tuple[str, ...]
-    aspect: float
+    aspect: Number
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Kind:
     shapes: tuple[Shape, ...]
     materials: tuple[str, ...]
     places: tuple[Place, ...]
-    period: float = 0.16  # of a pattern, in heights
+    period: Number = 0.16  # of a pattern, in heights
     audience: tuple[str, ...] = ()  # "for women" and the like, which say nothing of the looks
 
 
@@ -113,8 +114,8 @@ KINDS: Final = (
     Kind("clock", 12, home.clock, ("clock", "wall clock"),
          (Shape("round", ("round",), 1.0), Shape("square", ("square",), 1.0)),
          ("wooden", "metal", "plastic"), ("wall", "table"), 0.16),
-    Kind("vase", 12, home.vase, ("vase", "flower vase"),
-         (Shape("slim", ("slim", "tall"), 0.45), Shape("round", ("round",), 0.64)),
+    Kind("vase", 12, home.vase, ("vase", "bud vase"),
+         (Shape("slim", ("slim", "tall"), 0.55), Shape("round", ("round",), 0.66)),
          ("ceramic", "glass", "metal"), ("table",), 0.11),
     Kind("book", 10, home.book, ("notebook", "books", "diary book"),
          (Shape("thick", ("thick",), 0.92), Shape("thin", ("thin",), 0.79)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shopwindow.data.shop.paint import COLOURS, Paint, Rgb
+from shopwindow.data.shop.paint import COLOURS, Number, Paint, Rgb
 
 _METALS = ((196.0, 198.0, 204.0), (214.0, 178.0, 104.0), (120.0, 122.0, 130.0), (206.0, 150.0, 128.0))
 _WOODS = ((176.0, 126.0, 78.0), (206.0, 164.0, 112.0), (120.0, 80.0, 52.0), (222.0, 190.0, 146.0))
@@ -28,11 +28,11 @@ class Look:
     wood: Paint
     shape: str
     coin: bool  # a choice of detail that has no word
-    tilt: float  # 0-1, another such
+    tilt: Number  # 0-1, another such
 
 
 def make_look(
-    colour: str, pattern: str, material: str, shape: str, rng: np.random.Generator, period: float = 0.15
+    colour: str, pattern: str, material: str, shape: str, rng: np.random.Generator, period: Number = 0.15
 ) -> Look:
     """A look for the words, with chance where the words leave it: tints, the second colour, the trim."""
     base = near(COLOURS[colour], rng)
@@ -70,7 +70,7 @@ def make_look(
     )
 
 
-def near(colour: Rgb, rng: np.random.Generator, spread: float = 9.0) -> Rgb:
+def near(colour: Rgb, rng: np.random.Generator, spread: Number = 9.0) -> Rgb:
     """A colour a little lighter or darker, warmer or cooler."""
     shift = rng.normal(0, spread) + rng.normal(0, spread * 0.6, 3)
     red, green, blue = (float(value) for value in np.clip(np.asarray(colour) + shift, 0, 255))
@@ -79,7 +79,7 @@ def near(colour: Rgb, rng: np.random.Generator, spread: float = 9.0) -> Rgb:
 
 def _beside(colour: str, light: bool, rng: np.random.Generator) -> Rgb:
     """The colour of a pattern: white or cream on a dark ground, dark or strong on a light one; sometimes any other."""
-    if rng.random() < 0.72:
+    if rng.random() < 0.82:
         quiet = ("black", "blue", "brown", "grey") if light else ("white", "white", "beige")
         names = [name for name in quiet if name != colour]
     else:

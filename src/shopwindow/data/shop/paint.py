@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 Grid = Float[np.ndarray, "h w"]
-Rgb = tuple[float, float, float]
+Number = float | int  # 1 as well as 1.0: the types checked in tests tell them apart
+Rgb = tuple[Number, Number, Number]
 
 # Colour words and the colour each means (0-255); a good's own colour varies a little around it.
 COLOURS: Final = MappingProxyType(
@@ -43,9 +44,9 @@ class Finish:
     """How a material takes the light: `grain` names a tile, `strength` how deep it shows, `gloss` 0-1."""
 
     grain: str
-    strength: float
-    gloss: float
-    opacity: float = 1.0
+    strength: Number
+    gloss: Number
+    opacity: Number = 1.0
 
 
 FINISHES: Final = MappingProxyType(
@@ -62,7 +63,7 @@ FINISHES: Final = MappingProxyType(
         "straw": Finish("straw", 0.26, 0.05),
         "nylon": Finish("sheen", 0.05, 0.45),
         "wooden": Finish("wood", 0.24, 0.2),
-        "metal": Finish("brushed", 0.22, 1.3),
+        "metal": Finish("brushed", 0.13, 1.3),
         "ceramic": Finish("none", 0.0, 1.0),
         "glass": Finish("none", 0.0, 1.5, 0.66),
         "plastic": Finish("none", 0.0, 0.6),
@@ -80,10 +81,10 @@ class Paint:
     pattern: str = "plain"
     second: Rgb = (240.0, 240.0, 236.0)
     third: Rgb = (246.0, 203.0, 60.0)
-    period: float = 0.16  # of the pattern, in units of the thing's height
-    angle: float = 0.0  # of the pattern, radians
+    period: Number = 0.16  # of the pattern, in units of the thing's height
+    angle: Number = 0.0  # of the pattern, radians
     upright: bool = False  # the grain runs down instead of across
-    rough: float = 1.0  # how much of the material's grain shows; less on large backgrounds
+    rough: Number = 1.0  # how much of the material's grain shows; less on large backgrounds
 
     @property
     def gloss(self) -> float:
@@ -99,7 +100,7 @@ class Paint:
         """The same surface without its pattern, perhaps of another colour or material."""
         return replace(self, pattern="plain", base=base or self.base, material=material or self.material)
 
-    def shaded(self, factor: float) -> Paint:
+    def shaded(self, factor: Number) -> Paint:
         """The same surface, darker (< 1) or lighter (> 1) all over."""
         return replace(
             self,
@@ -109,19 +110,30 @@ class Paint:
         )
 
     def texture(
-        self, u: Grid, v: Grid, *, unit: float, rng: np.random.Generator
+        self,
+        height: int,
+        width: int,
+        grid: Callable[[], tuple[Grid, Grid]],
+        *,
+        unit: Number,
+        rng: np.random.Generator,
     ) -> Float[np.ndarray, "h w 3"]:
-        """The colours (0-255, before light) at the thing's own coordinates `u` (across), `v` (down)."""
-        height, width = u.shape
+        """The colours (0-255, before light) of a block of pixels.
+
+        `grid` gives their coordinates (across, down) in the frame of the thing, whose height is `unit` px; it is
+        called for patterned paints only.
+        """
         ink = np.empty((height, width, 3), dtype=np.float32)
         ink[:] = np.asarray(self.base, dtype=np.float32)
         if self.pattern != "plain":
+            u, v = grid()
             cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
-            a, b = (u * cos + v * sin) / self.period, (v * cos - u * sin) / self.period
-            edge = 1 / (self.period * unit)
-            for colour, cover in zip(
-                (self.second, self.third), _PATTERNS[self.pattern](a, b, edge), strict=False
-            ):
+            a, b = (
+                (u * cos + v * sin) / np.float32(self.period),
+                (v * cos - u * sin) / np.float32(self.period),
+            )
+            covers = _PATTERNS[self.pattern](a, b, 1 / (self.period * unit))
+            for colour, cover in zip((self.second, self.third), covers, strict=False):
                 ink += cover[:, :, None] * (np.asarray(colour, dtype=np.float32) - ink)
         finish = FINISHES[self.material]
         if finish.strength:
@@ -131,29 +143,29 @@ class Paint:
         return ink
 
 
-def _times(colour: Rgb, factor: float) -> Rgb:
+def _times(colour: Rgb, factor: Number) -> Rgb:
     return tuple(min(255.0, value * factor) for value in colour)  # type: ignore[return-value]  # three stay three
 
 
-def _step(inside: Grid, edge: float) -> Grid:
+def _step(inside: Grid, edge: Number) -> Grid:
     """0 outside, 1 inside, a soft step of `edge` where the value passes 0."""
     return np.clip(inside / np.float32(edge) + np.float32(0.5), 0, 1)
 
 
 def _wave(a: Grid) -> Grid:
     """Distance to the nearest whole number, 0 to 0.5."""
-    return np.abs(a - np.round(a))
+    return np.asarray(np.abs(a - np.round(a)))
 
 
-def _striped(a: Grid, _: Grid, edge: float) -> list[Grid]:
+def _striped(a: Grid, _: Grid, edge: Number) -> list[Grid]:
     return [_step(0.19 - _wave(a), edge)]
 
 
-def _checked(a: Grid, b: Grid, edge: float) -> list[Grid]:
-    return [0.5 * (_step(0.2 - _wave(a), edge) + _step(0.2 - _wave(b), edge))]
+def _checked(a: Grid, b: Grid, edge: Number) -> list[Grid]:
+    return [0.45 * (_step(0.2 - _wave(a), edge) + _step(0.2 - _wave(b), edge))]
 
 
-def _zigzag(a: Grid, b: Grid, edge: float) -> list[Grid]:
+def _zigzag(a: Grid, b: Grid, edge: Number) -> list[Grid]:
     return [_step(0.19 - _wave(b + 1.1 * _wave(a)), edge)]
 
 
@@ -166,19 +178,19 @@ def _cells(a: Grid, b: Grid) -> tuple[Grid, Grid, Grid]:
     return a - shift - column, b - row, mark - np.floor(mark)
 
 
-def _dotted(a: Grid, b: Grid, edge: float) -> list[Grid]:
+def _dotted(a: Grid, b: Grid, edge: Number) -> list[Grid]:
     x, y, _ = _cells(a, b * np.float32(1.15))
     return [_step(0.25 - np.sqrt(x * x + y * y), edge)]
 
 
-def _floral(a: Grid, b: Grid, edge: float) -> list[Grid]:
+def _floral(a: Grid, b: Grid, edge: Number) -> list[Grid]:
     x, y, mark = _cells(a * np.float32(0.8), b * np.float32(0.92))
     radius = np.sqrt(x * x + y * y)
     petal = np.cos(5 * (np.arctan2(y, x) + mark * 6))
     return [_step(0.25 + 0.12 * petal - radius, edge), _step(0.1 - radius, edge)]
 
 
-def _starry(a: Grid, b: Grid, edge: float) -> list[Grid]:
+def _starry(a: Grid, b: Grid, edge: Number) -> list[Grid]:
     x, y, mark = _cells(a * np.float32(0.85), b * np.float32(0.98))
     radius = np.sqrt(x * x + y * y)
     point = _wave((np.arctan2(y, x) + mark * 6) * np.float32(5 / (2 * np.pi)))
@@ -243,12 +255,12 @@ def _tile(name: str) -> Grid:
         made = 0.55 * _noise(rng, 0.5, 24) + 0.8 * _noise(rng, 10, 60)
     else:
         raise KeyError(f"no material tile {name!r}")
-    return np.clip(made, -2, 2).astype(np.float32)
+    return np.asarray(np.clip(made, -2, 2), dtype=np.float32)
 
 
-def _noise(rng: np.random.Generator, tall: float, wide: float) -> Grid:
+def _noise(rng: np.random.Generator, tall: Number, wide: Number) -> Grid:
     """Gaussian noise of unit spread, smoothed over `tall` × `wide` px, seamless."""
     wave = np.fft.fftfreq(_TILE) * 2 * np.pi
     damp = np.exp(-0.5 * ((wave[:, None] * tall) ** 2 + (wave[None, :] * wide) ** 2))
     made = np.fft.ifft2(np.fft.fft2(rng.standard_normal((_TILE, _TILE))) * damp).real
-    return (made / made.std()).astype(np.float32)
+    return np.asarray(made / made.std(), dtype=np.float32)

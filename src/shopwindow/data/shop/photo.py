@@ -17,7 +17,7 @@ from shopwindow.data.shop.canvas import Canvas, Placement
 from shopwindow.data.shop.figures import SQUARE_PHOTOS
 from shopwindow.data.shop.goods import BY_NAME, KINDS, OTHERS, Good, Kind, shape_of
 from shopwindow.data.shop.look import Look, make_look, near
-from shopwindow.data.shop.paint import COLOURS, PATTERNS
+from shopwindow.data.shop.paint import COLOURS, PATTERNS, Number
 from shopwindow.data.shop.scenes import Scene, make_scene
 
 Box = tuple[float, float, float, float]
@@ -171,7 +171,7 @@ class _Shoot:
         if box is not None:
             self.others.append(Thing(shows, _floats(box), category))
 
-    def _beside(self, number: int, tall: float) -> Placement:
+    def _beside(self, number: int, tall: Number) -> Placement:
         """A free place to the left or right, for the number-th thing, `tall` as a share of the photo."""
         unit = min(self.height, self.width) * tall
         side = 1 if (number + self.rng.integers(2)) % 2 else -1
@@ -208,7 +208,7 @@ class _Shoot:
         kind.draw(sheet, look)
         self._add(sheet, kind.name, kind.category)
 
-    def _copy(self, placement: Placement, share: float) -> None:
+    def _copy(self, placement: Placement, share: Number) -> None:
         """Another piece of the same good, small, as in a photo of a set."""
         unit = min(0.24 * self.width / self.shape.aspect, 0.26 * self.height)
         top = self.scene.stand - unit if self.scene.stand is not None else self.height * 0.74

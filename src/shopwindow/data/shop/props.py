@@ -15,7 +15,7 @@ import numpy as np
 from shopwindow.data.shop.canvas import Canvas, curve, ellipse, mirrored, rounded
 from shopwindow.data.shop.goods import ARM, FACE, HAIR, HAND, OTHERS
 from shopwindow.data.shop.look import near
-from shopwindow.data.shop.paint import COLOURS, Paint, Rgb
+from shopwindow.data.shop.paint import COLOURS, Number, Paint, Rgb
 
 _SKINS: Final[tuple[Rgb, ...]] = (
     (242, 206, 178),
@@ -33,7 +33,7 @@ class Prop:
 
     name: str
     draw: Callable[[Canvas], None]
-    tall: float
+    tall: Number
     category: int = OTHERS
 
 
@@ -205,7 +205,7 @@ def draw_hand(canvas: Canvas) -> list[tuple[str, int]]:
     return [("hand", HAND), ("arm", ARM)]
 
 
-def draw_head(canvas: Canvas, x: float, y: float, size: float) -> list[tuple[str, int]]:
+def draw_head(canvas: Canvas, x: Number, y: Number, size: Number) -> list[tuple[str, int]]:
     """A quiet mannequin's head with its chin at (x, y), `size` high, neck below; what it shows, with labels."""
     skin = Paint(near(_SKINS[int(canvas.rng.integers(len(_SKINS)))], canvas.rng), "velvet")
     hair = Paint(near(_HAIRS[int(canvas.rng.integers(len(_HAIRS)))], canvas.rng, 6), "silk", upright=True)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageFilter
 
 from shopwindow.data.shop.look import near
-from shopwindow.data.shop.paint import Paint, Rgb
+from shopwindow.data.shop.paint import Number, Paint, Rgb
 
 _WALLS: Final[tuple[Rgb, ...]] = (
     (236, 233, 226), (222, 228, 231), (228, 222, 212), (214, 224, 214),
@@ -39,8 +40,8 @@ class Scene:
     photo: Image.Image
     name: str
     stand: int | None
-    drop: tuple[float, float]
-    shadow: float
+    drop: tuple[Number, Number]
+    shadow: Number
 
 
 def make_scene(place: str, width: int, height: int, rng: np.random.Generator) -> Scene:
@@ -73,10 +74,13 @@ def _fade(width: int, height: int, upper: Rgb, lower: Rgb) -> Image.Image:
     return Image.fromarray(rows.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
 
 
-def _surface(width: int, height: int, paint: Paint, rng: np.random.Generator, unit: float) -> Image.Image:
-    u = np.broadcast_to(np.linspace(0, width / unit, width, dtype=np.float32)[None, :], (height, width))
-    v = np.broadcast_to(np.linspace(0, height / unit, height, dtype=np.float32)[:, None], (height, width))
-    ink = paint.texture(u, v, unit=unit, rng=rng)
+def _surface(width: int, height: int, paint: Paint, rng: np.random.Generator, unit: Number) -> Image.Image:
+    def grid() -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+        across, down = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        u, v = np.meshgrid(across / np.float32(unit), down / np.float32(unit))
+        return u, v
+
+    ink = paint.texture(height, width, grid, unit=unit, rng=rng)
     return Image.fromarray(np.clip(ink, 0, 255).astype(np.uint8))
 
 

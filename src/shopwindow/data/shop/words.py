@@ -40,11 +40,11 @@ _SYNONYMS: Final = MappingProxyType(
 )
 _EMPTY_WORDS: Final = (
     "new", "fashion", "2019", "genuine", "quality", "original", "classic", "portable", "korean", "cute", "retro",
-    "creative", "hot", "simple", "luxury", "popular", "5", "gift",
+    "creative", "hot", "simple", "luxury", "popular", "home", "gift",
 )  # fmt: skip
 _EMPTY_TAILS: Final = ("2 pieces", "free shipping", "for gift", "korean version")
 _SAID: Final = {"colour": 0.42, "pattern": 0.30, "shape": 0.20, "material": 0.22}
-_AGAIN: Final = 0.55  # how often a shopper types what another typed before
+_AGAIN: Final = 0.7  # how often a shopper types what another typed before
 
 
 @dataclass(frozen=True)
