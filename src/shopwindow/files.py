@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 STANDARD_STREAM: Final = "-"
+_READ_BYTES: Final = 2**20
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _CANNOT_WRITE: Final = frozenset(
@@ -78,7 +79,11 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[io.BufferedIOBase]:
     shown = "standard input" if name == STANDARD_STREAM else name
     try:
         with contextlib.ExitStack() as stack:
-            raw = sys.stdin.buffer if name == STANDARD_STREAM else stack.enter_context(Path(name).open("rb"))
+            raw = (
+                sys.stdin.buffer
+                if name == STANDARD_STREAM
+                else stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
+            )
             file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
             packed = file.peek(2)[:2] == b"\x1f\x8b"
             yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file

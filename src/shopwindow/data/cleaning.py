@@ -22,9 +22,10 @@ MOST_BOXES: Final = 40
 def begins_with_possessive(row: Row) -> bool:
     """Whether the query begins with `'s`: what is left of a phrase that lost its owner.
 
-    >>> begins_with_possessive(Row(1, 1, "'s first perfume", ()))
+    >>> from shopwindow.data.competition import split_row
+    >>> begins_with_possessive(split_row(b"7\\t480\\t640\\t1\\t\\t\\t\\t's first perfume\\t12"))
     True
-    >>> begins_with_possessive(Row(1, 1, "men's shoe", ()))
+    >>> begins_with_possessive(split_row(b"7\\t480\\t640\\t1\\t\\t\\t\\tmen's shoe\\t12"))
     False
     """
     return row.query.startswith("'s")
@@ -32,7 +33,7 @@ def begins_with_possessive(row: Row) -> bool:
 
 def has_many_boxes(row: Row) -> bool:
     """Whether the photo has more than 40 boxes. Such a pair is stored but not trained on."""
-    return int(row.product_columns[3]) > MOST_BOXES
+    return row.num_boxes > MOST_BOXES
 
 
 @dataclass(frozen=True)

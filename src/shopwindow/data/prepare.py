@@ -34,6 +34,7 @@ from shopwindow.data.writer import DatasetWriter
 from shopwindow.files import DataError, open_bytes, whole_directory, whole_file
 
 ALLOWED_MALFORMED: Final = 0.01
+_FLOAT16_END: Final = np.float32(65520)
 _HOPELESS_ROWS: Final = 1000
 _ROWS_BETWEEN_PROGRESS: Final = 250
 
@@ -124,7 +125,7 @@ class _Intake:
             self.rejected.write(json.dumps(entry) + "\n")
 
     def _store(self, row: Row) -> None:
-        digest = hashlib.sha256(b"\t".join(row.product_columns)).digest()
+        digest = hashlib.sha256(row.product_text).digest()
         known_product = self.writer.seen_product(row.product_id)
         known_query = self.writer.seen_query(row.query_id)
         new = None
@@ -166,17 +167,15 @@ def as_float16(features: Float32[np.ndarray, "regions features"]) -> Float16[np.
 
     Raises: MalformedRow for a value that is NaN, infinite, or too large for float16.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        regions = features.astype(np.float16)
-    exponents = regions.view(np.uint16) & 0x7C00
-    if (exponents == 0x7C00).any():
-        region, place = np.argwhere(exponents == 0x7C00)[0]
+    # The least float32 that rounds to infinity; written so that NaN, which is never less, counts too.
+    if not (features.max() < _FLOAT16_END and features.min() > -_FLOAT16_END):
+        region, place = np.argwhere(~(np.abs(features) < _FLOAT16_END))[0]
         raise MalformedRow(
             Reason.FEATURE_NOT_FINITE,
             "features",
             f"value {place} of region {region} is {features[region, place]} (float16 ends at 65504)",
         )
-    return regions
+    return features.astype(np.float16)
 
 
 def _feed(intake: _Intake, paths: list[Path], progress: Progress | None, *, stop_when_hopeless: bool) -> None:

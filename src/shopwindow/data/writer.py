@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -176,31 +177,46 @@ class _Columns:
     def _flush(self) -> None:
         if self._rows:
             columns = zip(*self._rows, strict=True)
-            arrays = [
-                pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)
-            ]
+            arrays = [_arrow(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
             self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
             self._rows = []
 
 
 def _product_batch(chunk: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
     ids, heights, widths, boxes, labels, regions = zip(*chunk, strict=True)
-    offsets = pa.array(np.cumsum([0, *map(len, labels)]), pa.int32())
+    offsets = _arrow(np.cumsum([0, *map(len, labels)]), pa.int32())
 
     def ragged(rows: tuple[np.ndarray, ...], name: str) -> pa.ListArray:
+        kind = schema.field(name).type
         values = np.concatenate(rows)
-        flat = pa.array(values.reshape(-1))
-        inner = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-        return pa.ListArray.from_arrays(offsets, inner).cast(schema.field(name).type)
+        if values.ndim == 1:
+            inner = _arrow(values, kind.value_type)
+        else:
+            flat = _arrow(values.reshape(-1), kind.value_type.value_type)
+            inner = pa.FixedSizeListArray.from_arrays(flat, type=kind.value_type)
+        return pa.ListArray.from_arrays(offsets, inner, type=kind)
 
     return pa.record_batch(
         [
-            pa.array(ids, pa.int64()),
-            pa.array(heights, pa.int32()),
-            pa.array(widths, pa.int32()),
+            _arrow(ids, pa.int64()),
+            _arrow(heights, pa.int32()),
+            _arrow(widths, pa.int32()),
             ragged(boxes, "boxes"),
             ragged(labels, "labels"),
             ragged(regions, "regions"),
         ],
         schema=schema,
     )
+
+
+def _arrow(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
+    """The values as Arrow lays them out. Not by `pa.array`, which imports pandas where that is installed."""
+    buffers: list[np.ndarray | bytes]
+    if kind == pa.string():
+        texts = [text.encode() for text in values]
+        buffers = [np.cumsum([0, *map(len, texts)]).astype(np.int32), b"".join(texts)]
+    elif kind == pa.bool_():
+        buffers = [np.packbits(np.array(values, bool), bitorder="little")]
+    else:
+        buffers = [np.ascontiguousarray(values, kind.to_pandas_dtype())]
+    return pa.Array.from_buffers(kind, len(values), [None, *map(pa.py_buffer, buffers)])
