@@ -44,13 +44,17 @@ def tiny_shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
         return Product(product_id, 20, 30, boxes, features, np.full(count, 28, np.int64))
 
     kinds = {1000 + i: phrases[i % len(phrases)] for i in range(240)}
-    encoded = {product_id: encode_product(product(product_id, phrase)) for product_id, phrase in kinds.items()}
+    encoded = {
+        product_id: encode_product(product(product_id, phrase)) for product_id, phrase in kinds.items()
+    }
     numbers = {phrase: 50 + i for i, phrase in enumerate(phrases)}
     train_ids = [product_id for product_id in kinds if product_id < 1180]
     valid_ids = [product_id for product_id in kinds if product_id >= 1180]
     _write(folder / "train.tsv", [(encoded[i], kinds[i], numbers[kinds[i]]) for i in train_ids])
     pools = [
-        (encoded[i], phrase, numbers[phrase]) for phrase in phrases for i in rng.permutation(valid_ids)[:20].tolist()
+        (encoded[i], phrase, numbers[phrase])
+        for phrase in phrases
+        for i in rng.permutation(valid_ids)[:20].tolist()
     ]
     pools += [
         (encoded[i], phrase, numbers[phrase])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ SIZE = EncoderSize(hidden=32, layers=3, heads=4, inner=48, dropout=0.0)
 VOCABULARY, LONGEST, FEATURES = 50, 24, 20
 
 
-def bert() -> nn.Module:
+def bert() -> Any:
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         vocab_size=VOCABULARY,
@@ -29,7 +31,7 @@ def bert() -> nn.Module:
         attention_probs_dropout_prob=0.0,
     )
     torch.manual_seed(3)
-    model: nn.Module = transformers.BertModel(config)
+    model = transformers.BertModel(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)  # far from the initial values, where errors would be small
     return model
@@ -65,7 +67,9 @@ def test_text_tower_is_transformers_bert_forward_and_backward(lengths: list[int]
         assert parameter.grad is not None
         assert wanted_gradient is not None
         scale = max(1.0, float(wanted_gradient.abs().max()))
-        torch.testing.assert_close(parameter.grad / scale, wanted_gradient / scale, atol=1e-5, rtol=0, msg=name)
+        torch.testing.assert_close(
+            parameter.grad / scale, wanted_gradient / scale, atol=1e-5, rtol=0, msg=name
+        )
 
 
 def test_photo_tower_is_berts_layers_over_normed_projected_regions() -> None:
@@ -148,7 +152,8 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"), [({"heads": 5}, "must divide"), ({"layers": 0}, "positive"), ({"dropout": 1.0}, "dropout")]
+    ("wrong", "says"),
+    [({"heads": 5}, "must divide"), ({"layers": 0}, "positive"), ({"dropout": 1.0}, "dropout")],
 )
 def test_sizes_that_make_no_sense_are_refused(wrong: dict[str, float], says: str) -> None:
     with pytest.raises(ValueError, match=says):

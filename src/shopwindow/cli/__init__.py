@@ -16,10 +16,13 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Callable[..., object]]:
-    from shopwindow.cli import measure, prepare
+    from shopwindow.cli import learn, measure, prepare
 
     return {
         "prepare": prepare.prepare,
+        "train": learn.train,
+        "rank": learn.rank,
+        "export": learn.export,
         "evaluate": measure.evaluate,
         "submit": measure.submit,
     }

@@ -25,7 +25,7 @@ def smooth_regions(
     always sum to the same. Cost: regions^2 x features operations, regions^2 numbers of memory.
 
     >>> smooth_regions(torch.tensor([[0.0], [1.0], [10.0]]))[:, 0].tolist()
-    [1.2..., 1.7..., 7.2...]
+    [1.2..., 1.7..., 7.1...]
 
     Raises: ValueError for no weights.
     """

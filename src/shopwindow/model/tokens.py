@@ -6,7 +6,7 @@ queries, no photos and no tower.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,27 +18,29 @@ from torch import Tensor
 from shopwindow.files import DataError, text_lines
 
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+NEEDED_TOKENS: Final = ("[UNK]", "[CLS]", "[SEP]")
 TOKENIZER_FILE: Final = "tokenizer.json"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, smallest_count: int = 1) -> Tokenizer:
     """A cased WordPiece tokenizer of at most `vocabulary` pieces, learned from texts.
 
-    The texts are sorted first, so that their order does not matter. Pieces seen less than
-    `smallest_count` times are left out.
+    Equal texts in any order give equal tokenizers. Pieces seen less than `smallest_count` times are left out.
     """
-    tokenizer = Tokenizer(models.WordPiece({}, unk_token="[UNK]"))
-    _dress(tokenizer)
+    texts = sorted(texts)
+    learner = _word_pieces({})
+    # The library numbers the continuing letters in the order of a hash map, which differs from run to run, and
+    # its ties follow these numbers. Given as special tokens the letters are numbered first, in their own order.
+    letters = sorted({letter for text in texts for letter in learner.normalizer.normalize_str(text)} - {" "})
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary,
         min_frequency=smallest_count,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[*SPECIAL_TOKENS, *(f"##{letter}" for letter in letters)],
         continuing_subword_prefix="##",
         show_progress=False,
     )
-    tokenizer.train_from_iterator(sorted(texts), trainer)
-    _frame(tokenizer)
-    return tokenizer
+    learner.train_from_iterator(texts, trainer)
+    return _framed(_word_pieces(learner.get_vocab()))
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -63,9 +65,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         tokenizer.no_truncation()
     else:
         tokenizer = _from_vocabulary(path)
-    for token in SPECIAL_TOKENS[1:4]:
-        if tokenizer.token_to_id(token) is None:
-            raise DataError(f"the vocabulary has no {token}", path=path)
+    _check_special(tokenizer.token_to_id, path)
     return tokenizer
 
 
@@ -84,21 +84,25 @@ def tokenize(
 
 def _from_vocabulary(path: Path) -> Tokenizer:
     vocabulary = {line: number - 1 for number, line in text_lines(path) if line}
-    if "[UNK]" not in vocabulary:
-        raise DataError("the vocabulary has no [UNK]", path=path)
+    _check_special(vocabulary.get, path)
+    return _framed(_word_pieces(vocabulary))
+
+
+def _check_special(number_of: Callable[[str], int | None], path: Path) -> None:
+    for token in NEEDED_TOKENS:
+        if number_of(token) is None:
+            raise DataError(f"the vocabulary has no {token}", path=path)
+
+
+def _word_pieces(vocabulary: dict[str, int]) -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    _dress(tokenizer)
-    _frame(tokenizer)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
 
 
-def _dress(tokenizer: Tokenizer) -> None:
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-
-
-def _frame(tokenizer: Tokenizer) -> None:
-    """Puts [CLS] before and [SEP] after every text."""
-    known = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    special = [(token, number) for token, number in known if number is not None]
+def _framed(tokenizer: Tokenizer) -> Tokenizer:
+    """The same with [CLS] before and [SEP] after every text."""
+    special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    return tokenizer

@@ -94,7 +94,7 @@ def train(
     if state is None:
         shutil.rmtree(folder, ignore_errors=True)
     batches = _batches(dataset, recipe, start=state.step if state else 0)
-    tokenizer, model = _start(dataset, recipe)
+    tokenizer, model = initial_model(dataset, recipe)
     if state is not None:
         state.load_model(model)
     table = _TokenTable(tokenizer, dataset.query_texts, longest=model.text.longest)
@@ -350,7 +350,7 @@ class _Watch(Callback):
 def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[int]:
     """After how many steps a training validates: `validations` times an epoch, evenly, and at the end.
 
-    >>> validation_steps(Recipe(validations=2), steps=8, steps_per_epoch=4)
+    >>> validation_steps(Recipe(validations=2.0), steps=8, steps_per_epoch=4)
     [2, 4, 6, 8]
     >>> validation_steps(Recipe(validations=0.5), steps=12, steps_per_epoch=4)
     [8, 12]
@@ -369,7 +369,7 @@ def _batches(dataset: Dataset, recipe: Recipe, *, start: int) -> PairBatches:
         raise DataError(str(error), path=dataset.path) from error
 
 
-def _start(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEncoder]:
+def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEncoder]:
     """The tokenizer and the model before the first step: random weights by the recipe's seed, or a checkpoint's."""
     size = EncoderSize(recipe.hidden, recipe.layers, recipe.heads, recipe.inner, recipe.dropout)
     longest = recipe.longest_query

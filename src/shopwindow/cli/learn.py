@@ -1,0 +1,139 @@
+"""The verbs that learn: train, rank, export. They read, call `shopwindow.model`, and write; they hold no logic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from shopwindow.files import DataError
+
+if TYPE_CHECKING:
+    from shopwindow.model.training import Moment
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def train(
+    dataset: str,
+    *,
+    valid: str,
+    answers: str,
+    out: str,
+    recipe: str = "small",
+    set: list[str] | None = None,
+    resume: bool = False,
+) -> None:
+    """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
+
+    Args:
+        dataset: The pairs to learn from, a dataset that `shopwindow prepare` wrote.
+        valid: The pools to validate on, a dataset.
+        answers: The right products of the validation queries: competition JSON or TREC qrels.
+        out: The bundle to write, a directory.
+        recipe: A recipe's name (seed, small) or a YAML file of differences from the defaults.
+        set: Single fields of the recipe changed: epochs=3 hidden=128.
+        resume: Go on with a training of this bundle that was interrupted; begin one if there is none.
+    """
+    from rich.console import Console
+
+    from shopwindow.cli.progress import progress
+    from shopwindow.model.recipe import load_recipe
+
+    chosen = load_recipe(recipe, dict(_assignment(text) for text in set or ()))
+    from shopwindow.cli.quiet import quiet_lightning
+    from shopwindow.data.dataset import Dataset
+    from shopwindow.model.training import train as train_towers
+    from shopwindow.model.validation import Validation
+    from shopwindow.ranking.answers import read_answers
+
+    quiet_lightning()
+    validation = Validation(Dataset(valid), read_answers(answers))
+    with progress("train") as show:
+
+        def tell(moment: Moment) -> None:
+            best = "" if moment.best is None else f", best nDCG@5 {moment.best:.4f}"
+            says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
+            show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
+
+        bundle = train_towers(Dataset(dataset), chosen, out, validation=validation, resume=resume, progress=tell)
+    console = Console()
+    best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
+    console.print(f"valid: {scores} (after step {best_step} of {steps})", highlight=False, soft_wrap=True)
+    console.print(f"bundle: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, device: Device = "auto") -> None:
+    """Score every candidate of every query of a dataset and write the run.
+
+    Args:
+        bundle: The model, a directory that `shopwindow train` wrote.
+        dataset: Queries and their pools, a dataset.
+        out: The run to write, in TREC form; gzipped when it ends in .gz; - is standard output.
+        smooth: Weights of each region itself, its nearest, its second nearest ... in its pool, such as 0.7,0.2,0.1;
+            none leaves the regions as they are.
+        device: Where to compute; auto takes a GPU where there is one.
+    """
+    from shopwindow.cli.progress import progress, rate
+    from shopwindow.data.dataset import Dataset
+
+    weights = None if smooth is None else _weights(smooth)
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.model.rank import rank_pools
+    from shopwindow.ranking.runs import write_run
+
+    opened = Bundle.load(bundle, device=_device(device))
+    pools = Dataset(dataset)
+    with progress("rank") as show:
+        says = rate(0, "products")
+        run = rank_pools(
+            opened.model,
+            opened.tokenizer,
+            pools,
+            smooth=weights,
+            progress=lambda done, total: show(done, total, says(done)),
+        )
+    write_run(run, out)
+
+
+def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
+    """Write a tower as a BERT checkpoint directory that other tools of the BERT family open.
+
+    Args:
+        bundle: The model, a directory that `shopwindow train` wrote.
+        out: The directory to write: config.json, model.safetensors, tokenizer.json, vocab.txt.
+        tower: Which tower. The photo tower's layers take regions, mapped by projection.safetensors, as inputs_embeds.
+    """
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.model.checkpoint import write_tower
+
+    opened = Bundle.load(bundle)
+    write_tower(opened.model.text if tower == "text" else opened.model.photo, opened.tokenizer, out)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise DataError(f"{text!r} is not field=value", field="--set")
+    return key.strip(), value.strip()
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    import math
+
+    try:
+        weights = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        weights = ()
+    if not weights or not all(math.isfinite(weight) for weight in weights):
+        raise DataError(f"{text!r}, wanted numbers with commas such as 0.7,0.2,0.1", field="--smooth")
+    return weights
+
+
+def _device(device: Device) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DataError("there is no CUDA device here", field="--device")
+    return device

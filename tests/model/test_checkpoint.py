@@ -1,0 +1,155 @@
+"""BERT checkpoints initialise towers, towers become BERT checkpoints, and broken ones are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError
+from shopwindow.model.checkpoint import BertCheckpoint, write_tower
+from shopwindow.model.recipe import load_recipe
+from shopwindow.model.tokens import tokenize, train_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.model.training import initial_model
+from tests.model.conftest import TinyShop
+
+SIZE = EncoderSize(hidden=24, layers=2, heads=3, inner=40, dropout=0.1)
+TEXTS = ["red shoe", "blue bag", "green lamp shoe"]
+
+
+@pytest.fixture
+def text_tower() -> TextTower:
+    tokenizer = train_tokenizer(TEXTS, vocabulary=60)
+    return TextTower(SIZE, vocabulary=len(tokenizer.get_vocab()), longest=16).eval()
+
+
+def test_written_text_tower_is_opened_by_transformers(tmp_path: Path, text_tower: TextTower) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = train_tokenizer(TEXTS, vocabulary=60)
+    write_tower(text_tower, tokenizer, tmp_path / "bert")
+    theirs = transformers.BertModel.from_pretrained(tmp_path / "bert").eval()
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path / "bert")
+    tokens, lengths = tokenize(tokenizer, TEXTS, longest=16)
+    with torch.no_grad():
+        batch = words(TEXTS, padding=True, return_tensors="pt")
+        wanted = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+        torch.testing.assert_close(text_tower(tokens, lengths), wanted, atol=1e-5, rtol=0)
+
+
+def test_written_photo_tower_is_opened_by_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tower = PhotoTower(SIZE, feature_size=10).eval()
+    write_tower(tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "photo")
+    theirs = transformers.BertModel.from_pretrained(tmp_path / "photo").eval()
+    projection = load_file(tmp_path / "photo" / "projection.safetensors")
+    regions = torch.rand(5, 10)
+    embedded = regions @ projection["projection.weight"].T + projection["projection.bias"]
+    with torch.no_grad():
+        wanted = theirs(inputs_embeds=embedded[None]).pooler_output
+        torch.testing.assert_close(tower(regions, torch.tensor([5])), wanted, atol=1e-5, rtol=0)
+
+
+def test_written_tower_initialises_another(tmp_path: Path, text_tower: TextTower) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    checkpoint = BertCheckpoint(tmp_path / "bert")
+    assert checkpoint.size == SIZE
+    other = TextTower(SIZE, vocabulary=checkpoint.vocabulary, longest=checkpoint.longest)
+    assert checkpoint.load_into(other) == []
+    for name, value in text_tower.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+    photo = PhotoTower(SIZE, feature_size=7)
+    assert checkpoint.load_into(photo) == ["projection.weight", "projection.bias"]
+    name = "encoder.layer.1.output.dense.weight"
+    assert torch.equal(photo.state_dict()[name], text_tower.state_dict()[name])
+
+
+def test_old_names_and_prefixes_are_understood(tmp_path: Path, text_tower: TextTower) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    path = tmp_path / "bert" / "model.safetensors"
+    old = {
+        "bert."
+        + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): value
+        for name, value in load_file(path).items()
+    }
+    save_file({**old, "cls.predictions.bias": torch.zeros(3)}, path)
+    other = TextTower(SIZE, vocabulary=text_tower.vocabulary, longest=16)
+    assert BertCheckpoint(tmp_path / "bert").load_into(other) == []
+    assert torch.equal(other.embeddings.LayerNorm.weight, text_tower.embeddings.LayerNorm.weight)
+
+
+def test_recipe_starts_from_checkpoints(tmp_path: Path, text_tower: TextTower, tiny_shop: TinyShop) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    recipe = load_recipe("small", {"text_from": str(tmp_path / "bert"), "photo_from": str(tmp_path / "bert")})
+    tokenizer, model = initial_model(tiny_shop.train, recipe)
+    assert tokenizer.encode("red shoe").tokens == ["[CLS]", "red", "shoe", "[SEP]"]
+    assert torch.equal(model.text.pooler.dense.weight, text_tower.pooler.dense.weight)
+    assert torch.equal(model.photo.pooler.dense.weight, text_tower.pooler.dense.weight)
+    assert model.dimensions == SIZE.hidden
+
+
+def break_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hidden_act": "relu"}, "hidden_act: 'relu', only 'gelu'"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        ({"hidden_size": "24"}, "hidden_size: '24', wanted an integer"),
+        ({"num_attention_heads": 7}, "must divide"),
+        ({"num_hidden_layers": 3}, "encoder.layer.2"),
+        ({"vocab_size": 7}, "word_embeddings"),
+    ],
+)
+def test_checkpoints_that_cannot_be_honoured_are_named(
+    tmp_path: Path, text_tower: TextTower, changes: dict[str, object], says: str
+) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    break_config(tmp_path / "bert", **changes)
+    with pytest.raises((DataError, ValueError), match=says):
+        open_as_text_tower(tmp_path / "bert")
+
+
+def open_as_text_tower(path: Path) -> None:
+    checkpoint = BertCheckpoint(path)
+    tower = TextTower(checkpoint.size, vocabulary=checkpoint.vocabulary, longest=checkpoint.longest)
+    checkpoint.load_into(tower)
+
+
+def test_pickles_are_never_loaded(tmp_path: Path, text_tower: TextTower) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").rename(tmp_path / "bert" / "pytorch_model.bin")
+    with pytest.raises(DataError, match="a pickle, which is never loaded"):
+        BertCheckpoint(tmp_path / "bert")
+
+
+@pytest.mark.parametrize("cut", [0, 5, 200])
+def test_truncated_weights_are_named(tmp_path: Path, text_tower: TextTower, cut: int) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    path = tmp_path / "bert" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        BertCheckpoint(tmp_path / "bert")
+
+
+def test_same_seed_same_weights_other_seed_others(tiny_shop: TinyShop) -> None:
+    def weights(dataset: Dataset, seed: int) -> Tensor:
+        _, model = initial_model(dataset, load_recipe("small", {"seed": str(seed)}))
+        return model.text.pooler.dense.weight.detach()
+
+    torch.manual_seed(1)
+    first = weights(tiny_shop.train, 0)
+    torch.manual_seed(2)
+    assert torch.equal(first, weights(tiny_shop.train, 0))
+    assert not torch.equal(first, weights(tiny_shop.train, 1))

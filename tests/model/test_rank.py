@@ -1,0 +1,117 @@
+"""Ranking scores every candidate once, the same in any grouping, smoothed or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import shopwindow.model.dual as dual
+import shopwindow.model.rank as rank
+from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.recipe import load_recipe
+from shopwindow.model.smoothing import smooth_regions
+from shopwindow.model.training import initial_model
+from tests.model.conftest import FEATURES, TinyShop
+
+
+@pytest.fixture
+def bundle(tiny_shop: TinyShop) -> Bundle:
+    recipe = load_recipe("small", {"hidden": "32", "layers": "1", "heads": "2", "inner": "48"})
+    tokenizer, model = initial_model(tiny_shop.train, recipe)
+    return Bundle(model, tokenizer)
+
+
+def test_scores_are_the_dot_products_of_the_vectors(bundle: Bundle, tiny_shop: TinyShop) -> None:
+    run = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid)
+    valid = tiny_shop.valid
+    words = bundle.encode_queries(valid.query_texts)
+    photos = bundle.encode_products(valid)
+    query_rows = {query: row for row, query in enumerate(valid.query_ids.tolist())}
+    product_rows = {product: row for row, product in enumerate(valid.product_ids.tolist())}
+    pairs = set(zip(valid.pair_queries.tolist(), valid.pair_products.tolist(), strict=True))
+    assert len(run) == len(pairs)
+    for query, product, score in zip(run.query_ids, run.product_ids, run.scores, strict=True):
+        pair = query_rows[query], product_rows[product]
+        assert pair in pairs
+        assert score == pytest.approx(float(words[pair[0]] @ photos[pair[1]]), abs=1e-5)
+
+
+def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: TinyShop) -> None:
+    valid = tiny_shop.valid
+    run = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=(0.7, 0.2, 0.1))
+    scores = dict(
+        zip(
+            zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True),
+            run.scores.tolist(),
+            strict=True,
+        )
+    )
+    queries, products = rank.candidate_pairs(valid)
+    words = bundle.encode_queries(valid.query_texts)
+    for query in (0, 7):
+        rows = products[queries == query]
+        regions, lengths = valid.regions(rows)
+        smoothed = smooth_regions(torch.from_numpy(regions))
+        photos = dual.encode_regions(bundle.model, smoothed, torch.from_numpy(lengths))
+        for row, photo in zip(rows, photos, strict=True):
+            key = int(valid.query_ids[query]), int(valid.product_ids[row])
+            assert scores[key] == pytest.approx(float(words[query] @ photo), abs=1e-5)
+    plain = rank.rank_pools(bundle.model, bundle.tokenizer, valid)
+    assert not np.allclose(plain.scores, run.scores)
+
+
+@pytest.mark.parametrize("smooth", [None, (0.7, 0.2, 0.1)])
+def test_grouping_does_not_change_scores(
+    bundle: Bundle, tiny_shop: TinyShop, smooth: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth)
+    monkeypatch.setattr(rank, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(dual, "TOKENS_AT_ONCE", 1)
+    alone = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth)
+    key = np.lexsort((together.product_ids, together.query_ids))
+    other = np.lexsort((alone.product_ids, alone.query_ids))
+    assert np.array_equal(together.product_ids[key], alone.product_ids[other])
+    np.testing.assert_allclose(together.scores[key], alone.scores[other], atol=1e-6)
+
+
+def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tmp_path: Path) -> None:
+    def row(product_id: int, regions: int, query_id: int) -> str:
+        rng = np.random.default_rng(product_id)
+        product = Product(
+            product_id,
+            10,
+            10,
+            np.tile(np.array([0, 0, 5, 5], np.float32), (regions, 1)),
+            rng.random((regions, FEATURES)).astype(np.float32),
+            np.zeros(regions, np.int64),
+        )
+        return f"{encode_product(product)}\tred shoe\t{query_id}"
+
+    rows = [row(1, 1, 10), row(1, 1, 11), row(2, 1, 11), row(3, 3, 12), row(3, 3, 12)]
+    (tmp_path / "pools.tsv").write_text("\n".join(["\t".join(HEADER), *rows]) + "\n")
+    prepare([tmp_path / "pools.tsv"], tmp_path / "pools", feature_size=FEATURES)
+    for smooth in (None, (0.7, 0.2, 0.1)):
+        run = rank.rank_pools(bundle.model, bundle.tokenizer, Dataset(tmp_path / "pools"), smooth=smooth)
+        assert sorted(zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)) == [
+            (10, 1),
+            (11, 1),
+            (11, 2),
+            (12, 3),
+        ]
+        assert np.isfinite(run.scores).all()
+
+
+def test_features_of_another_size_are_refused(bundle: Bundle, tiny_shop: TinyShop, tmp_path: Path) -> None:
+    product = Product(
+        1, 10, 10, np.zeros((1, 4), np.float32), np.ones((1, FEATURES + 1), np.float32), np.zeros(1, np.int64)
+    )
+    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tred shoe\t1\n")
+    prepare([tmp_path / "other.tsv"], tmp_path / "other", feature_size=FEATURES + 1)
+    with pytest.raises(ValueError, match="features of 17 values"):
+        rank.rank_pools(bundle.model, bundle.tokenizer, Dataset(tmp_path / "other"))

@@ -1,0 +1,61 @@
+"""Smoothing is well defined for every pool, and the matrix form equals the plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shopwindow.model.smoothing import smooth_regions
+
+
+def smoothed_by_loop(regions: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
+    out = np.zeros_like(regions)
+    for i, region in enumerate(regions):
+        others = [j for j in range(len(regions)) if j != i]
+        others.sort(key=lambda j: float(((regions[j] - region) ** 2).sum()))
+        nearest = others[: len(weights) - 1]
+        own = weights[0] + sum(weights[1 + len(nearest) :])
+        out[i] = own * region + sum(w * regions[j] for w, j in zip(weights[1:], nearest, strict=False))
+    return out
+
+
+def test_three_regions_counted_by_hand() -> None:
+    smoothed = smooth_regions(torch.tensor([[0.0], [1.0], [10.0]]), (0.5, 0.3, 0.2))
+    assert smoothed[:, 0].tolist() == pytest.approx([0.3 * 1 + 0.2 * 10, 0.5 + 0.2 * 10, 5 + 0.3])
+
+
+def test_weights_of_absent_neighbours_stay_with_the_region() -> None:
+    assert smooth_regions(torch.tensor([[2.0, 4.0]])).tolist() == [[2.0, 4.0]]
+    two = smooth_regions(torch.tensor([[0.0], [10.0]]))
+    assert two[:, 0].tolist() == pytest.approx([2.0, 8.0])
+
+
+def test_exact_copies_are_neighbours_and_leave_each_other_as_they_are() -> None:
+    regions = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [9.0, 9.0]])
+    smoothed = smooth_regions(regions)
+    torch.testing.assert_close(smoothed[:3], regions[:3])
+    torch.testing.assert_close(smoothed[3], 0.7 * regions[3] + 0.3 * regions[0])
+
+
+def test_identity_weights_change_nothing() -> None:
+    regions = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(smooth_regions(regions, (1.0,)), regions)
+    torch.testing.assert_close(smooth_regions(regions, (1.0, 0.0, 0.0)), regions)
+
+
+def test_no_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="weight of the region itself"):
+        smooth_regions(torch.ones(2, 2), ())
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 12), copies=st.integers(0, 3), seed=st.integers(0, 10_000))
+def test_matrix_form_equals_the_loop(count: int, copies: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    regions = rng.random((count, 8)).astype(np.float32)
+    regions = np.concatenate([regions, regions[:copies]])
+    got = smooth_regions(torch.from_numpy(regions)).numpy()
+    np.testing.assert_allclose(got, smoothed_by_loop(regions, (0.7, 0.2, 0.1)), atol=1e-5)

@@ -1,0 +1,277 @@
+"""A training learns, is repeatable, and goes on after a kill as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shopwindow.data.batches import PairBatches
+from shopwindow.files import DataError
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.recipe import Recipe, load_recipe
+from shopwindow.model.training import Moment, learning_rate, train, validation_steps
+from shopwindow.model.validation import Validation
+from shopwindow.ranking.answers import read_answers
+from tests.model.conftest import TinyShop
+
+TINY = {
+    "hidden": "32",
+    "layers": "1",
+    "heads": "2",
+    "inner": "48",
+    "batch_size": "30",
+    "epochs": "8",
+    "vocabulary": "200",
+    "learning_rate": "0.005",
+    "validations": "0.5",
+}
+
+
+@pytest.fixture
+def validation(tiny_shop: TinyShop) -> Validation:
+    return Validation(tiny_shop.valid, read_answers(tiny_shop.answers))
+
+
+def tiny_recipe(**changes: str) -> Recipe:
+    return load_recipe("small", {**TINY, **changes})
+
+
+class KillError(Exception):
+    """Stands for a kill: ends a training at a step, with nothing cleaned up by us."""
+
+
+def killed_at(step: int) -> Callable[[Moment], None]:
+    def progress(moment: Moment) -> None:
+        if moment.step == step:
+            raise KillError
+
+    return progress
+
+
+def test_training_learns_the_tiny_shop(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
+    bundle = train(tiny_shop.train, tiny_recipe(epochs="24"), tmp_path / "bundle", validation=validation)
+    assert bundle.scores["nDCG@5"] > 0.8  # random order scores about 0.25
+    with (tmp_path / "bundle" / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    validated = [row for row in rows if row["valid_score"]]
+    assert [int(row["step"]) for row in validated] == list(range(12, 145, 12))
+    assert float(validated[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    best = max(float(row["valid_score"]) for row in validated)
+    assert bundle.scores["nDCG@5"] == best
+    assert (tmp_path / "bundle" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "bundle.training").exists()
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"loss": "softmax"}, {"loss": "sigmoid", "normalise": "false", "scale": "1"}]
+)
+def test_equal_seeds_give_equal_weights(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path, recipe: dict[str, str]
+) -> None:
+    chosen = tiny_recipe(epochs="2", **recipe)
+    weights = []
+    for name in ("one", "two"):
+        train(tiny_shop.train, chosen, tmp_path / name, validation=validation)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    other = tiny_recipe(epochs="2", seed="1", **recipe)
+    train(tiny_shop.train, other, tmp_path / "three", validation=validation)
+    assert (tmp_path / "three" / "model.safetensors").read_bytes() != weights[0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_shop: TinyShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "bundle"
+    validation = Validation(tiny_shop.valid, read_answers(tiny_shop.answers))
+    train(tiny_shop.train, tiny_recipe(dropout="0.2", epochs="4"), out, validation=validation)
+    return out
+
+
+@pytest.mark.parametrize("step", [1, 11, 12, 13, 24])
+def test_resumed_training_equals_an_undisturbed_one(
+    tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path, step: int
+) -> None:
+    recipe, out = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "broken"
+    with pytest.raises(KillError):
+        train(
+            tiny_shop.train,
+            recipe,
+            out,
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=killed_at(step),
+        )
+    assert not out.exists()
+    steps: list[int] = []
+    resumed = train(
+        tiny_shop.train,
+        recipe,
+        out,
+        validation=validation,
+        resume=True,
+        progress=lambda moment: steps.append(moment.step),
+    )
+    assert steps == list(range(step + 1, 25))
+    assert resumed.scores == Bundle.load(undisturbed).scores
+    assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+
+
+def test_resume_with_nothing_to_resume_begins(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    bundle = train(
+        tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation, resume=True
+    )
+    again = train(
+        tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation, resume=True
+    )
+    assert again.provenance == bundle.provenance
+
+
+def test_resume_with_another_recipe_is_refused(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    with pytest.raises(KillError):
+        train(
+            tiny_shop.train,
+            tiny_recipe(),
+            tmp_path / "b",
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=killed_at(3),
+        )
+    with pytest.raises(DataError, match="another recipe"):
+        train(tiny_shop.train, tiny_recipe(epochs="9"), tmp_path / "b", validation=validation, resume=True)
+    train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
+    assert not (tmp_path / "b.training").exists()
+
+
+def test_broken_state_is_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
+    folder = tmp_path / "b.training" / "last"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text('{"identity": {')
+    with pytest.raises(DataError, match="broken state"):
+        train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation, resume=True)
+
+
+def test_too_few_pairs_are_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="180 training pairs do not fill a batch of 512"):
+        train(tiny_shop.train, tiny_recipe(batch_size="512"), tmp_path / "b", validation=validation)
+
+
+def test_validation_without_an_answer_is_named(tiny_shop: TinyShop, tmp_path: Path) -> None:
+    (tmp_path / "answers.json").write_text(json.dumps({"1": [2]}))
+    with pytest.raises(DataError, match="none of its"):
+        Validation(tiny_shop.valid, read_answers(tmp_path / "answers.json"))
+
+
+def test_bundle_opens_and_encodes_as_trained(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    bundle = train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
+    opened = Bundle.load(tmp_path / "b")
+    texts = ["red shoe", "blue lamp", "red shoe", "never seen"]
+    vectors = opened.encode_queries(texts)
+    assert np.array_equal(vectors, bundle.encode_queries(texts))
+    assert vectors.shape == (4, 32)
+    assert np.array_equal(vectors[0], vectors[2])
+    rows = np.array([5, 3, 3])
+    products = opened.encode_products(tiny_shop.valid, rows)
+    np.testing.assert_allclose(products, opened.encode_products(tiny_shop.valid)[rows], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(products, axis=1), 1, atol=1e-5)
+    assert opened.encode_queries([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("bundle.json", "{", "no JSON"),
+        ("bundle.json", "{}", "not of the format"),
+        ("model.safetensors", "abc", "broken or missing weights"),
+        ("tokenizer.json", "", "no tokenizer file"),
+    ],
+)
+def test_broken_bundles_are_named(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path, name: str, content: str, says: str
+) -> None:
+    train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
+    (tmp_path / "b" / name).write_text(content)
+    with pytest.raises(DataError, match=says) as caught:
+        Bundle.load(tmp_path / "b")
+    assert name in str(caught.value)
+
+
+def test_every_epoch_visits_every_pair_once_in_its_own_order(tiny_shop: TinyShop) -> None:
+    batches = PairBatches(tiny_shop.train, batch_size=45, epochs=2, seed=3)
+    pairs = [batches.pairs_of(step) for step in range(batches.steps)]
+    first, second = np.concatenate(pairs[:4]), np.concatenate(pairs[4:])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(180))
+    assert first.tolist() != second.tolist()
+    for step, batch in enumerate(batches):
+        assert np.array_equal(batch.products, tiny_shop.train.pair_products[pairs[step]])
+        assert np.array_equal(batch.lengths, tiny_shop.train.region_counts[batch.products])
+    resumed = PairBatches(tiny_shop.train, batch_size=45, epochs=2, seed=3, start=6)
+    assert [batch.products.tolist() for batch in resumed] == [
+        tiny_shop.train.pair_products[rows].tolist() for rows in pairs[6:]
+    ]
+
+
+def test_leaving_the_batches_early_stops_the_reader(tiny_shop: TinyShop) -> None:
+    iterator = iter(PairBatches(tiny_shop.train, batch_size=30, epochs=50, seed=0))
+    next(iterator)
+    iterator.close()  # type: ignore[attr-defined] # a generator
+
+
+def test_learning_rate_rises_then_falls_along_a_cosine() -> None:
+    recipe = Recipe(learning_rate=1.0, warmup=0.1, schedule="cosine")
+    rates = [learning_rate(step, 100, recipe) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] < 0.001
+    assert rates[:10] == sorted(rates[:10])
+    assert {learning_rate(step, 100, Recipe()) for step in range(100)} == {2e-5}
+
+
+def test_validations_are_even_and_end_with_the_last_step() -> None:
+    assert validation_steps(Recipe(validations=2.0), 14, 7) == [4, 7, 10, 14]
+    assert validation_steps(Recipe(validations=100.0), 3, 3) == [1, 2, 3]
+    assert validation_steps(Recipe(validations=0.25), 10, 1) == [4, 8, 10]
+
+
+@pytest.mark.slow
+def test_killed_trainings_finish_when_the_command_is_given_again(tiny_shop: TinyShop, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "shopwindow", "train", str(tiny_shop.train.path)),
+        *("--valid", str(tiny_shop.valid.path), "--answers", str(tiny_shop.answers)),
+        *("--recipe", "small", "--set", *(f"{key}={value}" for key, value in TINY.items()), "--resume"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole = [*command, "--out", str(tmp_path / "whole")]
+    started = time.monotonic()
+    subprocess.run(whole, check=True, env=environment, capture_output=True, timeout=120)
+    seconds = time.monotonic() - started
+    broken = [*command, "--out", str(tmp_path / "broken")]
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        process = subprocess.Popen(
+            broken, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(float(rng.uniform(0.4, 0.9)) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "broken").exists() or (tmp_path / "broken" / "bundle.json").is_file()
+    subprocess.run(broken, check=True, env=environment, capture_output=True, timeout=120)
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken"))
+    assert one == two
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "whole"]
