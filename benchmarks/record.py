@@ -1,0 +1,125 @@
+"""Where do benchmark figures go? One JSON line each in `results.jsonl`: date, commit, machine, command, figures.
+
+A figure that was measured several times is kept as the list of its values, so that the spread stays known.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+RESULTS: Final = Path(__file__).with_name("results.jsonl")
+ROOT: Final = Path(__file__).parents[1]
+
+Figures = dict[str, float | list[float]]
+
+
+def record(question: str, figures: Figures) -> None:
+    """Appends the figures that answer a question, and prints them."""
+    entry = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "command": " ".join(
+            ["python", Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix(), *sys.argv[1:]]
+        ),
+        "question": question,
+        "figures": {name: _rounded(value) for name, value in figures.items()},
+    }
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    print(question)
+    for name, value in figures.items():
+        print(f"  {name}: {shown(value)}")
+
+
+def commit() -> str:
+    """The commit that was measured; `+` where the sources differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "src") else "")
+
+
+def machine() -> str:
+    """Processor, cores and memory; nothing that names the machine."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{_processor()}, {os.cpu_count()} cores, {memory_bytes / 2**30:.0f} GiB, Python {platform.python_version()}"
+
+
+def shown(value: float | list[float]) -> str:
+    """A figure for people: the median, and the lowest and highest of several.
+
+    >>> shown([3.0, 1.0, 2.0])
+    '2 (1 to 3)'
+    """
+    if isinstance(value, list):
+        return f"{_short(statistics.median(value))} ({_short(min(value))} to {_short(max(value))})"
+    return _short(value)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took: seconds by the clock and of the processor, and the most private memory."""
+
+    seconds: float
+    processor_seconds: float
+    private_mb: float
+
+
+def run_measured(command: list[str]) -> Cost:
+    """Runs a command with one thread and watches it. Private memory is its anonymous pages, in MB."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = threading.Event()
+    peak_kilobytes: list[int] = [0]
+    watch = threading.Thread(target=_watch, args=(process.pid, done, peak_kilobytes))
+    watch.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    done.set()
+    watch.join()
+    if process.returncode != 0:
+        raise RuntimeError(f"exit {process.returncode}: {' '.join(command)}")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, max(peak_kilobytes) / 1000)
+
+
+def _watch(process: int, done: threading.Event, peak_kilobytes: list[int]) -> None:
+    while not done.wait(0.02):
+        try:
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        except OSError:
+            return
+        peak_kilobytes.extend(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def _rounded(value: float | list[float]) -> float | list[float]:
+    return [float(f"{one:.4g}") for one in value] if isinstance(value, list) else float(f"{value:.4g}")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

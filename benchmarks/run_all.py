@@ -1,0 +1,32 @@
+"""Runs every benchmark, one after the other, and renews the tables of `docs/results.md`. Under 15 minutes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(__file__).parent
+NO_BENCHMARKS: Final = {"record.py", "rows.py", "run_all.py", "make_results.py"}
+
+
+def main() -> None:
+    """Runs them; a failing one does not stop the others, but the exit status tells."""
+    failed = []
+    for script in sorted(FOLDER.glob("*.py")):
+        if script.name in NO_BENCHMARKS:
+            continue
+        print(f"== {script.stem}", flush=True)
+        start = time.monotonic()
+        if subprocess.run([sys.executable, str(script)], check=False).returncode != 0:
+            failed.append(script.name)
+        print(f"   {time.monotonic() - start:.0f} s", flush=True)
+    subprocess.run([sys.executable, str(FOLDER / "make_results.py")], check=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
