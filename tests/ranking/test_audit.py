@@ -82,7 +82,7 @@ def test_planted_leak_is_found_and_named(leak: str, named: str) -> None:
     found = audited(leak)
     assert named in [line.name for line in found.leaks]
     assert next(line for line in found.lines if line.name == named).score.mean > 0.35
-    assert found.verdict.startswith("This set can be scored without reading the query")
+    assert found.verdict.startswith("This set leaks: without the query, ")
 
 
 def features_of(pools: Pools, answers: Answers, lift: float) -> tuple[np.ndarray, np.ndarray]:

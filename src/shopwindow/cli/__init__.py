@@ -16,7 +16,7 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Callable[..., object]]:
-    from shopwindow.cli import learn, measure, prepare
+    from shopwindow.cli import audit, learn, measure, prepare
 
     return {
         "prepare": prepare.prepare,
@@ -24,6 +24,9 @@ def _verbs() -> dict[str, Callable[..., object]]:
         "rank": learn.rank,
         "export": learn.export,
         "evaluate": measure.evaluate,
+        "audit": audit.audit,
+        "fuse": measure.fuse,
+        "report": audit.report,
         "submit": measure.submit,
     }
 

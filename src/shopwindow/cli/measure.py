@@ -1,19 +1,17 @@
-"""The verbs that measure: evaluate and submit. They read, call `shopwindow.ranking` and print; they hold no logic."""
+"""The verbs that measure and combine runs: evaluate, fuse, submit. They call `shopwindow.ranking` and print."""
 
 from __future__ import annotations
 
-import json as json_text
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from shopwindow.cli.console import aligned_table, print_json, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Evaluation, Measure
@@ -61,27 +59,122 @@ def evaluate(
     from shopwindow.ranking.measures import evaluate as evaluate_run
     from shopwindow.ranking.significance import compare
 
-    taken = _measures(measures)
+    taken = read_measures(measures)
     _one_standard_input(
         answers, pools, *run.split(","), *(path for word in against or [] for path in word.split(","))
     )
     found = read_answers(answers)
-    system = _system(run, found, taken)
+    system = read_system(run, found, taken)
     frame = [_of_one(evaluate_run(scored, found, taken)) for scored in _frame(found, pools)]
-    others = [_system(word, found, taken) for word in against or []]
+    others = [read_system(word, found, taken) for word in against or []]
     comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
-        _print_json(
+        print_json(
             {
                 "systems": [_system_as_json(one) for one in (system, *others, *frame)],
                 "comparisons": [asdict(one) | {"is_real": one.is_real} for one in comparisons],
             }
         )
         return
-    console = _console()
+    console = standard_output()
     _print_scores(console, [system, *frame], len(found.queries))
     for other in others:
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
+
+
+def fuse(
+    runs: list[str],
+    *,
+    out: str,
+    method: Literal["mean", "zscore", "rank", "rrf"] = "zscore",
+    weights: list[float] | None = None,
+    learn: str | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> None:
+    """Combines several runs into one.
+
+    A product that one of the runs does not score gets the lowest value that this run gives in the query.
+
+    Args:
+        runs: Two or more runs, TREC or tables.
+        out: Where the fused run is written (TREC); `-` is standard output.
+        method: What is averaged, per query: the scores as they are (mean), less the mean and over the standard
+            deviation (zscore), the place from 1 to 0 (rank), or 1/(60+rank) (rrf).
+        weights: One number per run; equal when not given.
+        learn: Answers to learn the weights from. Every query is then ranked by weights learned without it, and that
+            run is written; its score is the honest one. The printed weights are of all queries, for use elsewhere.
+        folds: Into how many parts the queries are dealt for --learn.
+        seed: Of the dealing.
+    """
+    from shopwindow.ranking.fusion import align
+    from shopwindow.ranking.fusion import fuse as fuse_runs
+    from shopwindow.ranking.runs import read_run, run_name, write_run
+
+    if len(runs) < 2:
+        raise DataError("two runs or more are needed")
+    if learn is not None and weights is not None:
+        raise DataError("--weights gives the weights, --learn learns them: one of the two")
+    _one_standard_input(*runs, learn)
+    read = [read_run(path) for path in runs]
+    name = "fused" if out == STANDARD_STREAM else run_name(out)
+    quiet = out == STANDARD_STREAM
+    fused = _learned(read, learn, method, folds, seed, name, quiet=quiet) if learn else None
+    write_run(fused or fuse_runs(read, method=method, weights=weights, name=name), out)
+    if not quiet:
+        console = standard_output()
+        aligned = align(read)
+        for run, count in zip(read, aligned.unscored.tolist(), strict=True):
+            if count:
+                console.print(
+                    f"{run.name}: {count} of {len(aligned.pools)} candidates not scored", markup=False
+                )
+        console.print(
+            f"{out}: {len(aligned.pools.queries)} queries, {len(aligned.pools)} candidates", markup=False
+        )
+
+
+def _learned(
+    runs: Sequence[Run], learn: str, method: str, folds: int, seed: int, name: str, *, quiet: bool
+) -> Run:
+    """The held-out fused run; prints the weights and how it compares with each run."""
+    import numpy as np
+
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.fusion import learn_weights
+    from shopwindow.ranking.measures import Measure
+    from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.significance import compare
+
+    answers = read_answers(learn)
+    generator = np.random.default_rng(seed)
+    learned = learn_weights(runs, answers, generator, method=method, folds=folds, name=name)
+    if quiet:
+        return learned.held_out
+    measure = Measure("nDCG", 5)
+    systems = [_of_one(evaluate_run(run, answers, [measure])) for run in (learned.held_out, *runs)]
+    comparisons = compare(systems[0], systems[1:], generator)
+    table = aligned_table(
+        ["run", "weight", "over folds", "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"]
+    )
+    table.add_row(f"{name} (held out)", "", "", _score(systems[0], "nDCG@5"), "", "", "")
+    for index, (system, one) in enumerate(zip(systems[1:], comparisons, strict=True)):
+        over = learned.fold_weights[:, index]
+        table.add_row(
+            system.name,
+            f"{learned.weights[index]:.3f}",
+            f"{over.min():.3f} to {over.max():.3f}",
+            _score(system, "nDCG@5"),
+            f"{one.difference:+.4f}",
+            f"{one.low:+.4f} to {one.high:+.4f}",
+            f"{one.p_corrected:.4f}",
+        )
+    console = standard_output()
+    console.print(table)
+    console.print(
+        f"for other queries: --method {method} --weights " + " ".join(f"{w:.4f}" for w in learned.weights)
+    )
+    return learned.held_out
 
 
 def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
@@ -103,7 +196,7 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
 
     _one_standard_input(run, pools)
     given = read_pools(pools) if pools else None
-    console = _console()
+    console = standard_output()
     if check:
         if out is not None:
             raise DataError("--check writes nothing; leave out --out or --check")
@@ -120,7 +213,7 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
         console.print(f"{out}: {len(split.queries)} queries")
 
 
-def _measures(words: Iterable[str]) -> list[Measure]:
+def read_measures(words: Iterable[str]) -> list[Measure]:
     from shopwindow.ranking.measures import Measure
 
     return [Measure.parse(part) for word in words for part in word.split(",") if part.strip()]
@@ -143,7 +236,7 @@ def _frame(answers: Answers, pools: str | None) -> list[Run]:
     return [random_run(candidates, np.random.default_rng(0)), oracle_run(candidates, answers)]
 
 
-def _system(word: str, answers: Answers, measures: Sequence[Measure]) -> System:
+def read_system(word: str, answers: Answers, measures: Sequence[Measure]) -> System:
     """The run of one file, or the repeated seeds of several joined by commas."""
     from shopwindow.ranking.measures import evaluate as evaluate_run
     from shopwindow.ranking.runs import read_run
@@ -161,7 +254,7 @@ def _of_one(evaluation: Evaluation) -> System:
 
 
 def _print_scores(console: Console, systems: Sequence[System], queries: int) -> None:
-    table = _table(["measure", *(system.name for system in systems)])
+    table = aligned_table(["measure", *(system.name for system in systems)])
     for measure in map(str, systems[0].evaluations[0].measures):
         table.add_row(measure, *(_score(system, measure) for system in systems))
     console.print(table)
@@ -179,7 +272,9 @@ def _print_comparison(
     console: Console, system: System, other: System, comparisons: Sequence[Comparison]
 ) -> None:
     console.print(f"\n{system.name} against {other.name}", style="bold", markup=False)
-    table = _table(["measure", "difference", "95 % interval", "p", "p (Holm)", "wins/ties/losses", "shows"])
+    table = aligned_table(
+        ["measure", "difference", "95 % interval", "p", "p (Holm)", "wins/ties/losses", "shows"]
+    )
     for one in comparisons:
         table.add_row(
             one.measure,
@@ -236,21 +331,12 @@ def _as_json(evaluation: Evaluation) -> dict[str, Any]:
         "measures": {
             str(measure): {
                 "mean": evaluation.mean(measure),
-                "standard_error": _number(evaluation.standard_error(measure)),
+                "standard_error": evaluation.standard_error(measure),
                 "per_query": dict(zip(queries, evaluation.of(measure).tolist(), strict=True)),
             }
             for measure in evaluation.measures
         },
     }
-
-
-def _number(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _print_json(content: object) -> None:
-    sys.stdout.write(json_text.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _system_as_json(system: System) -> dict[str, Any]:
@@ -261,8 +347,8 @@ def _system_as_json(system: System) -> dict[str, Any]:
     scores = {
         measure: {
             "mean": system.mean(measure),
-            "standard_error": _number(system.standard_error(measure)),
-            "spread": _number(system.spread(measure)),
+            "standard_error": system.standard_error(measure),
+            "spread": system.spread(measure),
         }
         for measure in measures
     }
@@ -273,22 +359,3 @@ def _score(system: System, measure: str) -> str:
     error, spread = system.standard_error(measure), system.spread(measure)
     shown = f"{system.mean(measure):.4f}" + (f" ± {error:.4f}" if math.isfinite(error) else "")
     return shown + (f" [{spread:.4f}]" if math.isfinite(spread) else "")
-
-
-def _console() -> Console:
-    """Standard output as it is: colours on a terminal; wide, plain and unwrapped in a pipe."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=1000, no_color=True)
-
-
-def _table(columns: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
-    return table

@@ -126,7 +126,7 @@ class Audit:
             )
         worst = self.leaks[0]
         return (
-            f"This set can be scored without reading the query: {worst.name!r} alone reaches {worst.score.mean:.3f}"
+            f"This set leaks: without the query, {worst.name!r} alone reaches {worst.score.mean:.3f}"
             f" in {self.measure} ({scale}). {len(self.leaks)} of {len(self.lines)} shortcuts leak. Scores on it"
             " compare only systems that cannot see or use this; do not use it to re-order results."
         )

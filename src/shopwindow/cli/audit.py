@@ -1,0 +1,368 @@
+"""The verbs that look at a set and at what was measured on it: audit and report. They compose ranking and data."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json as json_text
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shopwindow.cli.console import aligned_table, print_json, standard_output
+from shopwindow.files import STANDARD_STREAM, DataError, open_whole, read_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from shopwindow.data.dataset import Dataset
+    from shopwindow.ranking.answers import Answers
+    from shopwindow.ranking.audit import Audit, Score
+    from shopwindow.ranking.pools import Pools
+    from shopwindow.ranking.report import Report
+    from shopwindow.ranking.shortcuts import Shortcut
+
+FOUND_A_LEAK = 1
+_PRODUCTS_AT_ONCE = 2000
+_THUMBNAIL_PX = 176
+
+
+def audit(
+    *,
+    pools: str,
+    answers: str,
+    also: list[str] | None = None,
+    run: list[str] | None = None,
+    dataset: str | None = None,
+    train: str | None = None,
+    measure: str = "nDCG@5",
+    fail_above: float | None = None,
+    html: str | None = None,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Shows which scores can be had on a set without doing the job.
+
+    Orders that never read the query (order of the file, product ids, how often a product occurs, and with a dataset
+    what boxes, labels, sizes and photos tell) are measured beside random order and the best possible. An order leaks
+    when it is more than 0.03 above random and the test calls that real.
+
+    Args:
+        pools: The candidates of each query: a table `query_id product_id`, or a competition TSV.
+        answers: Competition JSON or TREC qrels.
+        also: Pools of other splits, in which the same products may occur.
+        run: Runs to judge: their score, what each shortcut would add, and the score where occurrence says nothing.
+        dataset: The prepared set of these pools: adds models on boxes, labels and sizes, and on the photos' features,
+            that never read the query (held out by query and by product).
+        train: The prepared training set: adds the popularity of products in it, and, with --dataset, its words.
+        measure: One measure, as in evaluate.
+        fail_above: Ends with exit code 1 when a shortcut leaks by more than this above random order.
+        html: Where the report is written.
+        seed: Of tie-breaking, held-out parts and resampling.
+        json: Prints JSON instead of tables.
+    """
+    import numpy as np
+
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.audit import MARGIN
+    from shopwindow.ranking.audit import audit as audit_set
+    from shopwindow.ranking.measures import Measure
+    from shopwindow.ranking.pools import read_pools
+    from shopwindow.ranking.runs import read_run
+
+    taken, candidates, right = Measure.parse(measure), read_pools(pools), read_answers(answers)
+    generator = np.random.default_rng(seed)
+    found = audit_set(
+        candidates,
+        right,
+        generator,
+        also=[read_pools(path) for path in also or []],
+        shortcuts=_dataset_shortcuts(candidates, right, dataset, train, generator),
+        runs=[read_run(path) for path in run or []],
+        measure=taken,
+        margin=MARGIN if fail_above is None else fail_above,
+    )
+    if html is not None:
+        from shopwindow.ranking.report import Outside, audit_report
+
+        files = [pools, answers, *(also or []), *(run or [])]
+        _write_report(audit_report(found, outside=Outside(provenance=_provenance(files, seed))), html, None)
+    if json:
+        print_json(_as_json(found))
+    else:
+        _print_audit(standard_output(), found)
+    if fail_above is not None and found.leaks:
+        sys.exit(FOUND_A_LEAK)
+
+
+def report(
+    runs: list[str],
+    *,
+    answers: str,
+    out: str,
+    pools: str | None = None,
+    also: list[str] | None = None,
+    dataset: str | None = None,
+    photos: str | None = None,
+    bundle: str | None = None,
+    plots: str | None = None,
+    measures: list[str] = ["nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "MRR"],  # noqa: B006 - shown in the help, never changed
+    seed: int = 0,
+) -> None:
+    """Writes one HTML file that says how good the runs are, where, and whether they differ.
+
+    The first run is compared with the others; files joined by commas are repeated seeds of one system.
+
+    Args:
+        runs: The runs, TREC or tables; the first one is the one looked at.
+        answers: Competition JSON or TREC qrels.
+        out: The HTML file; it needs no other file.
+        pools: The candidates of each query: adds the audit of the set.
+        also: Pools of other splits, for the audit.
+        dataset: The prepared set: adds the words of the queries, and scores by their length and last word.
+        photos: A folder of photos named by product id (`17.jpg`), shown beside the best and worst queries.
+        bundle: The trained model, whose provenance is printed.
+        plots: A folder for every drawing on its own, as SVG and PNG.
+        measures: As in evaluate; the first one is drawn.
+        seed: Of resampling.
+    """
+    import numpy as np
+
+    from shopwindow.cli.measure import read_measures, read_system
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.audit import audit as audit_set
+    from shopwindow.ranking.pools import read_pools
+    from shopwindow.ranking.report import Outside, evaluation_report
+    from shopwindow.ranking.runs import read_run
+    from shopwindow.ranking.significance import compare
+
+    taken, right = read_measures(measures), read_answers(answers)
+    generator = np.random.default_rng(seed)
+    systems = [read_system(word, right, taken) for word in runs]
+    first = read_run(runs[0].split(",")[0])
+    candidates = read_pools(pools) if pools else None
+    audited = None
+    if candidates is not None:
+        others = [read_pools(path) for path in also or []]
+        audited = audit_set(candidates, right, generator, also=others, runs=[first], measure=taken[0])
+    files = [
+        *(path for word in runs for path in word.split(",")),
+        answers,
+        *([pools] if pools else []),
+        *(also or []),
+    ]
+    written = evaluation_report(
+        systems,
+        compare(systems[0], systems[1:], generator) if len(systems) > 1 else [],
+        first,
+        right,
+        generator,
+        pools=candidates,
+        audited=audited,
+        outside=Outside(
+            words=_words(dataset),
+            photo=_photos(photos),
+            provenance=_provenance(files, seed) | _bundle_provenance(bundle),
+        ),
+    )
+    _write_report(written, out, plots)
+    standard_output().print(f"{out}: {len(systems)} runs, {len(right.queries)} queries", markup=False)
+
+
+def _print_audit(console: Console, found: Audit) -> None:
+    table = aligned_table(["order", found.measure, "95 % interval", "above random", "p (Holm)", ""])
+    for name, score in (("best possible", found.oracle), ("random", found.random)):
+        table.add_row(name, f"{score.mean:.4f}", _interval(score), "", "", "")
+    for line in sorted(found.lines, key=lambda line: -line.score.mean):
+        lead = f"{line.above_random.mean:+.4f}"
+        leak = "leaks" if line.leaks else ""
+        table.add_row(
+            line.name, f"{line.score.mean:.4f}", _interval(line.score), lead, f"{line.p_corrected:.4f}", leak
+        )
+    console.print(table)
+    console.print()
+    table = aligned_table(["candidates", "number", "answers", "P(answer)"])
+    for stratum in found.strata:
+        table.add_row(
+            stratum.name, str(stratum.candidates), str(stratum.answers), f"{stratum.probability:.3f}"
+        )
+    console.print(table)
+    for run in found.runs:
+        console.print(f"\n{run.name}", style="bold", markup=False)
+        table = aligned_table(["", found.measure, "95 % interval"])
+        table.add_row("the run", f"{run.score.mean:.4f}", _interval(run.score))
+        leaking = {line.name for line in found.leaks}
+        for name, score in run.after.items():
+            if name in leaking:
+                table.add_row(f"+ {name}", f"{score.mean:.4f}", _interval(score))
+        if run.cleared is not None:
+            table.add_row(
+                "cleared of occurrences", f"{run.cleared.score.mean:.4f}", _interval(run.cleared.score)
+            )
+            table.add_row(
+                "  random, so cleared", f"{run.cleared.random.mean:.4f}", _interval(run.cleared.random)
+            )
+        console.print(table)
+        if run.cleared is not None:
+            console.print(
+                f"cleared: {run.cleared.queries} of {found.queries} queries hold candidates to compare"
+            )
+    console.print(f"\n{found.verdict}", markup=False)
+
+
+def _interval(score: Score) -> str:
+    return f"{score.low:.4f} to {score.high:.4f}"
+
+
+def _as_json(found: Audit) -> dict[str, Any]:
+    content = asdict(found) | {"verdict": found.verdict, "leaks": [line.name for line in found.leaks]}
+    content["strata"] = [asdict(one) | {"probability": one.probability} for one in found.strata]
+    return content
+
+
+def _dataset_shortcuts(
+    pools: Pools, answers: Answers, dataset: str | None, train: str | None, generator: np.random.Generator
+) -> list[Shortcut]:
+    """What a prepared set and a training set add: learned from statistics and photos, popularity, training text."""
+    from shopwindow.ranking.blind import in_bins, query_blind_scores
+    from shopwindow.ranking.pools import grades_of
+    from shopwindow.ranking.shortcuts import Shortcut, image_blind_shortcut, popularity_shortcuts
+
+    if dataset is None and train is None:
+        return []
+    from shopwindow.data.dataset import Dataset
+
+    found: list[Shortcut] = []
+    if dataset is not None:
+        products, statistics, features = _product_arrays(Dataset(dataset), pools)
+        grades = grades_of(pools, answers)
+        for name, columns in (
+            ("boxes, labels, sizes (learned)", in_bins(statistics)),
+            ("query-blind photos", features),
+        ):
+            found.append(Shortcut(name, query_blind_scores(pools, grades, products, columns, generator)))
+    if train is not None:
+        training = Dataset(train)
+        found += popularity_shortcuts(pools, training.product_ids[training.pair_products])
+        if dataset is not None:
+            found.append(image_blind_shortcut(pools, *_word_counts(Dataset(dataset), training)))
+    return found
+
+
+def _product_arrays(dataset: Dataset, pools: Pools) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pools' products in the dataset: ids, statistics of boxes, labels and sizes, and mean features."""
+    import numpy as np
+
+    rows = np.flatnonzero(np.isin(dataset.product_ids, pools.product_ids))
+    if not len(rows):
+        raise DataError("holds no product of the pools", path=dataset.path)
+    statistics, features = [], []
+    for start in range(0, len(rows), _PRODUCTS_AT_ONCE):
+        part = rows[start : start + _PRODUCTS_AT_ONCE]
+        regions, counts = dataset.regions(part)
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        features.append(np.add.reduceat(regions.astype(np.float32), starts, axis=0) / counts[:, None])
+        boxes, sizes = dataset.boxes(part), dataset.image_sizes(part)
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        photo = sizes.prod(axis=1)
+        labels = dataset.labels(part)
+        columns = [counts, sizes[:, 0], sizes[:, 1], sizes[:, 0] / sizes[:, 1], labels[starts]]
+        columns += [np.maximum.reduceat(areas, starts) / photo, np.add.reduceat(areas, starts) / photo]
+        statistics.append(np.stack([column.astype(np.float64) for column in columns], axis=1))
+    return dataset.product_ids[rows], np.concatenate(statistics), np.concatenate(features)
+
+
+def _word_counts(dataset: Dataset, training: Dataset) -> tuple[Any, np.ndarray, Any, np.ndarray]:
+    """Word counts of the set's queries, and of the training queries of every training product, with their ids."""
+    import numpy as np
+    from scipy import sparse
+
+    numbers: dict[str, int] = {}
+
+    def counts(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        words = [[numbers.setdefault(word, len(numbers)) for word in text.lower().split()] for text in texts]
+        rows = np.repeat(np.arange(len(words)), [len(one) for one in words])
+        return rows, np.array([number for one in words for number in one], dtype=np.int64)
+
+    def matrix(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Any:
+        return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+    taught, asked = counts(training.query_texts), counts(dataset.query_texts)
+    queries = len(training.query_ids)
+    pairs = matrix(training.pair_products, training.pair_queries, (len(training.product_ids), queries))
+    by_product = sparse.csr_array(pairs @ matrix(*taught, (queries, len(numbers))))
+    by_query = matrix(*asked, (len(dataset.query_ids), len(numbers)))
+    return by_query, dataset.query_ids, by_product, training.product_ids
+
+
+def _words(dataset: str | None) -> dict[str, str]:
+    if dataset is None:
+        return {}
+    from shopwindow.data.dataset import Dataset
+
+    read = Dataset(dataset)
+    return dict(zip(map(str, read.query_ids.tolist()), read.query_texts, strict=True))
+
+
+def _photos(folder: str | None) -> Callable[[str], bytes | None]:
+    """Finds a product's photo in a folder and makes it small."""
+    if folder is None:
+        return lambda _: None
+    if not Path(folder).is_dir():
+        raise DataError("no such folder", path=folder)
+
+    def small(product: str) -> bytes | None:
+        from PIL import Image, ImageOps
+
+        for ending in ("jpg", "jpeg", "png", "webp"):
+            path = Path(folder) / f"{product}.{ending}"
+            if path.is_file():
+                stored = io.BytesIO()
+                try:
+                    with Image.open(path) as photo:
+                        ImageOps.fit(photo.convert("RGB"), (_THUMBNAIL_PX,) * 2).save(
+                            stored, "JPEG", quality=80
+                        )
+                except OSError as error:
+                    raise DataError(f"is no photo: {error}", path=path) from error
+                return stored.getvalue()
+        return None
+
+    return small
+
+
+def _provenance(files: Iterable[str], seed: int) -> dict[str, str]:
+    """The version, and every file by the beginning of its SHA-256."""
+    from shopwindow import __version__
+
+    found = {"shopwindow": __version__, "seed of resampling": str(seed)}
+    for path in files:
+        if path != STANDARD_STREAM:
+            with Path(path).open("rb") as file:
+                found[path] = "sha256 " + hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return found
+
+
+def _bundle_provenance(bundle: str | None) -> dict[str, str]:
+    if bundle is None:
+        return {}
+    path = Path(bundle) / "bundle.json"
+    try:
+        card = json_text.loads(read_text(path))
+        found = {f"model {name}": str(value) for name, value in card["provenance"].items()}
+    except (json_text.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise DataError("is no bundle's card", path=path) from error
+    return {"model": bundle, **found}
+
+
+def _write_report(report: Report, out: str, plots: str | None) -> None:
+    from shopwindow.ranking.plots import write_figure
+
+    with open_whole(out) as file:
+        file.write(report.page.text())
+    for name, figure in report.figures.items():
+        if plots is not None:
+            write_figure(figure, Path(plots), name)
