@@ -16,9 +16,11 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Callable[..., object]]:
-    from shopwindow.cli import audit, learn, measure, prepare
+    from shopwindow.cli import audit, learn, measure, prepare, shop
 
     return {
+        "demo": shop.demo,
+        "draw": shop.draw,
         "prepare": prepare.prepare,
         "train": learn.train,
         "rank": learn.rank,
