@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from shopwindow.data.shop.catalogue import Item, Plan, plan_shop
 from shopwindow.data.shop.figures import PHOTOS_BY_BOXES, ROWS_BY_WORDS
 from shopwindow.data.shop.goods import KINDS, Good, Kind
 from shopwindow.data.shop.words import Query, phrase
+from shopwindow.data.shop.writing import region_counts
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,14 @@ def test_words_per_query_follow_the_real_rows(plan: Plan) -> None:
     total = sum(counts.values())
     for words, per_thousand in ROWS_BY_WORDS.items():
         assert counts[words] / total == pytest.approx(per_thousand / 1000, abs=0.03)
+
+
+def test_boxes_per_photo_follow_the_real_rows() -> None:
+    counts = Counter(_box_counts())
+    assert np.mean(_box_counts()) == pytest.approx(3.05, abs=0.2)
+    assert max(counts) <= 40  # more only when planted
+    for boxes in range(1, 8):
+        assert counts[boxes] / 3000 == pytest.approx(PHOTOS_BY_BOXES[boxes] / 1000, abs=0.03)
 
 
 def test_query_texts_are_head_heavy(plan: Plan) -> None:
@@ -114,7 +124,12 @@ def test_pools_hold_distractors_of_the_same_noun_and_others_that_share_an_attrib
     assert np.mean(akin) > 0.15
 
 
-def _score(shortcut: str, item: Item, place: int, occurs: Counter[int]) -> float:
+@functools.cache
+def _box_counts() -> list[int]:
+    return region_counts(3000, 0.0, np.random.default_rng(6))
+
+
+def _score(shortcut: str, item: Item, place_in_plan: int, place: int, occurs: Counter[int]) -> float:
     """What somebody who never looks at the photo would sort by."""
     return {
         "nothing": 0,
@@ -124,6 +139,8 @@ def _score(shortcut: str, item: Item, place: int, occurs: Counter[int]) -> float
         "early in the file": -place,
         "large id": item.product_id,
         "small id": -item.product_id,
+        "many boxes": _box_counts()[place_in_plan],
+        "few boxes": -_box_counts()[place_in_plan],
         "plain": item.good.pattern == "plain",
         "patterned": item.good.pattern != "plain",
         "black": item.good.colour == "black",
@@ -133,7 +150,8 @@ def _score(shortcut: str, item: Item, place: int, occurs: Counter[int]) -> float
 
 
 SHORTCUTS = (
-    "occurs often", "occurs rarely", "late in the file", "early in the file", "large id", "small id", "plain",
+    "occurs often", "occurs rarely", "many boxes", "few boxes", "late in the file",
+    "early in the file", "large id", "small id", "plain",
     "patterned", "black", "furniture", "worn",
 )  # fmt: skip
 
@@ -184,11 +202,11 @@ def _ndcg(plan: Plan, shortcut: str) -> float:
     for split in ("valid", "test"):
         pools = defaultdict(list)
         for row in plan.rows[split]:
-            pools[row.query_id].append(plan.items[row.item])
+            pools[row.query_id].append((row.item, plan.items[row.item]))
         for query_id, pool in pools.items():
-            right = np.array([item.product_id in plan.answers[split][query_id] for item in pool])
+            right = np.array([item.product_id in plan.answers[split][query_id] for _, item in pool])
             scores = np.array(
-                [float(_score(shortcut, item, place, occurs)) for place, item in enumerate(pool)]
+                [float(_score(shortcut, item, k, place, occurs)) for place, (k, item) in enumerate(pool)]
             )
             discount = 1 / np.log2(np.arange(2, 7))
             for _ in range(15):

@@ -177,7 +177,8 @@ class Canvas:
         pen = ImageDraw.Draw(sheet)
         for ring, ink in zip(rings, [255] + [0] * len(holes), strict=True):
             pen.polygon(_flat((ring - (left, top)) * SUPERSAMPLING), fill=ink)
-        self._lay(name, sheet.reduce(SUPERSAMPLING), left, top, paint, volume, depth, soft)
+        self._lay(sheet.reduce(SUPERSAMPLING), left, top, paint, volume, depth, soft)
+        self._remember(name, rings[0], 0)
 
     def stroke(
         self,
@@ -206,7 +207,8 @@ class Canvas:
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
         # A bevel across a thin line is as wide as the line, not as its bounding box.
         share = soft * thick / max(1.0, min(w, h))
-        self._lay(name, sheet.reduce(SUPERSAMPLING), left, top, paint, volume, depth, share)
+        self._lay(sheet.reduce(SUPERSAMPLING), left, top, paint, volume, depth, share)
+        self._remember(name, px, thick / 2)
 
     def glint(self, outline: Points, strength: Number) -> None:
         """A soft white reflection over what is already painted."""
@@ -253,9 +255,20 @@ class Canvas:
         right, bottom = min(self.width, int(high[0])), min(self.height, int(high[1]))
         return (left, top, right - left, bottom - top) if right - left > 1 and bottom - top > 1 else None
 
+    def _remember(self, name: str, px: Points, reach: Number) -> None:
+        """Notes a part by the extent of its outline, `reach` px wider on every side, within the photo."""
+        (left, top), (right, bottom) = np.round(px.min(axis=0) - reach), np.round(px.max(axis=0) + reach)
+        box = (
+            max(0, int(top)),
+            max(0, int(left)),
+            min(self.height, int(bottom)),
+            min(self.width, int(right)),
+        )
+        if box[0] < box[2] and box[1] < box[3]:
+            self.parts.append(Part(name, box))
+
     def _lay(
         self,
-        name: str,
         mask: Image.Image,
         left: int,
         top: int,
@@ -264,9 +277,6 @@ class Canvas:
         depth: Number,
         soft: Number,
     ) -> None:
-        inner = mask.point(_SOLID).getbbox()
-        if inner is None:
-            return
         width, height = mask.size
         ink = paint.texture(
             height,
@@ -283,7 +293,6 @@ class Canvas:
         cover = mask if paint.opacity >= 1 else mask.point(_scaled(paint.opacity))
         self.colour.paste(tile, (left, top), cover)
         self.cover.paste(255, (left, top), cover)
-        self.parts.append(Part(name, (top + inner[1], left + inner[0], top + inner[3], left + inner[2])))
 
 
 _SOLID: Final = [0] * 128 + [255] * 128

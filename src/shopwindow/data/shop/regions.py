@@ -19,7 +19,7 @@ from shopwindow.data.shop.photo import Box, Drawn, Thing
 _JITTER: Final = 0.025  # of a box's side: the spread of each corner
 _SMALLEST: Final = 8.0  # px: shorter sides are not detected
 _WHOLE_PHOTO: Final = 0.04  # share of photos whose good is boxed by the whole picture
-_NAMED: Final = {"good": 0.55, "part": 0.20, "other": 0.45}  # how often the detector gives more than "others"
+_NAMED: Final = {"good": 0.50, "part": 0.16, "other": 0.40}  # how often the detector gives more than "others"
 
 
 @dataclass(frozen=True)

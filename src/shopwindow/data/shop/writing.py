@@ -89,7 +89,7 @@ def draw_shop(
             raise ValueError(f"{name} must be from 0 to 1, not {share}")
     rng = _generator(seed, _PLAN_SEED)
     plan = plan_shop(products, rng, possessive_share=possessive_share, occurrence_leak=occurrence_leak)
-    counts = _region_counts(products, crowded_share, _generator(seed, _CROWD_SEED))
+    counts = region_counts(products, crowded_share, _generator(seed, _CROWD_SEED))
     with whole_directory(out, marker=MARKER) as folder:
         _draw_products(folder, plan, counts, seed, progress)
         for split in SPLITS:
@@ -118,7 +118,7 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _region_counts(products: int, crowded_share: float, rng: np.random.Generator) -> list[int]:
+def region_counts(products: int, crowded_share: float, rng: np.random.Generator) -> list[int]:
     """Boxes per product, as often as in the competition; a share of the photos gets more than 40."""
     counts = [min(40, draw_count(PHOTOS_BY_BOXES, rng)) for _ in range(products)]
     for k in rng.permutation(products)[: round(crowded_share * products)]:
