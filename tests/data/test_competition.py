@@ -177,14 +177,6 @@ def test_row_may_end_in_a_carriage_return_or_nothing() -> None:
     assert split_row(GOOD[:-1] + b"\r\n") == split_row(GOOD) == split_row(GOOD[:-1])
 
 
-def test_float16_rounds_to_nearest_even_as_torch_does() -> None:
-    import torch
-
-    bits = np.random.default_rng(0).integers(0, 2**32, 100_000, np.uint32).view(np.float32)
-    values = bits[np.abs(bits) < 65519].reshape(1, -1)
-    np.testing.assert_array_equal(as_float16(values), torch.from_numpy(values).half().numpy())
-
-
 def test_arrays_of_unequal_length_are_not_encoded() -> None:
     product = make_product(7, 2)
     object.__setattr__(product, "labels", np.zeros(3, np.int64))  # the shapes of a Product are checked here

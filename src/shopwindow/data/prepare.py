@@ -30,11 +30,11 @@ from shopwindow.data.competition import (
     split_row,
 )
 from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED
+from shopwindow.data.float16 import FLOAT16_END, round_to_float16
 from shopwindow.data.writer import DatasetWriter
 from shopwindow.files import DataError, open_bytes, whole_directory, whole_file
 
 ALLOWED_MALFORMED: Final = 0.01
-_FLOAT16_END: Final = np.float32(65520)
 _HOPELESS_ROWS: Final = 1000
 _ROWS_BETWEEN_PROGRESS: Final = 250
 
@@ -141,7 +141,8 @@ class _Intake:
                 f"{row.query_id}: {known_query[1][:60]!r}, now {row.query[:60]!r}",
             )
         broken = [rule for rule in self.rules if rule.breaks(row)]
-        self.report.rules.update(rule.name for rule in broken)
+        for rule in broken:
+            self.report.rules[rule.name] += 1
         if any(rule.drops_row for rule in broken):
             return
         if new is not None:
@@ -167,15 +168,15 @@ def as_float16(features: Float32[np.ndarray, "regions features"]) -> Float16[np.
 
     Raises: MalformedRow for a value that is NaN, infinite, or too large for float16.
     """
-    # The least float32 that rounds to infinity; written so that NaN, which is never less, counts too.
-    if not (features.max() < _FLOAT16_END and features.min() > -_FLOAT16_END):
-        region, place = np.argwhere(~(np.abs(features) < _FLOAT16_END))[0]
+    # Written so that NaN, for which every comparison is false, counts too.
+    if not (features.max() < FLOAT16_END and features.min() > -FLOAT16_END):
+        region, place = np.argwhere(~(np.abs(features) < FLOAT16_END))[0]
         raise MalformedRow(
             Reason.FEATURE_NOT_FINITE,
             "features",
             f"value {place} of region {region} is {features[region, place]} (float16 ends at 65504)",
         )
-    return features.astype(np.float16)
+    return round_to_float16(features)
 
 
 def _feed(intake: _Intake, paths: list[Path], progress: Progress | None, *, stop_when_hopeless: bool) -> None:

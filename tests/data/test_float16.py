@@ -1,0 +1,49 @@
+"""Is our rounding to float16 that of numpy and torch, bit by bit?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from shopwindow.data.float16 import round_to_float16
+
+
+def every_float16() -> np.ndarray:
+    """All finite ones, with both zeros."""
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    return values[np.isfinite(values)]
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    return values.view(np.uint16)
+
+
+def test_every_float16_stays_itself() -> None:
+    values = every_float16()
+    np.testing.assert_array_equal(bits(round_to_float16(values.astype(np.float32))), bits(values))
+
+
+@pytest.mark.parametrize("nudge", [-1, 0, 1])
+def test_points_halfway_between_two_are_rounded_to_even_and_beside_them_to_the_nearer(nudge: int) -> None:
+    values = np.sort(every_float16()).astype(np.float32)
+    halfway = (values[:-1] + values[1:]) / 2
+    for _ in range(abs(nudge)):
+        halfway = np.nextafter(halfway, np.float32(nudge * np.inf))
+    np.testing.assert_array_equal(bits(round_to_float16(halfway)), bits(halfway.astype(np.float16)))
+
+
+def test_any_bits_are_rounded_as_numpy_and_torch_do() -> None:
+    values = np.random.default_rng(0).integers(0, 2**32, 400_000, np.uint32).view(np.float32)
+    values = values[np.abs(values) < 65520].reshape(-1, 1)
+    got = round_to_float16(values)
+    np.testing.assert_array_equal(bits(got), bits(values.astype(np.float16)))
+    np.testing.assert_array_equal(bits(got), bits(torch.from_numpy(values).half().numpy()))
+    assert got.shape == values.shape
+
+
+def test_input_is_not_changed() -> None:
+    values = np.array([1.0, 1e-6, -3.3], np.float32)
+    kept = values.copy()
+    round_to_float16(values)
+    np.testing.assert_array_equal(values, kept)
