@@ -2,8 +2,8 @@
 
 A fixed function, so that users can featurise photos of their own: cut the box out, bring it to 48 × 48 px, describe it
 by colours, edges, textures and the grain from close by, standardise by constants, mix by a seeded random matrix, keep
-what is above a threshold. The outcome looks like the competition's ResNet features (non-negative, many exact zeros, up to about 7) and carries
-what the pixels carry: neighbours that overlap the box, the background, a hand.
+what is above a threshold. The outcome looks like the competition's ResNet features (non-negative, many exact zeros, up
+to about 7) and carries what the pixels carry: neighbours that overlap the box, the background, a hand.
 
 Source: colour histograms after Swain and Ballard (1991); gradient histograms after Dalal and Triggs (2005); random
 projections after Johnson and Lindenstrauss, with rectification as in random kitchen sinks (Rahimi and Recht 2007).

@@ -193,7 +193,7 @@ HUNG: Final = (
 
 def draw_hand(canvas: Canvas) -> list[tuple[str, int]]:
     """A hand that reaches in from below (y 1) and grips at the top (y 0); what its box groups show, with labels."""
-    skin = Paint(near(_SKINS[int(canvas.rng.integers(len(_SKINS)))], canvas.rng), "velvet")
+    skin = Paint(near(_SKINS[int(canvas.rng.integers(len(_SKINS)))], canvas.rng), "velvet", rough=0.4)
     sleeve = Paint(_any(canvas), "cotton")
     canvas.fill("arm", curve("M -.13 .46 L .15 .46 L .20 1.3 L -.20 1.3"), skin, soft=0.3)
     canvas.fill("sleeve", curve("M -.22 .92 L .22 .92 L .27 1.4 L -.27 1.4"), sleeve, soft=0.2)
@@ -207,7 +207,7 @@ def draw_hand(canvas: Canvas) -> list[tuple[str, int]]:
 
 def draw_head(canvas: Canvas, x: Number, y: Number, size: Number) -> list[tuple[str, int]]:
     """A quiet mannequin's head with its chin at (x, y), `size` high, neck below; what it shows, with labels."""
-    skin = Paint(near(_SKINS[int(canvas.rng.integers(len(_SKINS)))], canvas.rng), "velvet")
+    skin = Paint(near(_SKINS[int(canvas.rng.integers(len(_SKINS)))], canvas.rng), "velvet", rough=0.25)
     hair = Paint(near(_HAIRS[int(canvas.rng.integers(len(_HAIRS)))], canvas.rng, 6), "silk", upright=True)
     long = canvas.rng.random() < 0.5
     half = size * 0.37
@@ -215,7 +215,7 @@ def draw_head(canvas: Canvas, x: Number, y: Number, size: Number) -> list[tuple[
         canvas.fill("hair", ellipse(x, y - size * 0.42, half * 1.32, size * 0.74), hair)
     canvas.fill(
         "neck",
-        rounded(x - half * 0.46, y - size * 0.25, x + half * 0.46, y + size * 0.45, 0.02),
+        rounded(x - half * 0.46, y - size * 0.25, x + half * 0.46, y + size * 0.32, 0.02),
         skin.shaded(0.88),
     )
     egg = mirrored(
