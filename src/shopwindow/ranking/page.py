@@ -17,7 +17,7 @@ _STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --paper: #16181d; --ink: #e8eaef; --quiet: #9ba0ab; --line: #33363f;
   --card: #1f2229; --good: #55c48b; --bad: #f0788a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 56rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
@@ -30,7 +30,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .3rem .9rem .3rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; } th { color: var(--quiet); font-weight: 600; }
 figure { margin: 1rem 0; } figcaption { color: var(--quiet); font-size: .9rem; }
-svg { display: block; width: 100%; max-width: 40rem; height: auto; font-family: system-ui, sans-serif; }
+svg { display: block; width: 100%; height: auto; font-family: system-ui, sans-serif; }
 .photos { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; margin: .25rem 0; list-style: none; }
 .photos li { width: 5.5rem; font-size: .75rem; color: var(--quiet); }
 .photos .box { height: 5.5rem; border: 2px solid var(--line); border-radius: .35rem; background: var(--card);
@@ -84,18 +84,19 @@ class Page:
         self._parts.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
 
     def photos(self, thumbnails: Sequence[Thumbnail]) -> None:
-        """The first products of one query, right ones framed and said to be right."""
+        """The first products of one query, right ones framed and ticked; without any photo, their ids."""
+        if all(one.jpeg is None for one in thumbnails):
+            self.paragraph(" · ".join(("✓ " if one.right else "") + one.product for one in thumbnails))
+            return
         items = []
         for one in thumbnails:
-            shown = "right" if one.right else ""
+            product = html.escape(one.product)
             inside = "no photo"
             if one.jpeg is not None:
                 data = base64.b64encode(one.jpeg).decode("ascii")
-                inside = f'<img alt="product {html.escape(one.product)}" src="data:image/jpeg;base64,{data}">'
-            mark = "✓ " if one.right else ""
-            items.append(
-                f'<li class="{shown}"><div class=box>{inside}</div>{mark}{html.escape(one.product)}</li>'
-            )
+                inside = f'<img alt="product {product}" src="data:image/jpeg;base64,{data}">'
+            mark, kind = ("✓ ", " class=right") if one.right else ("", "")
+            items.append(f"<li{kind}><div class=box>{inside}</div>{mark}{product}</li>")
         self._parts.append(f"<ol class=photos>{''.join(items)}</ol>")
 
     def text(self) -> str:

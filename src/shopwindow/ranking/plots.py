@@ -25,8 +25,8 @@ _INK: Final = "#2b2d33"
 _FAINT: Final = "#8a8d96"
 BLUE: Final = "#3f7fbf"
 RED: Final = "#d1495b"
-_WIDTH: Final = 5.4
-_LONGEST_NAME: Final = 34
+_WIDTH: Final = 4.4
+_LONGEST_NAME: Final = 28
 
 
 def forest(
@@ -77,16 +77,20 @@ def two_runs(
     names: tuple[str, str],
     measure: str,
 ) -> Figure:
-    """Every query as a point; queries with equal values share a point, whose area is their number."""
-    figure, axes = _figure(_WIDTH * 0.78)
+    """Every query as a point; queries with equal values share a point, which grows with their number."""
+    figure, axes = _figure(_WIDTH * 0.8)
     cells, counts = np.unique(np.stack([second, first], axis=1).round(3), axis=0, return_counts=True)
     above = cells[:, 1] >= cells[:, 0]
-    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    end = max(1.0, float(cells.max()))
+    axes.plot([0, end], [0, end], color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     for side, colour in ((above, BLUE), (~above, RED)):
+        area = 12 * np.sqrt(counts[side])
         axes.scatter(
-            cells[side, 0], cells[side, 1], s=14 * counts[side], color=colour, alpha=0.6, linewidths=0
+            cells[side, 0], cells[side, 1], s=area, color=colour, alpha=0.6, linewidths=0, clip_on=False
         )
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlim(-0.03 * end, 1.03 * end)
+    axes.set_ylim(-0.03 * end, 1.03 * end)
+    axes.set_aspect("equal")
     axes.set_xlabel(f"{measure} of {_short(names[1])}")
     axes.set_ylabel(f"{measure} of {_short(names[0])}")
     return figure
@@ -99,7 +103,7 @@ def as_svg(figure: Figure, *, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text.replace(_INK, "currentColor"))
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]  # always there
-    opening = f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg"'
+    opening = f'<svg viewBox="0 0 {width} {height}" style="max-width:{1.7 * float(width):.0f}px" role="img" xmlns="http://www.w3.org/2000/svg"'
     opening += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
     return f"{opening}<title>{_escaped(title)}</title>{text[text.index('>') + 1 :]}"
 

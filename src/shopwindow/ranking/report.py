@@ -290,7 +290,9 @@ def _range(size: int, edges: Sequence[int]) -> str:
     above = [edge for edge in edges if edge >= size]
     if not above:
         return f"more than {below[-1]}" if below else str(size)
-    return f"up to {above[0]}" if not below else f"{below[-1] + 1} to {above[0]}"
+    if not below:
+        return f"up to {above[0]}"
+    return str(above[0]) if below[-1] + 1 == above[0] else f"{below[-1] + 1} to {above[0]}"
 
 
 def _groups(
