@@ -59,7 +59,8 @@ def bare_reader(dataset: Dataset, path: Path) -> Callable[[np.ndarray], np.ndarr
         for start in range(0, len(dataset.region_counts), BATCH):
             stop = min(start + BATCH, len(dataset.region_counts))
             file.write(dataset.regions(np.arange(start, stop))[0].tobytes())
-    values = np.memmap(path, np.float16, "r").reshape(-1, dataset.feature_size)
+    # A plain array over the map: slices of np.memmap itself are slow to make.
+    values = np.asarray(np.memmap(path, np.float16, "r")).reshape(-1, dataset.feature_size)
 
     def read(rows: np.ndarray) -> np.ndarray:
         starts, stops = offsets[rows], offsets[rows + 1]

@@ -88,13 +88,17 @@ def test_link_to_a_directory_stays_a_link(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["not_yet", "there"]
 
 
-def test_current_directory_may_be_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_directory_and_those_that_hold_it_are_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    fill(Path())
-    assert (tmp_path / "here" / MARKER).read_text() == "new"
-    with pytest.raises(DataError, match="the root of the file system"):
-        fill(Path())
+    for goal in (Path(), Path(".."), tmp_path / "here", Path("/")):
+        with pytest.raises(DataError, match="is the current directory, or holds it"):
+            fill(goal)
+    fill(tmp_path / "here" / "below")
+    fill(Path("../beside"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "here"]
 
 
 def test_second_writer_is_refused_and_the_first_ends_well(tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
     written, or the disk is full.
     """
     goal = _resolved(path)
+    if Path.cwd().is_relative_to(goal):
+        raise DataError("is the current directory, or holds it; give another name", path=goal)
     _make_parent(goal)
     partial = goal.with_name(f".{goal.name}.partial")
     with _told_as_data_error(path), _lock(goal):
@@ -197,13 +199,11 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
 
 
 def _resolved(path: str | os.PathLike[str]) -> Path:
-    """Where `path` really lies: a link is written through, not replaced; `.` and `..` have a name."""
+    """Where `path` really lies: a link is written through, not replaced."""
     try:
         goal = Path(path).resolve()
     except (OSError, RuntimeError) as error:
         raise DataError(f"cannot be written: {error}", path=path) from error
-    if not goal.name:
-        raise DataError("cannot be written: the root of the file system", path=path)
     return goal
 
 

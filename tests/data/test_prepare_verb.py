@@ -80,7 +80,7 @@ def test_every_wrong_input_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest
         ([good, "--out", str(tmp_path / "theirs"), *SIZE_OPTION], "holds other files"),
         ([good, "--out", good, *SIZE_OPTION], "exists and is not a directory"),
         ([good, "--out", f"{good}/ds", *SIZE_OPTION], "cannot make the folder"),
-        ([good, "--out", "/", *SIZE_OPTION], "the root of the file system"),
+        ([good, "--out", "/", *SIZE_OPTION], "is the current directory, or holds it"),
         ([good, "--out", str(tmp_path / ("x" * 300)), *SIZE_OPTION], "File name too long"),
     ]:
         assert problem in fails(["prepare", *arguments], capsys)
