@@ -100,7 +100,7 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shopwindow.cli.prepare.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("shopwindow.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
     source = write_tsv(tmp_path / "a.tsv", make_lines(600))
     main(["prepare", str(source), "--out", str(tmp_path / "ds"), *SIZE_OPTION])
     lines = capsys.readouterr().err.splitlines()

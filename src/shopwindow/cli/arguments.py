@@ -23,6 +23,7 @@ class VerbParser(ArgumentParser):
     def add_function_arguments(self, function: Callable[..., Any], *args: Any, **options: Any) -> list[str]:
         """Adds a verb's parameters: lists as several words, the others as jsonargparse does."""
         # Resolved here: jsonargparse would run the `if TYPE_CHECKING` imports of the verb's module.
+        function = inspect.unwrap(function)
         function.__annotations__ = typing.get_type_hints(function)
         items = _list_items(function)
         added = super().add_function_arguments(function, *args, **{**options, "skip": set(items)})

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-SECONDS_BETWEEN_LINES: Final = 5.0
+    from shopwindow.cli.progress import Show
 
 
 def prepare(
@@ -31,75 +27,40 @@ def prepare(
         feature_size: Values in the feature of one region.
         allow_malformed: Store the good rows even when more than 1 % of the rows are malformed.
     """
-    from rich.console import Console
-
+    from shopwindow.cli.progress import progress
     from shopwindow.data import prepare as stage
     from shopwindow.data.cleaning import choose_rules
 
     rules = choose_rules(tuple(keep or ()))
-    with _progress(Console(stderr=True)) as progress:
+    with progress("prepare") as show:
         report = stage.prepare(
             tsv,
             out,
             feature_size=feature_size,
             rules=rules,
             allow_malformed=allow_malformed,
-            progress=progress,
+            progress=_with_speed(show),
         )
     _print_report(report.lines(), out)
 
 
 def _print_report(lines: list[tuple[str, int]], out: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from shopwindow.cli.console import aligned_table, standard_output
 
-    table = Table(show_header=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
+    table = aligned_table(["prepare", "count"])
     for what, count in lines:
         table.add_row(what, f"{count:,}")
-    console = Console()
+    console = standard_output()
     console.print(table)
-    console.print(f"dataset: {out}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"dataset: {out}", soft_wrap=True, markup=False)
 
 
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar on a terminal; elsewhere a plain line every few seconds."""
-    if not console.is_terminal:
-        yield _PlainLines()
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _with_speed(show: Show) -> Callable[[int, int, int], None]:
+    start = time.monotonic()
 
-    columns = (BarColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-    with Progress(TextColumn("prepare"), *columns, console=console) as bar:
-        task = bar.add_task("prepare", total=None, speed="")
-        start = time.monotonic()
+    def tell(rows: int, done: int, total: int) -> None:
+        seconds = max(time.monotonic() - start, 1e-9)
+        speed = f"{rows / seconds:,.0f} rows/s, {done / seconds / 1e6:,.0f} MB/s"
+        show(float(done), float(total), f"{rows:,} rows, {speed}")
 
-        def show(rows: int, done: int, total: int) -> None:
-            bar.update(
-                task, completed=done, total=total or None, speed=_speed(rows, done, time.monotonic() - start)
-            )
-
-        yield show
-
-
-class _PlainLines:
-    """Progress for logs."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-
-    def __call__(self, rows: int, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
-        seconds = now - self._start
-        left = f", {(total - done) * seconds / done:.0f} s left" if total and done else ""
-        print(f"prepare: {_speed(rows, done, seconds)}{left}", file=sys.stderr)  # noqa: T201 - progress
-
-
-def _speed(rows: int, done: int, seconds: float) -> str:
-    seconds = max(seconds, 1e-9)
-    return f"{rows:,} rows, {rows / seconds:,.0f} rows/s, {done / seconds / 1e6:,.0f} MB/s"
+    return tell
