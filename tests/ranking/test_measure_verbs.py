@@ -10,6 +10,7 @@ import pytest
 from shopwindow.cli import main
 
 RUN = "1 Q0 10 1 3 a\n1 Q0 11 2 2 a\n1 Q0 12 3 1 a\n2 Q0 10 1 3 a\n2 Q0 13 2 2 a\n9 Q0 1 1 1 a\n"
+FIRST = ["--pools", "p.tsv", "--answers", "first.json"]
 ANSWERS = '{"1": [10, 12], "2": [13], "3": [5], "4": []}'
 
 
@@ -47,6 +48,11 @@ def test_pools_add_random_order_and_the_oracle(here: Path, capsys: pytest.Captur
     assert printed[0] == "measure a random oracle"
     assert printed[1].endswith("0.7500 ± 0.2500")
     assert [line.split()[0] for line in printed[1:3]] == ["hit@1", "nDCG@5"]
+    assert any(line.startswith("audit of the set: No leak found") for line in printed)
+    main(["evaluate", "a.run", "answers.json", "--pools", "pools.tsv", "--json"])
+    card = json.loads(capsys.readouterr().out)["audit"]
+    assert card["best_possible"] == 1.0  # of the queries that have a pool
+    assert card["leaks"] == {}
 
 
 def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,9 +106,63 @@ def test_submission_is_written_and_checked(here: Path, capsys: pytest.CaptureFix
     ]
 
 
+def test_fused_run_is_written_and_learned_weights_are_printed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = {str(query): [query % 4] for query in range(20)}
+    Path("right.json").write_text(json.dumps(right))
+    pairs = [(query, product) for query in range(20) for product in range(4)]
+    good = [
+        (query, product, 3.0 * (product == query % 4) + (query * product) % 3) for query, product in pairs
+    ]
+    Path("good.tsv").write_text("".join(f"{q}\t{p}\t{s}\n" for q, p, s in good))
+    Path("bad.tsv").write_text("".join(f"{q}\t{p}\t{(q * 5 + p * 3) % 7}\n" for q, p, _ in good if p))
+    main(["fuse", "good.tsv", "bad.tsv", "--out", "mean.run", "--method", "mean", "--weights", "1", "0"])
+    assert lines(capsys) == [
+        "bad: 20 of 80 candidates not scored",
+        "mean.run: 20 queries, 80 candidates",
+    ]
+    assert Path("mean.run").read_text().splitlines()[0] == "0 Q0 0 1 3.0 mean"
+    main(["fuse", "good.tsv", "bad.tsv", "--out", "learned.run", "--learn", "right.json", "--folds", "4"])
+    printed = lines(capsys)
+    assert printed[1].startswith("learned (held out)")
+    assert float(printed[2].split()[1]) > 0.8
+    assert printed[4].startswith("for other queries: --method zscore --weights")
+    assert len(Path("learned.run").read_text().splitlines()) == 80
+
+
+def test_audit_fails_above_a_margin_with_exit_code_1(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(query, query * 8 + product) for query in range(60) for product in range(8)]
+    Path("p.tsv").write_text("".join(f"{q}\t{p}\n" for q, p in rows))
+    Path("first.json").write_text(json.dumps({str(query): [query * 8] for query in range(60)}))
+    with pytest.raises(SystemExit) as caught:
+        main(["audit", *FIRST, "--run", "p.run", "--fail-above", "0.1", "--html", "a.html"])
+    assert caught.value.code == 2
+    Path("p.run").write_text("".join(f"{q} Q0 {p} 1 {p % 5} x\n" for q, p in rows))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(["audit", *FIRST, "--run", "p.run", "--fail-above", "0.1", "--html", "a.html"])
+    assert caught.value.code == 1
+    printed = lines(capsys)
+    assert any(line.startswith("first in the file 1.0000 1.0000 to 1.0000") for line in printed)
+    assert printed[-1].startswith("This set leaks")
+    assert "This set leaks" in Path("a.html").read_text()
+    main(["audit", "--pools", "p.tsv", "--answers", "first.json", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["leaks"] == ["first in the file", "small product id"]
+    assert found["strata"][1]["probability"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("fuse a.run --out b.run", "two runs or more are needed"),
+        ("fuse a.run a.run --out b.run --weights 1 1 --learn answers.json", "one of the two"),
+        ("fuse a.run a.run --out b.run --weights 1", "1 weights for 2 runs"),
+        ("fuse a.run a.run --out b.run --learn answers.json", "5 folds of 2 judged queries"),
+        ("audit --pools pools.tsv --answers answers.json --measure x", "measure 'x' is not known"),
+        ("report a.run --answers answers.json --out r.html --photos none", "none: no such folder"),
+        ("report a.run --answers answers.json --out r.html --bundle none", "none/bundle.json: no such file"),
         ("evaluate none.run answers.json", "none.run: no such file"),
         ("evaluate a.run answers.json --measures P@5", "measure 'P@5' is not known; there are nDCG[@k]"),
         ("evaluate - -", "only one file can be read from standard input"),

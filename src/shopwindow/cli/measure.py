@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Evaluation, Measure
+    from shopwindow.ranking.pools import Pools
     from shopwindow.ranking.runs import Run
     from shopwindow.ranking.significance import Comparison, System
 
@@ -46,7 +47,7 @@ def evaluate(
             randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in queries, and the
             smallest true difference that these queries would show in 4 of 5 samples.
         pools: The candidates of each query (`query_id product_id`, or a competition TSV): adds random order and the
-            oracle for comparison.
+            oracle for comparison, and the audit of the set (see `shopwindow audit`).
         measures: nDCG@5 (the official score), nDCG-ones@5 (divides by five ones always), nDCG-exp@k (gain
             2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k.
         resamples: Draws of the bootstrap and of the randomisation test.
@@ -56,7 +57,9 @@ def evaluate(
     import numpy as np
 
     from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.audit import audit_card
     from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.significance import compare
 
     taken = read_measures(measures)
@@ -65,7 +68,9 @@ def evaluate(
     )
     found = read_answers(answers)
     system = read_system(run, found, taken)
-    frame = [_of_one(evaluate_run(scored, found, taken)) for scored in _frame(found, pools)]
+    candidates = read_pools(pools) if pools else None
+    frame = [_of_one(evaluate_run(scored, found, taken)) for scored in _frame(found, candidates)]
+    card = audit_card(candidates, found, np.random.default_rng(seed)) if candidates else None
     others = [read_system(word, found, taken) for word in against or []]
     comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
@@ -73,11 +78,14 @@ def evaluate(
             {
                 "systems": [_system_as_json(one) for one in (system, *others, *frame)],
                 "comparisons": [asdict(one) | {"is_real": one.is_real} for one in comparisons],
+                "audit": card,
             }
         )
         return
     console = standard_output()
     _print_scores(console, [system, *frame], len(found.queries))
+    if card is not None:
+        console.print(f"audit of the set: {card['verdict']}", markup=False)
     for other in others:
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
 
@@ -224,16 +232,13 @@ def _one_standard_input(*paths: str | None) -> None:
         raise DataError("only one file can be read from standard input")
 
 
-def _frame(answers: Answers, pools: str | None) -> list[Run]:
+def _frame(answers: Answers, pools: Pools | None) -> list[Run]:
     """Random order and the oracle, where the pools are known."""
     import numpy as np
 
-    from shopwindow.ranking.pools import oracle_run, random_run, read_pools
+    from shopwindow.ranking.pools import oracle_run, random_run
 
-    if pools is None:
-        return []
-    candidates = read_pools(pools)
-    return [random_run(candidates, np.random.default_rng(0)), oracle_run(candidates, answers)]
+    return [random_run(pools, np.random.default_rng(0)), oracle_run(pools, answers)] if pools else []
 
 
 def read_system(word: str, answers: Answers, measures: Sequence[Measure]) -> System:

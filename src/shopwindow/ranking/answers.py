@@ -152,6 +152,8 @@ def _from_json(text: str, path: str) -> Answers:
         content = json.loads(text, object_pairs_hook=distinct)
     except json.JSONDecodeError as error:
         raise DataError(f"broken JSON: {error.msg}", path=path, line=error.lineno) from error
+    except ValueError as error:
+        raise DataError(f"broken JSON: {error}", path=path) from error
     except RecursionError as error:
         raise DataError("broken JSON: nested too deep", path=path) from error
     if not isinstance(content, dict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -188,6 +188,21 @@ def audit(
             _run_audit(run, pools, judged, measure, every, counts, ties, generator, resamples) for run in runs
         ),
     )
+
+
+def audit_card(pools: Pools, answers: Answers, generator: np.random.Generator) -> dict[str, Any]:
+    """The audit in few words, as plain values for JSON: what a score card carries of the set it was measured on.
+
+    Quicker than `audit` (fewer seeds and resamples). Raises: ValueError where no query of the pools is judged.
+    """
+    found = audit(pools, answers, generator, tie_seeds=5, resamples=1000)
+    return {
+        "verdict": found.verdict,
+        "measure": found.measure,
+        "random": found.random.mean,
+        "best_possible": found.oracle.mean,
+        "leaks": {line.name: line.score.mean for line in found.leaks},
+    }
 
 
 def _judged(pools: Pools, answers: Answers) -> Answers:

@@ -38,7 +38,7 @@ def ids_from_text(words: Sequence[str]) -> Shaped[np.ndarray, "rows"]:
     if joined.isascii() and joined.isdecimal() and all(words):
         try:
             numbers = np.array(list(map(int, words)), dtype=np.int64)
-        except OverflowError:
+        except (OverflowError, ValueError):  # beyond 64 bits, or beyond the digits that Python reads
             pass
         else:
             digits = np.searchsorted(_POWERS_OF_TEN, numbers, side="right") + 1
