@@ -13,10 +13,10 @@ from torch import Tensor
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
 from shopwindow.model.checkpoint import BertCheckpoint, write_tower
+from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize, train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
-from shopwindow.model.training import initial_model
 from tests.model.conftest import TinyShop
 
 SIZE = EncoderSize(hidden=24, layers=2, heads=3, inner=40, dropout=0.1)

@@ -14,9 +14,9 @@ from shopwindow.data.competition import HEADER, Product, encode_product
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
-from shopwindow.model.training import initial_model
 from tests.model.conftest import FEATURES, TinyShop
 
 

@@ -35,13 +35,13 @@ def _verbs() -> dict[str, Callable[..., object]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; exits 0 when done, 2 on wrong input with one line saying what and where."""
-    from jsonargparse import CLI, set_parsing_settings
+    from jsonargparse import auto_cli, set_parsing_settings
 
     from shopwindow.cli.arguments import VerbParser
 
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     try:
-        CLI(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser)
+        auto_cli(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser)
     except (DataError, ValueError) as error:
         print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
         sys.exit(WRONG_INPUT)

@@ -33,8 +33,7 @@ def train(
         set: Single fields of the recipe changed: epochs=3 hidden=128.
         resume: Go on with a training of this bundle that was interrupted; begin one if there is none.
     """
-    from rich.console import Console
-
+    from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
     from shopwindow.model.recipe import load_recipe
 
@@ -54,12 +53,14 @@ def train(
             says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
             show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
 
-        bundle = train_towers(Dataset(dataset), chosen, out, validation=validation, resume=resume, progress=tell)
-    console = Console()
+        bundle = train_towers(
+            Dataset(dataset), chosen, out, validation=validation, resume=resume, progress=tell
+        )
+    console = standard_output()
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
-    console.print(f"valid: {scores} (after step {best_step} of {steps})", highlight=False, soft_wrap=True)
-    console.print(f"bundle: {out}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
+    console.print(f"bundle: {out}", markup=False, soft_wrap=True)
 
 
 def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, device: Device = "auto") -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from rich.console import Console
 
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.pools import Pools
@@ -40,8 +41,7 @@ def draw(
     """
     from pathlib import Path
 
-    from rich.console import Console
-
+    from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress, rate
     from shopwindow.data.shop.writing import draw_shop
 
@@ -56,7 +56,7 @@ def draw(
             occurrence_leak=occurrence_leak,
             progress=lambda done, total: show(done, total, says(done)),
         )
-    Console().print(f"{summary}\nshop: {out}", markup=False, highlight=False, soft_wrap=True)
+    standard_output().print(f"{summary}\nshop: {out}", markup=False, soft_wrap=True)
 
 
 def demo(*, out: str = "demo", products: int = 3000, recipe: str = "small", seed: int = 0) -> None:
@@ -70,18 +70,17 @@ def demo(*, out: str = "demo", products: int = 3000, recipe: str = "small", seed
     """
     from pathlib import Path
 
-    from rich.console import Console
-
     from shopwindow.cli import learn, prepare
+    from shopwindow.cli.console import standard_output
     from shopwindow.ranking.submission import write_submission
 
-    console = Console()
+    console = standard_output()
     folder = Path(out)
     shop = folder / "shop"
     started = time.monotonic()
 
     def stage(number: int, says: str) -> None:
-        console.rule(f"[bold]{number}[/] {says}", align="left", style="dim")
+        console.print(f"\n[bold]{number}  {says}[/]")
 
     stage(1, "draw: a shop with photos, queries and answers")
     draw(str(shop), products=products, seed=seed)
@@ -176,20 +175,12 @@ def _spread(values: np.ndarray, count: int) -> list[int]:
     ]
 
 
-def _print_scores(found: _Ranked, console: object) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print_scores(found: _Ranked, console: Console) -> None:
+    from shopwindow.cli.console import aligned_table
     from shopwindow.ranking.measures import Measure, evaluate
 
-    assert isinstance(console, Console)
-    measures = [Measure.parse(name) for name in ("nDCG@5", "nDCG-ones@5", "hit@1", "recall@10", "MRR")]
-    table = Table(
-        title=f"{len(found.answers.queries)} test queries, about 30 candidates each", title_justify="left"
-    )
-    table.add_column("ranking")
-    for measure in measures:
-        table.add_column(str(measure), justify="right")
+    measures = [Measure.parse(name) for name in ("nDCG@5", "hit@1", "recall@10", "MRR")]
+    table = aligned_table([f"{len(found.answers.queries)} test queries", *map(str, measures)])
     for run in found.runs:
         evaluation = evaluate(run, found.answers, measures)
         cells = [f"{evaluation.mean(m):.3f} ± {evaluation.standard_error(m):.3f}" for m in measures]
@@ -197,10 +188,7 @@ def _print_scores(found: _Ranked, console: object) -> None:
     console.print(table)
 
 
-def _print_places(folder: Path, console: object, seconds: float) -> None:
-    from rich.console import Console
-
-    assert isinstance(console, Console)
+def _print_places(folder: Path, console: Console, seconds: float) -> None:
     places = {
         "contact-sheet.png": "queries and their first photos, right ones framed: look here first",
         "bundle/curves.png": "loss and score over the training",
@@ -210,5 +198,5 @@ def _print_places(folder: Path, console: object, seconds: float) -> None:
         "shop/photos": "the drawn photos",
     }
     for place, says in places.items():
-        console.print(f"{folder / place}  [dim]{says}[/]", highlight=False, soft_wrap=True)
-    console.print(f"[dim]{seconds:.0f} s in all[/]", highlight=False)
+        console.print(f"{folder / place}  [dim]{says}[/]", soft_wrap=True)
+    console.print(f"[dim]{seconds:.0f} s in all[/]")

@@ -30,14 +30,13 @@ from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.curves import CurveRow, write_curves
 from shopwindow.model.dual import DualEncoder
+from shopwindow.model.initial import initial_model
 from shopwindow.model.losses import same_query_or_product, sigmoid_loss, softmax_loss
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import TrainingState, read_best, save_best
-from shopwindow.model.tokens import load_tokenizer, tokenize, train_tokenizer
-from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.model.tokens import tokenize
 from shopwindow.model.validation import Validation
 
 CURVE_POINTS: Final = 200
@@ -367,59 +366,6 @@ def _batches(dataset: Dataset, recipe: Recipe, *, start: int) -> PairBatches:
         )
     except ValueError as error:
         raise DataError(str(error), path=dataset.path) from error
-
-
-def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEncoder]:
-    """The tokenizer and the model before the first step: random weights by the recipe's seed, or a checkpoint's."""
-    size = EncoderSize(recipe.hidden, recipe.layers, recipe.heads, recipe.inner, recipe.dropout)
-    longest = recipe.longest_query
-    checkpoint = BertCheckpoint(recipe.text_from) if recipe.text_from else None
-    vocabulary_from = recipe.tokenizer or recipe.text_from
-    if vocabulary_from is not None:
-        tokenizer = load_tokenizer(vocabulary_from)
-    else:
-        training = np.unique(dataset.pair_queries[dataset.pair_training])
-        texts = dataset.query_texts
-        tokenizer = train_tokenizer((texts[row] for row in training), vocabulary=recipe.vocabulary)
-    vocabulary = len(tokenizer.get_vocab())
-    text_size = size
-    if checkpoint is not None:
-        if checkpoint.vocabulary < vocabulary:
-            raise DataError(
-                f"the tokenizer has {vocabulary} pieces, the checkpoint {checkpoint.vocabulary}",
-                path=checkpoint.path,
-            )
-        text_size, longest, vocabulary = checkpoint.size, checkpoint.longest, checkpoint.vocabulary
-    photo_checkpoint = BertCheckpoint(recipe.photo_from) if recipe.photo_from else None
-    photo_size = (
-        photo_checkpoint.size
-        if photo_checkpoint
-        else EncoderSize(
-            text_size.hidden,
-            recipe.layers,
-            _fitting_heads(text_size.hidden, recipe.heads),
-            recipe.inner,
-            recipe.dropout,
-        )
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = DualEncoder(
-            TextTower(text_size, vocabulary=vocabulary, longest=longest),
-            PhotoTower(photo_size, feature_size=dataset.feature_size),
-            normalise=recipe.normalise,
-            features=recipe.features,
-            scale=recipe.scale,
-        )
-    if checkpoint is not None:
-        checkpoint.load_into(model.text)
-    if photo_checkpoint is not None:
-        photo_checkpoint.load_into(model.photo)
-    return tokenizer, model
-
-
-def _fitting_heads(hidden: int, heads: int) -> int:
-    return heads if hidden % heads == 0 else math.gcd(hidden, heads)
 
 
 class _Loader(Iterable[PairBatch]):

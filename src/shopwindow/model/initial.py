@@ -1,0 +1,66 @@
+"""What does a model know before its first step? Random weights by the recipe's seed, or a checkpoint's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError
+from shopwindow.model.checkpoint import BertCheckpoint
+from shopwindow.model.dual import DualEncoder
+from shopwindow.model.recipe import Recipe
+from shopwindow.model.tokens import load_tokenizer, train_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+
+
+def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEncoder]:
+    """The tokenizer and the model before the first step.
+
+    Sizes are the recipe's, where a tower starts from a checkpoint the checkpoint's; the photo tower is as wide
+    as the text tower. torch's generator is left as it was.
+    Raises: DataError for a tokenizer or checkpoint that cannot be used; ValueError for towers of two widths.
+    """
+    tokenizer = _tokenizer(dataset, recipe)
+    vocabulary, longest = max(tokenizer.get_vocab().values()) + 1, recipe.longest_query
+    text_size = EncoderSize(recipe.hidden, recipe.layers, recipe.heads, recipe.inner, recipe.dropout)
+    text_from = BertCheckpoint(recipe.text_from) if recipe.text_from else None
+    if text_from is not None:
+        if text_from.vocabulary < vocabulary:
+            raise DataError(
+                f"the tokenizer has {vocabulary} pieces, the checkpoint {text_from.vocabulary}", path=text_from.path
+            )
+        text_size, vocabulary, longest = text_from.size, text_from.vocabulary, text_from.longest
+    photo_from = BertCheckpoint(recipe.photo_from) if recipe.photo_from else None
+    photo_size = photo_from.size if photo_from else _as_wide_as(text_size, recipe)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = DualEncoder(
+            TextTower(text_size, vocabulary=vocabulary, longest=longest),
+            PhotoTower(photo_size, feature_size=dataset.feature_size),
+            normalise=recipe.normalise,
+            features=recipe.features,
+            scale=recipe.scale,
+        )
+    if text_from is not None:
+        text_from.load_into(model.text)
+    if photo_from is not None:
+        photo_from.load_into(model.photo)
+    return tokenizer, model
+
+
+def _tokenizer(dataset: Dataset, recipe: Recipe) -> Tokenizer:
+    given = recipe.tokenizer or recipe.text_from
+    if given is not None:
+        return load_tokenizer(given)
+    texts = dataset.query_texts
+    trained_on = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
+    return train_tokenizer((texts[row] for row in trained_on), vocabulary=recipe.vocabulary)
+
+
+def _as_wide_as(text: EncoderSize, recipe: Recipe) -> EncoderSize:
+    heads = recipe.heads if text.hidden % recipe.heads == 0 else math.gcd(text.hidden, recipe.heads)
+    return EncoderSize(text.hidden, recipe.layers, heads, recipe.inner, recipe.dropout)
