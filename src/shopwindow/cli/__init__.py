@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from typing import Any
 
 from shopwindow.files import DataError
 
 WRONG_INPUT = 2
 
 
-def _verbs() -> dict[str, Callable[..., object]]:
+def _verbs() -> dict[str, Any]:
     from shopwindow.cli import audit, learn, measure, prepare, shop
 
     return {
