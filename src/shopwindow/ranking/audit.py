@@ -32,7 +32,7 @@ from shopwindow.ranking.significance import bootstrap_intervals, holm, randomisa
 OFFICIAL: Final = Measure("nDCG", 5)
 MARGIN: Final = 0.03
 TIE_SEEDS: Final = 30
-_STRATA: Final = 4
+_STRATA: Final = ((1, 1), (2, 2), (3, 3), (4, 7), (8, 15), (16, 31), (32, None))
 
 
 @dataclass(frozen=True)
@@ -251,8 +251,14 @@ def _strata(counts: Int64[np.ndarray, "files rows"], grades: Float64[np.ndarray,
     def stratum(name: str, inside: np.ndarray) -> Stratum:
         return Stratum(name, int(inside.sum()), int(right[inside].sum()))
 
-    found = [stratum(f"in {n} pool{'s' * (n > 1)}", counts[0] == n) for n in range(1, _STRATA)]
-    found.append(stratum(f"in {_STRATA} or more pools", counts[0] >= _STRATA))
+    found = []
+    for least, most in _STRATA:
+        inside = (counts[0] >= least) & (counts[0] <= (most or counts[0].max()))
+        if inside.any():
+            many = (
+                f"{least} or more" if most is None else f"{least}" if least == most else f"{least} to {most}"
+            )
+            found.append(stratum(f"in {many} pool{'s' * (most != 1)}", inside))
     if len(counts) > 1:
         elsewhere = counts[1:].sum(axis=0)
         found += [
