@@ -83,7 +83,7 @@ def test_report_says_what_was_found(report: Report) -> None:
         "✓",
     ):
         assert wanted in text, wanted
-    groups = {"by-answers", "by-last-word", "by-words-in-the-query"}
+    groups = {"by-answers", "by-head-noun", "by-words-in-the-query"}
     assert set(report.figures) == groups | {"scores", "differences", "queries-1", "shortcuts", "strata"}
 
 
@@ -136,7 +136,7 @@ def test_groups_of_queries_counted_by_hand() -> None:
     pools = Pools.from_arrays(np.array([1, 1, 2, 2, 2, 3]), np.array([1, 2, 1, 2, 3, 1]))
     found = query_groups(["1", "2", "3"], answers, pools, {"1": "red bag", "2": "a b c d e f bag"})
     assert found["words in the query"] == ["2", "6 or more", "unknown"]
-    assert found["last word"] == ["bag", "bag", "unknown"]
+    assert found["head noun"] == ["bag", "bag", "unknown"]
     assert found["answers"] == ["1", "2", "0"]
     assert found["candidates in the pool"] == ["2", "more than 2", "up to 1"]
 

@@ -122,7 +122,7 @@ def report(
         out: The HTML file; it needs no other file.
         pools: The candidates of each query: adds the audit of the set.
         also: Pools of other splits, for the audit.
-        dataset: The prepared set: adds the words of the queries, and scores by their length and last word.
+        dataset: The prepared set: adds the words of the queries, and scores by their length and head noun.
         photos: A folder of photos named by product id (`17.jpg`), shown beside the best and worst queries.
         bundle: The trained model, whose provenance is printed.
         plots: A folder for every drawing on its own, as SVG and PNG.

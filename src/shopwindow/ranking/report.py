@@ -28,6 +28,9 @@ _SHOWN_QUERIES: Final = 10
 _SHOWN_PRODUCTS: Final = 5
 _MOST_NOUNS: Final = 12
 _LEAST_IN_GROUP: Final = 3
+_PREPOSITIONS: Final = frozenset(
+    ["for", "with", "without", "in", "of", "on", "from", "to", "by", "and", "or", "&"]
+)
 
 
 @dataclass(frozen=True)
@@ -261,24 +264,35 @@ def _scatter(report: Report, systems: Sequence[System], measure: str) -> None:
 def query_groups(
     queries: Sequence[str], answers: Answers, pools: Pools, words: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """What each judged query belongs to, by property: its length and last word (its head noun), answers, pool size.
+    """What each judged query belongs to, by property: its length and head noun, its answers, its pool's size.
 
-    Length and last word only where the words are known; rare last words are "other".
+    Length and head noun only where the words are known; rare head nouns are "other".
     """
     sizes = dict(zip(map(str, pools.queries.tolist()), pools.sizes.tolist(), strict=True))
     found: dict[str, list[str]] = {}
     if words:
         texts = [words.get(query, "").split() for query in queries]
         found["words in the query"] = [_number(len(text), 6) if text else "unknown" for text in texts]
-        nouns = [text[-1].lower() if text else "unknown" for text in texts]
+        nouns = [_head_noun(text) for text in texts]
         distinct, counts = np.unique(nouns, return_counts=True)
         common = set(distinct[np.argsort(-counts, kind="stable")[:_MOST_NOUNS]].tolist())
-        found["last word"] = [noun if noun in common else "other" for noun in nouns]
+        found["head noun"] = [noun if noun in common else "other" for noun in nouns]
     found["answers"] = [_number(count, 8) for count in answers.counts.tolist()]
     pool_sizes = [sizes.get(query, 0) for query in queries]
     edges = np.unique(np.quantile(pool_sizes, [0.25, 0.5, 0.75], method="lower")).tolist()
     found["candidates in the pool"] = [_range(size, edges) for size in pool_sizes]
     return found
+
+
+def _head_noun(words: Sequence[str]) -> str:
+    """The last word before the first preposition: a rule of thumb that suits product queries.
+
+    >>> _head_noun("square watch for gift".split()), _head_noun("Red canvas Bag".split())
+    ('watch', 'bag')
+    """
+    lower = [word.lower() for word in words]
+    end = next((index for index, word in enumerate(lower) if index and word in _PREPOSITIONS), len(lower))
+    return lower[end - 1] if lower else "unknown"
 
 
 def _number(count: int, most: int) -> str:
@@ -315,6 +329,7 @@ def _groups(
         kept.sort(key=lambda row: _in_order(str(names[row])))
         parts = [values[members == row] for row in kept]
         ends = np.concatenate([bootstrap_intervals(part[None], generator, resamples=2000) for part in parts])
+        report.page.heading(f"By {title}", level=3)
         report.draw(
             "by-" + title.replace(" ", "-"),
             forest(
