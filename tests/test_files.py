@@ -110,6 +110,17 @@ def test_second_writer_is_refused_and_the_first_ends_well(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_lock_whose_file_was_removed_meanwhile_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink_then_lock(file: object, how: int) -> None:
+        (tmp_path / ".a.lock").unlink()  # its holder ended between our open and our lock
+
+    monkeypatch.setattr("fcntl.flock", unlink_then_lock)
+    with pytest.raises(DataError, match="another process is writing it"):
+        fill(tmp_path / "a")
+
+
 def test_many_writers_at_once_leave_one_whole_directory(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"

@@ -143,6 +143,20 @@ def test_manifest_with_other_counts_or_names_is_a_data_error(stored: Path, tmp_p
             read_everything(broken)
 
 
+def test_regions_and_labels_that_differ_in_number_are_a_data_error(stored: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(stored, tmp_path / "ds")
+    file = broken / "products-00001.arrow"
+    with pa.ipc.open_file(str(file)) as arrow:
+        table = arrow.read_all()
+    place = table.schema.get_field_index("labels")
+    one_less = pa.array([labels[1:] for labels in table["labels"].to_pylist()], table["labels"].type)
+    table = table.set_column(place, "labels", one_less)
+    with pa.ipc.new_file(str(file), table.schema) as arrow:
+        arrow.write_table(table)
+    with pytest.raises(DataError, match="boxes, labels and regions of a product differ in number"):
+        read_everything(broken)
+
+
 def test_pair_of_an_unknown_product_is_a_data_error(stored: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(stored, tmp_path / "ds")
     manifest = json.loads((broken / "manifest.json").read_text())

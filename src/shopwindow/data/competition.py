@@ -84,11 +84,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a competition file, split but not decoded: the arrays stay base64, views of the line.
-
-    A product comes back in many rows; its 76 KB of base64 are decoded only when it is new, and compared
-    by `product_text`, all of the product's columns.
-    """
+    """One line of a competition file, split but not decoded: the arrays stay base64, views of the line."""
 
     product_id: int
     image_h: int
@@ -99,7 +95,6 @@ class Row:
     boxes: memoryview
     features: memoryview
     class_labels: memoryview
-    product_text: memoryview
 
     def decode(self, *, feature_size: int = FEATURE_SIZE, label_count: int = LABEL_COUNT) -> Product:
         """The product's arrays (views of the decoded bytes).
@@ -150,7 +145,6 @@ def split_row(line: bytes) -> Row:
         boxes,
         features,
         class_labels,
-        product_text=text[: tabs[6]],
     )
 
 
