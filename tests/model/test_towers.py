@@ -128,10 +128,34 @@ def test_grouped_attention_is_attention_with_a_block_mask() -> None:
     torch.testing.assert_close(got, torch.einsum("hij,jhd->ihd", weights, v), atol=1e-6, rtol=0)
 
 
+def test_first_tokens_are_those_of_the_whole_encoder_forward_and_backward() -> None:
+    torch.manual_seed(2)
+    tower = PhotoTower(SIZE, feature_size=FEATURES)
+    lengths = torch.tensor([3, 1, 6, 3, 2])
+    hidden = torch.randn(int(lengths.sum()), SIZE.hidden, requires_grad=True)
+    layout = Layout.of(lengths, hidden.device)
+    weights = torch.randn(len(lengths), SIZE.hidden)
+    gradients = []
+    for first in (
+        tower.encoder(hidden, layout)[layout.starts[layout.place]],
+        tower.encoder.first(hidden, layout),
+    ):
+        tower.zero_grad()
+        hidden.grad = None
+        torch.autograd.backward((first * weights).sum())
+        assert hidden.grad is not None
+        gradients.append(
+            [first, hidden.grad, *(p.grad for p in tower.encoder.parameters() if p.grad is not None)]
+        )
+    for whole, alone in zip(*gradients, strict=True):
+        torch.testing.assert_close(alone, whole, atol=1e-5, rtol=1e-5)
+
+
 def test_layout_counted_by_hand() -> None:
     layout = Layout.of(torch.tensor([3, 1, 2]), torch.device("cpu"))
     assert layout.order.tolist() == [3, 4, 5, 0, 1, 2]
-    assert layout.first.tolist() == [3, 0, 1]
+    assert layout.starts.tolist() == [0, 1, 3]
+    assert layout.place.tolist() == [2, 0, 1]
     assert [tuple(group) for group in layout.groups] == [(0, 1, 1), (1, 1, 2), (3, 1, 3)]
     assert positions(torch.tensor([3, 1, 2])).tolist() == [0, 1, 2, 0, 0, 1]
 

@@ -31,7 +31,8 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
     if text_from is not None:
         if text_from.vocabulary < vocabulary:
             raise DataError(
-                f"the tokenizer has {vocabulary} pieces, the checkpoint {text_from.vocabulary}", path=text_from.path
+                f"the tokenizer has {vocabulary} pieces, the checkpoint {text_from.vocabulary}",
+                path=text_from.path,
             )
         text_size, vocabulary, longest = text_from.size, text_from.vocabulary, text_from.longest
     photo_from = BertCheckpoint(recipe.photo_from) if recipe.photo_from else None

@@ -32,12 +32,13 @@ class Group(NamedTuple):
 class Layout:
     """Where everything lies in a batch ordered by length.
 
-    `order` gives the token that comes to each place; `first` the place of every sequence's first token,
-    in the caller's order of sequences.
+    `order` gives the token that comes to each place. `starts` are the places of the sequences' first tokens,
+    ascending; `place` says, for the caller's sequences in their order, which of these is theirs.
     """
 
     order: Int64[Tensor, " tokens"]
-    first: Int64[Tensor, " sequences"]
+    starts: Int64[Tensor, " sequences"]
+    place: Int64[Tensor, " sequences"]
     groups: tuple[Group, ...]
 
     @classmethod
@@ -55,9 +56,9 @@ class Layout:
         sorted_starts = sorted_lengths.cumsum(0) - sorted_lengths
         shift = torch.repeat_interleave(starts[by_length] - sorted_starts, sorted_lengths)
         order = torch.arange(int(lengths.sum())) + shift
-        first = torch.empty_like(sorted_starts)
-        first[by_length] = sorted_starts
-        return cls(order.to(device), first.to(device), _groups(sorted_lengths))
+        place = torch.empty_like(by_length)
+        place[by_length] = torch.arange(len(lengths))
+        return cls(order.to(device), sorted_starts.to(device), place.to(device), _groups(sorted_lengths))
 
 
 def _groups(sorted_lengths: Lengths) -> tuple[Group, ...]:
@@ -70,26 +71,34 @@ def _groups(sorted_lengths: Lengths) -> tuple[Group, ...]:
 
 
 def attend(
-    query: Float[Tensor, "tokens heads width"],
+    query: Float[Tensor, "asking heads width"],
     key: Float[Tensor, "tokens heads width"],
     value: Float[Tensor, "tokens heads width"],
     layout: Layout,
     *,
     dropout: float = 0.0,
-) -> Float[Tensor, "tokens heads width"]:
-    """Scaled dot-product attention of every token over the tokens of its own sequence.
+) -> Float[Tensor, "asking heads width"]:
+    """Scaled dot-product attention over the tokens of each asking token's own sequence.
 
-    The tokens are ordered as `layout` orders them. `dropout` is the share of attention weights dropped.
+    All tokens ask, or only the first of every sequence (then `query` has a row per sequence). Everything is
+    ordered as `layout` orders it. `dropout` is the share of attention weights dropped.
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
+    first_only = len(query) != len(key)
     heads, width = query.shape[1:]
-    out = []
+    out, asked = [], 0
     for start, sequences, length in layout.groups:
-        piece = slice(start, start + sequences * length)
-        shape = (sequences, length, heads, width)
-        q, k, v = (tensor[piece].view(shape).transpose(1, 2) for tensor in (query, key, value))
-        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        out.append(mixed.transpose(1, 2).reshape(sequences * length, heads, width))
+        asking = 1 if first_only else length
+        q = query[asked : asked + sequences * asking].view(sequences, asking, heads, width)
+        k, v = (
+            tensor[start : start + sequences * length].view(sequences, length, heads, width)
+            for tensor in (key, value)
+        )
+        mixed = functional.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), dropout_p=dropout
+        )
+        out.append(mixed.transpose(1, 2).reshape(sequences * asking, heads, width))
+        asked += sequences * asking
     return torch.cat(out)
 
 

@@ -58,11 +58,11 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(size.hidden, size.hidden)
 
     def forward(
-        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
-    ) -> Float[Tensor, "tokens hidden"]:
+        self, asking: Float[Tensor, "asking hidden"], hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "asking hidden"]:
         q, k, v = (
-            projection(hidden).unflatten(-1, (self.heads, -1))
-            for projection in (self.query, self.key, self.value)
+            projection(tokens).unflatten(-1, (self.heads, -1))
+            for projection, tokens in ((self.query, asking), (self.key, hidden), (self.value, hidden))
         )
         return attend(q, k, v, layout, dropout=self.dropout if self.training else 0.0).flatten(1)
 
@@ -92,9 +92,9 @@ class Attention(nn.Module):
         self.output = Output(size.hidden, size)
 
     def forward(
-        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
-    ) -> Float[Tensor, "tokens hidden"]:
-        mixed: Tensor = self.output(self.self(hidden, layout), hidden)
+        self, asking: Float[Tensor, "asking hidden"], hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "asking hidden"]:
+        mixed: Tensor = self.output(self.self(asking, hidden, layout), asking)
         return mixed
 
 
@@ -110,7 +110,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """One BERT layer, post-LayerNorm."""
+    """One BERT layer, post-LayerNorm: for all tokens, or only for those that ask."""
 
     def __init__(self, size: EncoderSize) -> None:
         super().__init__()
@@ -119,9 +119,9 @@ class Layer(nn.Module):
         self.output = Output(size.inner, size)
 
     def forward(
-        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
-    ) -> Float[Tensor, "tokens hidden"]:
-        attended = self.attention(hidden, layout)
+        self, asking: Float[Tensor, "asking hidden"], hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "asking hidden"]:
+        attended = self.attention(asking, hidden, layout)
         out: Tensor = self.output(self.intermediate(attended), attended)
         return out
 
@@ -137,8 +137,21 @@ class Encoder(nn.Module):
         self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
     ) -> Float[Tensor, "tokens hidden"]:
         for layer in self.layer:
-            hidden = layer(hidden, layout)
+            hidden = layer(hidden, hidden, layout)
         return hidden
+
+    def first(
+        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout
+    ) -> Float[Tensor, "sequences hidden"]:
+        """The first token of every sequence, in the caller's order, as `forward` would give it.
+
+        The last layer is computed for these tokens alone; of the others it needs only keys and values.
+        """
+        *lower, last = self.layer
+        for layer in lower:
+            hidden = layer(hidden, hidden, layout)
+        out: Tensor = last(hidden[layout.starts], hidden, layout)
+        return out[layout.place]
 
 
 class Pooler(nn.Module):
@@ -206,7 +219,7 @@ class TextTower(nn.Module):
         layout = Layout.of(lengths, tokens.device)
         places = positions(lengths).to(tokens.device)
         hidden = self.embeddings(tokens[layout.order], places[layout.order])
-        out: Tensor = self.pooler(self.encoder(hidden, layout)[layout.first])
+        out: Tensor = self.pooler(self.encoder.first(hidden, layout))
         return out
 
 
@@ -229,7 +242,7 @@ class PhotoTower(nn.Module):
     ) -> Float[Tensor, "sequences hidden"]:
         layout = Layout.of(lengths, regions.device)
         hidden = self.embeddings(self.projection(regions)[layout.order])
-        out: Tensor = self.pooler(self.encoder(hidden, layout)[layout.first])
+        out: Tensor = self.pooler(self.encoder.first(hidden, layout))
         return out
 
 
