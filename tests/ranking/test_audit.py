@@ -74,7 +74,7 @@ def test_silent_where_nothing_is_planted() -> None:
     [
         ("order", "first in the file"),
         ("id", "small product id"),
-        ("prefix", "product id prefix (learned)"),
+        ("prefix", "product id prefix"),
         ("occurrence", "in one pool"),
     ],
 )

@@ -51,8 +51,8 @@ def made(folder: Path, *, leak: str) -> None:
     [
         ("none", []),
         ("photo", ["query-blind photos"]),
-        ("size", ["boxes, labels, sizes (learned)"]),
-        ("text", ["image-blind (training text)"]),
+        ("size", ["boxes, labels, sizes"]),
+        ("text", ["image-blind (text only)"]),
     ],
 )
 def test_what_the_set_gives_away_is_found_and_nothing_else(

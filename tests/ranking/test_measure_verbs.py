@@ -144,7 +144,7 @@ def test_audit_fails_above_a_margin_with_exit_code_1(here: Path, capsys: pytest.
         main(["audit", *FIRST, "--run", "p.run", "--fail-above", "0.1", "--html", "a.html"])
     assert caught.value.code == 1
     printed = lines(capsys)
-    assert any(line.startswith("first in the file 1.0000 1.0000 to 1.0000") for line in printed)
+    assert any(line.startswith("first in the file 1.000 1.000 to 1.000") for line in printed)
     assert printed[-1].startswith("This set leaks")
     assert "This set leaks" in Path("a.html").read_text()
     main(["audit", "--pools", "p.tsv", "--answers", "first.json", "--json"])

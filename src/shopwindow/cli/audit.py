@@ -173,14 +173,13 @@ def report(
 
 
 def _print_audit(console: Console, found: Audit) -> None:
-    table = aligned_table(["order", found.measure, "95 % interval", "above random", "p (Holm)", ""])
+    table = aligned_table(["order", found.measure, "95 % interval", "over random", "p (Holm)", ""])
     for name, score in (("best possible", found.oracle), ("random", found.random)):
-        table.add_row(name, f"{score.mean:.4f}", _interval(score), "", "", "")
+        table.add_row(name, *_cells(score), "", "", "")
     for line in sorted(found.lines, key=lambda line: -line.score.mean):
-        lead = f"{line.above_random.mean:+.4f}"
-        leak = "leaks" if line.leaks else ""
+        lead = f"{line.above_random.mean:+.3f}"
         table.add_row(
-            line.name, f"{line.score.mean:.4f}", _interval(line.score), lead, f"{line.p_corrected:.4f}", leak
+            line.name, *_cells(line.score), lead, f"{line.p_corrected:.4f}", "leaks" if line.leaks else ""
         )
     console.print(table)
     console.print()
@@ -193,18 +192,14 @@ def _print_audit(console: Console, found: Audit) -> None:
     for run in found.runs:
         console.print(f"\n{run.name}", style="bold", markup=False)
         table = aligned_table(["", found.measure, "95 % interval"])
-        table.add_row("the run", f"{run.score.mean:.4f}", _interval(run.score))
+        table.add_row("the run", *_cells(run.score))
         leaking = {line.name for line in found.leaks}
         for name, score in run.after.items():
             if name in leaking:
-                table.add_row(f"+ {name}", f"{score.mean:.4f}", _interval(score))
+                table.add_row(f"+ {name}", *_cells(score))
         if run.cleared is not None:
-            table.add_row(
-                "cleared of occurrences", f"{run.cleared.score.mean:.4f}", _interval(run.cleared.score)
-            )
-            table.add_row(
-                "  random, so cleared", f"{run.cleared.random.mean:.4f}", _interval(run.cleared.random)
-            )
+            table.add_row("cleared of occurrences", *_cells(run.cleared.score))
+            table.add_row("  random, so cleared", *_cells(run.cleared.random))
         console.print(table)
         if run.cleared is not None:
             console.print(
@@ -213,8 +208,8 @@ def _print_audit(console: Console, found: Audit) -> None:
     console.print(f"\n{found.verdict}", markup=False)
 
 
-def _interval(score: Score) -> str:
-    return f"{score.low:.4f} to {score.high:.4f}"
+def _cells(score: Score) -> tuple[str, str]:
+    return f"{score.mean:.3f}", f"{score.low:.3f} to {score.high:.3f}"
 
 
 def _as_json(found: Audit) -> dict[str, Any]:
@@ -240,7 +235,7 @@ def _dataset_shortcuts(
         products, statistics, features = _product_arrays(Dataset(dataset), pools)
         grades = grades_of(pools, answers)
         for name, columns in (
-            ("boxes, labels, sizes (learned)", in_bins(statistics)),
+            ("boxes, labels, sizes", in_bins(statistics)),
             ("query-blind photos", features),
         ):
             found.append(Shortcut(name, query_blind_scores(pools, grades, products, columns, generator)))

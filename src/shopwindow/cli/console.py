@@ -27,7 +27,9 @@ def aligned_table(columns: Sequence[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    head = box.SIMPLE_HEAD if sys.stdout.isatty() else None
+    # two spaces between columns either way: the box brings one of its own
+    table = Table(box=head, show_edge=False, pad_edge=False, padding=(0, 1 if head else 2, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
     return table

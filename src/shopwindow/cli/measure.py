@@ -277,9 +277,7 @@ def _print_comparison(
     console: Console, system: System, other: System, comparisons: Sequence[Comparison]
 ) -> None:
     console.print(f"\n{system.name} against {other.name}", style="bold", markup=False)
-    table = aligned_table(
-        ["measure", "difference", "95 % interval", "p", "p (Holm)", "wins/ties/losses", "shows"]
-    )
+    table = aligned_table(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "shows"])
     for one in comparisons:
         table.add_row(
             one.measure,
@@ -296,8 +294,8 @@ def _print_comparison(
         f"{main.measure}: the difference {'is real' if main.is_real else 'cannot be told from chance'} (5 %)."
     )
     console.print(
-        f"With {main.queries} queries a true difference below {main.detectable:.3f} is missed"
-        " in more than 1 of 5 samples (shows)."
+        f"With {main.queries} queries a true difference below {main.detectable:.3f} is missed in more than 1 of 5"
+        " samples (shows). w/t/l: queries won, tied, lost."
     )
     _print_most_different(console, system, other, main.measure)
 

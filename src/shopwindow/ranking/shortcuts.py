@@ -62,7 +62,7 @@ def prefix_shortcut(
     """The first characters and the length of the product id; what they mean is learned from other queries' answers."""
     products = np.unique(pools.product_ids)
     scores = query_blind_scores(pools, grades, products, prefix_indicators(products), generator)
-    return Shortcut("product id prefix (learned)", scores)
+    return Shortcut("product id prefix", scores)
 
 
 def occurrences(pools: Pools, also: Sequence[Pools] = ()) -> Int64[np.ndarray, "files rows"]:
@@ -123,7 +123,7 @@ def image_blind_shortcut(
     scores = np.zeros(len(pools))
     overlap = queries[query_row[known]].multiply(products[product_row[known]])
     scores[known] = np.asarray(overlap.sum(axis=1)).ravel()
-    return Shortcut("image-blind (training text)", scores)
+    return Shortcut("image-blind (text only)", scores)
 
 
 def _unit_rows(words: sparse.csr_array) -> sparse.csr_array:
