@@ -12,8 +12,9 @@ from scipy import stats
 
 from shopwindow.ranking.answers import Answers, read_answers
 from shopwindow.ranking.fusion import METHODS, align, fuse, learn_weights, normalise
-from shopwindow.ranking.measures import evaluate
+from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.runs import Run, read_run
+from shopwindow.ranking.significance import System, compare
 
 
 def run_of(scores: dict[int, dict[int, float]], name: str = "run") -> Run:
@@ -157,5 +158,9 @@ def test_fused_real_runs_beat_each_of_them(kddcup: Path) -> None:
     for method in METHODS:
         fused = evaluate(fuse(runs, method=method), answers).mean("nDCG@5")
         assert fused > best + 0.01, method
+    mean = System("fused", (evaluate(fuse(runs, method="mean"), answers, [Measure("nDCG", 5)]),))
+    others = [System(run.name, (evaluate(run, answers, [Measure("nDCG", 5)]),)) for run in runs]
+    assert mean.mean("nDCG@5") == pytest.approx(0.7250, abs=0.00005)
+    assert all(one.is_real for one in compare(mean, others, np.random.default_rng(0)))
     learned = learn_weights(runs, answers, np.random.default_rng(0))
     assert evaluate(learned.held_out, answers).mean("nDCG@5") > best + 0.01

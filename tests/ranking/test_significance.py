@@ -78,6 +78,14 @@ def test_bootstrap_interval_is_that_of_scipy_slightly_expanded() -> None:
     assert high - low > expected.confidence_interval.high - expected.confidence_interval.low
 
 
+def test_interval_of_few_queries_is_as_wide_as_the_t_interval() -> None:
+    values = stats.norm.ppf((np.arange(12) + 0.5) / 12)
+    low, high = bootstrap_intervals(values[None], chance(3), resamples=40_000)[0]
+    expected = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    # plain percentiles would be 15 % narrower, half corrected ones 4 %
+    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.02)
+
+
 def test_bootstrap_draws_are_shared_by_rows_and_do_not_depend_on_chunks() -> None:
     values = chance(1).random((2, 50))
     means = bootstrap_means(np.stack([values[0], values[1], values[0] - values[1]]), chance(2), resamples=300)

@@ -131,18 +131,17 @@ def report(
     """
     import numpy as np
 
-    from shopwindow.cli.measure import read_measures, read_system
+    from shopwindow.cli.measure import read_measures, read_runs, systems_of
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.audit import audit as audit_set
     from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.report import Outside, evaluation_report
-    from shopwindow.ranking.runs import read_run
     from shopwindow.ranking.significance import compare
 
     taken, right = read_measures(measures), read_answers(answers)
     generator = np.random.default_rng(seed)
-    systems = [read_system(word, right, taken) for word in runs]
-    first = read_run(runs[0].split(",")[0])
+    read = read_runs(runs)
+    systems, first = systems_of(runs, read, right, taken), read[0][0]
     candidates = read_pools(pools) if pools else None
     audited = None
     if candidates is not None:
