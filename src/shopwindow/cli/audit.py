@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json as json_text
+import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -208,7 +209,8 @@ def _print_audit(console: Console, found: Audit) -> None:
 
 
 def _cells(score: Score) -> tuple[str, str]:
-    return f"{score.mean:.3f}", f"{score.low:.3f} to {score.high:.3f}"
+    known = math.isfinite(score.low)
+    return f"{score.mean:.3f}", f"{score.low:.3f} to {score.high:.3f}" if known else ""
 
 
 def _as_json(found: Audit) -> dict[str, Any]:
