@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import pytest
 from shopwindow.data.batches import PairBatches
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.training import Moment, learning_rate, train, validation_steps
 from shopwindow.model.validation import Validation
@@ -61,13 +61,11 @@ def killed_at(step: int) -> Callable[[Moment], None]:
 def test_training_learns_the_tiny_shop(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
     bundle = train(tiny_shop.train, tiny_recipe(epochs="24"), tmp_path / "bundle", validation=validation)
     assert bundle.scores["nDCG@5"] > 0.8  # random order scores about 0.25
-    with (tmp_path / "bundle" / "curves.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    validated = [row for row in rows if row["valid_score"]]
-    assert [int(row["step"]) for row in validated] == list(range(12, 145, 12))
-    assert float(validated[-1]["train_loss"]) < float(rows[0]["train_loss"])
-    best = max(float(row["valid_score"]) for row in validated)
-    assert bundle.scores["nDCG@5"] == best
+    rows = read_curves(tmp_path / "bundle")
+    validated = [row for row in rows if row.valid_score is not None]
+    assert [row.step for row in validated] == list(range(12, 145, 12))
+    assert validated[-1].train_loss < rows[0].train_loss
+    assert bundle.scores["nDCG@5"] == max(row.valid_score or 0 for row in validated)
     assert (tmp_path / "bundle" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "bundle.training").exists()
 

@@ -38,13 +38,11 @@ def train(
     from shopwindow.model.recipe import load_recipe
 
     chosen = load_recipe(recipe, dict(_assignment(text) for text in set or ()))
-    from shopwindow.cli.quiet import quiet_lightning
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.training import train as train_towers
     from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
 
-    quiet_lightning()
     validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 

@@ -29,8 +29,10 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text
 from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.rank import rank_pools
 from shopwindow.model.tokens import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.ranking.runs import Run
 
 MARKER: Final = "bundle.json"
 FORMAT: Final = "shopwindow bundle 1"
@@ -93,6 +95,12 @@ class Bundle:
     ) -> Float32[np.ndarray, "products hidden"]:
         """The vectors of products (rows of a dataset; all of them when none are named)."""
         return encode_products(self.model, dataset, products)
+
+    def rank(
+        self, dataset: Dataset, *, smooth: tuple[float, ...] | None = None, name: str = "shopwindow"
+    ) -> Run:
+        """The score of every candidate of every query of a dataset, as `rank_pools` gives it."""
+        return rank_pools(self.model, self.tokenizer, dataset, smooth=smooth, name=name)
 
 
 def describe(model: DualEncoder) -> dict[str, Any]:

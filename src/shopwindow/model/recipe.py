@@ -7,6 +7,7 @@ says its unit or range. Knows no tensor, so that the command line can check a re
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_type_hints
@@ -100,10 +101,10 @@ class Recipe:
         return yaml.safe_dump(self.differences(), sort_keys=False) if self.differences() else "{}\n"
 
 
-def load_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
+def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recipe:
     """The recipe of a name (`seed`, `small`, ...) or of a YAML file, with some fields changed.
 
-    `changes` are texts as typed, read as YAML values: `{"hidden": "128"}`.
+    `changes` are values, or texts as typed, read as YAML: `{"hidden": 128}`, `{"hidden": "128"}`.
     Raises: DataError naming file and field for an unknown recipe, a misspelt field or a wrong value.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else RECIPES / f"{name}.yaml"
@@ -113,7 +114,8 @@ def load_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
     values = _mapping(read_text(path), path)
     fields = _typed(values, path)
     for key, text in (changes or {}).items():
-        fields |= _typed(_mapping(f"{key}: {text}", Path("--set")), Path("--set"))
+        typed = _mapping(f"{key}: {text}", Path("--set")) if isinstance(text, str) else {key: text}
+        fields |= _typed(typed, Path("--set"))
     try:
         return Recipe(**fields)
     except ValueError as error:

@@ -8,10 +8,13 @@ that an undisturbed one takes. Knows no command line.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +112,8 @@ def train(
         progress=progress,
     )
     if len(batches):
-        _trainer(recipe, watch).fit(module, train_dataloaders=_Loader(batches))
+        with _quietly():
+            _trainer(recipe, watch).fit(module, train_dataloaders=_Loader(batches))
     model.cpu()
     scores = read_best(folder, model)
     bundle = Bundle(
@@ -379,6 +383,23 @@ class _Loader(Iterable[PairBatch]):
 
     def __iter__(self) -> Iterator[PairBatch]:
         return iter(self._batches)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Lightning's notes on devices and tips, and its advice on loaders it does not know."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _trainer(recipe: Recipe, watch: Callback) -> lightning.Trainer:
