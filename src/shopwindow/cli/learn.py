@@ -58,6 +58,7 @@ def train(
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
     console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
+    console.print(f"audit of the valid set: {bundle.audit['verdict']}", markup=False, soft_wrap=True)
     console.print(f"bundle: {out}", markup=False, soft_wrap=True)
 
 

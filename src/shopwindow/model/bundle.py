@@ -4,7 +4,7 @@ A bundle is a directory with everything that turns words and photos into vectors
 sizes; and what a reader wants to know: recipe, provenance, scores, curves. Knows no training.
 
 ```
-bundle.json         format, sizes of the towers, provenance, scores
+bundle.json         format, sizes of the towers, provenance, scores, audit of the validation set
 model.safetensors   weights
 tokenizer.json
 recipe.yaml         how it was trained (differences from the defaults)
@@ -43,7 +43,7 @@ class Bundle:
     """A trained model ready for use.
 
     `provenance`: what made it (dataset content hashes, steps, versions). `scores`: what it reached on the
-    validation set, by measure.
+    validation set, by measure. `audit`: what could be scored on that set without reading a query.
     """
 
     model: DualEncoder
@@ -51,6 +51,7 @@ class Bundle:
     recipe: str = "{}\n"
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
@@ -71,6 +72,7 @@ class Bundle:
             recipe=read_text(path / "recipe.yaml"),
             provenance=card.get("provenance", {}),
             scores=card.get("scores", {}),
+            audit=card.get("audit", {}),
         )
 
     def save_into(self, folder: Path) -> None:
@@ -83,6 +85,7 @@ class Bundle:
             "model": describe(self.model),
             "provenance": self.provenance,
             "scores": self.scores,
+            "audit": self.audit,
         }
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 

@@ -131,6 +131,7 @@ def train(
             "seconds": round(watch.seconds, 1),
         },
         scores=scores,
+        audit=validation.audit(),
     )
     with whole_directory(out, marker=MARKER) as written:
         write_curves(watch.rows, written)
