@@ -179,10 +179,7 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
     Raises: DataError when `path` holds something else, another process is writing it, it may not be
     written, or the disk is full.
     """
-    goal = _resolved(path)
-    if Path.cwd().is_relative_to(goal):
-        raise DataError("is the current directory, or holds it; give another name", path=goal)
-    _make_parent(goal)
+    goal = check_replaceable(path, marker=marker)
     partial = goal.with_name(f".{goal.name}.partial")
     with _told_as_data_error(path), _lock(goal):
         _check_replaceable(goal, marker)
@@ -196,6 +193,30 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
             _put_in_place(partial, goal)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
+    """Where `whole_directory` would write, once it is sure that it may: to be asked before long work.
+
+    Raises: DataError as `whole_directory` does.
+    """
+    goal = _resolved(path)
+    if Path.cwd().is_relative_to(goal):
+        raise DataError("is the current directory, or holds it; give another name", path=goal)
+    _make_parent(goal)
+    _check_replaceable(goal, marker)
+    return goal
+
+
+@contextlib.contextmanager
+def alone(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps every other process out that asks for the same path, until the block ends or the process dies.
+
+    Raises: DataError when another one is in.
+    """
+    goal = _resolved(path)
+    with _lock(goal):
+        yield
 
 
 def _resolved(path: str | os.PathLike[str]) -> Path:

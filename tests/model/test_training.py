@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from shopwindow.data.batches import PairBatches
-from shopwindow.files import DataError
+from shopwindow.files import DataError, alone
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
@@ -153,6 +153,48 @@ def test_resume_with_another_recipe_is_refused(
         train(tiny_shop.train, tiny_recipe(epochs="9"), tmp_path / "b", validation=validation, resume=True)
     train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
     assert not (tmp_path / "b.training").exists()
+
+
+def test_an_interrupted_training_goes_on_without_being_asked(
+    tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path
+) -> None:
+    recipe, out, steps = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "b", list[int]()
+    with pytest.raises(KillError):
+        train(
+            tiny_shop.train,
+            recipe,
+            out,
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=killed_at(7),
+        )
+    train(
+        tiny_shop.train, recipe, out, validation=validation, progress=lambda moment: steps.append(moment.step)
+    )
+    assert steps[0] == 8
+    assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+
+
+def test_a_second_training_of_one_bundle_is_refused(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    with alone(tmp_path / "b.training"), pytest.raises(DataError, match="another process"):
+        train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation)
+
+
+def test_a_place_that_may_not_be_written_is_named_before_the_training(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="holds other files"):
+        train(
+            tiny_shop.train,
+            tiny_recipe(),
+            tmp_path / "mine",
+            validation=validation,
+            progress=killed_at(1),
+        )
 
 
 def test_broken_state_is_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def train(
         out: The bundle to write, a directory.
         recipe: A recipe's name (seed, small) or a YAML file of differences from the defaults.
         set: Single fields of the recipe changed: epochs=3 hidden=128.
-        resume: Go on with a training of this bundle that was interrupted; begin one if there is none.
+        resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
+            the same recipe and data goes on in any case, and ends with the same bytes as if begun anew.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress

@@ -51,7 +51,7 @@ class TrainingState:
             for key, value in identity.items():
                 if values["identity"][key] != value:
                     raise DataError(
-                        f"this training was begun with another {key}; leave out --resume to start anew",
+                        f"this training was begun with another {key}; without --resume it is dropped and begun anew",
                         path=folder,
                         field=key,
                     )
@@ -59,7 +59,7 @@ class TrainingState:
             return cls(values["step"], values["seconds"], values["best"], rows, folder)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
-                f"broken state: {error!r}; leave out --resume to start anew", path=marker
+                f"broken state: {error!r}; without --resume it is dropped and begun anew", path=marker
             ) from error
 
     def write(self, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, str]) -> None:

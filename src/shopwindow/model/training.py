@@ -31,7 +31,7 @@ from torch import Tensor
 import shopwindow
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, whole_directory
+from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.curves import CurveRow, write_curves
 from shopwindow.model.dual import DualEncoder
@@ -74,14 +74,31 @@ def train(
 ) -> Bundle:
     """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
 
-    What has to outlast a kill lies in `OUT.training` until the bundle is written. With `resume` a training
-    found there goes on; without, it starts anew. The last validation is after the last step.
+    What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
+    and data found there goes on, which gives the same bytes as beginning anew; one of another is dropped, or,
+    with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
+    The last validation is after the last step.
 
-    Raises: DataError when `resume` finds a training of another recipe or other data; when the training pairs
-    do not fill a batch.
+    Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training
+    of another recipe or other data; when the training pairs do not fill a batch.
     """
     out = Path(out)
+    check_replaceable(out, marker=MARKER)
     folder = out.with_name(out.name + ".training")
+    with alone(folder):
+        return _train(dataset, recipe, out, folder, validation, resume, seconds_between_saves, progress)
+
+
+def _train(
+    dataset: Dataset,
+    recipe: Recipe,
+    out: Path,
+    folder: Path,
+    validation: Validation,
+    resume: bool,
+    seconds_between_saves: float,
+    progress: Progress | None,
+) -> Bundle:
     identity = {
         "recipe": recipe.to_yaml(),
         "dataset": dataset.content_hash,
@@ -92,7 +109,12 @@ def train(
         bundle = Bundle.load(out)
         if {key: bundle.provenance.get(key) for key in identity} == identity:
             return bundle
-    state = TrainingState.read(folder, identity) if resume else None
+    try:
+        state = TrainingState.read(folder, identity)
+    except DataError:
+        if resume:
+            raise
+        state = None
     if state is None:
         shutil.rmtree(folder, ignore_errors=True)
     batches = _batches(dataset, recipe, start=state.step if state else 0)
