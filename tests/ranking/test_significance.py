@@ -114,6 +114,13 @@ def test_detectable_effect_is_found_four_times_in_five() -> None:
     assert found.mean() == pytest.approx(0.8, abs=0.03)
 
 
+def test_effect_that_few_seeds_detect_is_found_four_times_in_five() -> None:
+    # 5 values of deviation 1: 4 degrees of freedom
+    effect = detectable_effect(5**-0.5, 4.0)
+    found = stats.ttest_1samp(chance(4).normal(effect, 1, (4000, 5)), 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
 def test_comparison_counts_wins_ties_and_losses() -> None:
     first, second = np.array([1, 0.5, 0.5, 0]), np.array([0, 0.5, 0.2, 0.5])
     (found,) = compare(system("a", first), [system("b", second)], chance())
@@ -203,3 +210,15 @@ def test_seeds_test_never_exceeds_its_level_and_keeps_it_where_seeds_matter(
         runs = ease + generator.normal(0, seed_deviation, (10, 1)) + generator.normal(0, 0.15, (10, 150))
         rejected.append(seeds_difference(runs[:5], runs[5:]).p_value < 0.05)
     assert least < np.mean(rejected) < 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed_deviation", [0.005, 0.02, 0.05])
+def test_single_run_beside_seeds_is_charged_their_variance(seed_deviation: float) -> None:
+    generator = chance(13)
+    rejected = []
+    for _ in range(2000):
+        ease = generator.normal(0.5, 0.3, 150)
+        runs = ease + generator.normal(0, seed_deviation, (6, 1)) + generator.normal(0, 0.15, (6, 150))
+        rejected.append(seeds_difference(runs[:5], runs[5:]).p_value < 0.05)
+    assert np.mean(rejected) < 0.065  # 5 % and three standard errors of 2,000 pairs
