@@ -42,15 +42,22 @@ def test_union_is_aligned_and_what_is_not_scored_is_counted() -> None:
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("mean", [(4 + 0.1) / 2, (2 + 0.3) / 2, (0 + 0.1) / 2, 1 / 2]),
-        ("zscore", [(1.5**0.5 - 1) / 2, (0 + 1) / 2, (-(1.5**0.5) - 1) / 2, 0]),
-        ("rank", [(1 + 0) / 2, (0.5 + 1) / 2, 0, 1 / 2]),
+        ("mean", [(4 + 0.1) / 2, (2 + 0.3) / 2, (0 + 0.1 - 0.1) / 2, 1 / 2]),
+        ("zscore", [(1.5**0.5 - 1) / 2, (0 + 1) / 2, (-(1.5**0.5) - 2) / 2, 0]),
+        ("rank", [(1 + 0) / 2, (0.5 + 1) / 2, (0 - 1) / 2, 1 / 2]),
         ("rrf", [(1 / 61 + 1 / 62) / 2, (1 / 62 + 1 / 61) / 2, 1 / 63 / 2, 1 / 61 / 2]),
     ],
 )
 def test_every_method_counted_by_hand(method: str, expected: list[float]) -> None:
     found = as_dict(fuse([ONE, TWO], method=method))
     assert [found[pair] for pair in [(1, 10), (1, 11), (1, 12), (2, 10)]] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scores", [[3.0, 1.0, 2.0], [2.0, 2.0], [-5.0]])
+def test_what_a_run_leaves_out_stands_below_all_that_it_scores(method: str, scores: list[float]) -> None:
+    found = normalise(np.array([*scores, np.nan, np.nan]), np.array([0, len(scores) + 2]), method)
+    assert found[-1] == found[-2] < found[: len(scores)].min()
 
 
 def test_weights_are_shares() -> None:
