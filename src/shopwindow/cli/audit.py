@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from shopwindow.data.dataset import Dataset
     from shopwindow.ranking.answers import Answers
-    from shopwindow.ranking.audit import Audit, Score
+    from shopwindow.ranking.audit import Audit
     from shopwindow.ranking.pools import Pools
     from shopwindow.ranking.report import Report
     from shopwindow.ranking.shortcuts import Shortcut
+    from shopwindow.ranking.significance import Score
 
 FOUND_A_LEAK = 1
 _PRODUCTS_AT_ONCE = 2000

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.audit import Audit, Score
+from shopwindow.ranking.audit import Audit
 from shopwindow.ranking.page import Page, Thumbnail
 from shopwindow.ranking.plots import as_svg, bars, forest, two_runs
 from shopwindow.ranking.pools import Pools
 from shopwindow.ranking.runs import Run
-from shopwindow.ranking.significance import Comparison, System, bootstrap_intervals
+from shopwindow.ranking.significance import Comparison, Score, System, bootstrap_intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

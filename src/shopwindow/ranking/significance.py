@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
@@ -56,11 +56,37 @@ def bootstrap_intervals(
     queries = values.shape[1]
     if queries < 2:
         return np.full((len(values), 2), np.nan)
+    means = bootstrap_means(values, generator, resamples=resamples)
+    return wide_percentiles(means, queries, confidence=confidence)
+
+
+def wide_percentiles(
+    draws: Float64[np.ndarray, "resamples rows"], queries: int, *, confidence: float = CONFIDENCE
+) -> Float64[np.ndarray, "rows 2"]:
+    """The interval of bootstrap draws over so many queries, expanded as in `bootstrap_intervals`."""
     wide = np.sqrt(queries / (queries - 1)) * stats.t.ppf((1 + confidence) / 2, queries - 1)
     level = stats.norm.cdf(-wide)
-    means = bootstrap_means(values, generator, resamples=resamples)
-    ends: Float64[np.ndarray, "rows 2"] = np.quantile(means, [level, 1 - level], axis=0).T
+    ends: Float64[np.ndarray, "rows 2"] = np.quantile(draws, [level, 1 - level], axis=0).T
     return ends
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over queries with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_scores(
+    values: Float64[np.ndarray, "rows queries"], generator: np.random.Generator, *, resamples: int = RESAMPLES
+) -> list[Score]:
+    """The mean of every row with its bootstrap interval."""
+    ends = bootstrap_intervals(values, generator, resamples=resamples).tolist()
+    return [
+        Score(mean, low, high) for mean, (low, high) in zip(values.mean(axis=1).tolist(), ends, strict=True)
+    ]
 
 
 def randomisation_p_values(
@@ -68,8 +94,9 @@ def randomisation_p_values(
     generator: np.random.Generator,
     *,
     resamples: int = RESAMPLES,
+    alternative: Literal["two-sided", "greater"] = "two-sided",
 ) -> Float64[np.ndarray, "rows"]:
-    """The two-sided p-value of every row's mean difference under swapping the two systems, query by query.
+    """The p-value of every row's mean difference under swapping the two systems, query by query.
 
     Exact where all swaps are no more than `resamples`; else drawn, the observed order counted in, so never 0.
 
@@ -78,10 +105,11 @@ def randomisation_p_values(
     queries = differences.shape[1]
     # sums that are equal on paper differ by rounding: they count as equal
     slack = _EQUAL * np.abs(differences).sum(axis=1)
-    extreme = np.abs(differences.sum(axis=1)) - slack
+    size = np.abs if alternative == "two-sided" else np.positive
+    extreme = size(differences.sum(axis=1)) - slack
     if 2**queries <= resamples:
         signs = np.array(list(itertools.product([1.0, -1.0], repeat=queries)))
-        exact: Float64[np.ndarray, "rows"] = np.mean(np.abs(signs @ differences.T) >= extreme, axis=0)
+        exact: Float64[np.ndarray, "rows"] = np.mean(size(signs @ differences.T) >= extreme, axis=0)
         return exact
     counted = np.ones(len(differences))
     for chunk in _chunks(resamples, queries):
@@ -89,7 +117,7 @@ def randomisation_p_values(
         raw = np.frombuffer(generator.bytes(count * -(-queries // 8)), np.uint8).reshape(count, -1)
         flipped = np.unpackbits(raw, axis=1, count=queries).astype(np.float64)
         sums = differences.sum(axis=1) - 2.0 * (flipped @ differences.T)
-        counted += np.sum(np.abs(sums) >= extreme, axis=0)
+        counted += np.sum(size(sums) >= extreme, axis=0)
     return counted / (resamples + 1)
 
 
