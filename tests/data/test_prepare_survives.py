@@ -109,7 +109,7 @@ def test_foreign_directory_is_not_replaced(tmp_path: Path) -> None:
     source = write_tsv(tmp_path / "a.tsv", make_lines(3))
     (tmp_path / "ds").mkdir()
     (tmp_path / "ds" / "thesis.tex").write_text("words")
-    with pytest.raises(DataError, match=r"holds other files \(no manifest\.json\)"):
+    with pytest.raises(DataError, match=r"holds other files \(no manifest\.json of shopwindow's\)"):
         prepare([source], tmp_path / "ds", feature_size=SIZE)
     assert (tmp_path / "ds" / "thesis.tex").read_text() == "words"
 

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from shopwindow.data.batches import PairBatches
+from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
 from shopwindow.files import DataError, alone
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
@@ -22,7 +25,7 @@ from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.training import Moment, learning_rate, train, validation_steps
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
-from tests.model.conftest import TinyShop
+from tests.model.conftest import FEATURES, TinyShop
 
 TINY = {
     "hidden": "32",
@@ -195,6 +198,62 @@ def test_a_place_that_may_not_be_written_is_named_before_the_training(
             validation=validation,
             progress=killed_at(1),
         )
+
+
+def test_folders_of_others_beside_the_bundle_are_not_removed(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    (tmp_path / "b.training").mkdir()
+    (tmp_path / "b.training" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"holds notes\.txt, which no training wrote"):
+        train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation)
+    assert (tmp_path / "b.training" / "notes.txt").read_text() == "mine"
+
+
+def test_a_diverging_training_says_so(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
+    recipe = tiny_recipe(learning_rate="1e30", gradient_clip="0.0")
+    with pytest.raises(DataError, match="lower learning_rate"):
+        train(tiny_shop.train, recipe, tmp_path / "b", validation=validation)
+
+
+def test_features_of_two_sizes_are_named_before_the_training(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    product = Product(
+        1, 9, 9, np.zeros((1, 4), np.float32), np.ones((1, FEATURES + 1), np.float32), np.zeros(1, np.int64)
+    )
+    row = f"{encode_product(product)}\tred shoe\t1\n"
+    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + "\n" + row * 40)
+    prepare([tmp_path / "other.tsv"], tmp_path / "other", feature_size=FEATURES + 1)
+    with pytest.raises(DataError, match=f"features of {FEATURES} values"):
+        train(
+            Dataset(tmp_path / "other"),
+            tiny_recipe(),
+            tmp_path / "b",
+            validation=validation,
+            progress=killed_at(1),
+        )
+
+
+def test_ctrl_c_in_a_step_is_a_keyboard_interrupt(
+    tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path
+) -> None:
+    def interrupt(moment: Moment) -> None:
+        if moment.step == 5:
+            raise KeyboardInterrupt
+
+    recipe, out = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            tiny_shop.train,
+            recipe,
+            out,
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=interrupt,
+        )
+    train(tiny_shop.train, recipe, out, validation=validation)
+    assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
 
 
 def test_broken_state_is_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:

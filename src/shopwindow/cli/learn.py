@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.files import DataError
+from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 
 if TYPE_CHECKING:
     from shopwindow.model.training import Moment
@@ -21,6 +21,7 @@ def train(
     recipe: str = "small",
     set: list[str] | None = None,
     resume: bool = False,
+    device: Device = "auto",
 ) -> None:
     """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
 
@@ -32,7 +33,8 @@ def train(
         recipe: A recipe's name (seed, small) or a YAML file of differences from the defaults.
         set: Single fields of the recipe changed: epochs=3 hidden=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
-            the same recipe and data goes on in any case, and ends with the same bytes as if begun anew.
+            the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
+        device: Where to compute; auto takes a GPU where there is one.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
@@ -44,6 +46,7 @@ def train(
     from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
 
+    _device(device)
     validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 
@@ -78,6 +81,8 @@ def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, devi
     from shopwindow.data.dataset import Dataset
 
     weights = None if smooth is None else _weights(smooth)
+    if out != STANDARD_STREAM:
+        check_writable(out)
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.rank import rank_pools
     from shopwindow.ranking.runs import write_run

@@ -197,6 +197,8 @@ def _print_places(folder: Path, console: Console, seconds: float) -> None:
         "submission.csv": "the ranking as the competition wants it",
         "shop/photos": "the drawn photos",
     }
+    width = max(len(str(folder / place)) for place in places)
+    console.print()
     for place, says in places.items():
-        console.print(f"{folder / place}  [dim]{says}[/]", soft_wrap=True)
+        console.print(f"{folder / place!s:<{width}}  [dim]{says}[/]", soft_wrap=True)
     console.print(f"[dim]{seconds:.0f} s in all[/]")

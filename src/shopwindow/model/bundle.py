@@ -66,9 +66,14 @@ class Bundle:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
         load_weights(model, path / WEIGHTS)
+        tokenizer = load_tokenizer(path / TOKENIZER_FILE)
+        if max(tokenizer.get_vocab().values()) >= model.text.vocabulary:
+            raise DataError(
+                f"more pieces than the {model.text.vocabulary} of the model", path=path / TOKENIZER_FILE
+            )
         return cls(
             model=model.to(device).eval(),
-            tokenizer=load_tokenizer(path / TOKENIZER_FILE),
+            tokenizer=tokenizer,
             recipe=read_text(path / "recipe.yaml"),
             provenance=card.get("provenance", {}),
             scores=card.get("scores", {}),

@@ -85,6 +85,11 @@ class Recipe:
         for name in ("dropout", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, from 0 to below 1 is needed")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: {self.seed}, from 0 to below 2^31 is needed")
+        for name in ("weight_decay", "adam_epsilon", "gradient_clip"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
         if self.hidden % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide hidden {self.hidden}")
 
@@ -111,11 +116,15 @@ def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recip
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise DataError(f"no such recipe; there are {known}, or give a .yaml file", path=name)
-    values = _mapping(read_text(path), path)
-    fields = _typed(values, path)
+    fields = _typed(_mapping(read_text(path), path), path)
+    _checked(fields, path)
     for key, text in (changes or {}).items():
         typed = _mapping(f"{key}: {text}", Path("--set")) if isinstance(text, str) else {key: text}
         fields |= _typed(typed, Path("--set"))
+    return _checked(fields, Path("--set"))
+
+
+def _checked(fields: dict[str, Any], path: Path) -> Recipe:
     try:
         return Recipe(**fields)
     except ValueError as error:
