@@ -93,6 +93,10 @@ def test_pools_keep_the_order_of_their_file(tmp_path: Path, content: str) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            "qid,pid\n1,2\n3,4\n",
+            "line 1: looks like a header: only this line holds no numbers; name its columns",
+        ),
         ("1\t2\n3\t4\n1\t2\n", "line 3, product_id: query 1, product 2 occurs twice in the pools"),
         (COMPETITION + "1\t1\t1\t1\tA\tA\tA\tbag\n", "line 2: 8 fields parted by tabs, the first line has 9"),
         ("1\t2\n1 3\n", "line 2: fields are parted by spaces, in the first line by tabs"),

@@ -19,6 +19,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("a.run").write_text(RUN)
     Path("answers.json").write_text(ANSWERS)
+    Path("other.run").write_text("q1 Q0 10 1 3 a\n")
+    Path("named.run").write_text("1 Q0 p10 1 3 a\n")
     Path("pools.tsv").write_text("query_id\tproduct_id\n1\t10\n1\t11\n1\t12\n2\t10\n2\t13\n3\t5\n")
     return tmp_path
 
@@ -39,6 +41,9 @@ def test_scores_are_printed_with_standard_errors_and_what_is_left_out(
         "judged queries that are not in the run, counted 0: 2, the first is 3",
         "judged queries without an answer, counted 0: 1, the first is 4",
         "queries of the run that are not judged, not counted: 1, the first is 9",
+        "audit of what a ranks (no --pools): No leak found: none of 6 shortcuts is found to be more than 0.03 above"
+        " random order (random order scores 0.843, the best possible 1.000; the best of them, 'large product id',"
+        " +0.117).",
     ]
 
 
@@ -74,9 +79,9 @@ def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest
 def test_runs_of_one_file_name_are_told_apart_by_their_folder(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in ("x", "y"):
+    for folder, score in (("x", 3), ("y", 4)):
         Path(folder).mkdir()
-        Path(folder, "a.run").write_text(RUN)
+        Path(folder, "a.run").write_text(RUN.replace("10 1 3", f"10 1 {score}"))
     main(
         [
             "evaluate",
@@ -93,7 +98,7 @@ def test_runs_of_one_file_name_are_told_apart_by_their_folder(
     printed = lines(capsys)
     assert "a.run against x/a.run" in printed
     assert "a.run against y/a.run" in printed
-    assert sum(line.startswith("MRR 0.3750") for line in printed) == 1
+    assert sum(line.startswith("MRR 0.3750 ± 0.2394 0.3750") for line in printed) == 1
 
 
 def test_seeds_joined_by_commas_are_one_system(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +155,8 @@ def test_fused_run_is_written_and_learned_weights_are_printed(
         "mean.run: 20 queries, 80 candidates",
     ]
     assert Path("mean.run").read_text().splitlines()[0] == "0 Q0 0 1 3.0 mean"
+    main(["fuse", "good.tsv", "bad.tsv", "--out", "mean.run", "--answers", "right.json"])
+    assert [line.split()[0] for line in lines(capsys)[:4]] == ["run", "mean", "good", "bad"]
     main(["fuse", "good.tsv", "bad.tsv", "--out", "learned.run", "--learn", "right.json", "--folds", "4"])
     printed = lines(capsys)
     assert printed[1].startswith("learned (held out)")
@@ -193,6 +200,25 @@ def test_audit_fails_above_a_margin_with_exit_code_1(here: Path, capsys: pytest.
         ("evaluate none.run answers.json", "none.run: no such file"),
         ("evaluate a.run answers.json --measures P@5", "measure 'P@5' is not known; there are nDCG[@k]"),
         ("evaluate a.run answers.json --measures ,", "no measure was named"),
+        ("evaluate a.run answers.json --against a.run --resamples 0", "--resamples 0: at least 1 was wanted"),
+        ("evaluate a.run answers.json --seed -1", "--seed -1: 0 or more was wanted"),
+        ("audit --pools pools.tsv --answers answers.json --seed -1", "--seed -1: 0 or more was wanted"),
+        ("evaluate a.run, answers.json", "'a.run,': an empty file name"),
+        ("evaluate a.run,a.run answers.json", "a: the same scores stand twice among the seeds"),
+        ("evaluate a.run answers.json --against a.run a.run", "a.run and a.run hold the same scores"),
+        (
+            "evaluate other.run answers.json",
+            "other: no query of it is in the answers (its first is q1, theirs 1)",
+        ),
+        (
+            "evaluate named.run answers.json",
+            "named: no product of it is in the answers (its first is p10, theirs 10)",
+        ),
+        ("evaluate a.run answers.json --against other.run", "other: no query of it"),
+        ("audit --pools pools.tsv --answers answers.json --run other.run", "other: no query of it"),
+        ("audit --pools pools.tsv --answers answers.json --also pools.tsv", "are the pools themselves"),
+        ("audit --pools named.run --answers answers.json", "named.run: no answer is among the candidates"),
+        ("fuse a.run a.run --out b.run --learn answers.json --answers answers.json", "leave out --answers"),
         ("evaluate - -", "only one file can be read from standard input"),
         ("submit a.run", "--out FILE is needed"),
         ("submit a.run --check --out x", "--check writes nothing"),

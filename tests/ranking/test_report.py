@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from shopwindow.cli import main
+from shopwindow.cli.audit import _photos
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import audit
 from shopwindow.ranking.measures import DEFAULT_MEASURES, evaluate
@@ -164,6 +165,23 @@ def test_verb_writes_report_and_plots(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "model steps" in text
     assert "data:image/jpeg" in text
     assert Path("out/plots/differences.png").is_file()
+
+
+def test_photo_of_an_id_that_is_a_path_is_not_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "secret.jpg").write_bytes(jpeg((0, 90, 200)))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(np.array([[[255] * 3] * 64] * 32 + [[[0] * 3] * 64] * 32, np.uint8)).save(
+        tmp_path / "photos" / "1.jpg", exif=turned
+    )
+    photo = _photos(str(tmp_path / "photos"))
+    assert photo("../secret") is None
+    assert photo(str(tmp_path / "secret")) is None
+    small = photo("1")
+    assert small is not None
+    grey = np.asarray(Image.open(io.BytesIO(small)).convert("L"))
+    assert grey[20, 150] > 200 > 50 > grey[20, 20]
 
 
 def chromium() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shopwindow.cli.console import aligned_table, print_json, standard_output
+from shopwindow.cli.systems import check_numbers, check_overlap, read_measures, read_runs, systems_of
 from shopwindow.files import STANDARD_STREAM, DataError, open_whole, read_text
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from shopwindow.data.dataset import Dataset
     from shopwindow.ranking.answers import Answers
-    from shopwindow.ranking.audit import Audit
+    from shopwindow.ranking.audit import Audit, RunAudit
     from shopwindow.ranking.pools import Pools
     from shopwindow.ranking.report import Report
     from shopwindow.ranking.shortcuts import Shortcut
@@ -72,10 +73,16 @@ def audit(
     from shopwindow.ranking.audit import MARGIN
     from shopwindow.ranking.audit import audit as audit_set
     from shopwindow.ranking.measures import Measure
-    from shopwindow.ranking.pools import read_pools
+    from shopwindow.ranking.pools import grades_of, read_pools
     from shopwindow.ranking.runs import read_run
 
+    check_numbers(seed=seed)
     taken, candidates, right = Measure.parse(measure), read_pools(pools), read_answers(answers)
+    if not grades_of(candidates, right).any():
+        raise DataError("no answer is among the candidates: pools of another set?", path=pools)
+    read = [read_run(path) for path in run or []]
+    for one in read:
+        check_overlap(one, right)
     generator = np.random.default_rng(seed)
     found = audit_set(
         candidates,
@@ -83,7 +90,7 @@ def audit(
         generator,
         also=[read_pools(path) for path in also or []],
         shortcuts=_dataset_shortcuts(candidates, right, dataset, train, generator),
-        runs=[read_run(path) for path in run or []],
+        runs=read,
         measure=taken,
         margin=MARGIN if fail_above is None else fail_above,
     )
@@ -133,13 +140,13 @@ def report(
     """
     import numpy as np
 
-    from shopwindow.cli.measure import read_measures, read_runs, systems_of
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.audit import audit as audit_set
     from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.report import Outside, evaluation_report
     from shopwindow.ranking.significance import compare
 
+    check_numbers(seed=seed)
     taken, right = read_measures(measures), read_answers(answers)
     generator = np.random.default_rng(seed)
     read = read_runs(runs)
@@ -198,15 +205,45 @@ def _print_audit(console: Console, found: Audit) -> None:
         for name, score in run.after.items():
             if name in leaking:
                 table.add_row(f"+ {name}", *_cells(score))
-        if run.cleared is not None:
-            table.add_row("cleared of occurrences", *_cells(run.cleared.score))
-            table.add_row("  random, so cleared", *_cells(run.cleared.random))
         console.print(table)
-        if run.cleared is not None:
-            console.print(
-                f"cleared: {run.cleared.queries} of {found.queries} queries hold candidates to compare"
-            )
+        _print_cleared(console, run, found)
+    for note in found.notes:
+        console.print(f"\n{note}", markup=False)
     console.print(f"\n{found.verdict}", markup=False)
+
+
+def _print_cleared(console: Console, run: RunAudit, found: Audit) -> None:
+    """The run's score on the full pools and where grouping shortcuts say nothing, both beside random order."""
+    table = aligned_table(
+        ["de-leaked", "(s-r)/(1-r)", "95 % interval", found.measure, "random", "over random"]
+    )
+
+    def add(name: str, corrected: Score, score: Score, random: Score) -> None:
+        lead = f"{score.mean - random.mean:+.3f}"
+        table.add_row(name, *_cells(corrected), f"{score.mean:.3f}", f"{random.mean:.3f}", lead)
+
+    add("full pools", run.corrected, run.score, found.random)
+    cleared = run.cleared
+    if cleared is not None:
+        add("cleared", cleared.corrected, cleared.score, cleared.random)
+    console.print()
+    console.print(table)
+    if cleared is None:
+        console.print("cleared: no pool holds an answer and another candidate that occur equally often")
+    else:
+        console.print(
+            f"cleared: among candidates that occur equally often; {cleared.queries / found.queries:.0%} of the queries"
+            f" and {cleared.answers / found.answers:.0%} of the answers are left"
+        )
+    if run.not_cleared:
+        console.print(f"not cleared of: {', '.join(run.not_cleared)}", markup=False)
+    for count, what in (
+        (run.missing, "judged queries that are not in the run, counted 0"),
+        (run.unscored, "candidates that the run does not score"),
+        (run.outside, "products that the run scores outside the pools, ranked all the same"),
+    ):
+        if count:
+            console.print(f"{what}: {count}")
 
 
 def _cells(score: Score) -> tuple[str, str]:
@@ -314,16 +351,17 @@ def _photos(folder: str | None) -> Callable[[str], bytes | None]:
     def small(product: str) -> bytes | None:
         from PIL import Image, ImageOps
 
+        if not product.isprintable() or ".." in product or any(sign in product for sign in "/\\:"):
+            return None  # an id is data from outside: it names a file of this folder, or none
         for ending in ("jpg", "jpeg", "png", "webp"):
             path = Path(folder) / f"{product}.{ending}"
             if path.is_file():
                 stored = io.BytesIO()
                 try:
                     with Image.open(path) as photo:
-                        ImageOps.fit(photo.convert("RGB"), (_THUMBNAIL_PX,) * 2).save(
-                            stored, "JPEG", quality=80
-                        )
-                except OSError as error:
+                        upright = ImageOps.exif_transpose(photo).convert("RGB")
+                        ImageOps.fit(upright, (_THUMBNAIL_PX,) * 2).save(stored, "JPEG", quality=80)
+                except (OSError, Image.DecompressionBombError) as error:
                     raise DataError(f"is no photo: {error}", path=path) from error
                 return stored.getvalue()
         return None

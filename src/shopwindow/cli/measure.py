@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from shopwindow.cli.console import aligned_table, print_json, standard_output
+from shopwindow.cli.systems import (
+    check_numbers,
+    check_overlap,
+    check_standard_input,
+    read_measures,
+    read_runs,
+    system_of,
+    systems_of,
+)
 from shopwindow.files import STANDARD_STREAM, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
 
     from shopwindow.ranking.answers import Answers
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
     from shopwindow.ranking.runs import Run
     from shopwindow.ranking.significance import Comparison, System
 
+_MOST_AUDITED = 200_000
 DEFAULT_MEASURES = ["nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "recall@10", "MRR"]
 
 
@@ -28,6 +39,7 @@ def evaluate(
     *,
     against: list[str] | None = None,
     pools: str | None = None,
+    also: list[str] | None = None,
     measures: list[str] = DEFAULT_MEASURES,
     resamples: int = 10_000,
     seed: int = 0,
@@ -47,7 +59,9 @@ def evaluate(
             randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in queries, and the
             smallest true difference that these queries would show in 4 of 5 samples.
         pools: The candidates of each query (`query_id product_id`, or a competition TSV): adds random order and the
-            oracle for comparison, and the audit of the set (see `shopwindow audit`).
+            oracle for comparison. Without it the audit of the set (see `shopwindow audit`) takes what the run
+            ranks for the candidates.
+        also: Pools of other splits, for the audit.
         measures: nDCG@5 (the official score), nDCG-ones@5 (divides by five ones always), nDCG-exp@k (gain
             2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k.
         resamples: Draws of the bootstrap and of the randomisation test.
@@ -57,22 +71,20 @@ def evaluate(
     import numpy as np
 
     from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.audit import audit_card
-    from shopwindow.ranking.measures import evaluate as evaluate_run
     from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.significance import compare
 
     taken = read_measures(measures)
-    _one_standard_input(
-        answers, pools, *run.split(","), *(path for word in against or [] for path in word.split(","))
-    )
+    check_numbers(resamples=resamples, seed=seed)
+    paths = [path for word in (run, *(against or [])) for path in word.split(",")]
+    check_standard_input(answers, pools, *paths, *(also or []))
     found = read_answers(answers)
     words = [run, *(against or [])]
     runs = read_runs(words)
     system, *others = systems_of(words, runs, found, taken)
     candidates = read_pools(pools) if pools else None
-    frame = [_of_one(evaluate_run(scored, found, taken)) for scored in _frame(found, candidates)]
-    card = audit_card(candidates, found, np.random.default_rng(seed)) if candidates else None
+    frame = _frame(found, candidates, taken) if candidates else []
+    card = _card(runs[0][0], candidates, found, also or [], seed)
     comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
         print_json(
@@ -84,11 +96,12 @@ def evaluate(
         )
         return
     console = standard_output()
-    _print_scores(console, [system, *frame], len(found.queries))
-    if candidates is not None and card is not None:
-        for note in _pool_notes(runs[0][0], candidates):
-            console.print(note)
-        console.print(f"audit of the set: {card['verdict']}", markup=False)
+    _print_scores(console, [system, *others], frame, len(found.queries))
+    for note in (
+        [] if candidates is None else _pool_notes([one for group in runs for one in group], candidates)
+    ):
+        console.print(note, markup=False)
+    console.print(f"audit of {card['candidates']}: {card['verdict']}", markup=False)
     for other in others:
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
 
@@ -101,11 +114,12 @@ def fuse(
     weights: list[float] | None = None,
     learn: str | None = None,
     folds: int = 5,
+    answers: str | None = None,
     seed: int = 0,
 ) -> None:
     """Combines several runs into one.
 
-    A product that one of the runs does not score gets the lowest value that this run gives in the query.
+    A product that one of the runs does not score stands below all that this run scores in the query.
 
     Args:
         runs: Two or more runs, TREC or tables.
@@ -116,8 +130,12 @@ def fuse(
         learn: Answers to learn the weights from. Every query is then ranked by weights learned without it, and that
             run is written; its score is the honest one. The printed weights are of all queries, for use elsewhere.
         folds: Into how many parts the queries are dealt for --learn.
-        seed: Of the dealing.
+        answers: Without --learn: answers to say what the fused run is worth, beside each run.
+        seed: Of the dealing and resampling.
     """
+    import numpy as np
+
+    from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.fusion import align
     from shopwindow.ranking.fusion import fuse as fuse_runs
     from shopwindow.ranking.runs import read_run, run_name, write_run
@@ -126,14 +144,20 @@ def fuse(
         raise DataError("two runs or more are needed")
     if learn is not None and weights is not None:
         raise DataError("--weights gives the weights, --learn learns them: one of the two")
-    _one_standard_input(*runs, learn)
+    if learn is not None and answers is not None:
+        raise DataError("--learn measures on its own answers: leave out --answers")
+    check_numbers(seed=seed)
+    check_standard_input(*runs, learn, answers)
     read = [read_run(path) for path in runs]
     name = "fused" if out == STANDARD_STREAM else run_name(out)
     quiet = out == STANDARD_STREAM
     fused = _learned(read, learn, method, folds, seed, name, quiet=quiet) if learn else None
-    write_run(fused or fuse_runs(read, method=method, weights=weights, name=name), out)
+    fused = fused or fuse_runs(read, method=method, weights=weights, name=name)
+    write_run(fused, out)
     if not quiet:
         console = standard_output()
+        if answers is not None:
+            _print_fused(fused, read, read_answers(answers), np.random.default_rng(seed))
         aligned = align(read)
         for run, count in zip(read, aligned.unscored.tolist(), strict=True):
             if count:
@@ -153,39 +177,54 @@ def _learned(
 
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.fusion import learn_weights
-    from shopwindow.ranking.measures import Measure
-    from shopwindow.ranking.measures import evaluate as evaluate_run
-    from shopwindow.ranking.significance import compare
 
     answers = read_answers(learn)
     generator = np.random.default_rng(seed)
     learned = learn_weights(runs, answers, generator, method=method, folds=folds, name=name)
     if quiet:
         return learned.held_out
-    measure = Measure("nDCG", 5)
-    systems = [_of_one(evaluate_run(run, answers, [measure])) for run in (learned.held_out, *runs)]
-    comparisons = compare(systems[0], systems[1:], generator)
-    table = aligned_table(
-        ["run", "weight", "over folds", "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"]
+    weights = [
+        (f"{weight:.3f}", f"{over.min():.3f} to {over.max():.3f}")
+        for weight, over in zip(learned.weights, learned.fold_weights.T, strict=True)
+    ]
+    _print_fused(learned.held_out, runs, answers, generator, weights=weights)
+    standard_output().print(
+        f"for other queries: --method {method} --weights " + " ".join(f"{w:.4f}" for w in learned.weights)
     )
-    table.add_row(f"{name} (held out)", "", "", _score(systems[0], "nDCG@5"), "", "", "")
+    return learned.held_out
+
+
+def _print_fused(
+    fused: Run,
+    runs: Sequence[Run],
+    answers: Answers,
+    generator: np.random.Generator,
+    *,
+    weights: Sequence[tuple[str, str]] | None = None,
+) -> None:
+    """What the fused run is worth and how it compares with each run; with weights, it was held out."""
+    from shopwindow.ranking.measures import Measure
+    from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.significance import compare
+
+    for run in runs:
+        check_overlap(run, answers)
+    systems = [system_of(evaluate_run(run, answers, [Measure("nDCG", 5)])) for run in (fused, *runs)]
+    comparisons = compare(systems[0], systems[1:], generator)
+    known = ["weight", "over folds"] if weights else []
+    table = aligned_table(["run", *known, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
+    held_out = " (held out)" if weights else ""
+    table.add_row(f"{fused.name}{held_out}", *("" for _ in known), _score(systems[0], "nDCG@5"), "", "", "")
     for index, (system, one) in enumerate(zip(systems[1:], comparisons, strict=True)):
-        over = learned.fold_weights[:, index]
         table.add_row(
             system.name,
-            f"{learned.weights[index]:.3f}",
-            f"{over.min():.3f} to {over.max():.3f}",
+            *(weights[index] if weights else ()),
             _score(system, "nDCG@5"),
             f"{one.difference:+.4f}",
             f"{one.low:+.4f} to {one.high:+.4f}",
             f"{one.p_corrected:.4f}",
         )
-    console = standard_output()
-    console.print(table)
-    console.print(
-        f"for other queries: --method {method} --weights " + " ".join(f"{w:.4f}" for w in learned.weights)
-    )
-    return learned.held_out
+    standard_output().print(table)
 
 
 def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
@@ -205,7 +244,7 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
     from shopwindow.ranking.runs import read_run
     from shopwindow.ranking.submission import check_submission, write_submission
 
-    _one_standard_input(run, pools)
+    check_standard_input(run, pools)
     given = read_pools(pools) if pools else None
     console = standard_output()
     if check:
@@ -224,82 +263,53 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
         console.print(f"{out}: {len(split.queries)} queries")
 
 
-def read_measures(words: Iterable[str]) -> list[Measure]:
-    """The measures of words, each one or several with commas between."""
-    from shopwindow.ranking.measures import Measure
+def _frame(answers: Answers, pools: Pools, measures: Sequence[Measure]) -> list[System]:
+    """Random order, as it is expected, and the oracle."""
+    from shopwindow.ranking.chance import random_evaluation
+    from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.pools import oracle_run
 
-    found = [Measure.parse(part) for word in words for part in word.split(",") if part.strip()]
-    if not found:
-        raise DataError("no measure was named")
-    return list(dict.fromkeys(found))
-
-
-def _one_standard_input(*paths: str | None) -> None:
-    if paths.count(STANDARD_STREAM) > 1:
-        raise DataError("only one file can be read from standard input")
+    best = evaluate_run(oracle_run(pools, answers), answers, measures)
+    return [system_of(random_evaluation(pools, answers, measures)), system_of(best)]
 
 
-def _frame(answers: Answers, pools: Pools | None) -> list[Run]:
-    """Random order and the oracle, where the pools are known."""
+def _card(run: Run, pools: Pools | None, answers: Answers, also: Sequence[str], seed: int) -> dict[str, Any]:
+    """The audit of the pools, or, without them, of what the run ranks, and which of the two it is."""
     import numpy as np
 
-    from shopwindow.ranking.pools import oracle_run, random_run
+    from shopwindow.ranking.audit import audit_card
+    from shopwindow.ranking.pools import Pools, read_pools
 
-    return [random_run(pools, np.random.default_rng(0)), oracle_run(pools, answers)] if pools else []
-
-
-def read_runs(words: Sequence[str]) -> list[list[Run]]:
-    """The runs of each word: of one file, or of several joined by commas."""
-    from shopwindow.ranking.runs import read_run
-
-    return [[read_run(path) for path in word.split(",")] for word in words]
-
-
-def systems_of(
-    words: Sequence[str], runs: Sequence[Sequence[Run]], answers: Answers, measures: Sequence[Measure]
-) -> list[System]:
-    """Each word's runs as a system, several runs as its repeated seeds.
-
-    Named by the file; by the whole word where two different words would have the same name.
-    """
-    from shopwindow.ranking.measures import evaluate as evaluate_run
-    from shopwindow.ranking.significance import System
-
-    names = [found[0].name + (f" and {len(found) - 1} more" if len(found) > 1 else "") for found in runs]
-    systems = []
-    for word, name, found in zip(words, names, runs, strict=True):
-        same = {other for other, called in zip(words, names, strict=True) if called == name}
-        evaluations = tuple(evaluate_run(one, answers, measures) for one in found)
-        systems.append(System(name if len(same) == 1 else word, evaluations))
-    return systems
+    taken = Pools.of_run(run) if pools is None else pools
+    said = "the set" if pools else f"what {run.name} ranks (no --pools)"
+    if pools is None and len(taken) > _MOST_AUDITED:
+        verdict = f"Left out: {len(taken)} candidates are many; give --pools."
+        return {"candidates": said, "verdict": verdict}
+    others = [read_pools(path) for path in also]
+    return {"candidates": said} | audit_card(taken, answers, np.random.default_rng(seed), also=others)
 
 
-def _of_one(evaluation: Evaluation) -> System:
-    from shopwindow.ranking.significance import System
-
-    return System(evaluation.run, (evaluation,))
-
-
-def _print_scores(console: Console, systems: Sequence[System], queries: int) -> None:
-    table = aligned_table(["measure", *(system.name for system in systems)])
+def _print_scores(console: Console, systems: Sequence[System], frame: Sequence[System], queries: int) -> None:
+    table = aligned_table(["measure", *(system.name for system in (*systems, *frame))])
     for measure in map(str, systems[0].evaluations[0].measures):
-        table.add_row(measure, *(_score(system, measure) for system in systems))
+        table.add_row(measure, *(_score(system, measure) for system in (*systems, *frame)))
     console.print(table)
     console.print(f"mean over {queries} queries ± its standard error", style="dim")
     if any(len(system.evaluations) > 1 for system in systems):
         console.print(
             "[...]: standard deviation over seeds; the standard error holds both", style="dim", markup=False
         )
-    for evaluation in systems[0].evaluations:
+    runs = [one for system in systems for one in system.evaluations]
+    for evaluation in runs:
         for note in _notes(evaluation):
-            console.print(f"{evaluation.run}: {note}" if len(systems[0].evaluations) > 1 else note)
+            console.print(f"{evaluation.run}: {note}" if len(runs) > 1 else note, markup=False)
 
 
 def _print_comparison(
     console: Console, system: System, other: System, comparisons: Sequence[Comparison]
 ) -> None:
     console.print(f"\n{system.name} against {other.name}", style="bold", markup=False)
-    table = aligned_table(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "shows"])
+    table = aligned_table(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"])
     for one in comparisons:
         table.add_row(
             one.measure,
@@ -316,9 +326,15 @@ def _print_comparison(
         f"{main.measure}: the difference {'is real' if main.is_real else 'cannot be told from chance'} (5 %)."
     )
     console.print(
-        f"With {main.queries} queries a true difference below {main.detectable:.3f} is missed in more than 1 of 5"
-        " samples (shows). w/t/l: queries won, tied, lost."
+        f"With {main.queries} queries a difference seen below {main.noticeable:.3f} cannot be told from chance, and a"
+        f" true one below {main.detectable:.3f} is missed in more than 1 of 5 samples (detects)."
     )
+    console.print("w/t/l: queries won, tied, lost. Holm: over the runs compared, within one measure.")
+    if main.single is not None:
+        console.print(
+            f"{main.single} is a single run: it is charged the other side's variance over seeds.",
+            markup=False,
+        )
     _print_most_different(console, system, other, main.measure)
 
 
@@ -333,18 +349,21 @@ def _print_most_different(console: Console, system: System, other: System, measu
             console.print(f"{better} is most ahead in queries {shown}", markup=False)
 
 
-def _pool_notes(run: Run, pools: Pools) -> list[str]:
-    """Where a run and the pools do not fit."""
-    from shopwindow.ranking.ids import Pairs
+def _pool_notes(runs: Sequence[Run], pools: Pools) -> list[str]:
+    """Where runs and the pools do not fit."""
+    from shopwindow.ranking.pools import misfit
 
-    scored, given = (Pairs.of(one.queries, one.offsets, one.product_ids) for one in (run, pools))
-    unscored = int((scored.find(pools.queries, pools.offsets, pools.product_ids) < 0).sum())
-    outside = int((given.find(run.queries, run.offsets, run.product_ids) < 0).sum())
-    notes = [
-        f"candidates of the pools that the run does not score: {unscored}" if unscored else "",
-        f"products that the run scores outside the pools, ranked all the same: {outside}" if outside else "",
-    ]
-    return [note for note in notes if note]
+    notes = []
+    for run in runs:
+        named = f"{run.name}: " if len(runs) > 1 else ""
+        unscored, outside = misfit(run, pools)
+        if unscored:
+            notes.append(f"{named}candidates of the pools that the run does not score: {unscored}")
+        if outside:
+            notes.append(
+                f"{named}products that the run scores outside the pools, ranked all the same: {outside}"
+            )
+    return notes
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

@@ -28,12 +28,14 @@ _LAYOUTS: Final = (
 class Pools:
     """The candidates of each query: queries ascend, candidates keep the order of their file.
 
-    The rows of `queries[i]` are `offsets[i]` to `offsets[i + 1]`.
+    The rows of `queries[i]` are `offsets[i]` to `offsets[i + 1]`. `of_file`: whether the order is that of a file, and
+    not of a ranking.
     """
 
     queries: Shaped[np.ndarray, "queries"]
     offsets: Int64[np.ndarray, "bounds"]
     product_ids: Shaped[np.ndarray, "rows"]
+    of_file: bool = True
 
     @classmethod
     def from_arrays(
@@ -55,7 +57,7 @@ class Pools:
     @classmethod
     def of_run(cls, run: Run) -> Pools:
         """What a run scored, as pools."""
-        return cls(queries=run.queries, offsets=run.offsets, product_ids=run.product_ids)
+        return cls(queries=run.queries, offsets=run.offsets, product_ids=run.product_ids, of_file=False)
 
     def __len__(self) -> int:
         return len(self.product_ids)

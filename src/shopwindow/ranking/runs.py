@@ -100,6 +100,11 @@ class Run:
         ]
         return products
 
+    def equals(self, other: Run) -> bool:
+        """Whether both give the same scores to the same pairs."""
+        columns = ("queries", "offsets", "product_ids", "scores")
+        return all(np.array_equal(getattr(self, one), getattr(other, one)) for one in columns)
+
     def named(self, name: str) -> Run:
         """The same scores under another name."""
         return Run(name, self.queries, self.offsets, self.product_ids, self.scores)

@@ -45,12 +45,15 @@ def counted(
 
 
 def order_shortcuts(pools: Pools) -> list[Shortcut]:
-    """The order of the file and of the product ids."""
+    """The order of the file (where the pools have one) and of the product ids."""
     place = np.arange(len(pools)) - np.repeat(pools.offsets[:-1], pools.sizes)
     _, by_id = np.unique(pools.product_ids, return_inverse=True)
-    return [
+    of_file = [
         Shortcut("first in the file", -place.astype(np.float64)),
         Shortcut("last in the file", place.astype(np.float64)),
+    ]
+    return [
+        *(of_file if pools.of_file else []),
         Shortcut("small product id", -by_id.astype(np.float64)),
         Shortcut("large product id", by_id.astype(np.float64)),
     ]

@@ -77,7 +77,7 @@ def read_table(
 
     Raises: DataError with line and field: no rows, a first line that fits no layout, another number of
         fields than the first line (naming the delimiter where that is what differs), an empty id,
-        something that is no number.
+        something that is no number, a header of other names (ids where all other lines have integers).
     """
     name = shown_name(path)
     numbered = text_lines(path) if lines is None else lines
@@ -105,10 +105,18 @@ def read_table(
         count += len(block)
     if count == 0:
         raise DataError("has a header and no rows", path=name)
+    ids = {column: _joined(parts) for column, parts in collected.items() if column not in numbers}
+    if not header and count > 1 and all(map(_begins_with_a_name, ids.values())):
+        names = " ".join(column for column, _ in layouts[0].columns)
+        raise DataError(
+            f"looks like a header: only this line holds no numbers; name its columns {names}",
+            path=name,
+            line=first[0],
+        )
     return Table(
         path=name,
         layout=shape.layout,
-        ids={column: _joined(parts) for column, parts in collected.items() if column not in numbers},
+        ids=ids,
         numbers={column: np.concatenate(parts) for column, parts in collected.items() if column in numbers},
         _stretches=stretches,
     )
@@ -206,6 +214,13 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return "_" not in word
+
+
+def _begins_with_a_name(ids: Shaped[np.ndarray, "rows"]) -> bool:
+    """Whether the first id alone is no integer."""
+    if ids.dtype.kind != "U" or ids[0].isdecimal() or not ids[1].isdecimal():
+        return False
+    return ids_from_text(ids[1:].tolist()).dtype.kind != "U"
 
 
 def _joined(parts: list[Shaped[np.ndarray, "_"]]) -> Shaped[np.ndarray, "rows"]:

@@ -1,0 +1,114 @@
+"""What do the words of a command stand for? Measures, runs and systems, checked before anything is counted.
+
+Shared by the verbs that measure (`measure.py`) and that report (`audit.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from shopwindow.files import STANDARD_STREAM, DataError
+
+if TYPE_CHECKING:
+    from shopwindow.ranking.answers import Answers
+    from shopwindow.ranking.measures import Evaluation, Measure
+    from shopwindow.ranking.runs import Run
+    from shopwindow.ranking.significance import System
+
+
+def read_measures(words: Iterable[str]) -> list[Measure]:
+    """The measures of words, each one or several with commas between."""
+    from shopwindow.ranking.measures import Measure
+
+    found = [Measure.parse(part) for word in words for part in word.split(",") if part.strip()]
+    if not found:
+        raise DataError("no measure was named")
+    return list(dict.fromkeys(found))
+
+
+def check_standard_input(*paths: str | None) -> None:
+    """Refuses that two files are read from standard input."""
+    if paths.count(STANDARD_STREAM) > 1:
+        raise DataError("only one file can be read from standard input")
+
+
+def check_numbers(*, resamples: int = 1, seed: int = 0) -> None:
+    """Refuses what no generator can take, by the option's name."""
+    if resamples < 1:
+        raise DataError(f"--resamples {resamples}: at least 1 was wanted")
+    if seed < 0:
+        raise DataError(f"--seed {seed}: 0 or more was wanted")
+
+
+def read_runs(words: Sequence[str]) -> list[list[Run]]:
+    """The runs of each word: of one file, or of several joined by commas."""
+    from shopwindow.ranking.runs import read_run
+
+    for word in words:
+        if not all(path.strip() for path in word.split(",")):
+            raise DataError(f"{word!r}: an empty file name; seeds of one system are joined as a1.run,a2.run")
+    return [[read_run(path) for path in word.split(",")] for word in words]
+
+
+def systems_of(
+    words: Sequence[str], runs: Sequence[Sequence[Run]], answers: Answers, measures: Sequence[Measure]
+) -> list[System]:
+    """Each word's runs as a system, several runs as its repeated seeds.
+
+    Named by the file; by the whole word where two different words would have the same name.
+
+    Raises: DataError for equal files, or a run that shares no query or no product with the answers.
+    """
+    _check_distinct(runs, words)
+    for run in (one for found in runs for one in found):
+        check_overlap(run, answers)
+    from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.significance import System
+
+    names = [found[0].name + (f" and {len(found) - 1} more" if len(found) > 1 else "") for found in runs]
+    systems = []
+    for word, name, found in zip(words, names, runs, strict=True):
+        same = {other for other, called in zip(words, names, strict=True) if called == name}
+        evaluations = tuple(evaluate_run(one, answers, measures) for one in found)
+        systems.append(System(name if len(same) == 1 else word, evaluations))
+    return systems
+
+
+def _check_distinct(systems: Sequence[Sequence[Run]], words: Sequence[str]) -> None:
+    """Refuses the same scores twice among the seeds of a system, or among the systems that are compared with."""
+    for runs in systems:
+        for index, run in enumerate(runs):
+            if any(run.equals(other) for other in runs[:index]):
+                raise DataError(f"{run.name}: the same scores stand twice among the seeds of one system")
+    for index in range(2, len(systems)):
+        for other in range(1, index):
+            pairs = zip(systems[index], systems[other], strict=False)
+            if len(systems[index]) == len(systems[other]) and all(one.equals(two) for one, two in pairs):
+                raise DataError(
+                    f"{words[other]} and {words[index]} hold the same scores; one of them is enough"
+                )
+
+
+def check_overlap(run: Run, answers: Answers) -> None:
+    """Refuses a run that shares no query or no product with the answers: its score would be 0 for a wrong reason."""
+    import numpy as np
+
+    from shopwindow.ranking.ids import positions
+
+    for what, mine, wanted in (
+        ("query", run.queries, answers.queries),
+        ("product", run.product_ids, answers.product_ids[answers.grades > 0]),
+    ):
+        if len(mine) and len(wanted) and (positions(mine, np.unique(wanted)) < 0).all():
+            raise DataError(
+                f"{run.name}: no {what} of it is in the answers (its first is {mine[0]}, theirs {wanted[0]}):"
+                " answers of another set, or ids written otherwise?"
+            )
+
+
+def system_of(evaluation: Evaluation) -> System:
+    """A system of one run."""
+    from shopwindow.ranking.significance import System
+
+    return System(evaluation.run, (evaluation,))
