@@ -16,7 +16,7 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Any]:
-    from shopwindow.cli import audit, learn, measure, prepare, search, shop
+    from shopwindow.cli import audit, learn, measure, prepare, search, serve, shop
 
     return {
         "demo": shop.demo,
@@ -32,6 +32,8 @@ def _verbs() -> dict[str, Any]:
         "submit": measure.submit,
         "index": search.index,
         "search": search.search,
+        "serve": serve.serve,
+        "key": serve.key,
     }
 
 

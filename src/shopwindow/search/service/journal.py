@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shopwindow.search.service.live import LOG
 from shopwindow.search.service.metrics import Metrics
-from shopwindow.search.service.problems import Problem
 
 _CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -64,12 +63,8 @@ class Journal:
 
         try:
             await self._app(scope, receive, send_on)
-        except Exception:
+        except Exception:  # answered already, by the framework's own handler
             LOG.exception("a fault of the service", extra={"fields": {"request": number}})
-            if status:
-                raise
-            problem = Problem(500, "internal-error", f"a fault of the service, noted as {number}")
-            await problem.response()(scope, receive, send_on)
         finally:
             self._note(scope, state, number, status, time.perf_counter() - start)
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView
 
@@ -18,6 +18,7 @@ Answer = TypeVar("Answer")
 LOG = logging.getLogger("shopwindow.serve")
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What the service asks of an engine; `shopwindow.search.engine.SearchEngine` is one."""
 

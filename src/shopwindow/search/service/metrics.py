@@ -74,7 +74,7 @@ def _family(name: str, kind: str, says: str) -> list[str]:
     return [f"# HELP shopwindow_{name} {says}", f"# TYPE shopwindow_{name} {kind}"]
 
 
-def _sample(name: str, value: float, **labels: str) -> str:
+def _sample(name: str, value: int | float, **labels: str) -> str:
     """One line.
 
     >>> _sample("requests_total", 3, route='/a"b')
@@ -88,7 +88,7 @@ def _sample(name: str, value: float, **labels: str) -> str:
     return f"shopwindow_{name}{{{inside}}} {value:g}" if inside else f"shopwindow_{name} {value:.17g}"
 
 
-def _histogram(route: str, cells: list[int], total_seconds: float) -> list[str]:
+def _histogram(route: str, cells: list[int], total_seconds: int | float) -> list[str]:
     lines, below = [], 0
     for bound, cell in zip((*map(str, BUCKETS_SECONDS), "+Inf"), cells, strict=True):
         below += cell

@@ -120,6 +120,12 @@ def answer_with_problems(app: FastAPI) -> None:
         detail = "; ".join(f"{one.where} {one.says}" for one in wrong[:3])
         return Problem(422, "invalid-request", detail, wrong=wrong).response()
 
+    async def fault(_: Request, __: Exception) -> Response:
+        return Problem(
+            500, "internal-error", "a fault of the service; its log names the X-Request-ID"
+        ).response()
+
+    app.add_exception_handler(Exception, fault)
     app.add_exception_handler(Problem, own)
     app.add_exception_handler(HTTPException, framework)
     app.add_exception_handler(RequestValidationError, invalid)

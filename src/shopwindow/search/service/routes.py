@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shopwindow.files import DataError
 from shopwindow.search.hits import Filter, Hit, ProductView, UnknownProduct
 from shopwindow.search.service.answers import (
     LARGEST_ID,
@@ -25,16 +26,17 @@ from shopwindow.search.service.answers import (
     product_answer,
 )
 from shopwindow.search.service.limits import Limits
-from shopwindow.search.service.live import Engine, LiveEngine
+from shopwindow.search.service.live import LOG, Engine, LiveEngine
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.photos import photo_response
-from shopwindow.search.service.problems import Problem, documented, unknown_product
+from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
 
 Answer = TypeVar("Answer")
 HITS: Final = 24
 """How many hits an answer has when nobody says."""
 _SEEN: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
 _MOST_LABELS: Final = 33
+_PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured", "texts")
 
 Labels = Annotated[
     list[Annotated[int, Field(ge=0, le=LARGEST_ID)]],
@@ -94,7 +96,7 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         metrics.queries += 1
         where = Filter(labels=frozenset(asked.label))
         hits = await live.ask(
-            lambda engine: with_views(engine, engine.search(asked.q, k=asked.k, where=where))
+            _told(lambda engine: with_views(engine, engine.search(asked.q, k=asked.k, where=where)))
         )
         return SearchAnswer(query=asked.q, hits=found(hits))
 
@@ -109,7 +111,7 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
             many = engine.search_many(asked.queries, k=asked.k, where=where)
             return [with_views(engine, hits) for hits in many]
 
-        many = await live.ask(answer)
+        many = await live.ask(_told(answer))
         rows = zip(asked.queries, many, strict=True)
         return BatchAnswer(answers=[SearchAnswer(query=query, hits=found(hits)) for query, hits in rows])
 
@@ -125,7 +127,7 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
     ) -> ExplanationAnswer:
         """Which word of a query looks at which region of a product's photo."""
         request.state.words = asked.q
-        explanation = await live.ask(_known(product_id, lambda engine: engine.explain(asked.q, product_id)))
+        explanation = await live.ask(_told(lambda engine: engine.explain(asked.q, product_id)))
         return explanation_answer(product_id, asked.q, explanation)
 
     class SimilarQuestion(BaseModel):
@@ -152,7 +154,7 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
             near = engine.similar_region(product_id, asked.region, k=asked.k, where=where)
             return with_views(engine, near)
 
-        hits = await live.ask(_known(product_id, answer))
+        hits = await live.ask(_told(answer))
         return SimilarAnswer(product_id=product_id, region=asked.region, hits=found(hits))
 
     return routes
@@ -165,7 +167,7 @@ def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -
     @routes.get("/products/{product_id}", responses=documented(401, 404, 422, 503))
     async def product(product_id: ProductId) -> ProductAnswer:
         """A product, its photo's regions, and texts known to match it."""
-        return product_answer(await live.ask(_known(product_id, lambda engine: engine.product(product_id))))
+        return product_answer(await live.ask(_told(lambda engine: engine.product(product_id))))
 
     @routes.get(
         "/photos/{product_id}",
@@ -183,11 +185,10 @@ def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -
         """A product's photo. Its place comes from the index, never from the request."""
         known = request.headers.get("if-none-match")
         return await live.ask(
-            _known(
-                product_id,
+            _told(
                 lambda engine: photo_response(
                     engine.product(product_id), known=known, most_bytes=limits.photo_bytes
-                ),
+                )
             )
         )
 
@@ -197,10 +198,16 @@ def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -
         engine = live.engine
         labels = [LabelAnswer(label=label, name=name) for label, name in sorted(engine.label_names.items())]
         return IndexAnswer(
-            version=engine.version, labels=labels, suggestions=suggestions, stats=engine.stats()
+            version=engine.version, labels=labels, suggestions=suggestions, stats=public_stats(engine)
         )
 
     return routes
+
+
+def public_stats(engine: Engine) -> dict[str, object]:
+    """The engine's numbers without what is nobody's business, such as where files lie."""
+    stats = engine.stats()
+    return {name: stats[name] for name in _PUBLIC_STATS if name in stats}
 
 
 def with_views(engine: Engine, hits: list[Hit]) -> list[tuple[Hit, ProductView]]:
@@ -214,13 +221,19 @@ def with_views(engine: Engine, hits: list[Hit]) -> list[tuple[Hit, ProductView]]
     return seen
 
 
-def _known(product_id: int, question: Callable[[Engine], Answer]) -> Callable[[Engine], Answer]:
-    """The question, with an unknown product told as a problem."""
+def _told(question: Callable[[Engine], Answer]) -> Callable[[Engine], Answer]:
+    """The question, with the engine's errors told as problems. Where a file lies is for the log only."""
 
     def ask(engine: Engine) -> Answer:
         try:
             return question(engine)
         except UnknownProduct as error:
-            raise unknown_product(product_id) from error
+            raise unknown_product(error.product_id) from error
+        except DataError as error:
+            LOG.error("the index cannot answer: %s", error)
+            detail = "the index cannot answer this: a part of it is gone or broken"
+            raise busy("index-broken", detail, retry_after_seconds=60) from error
+        except ValueError as error:
+            raise Problem(422, "invalid-request", str(error)) from error
 
     return ask

@@ -68,10 +68,9 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(service: Service, listener: socket.socket, *, listens: Callable[[], None]) -> None:
-    """Answers requests until SIGTERM or SIGINT; calls `listens` when it is ready for the first."""
-    log_lines_to(logging.StreamHandler(sys.stderr))
-    config = uvicorn.Config(
+def server_config(service: Service) -> uvicorn.Config:
+    """How the server treats connections: no forwarded headers believed, no name told, bounded in number and time."""
+    return uvicorn.Config(
         service.app,
         access_log=False,
         log_config=None,
@@ -82,8 +81,13 @@ def serve(service: Service, listener: socket.socket, *, listens: Callable[[], No
         timeout_graceful_shutdown=GRACE_SECONDS,
         lifespan="on",
     )
+
+
+def serve(service: Service, listener: socket.socket, *, listens: Callable[[], None]) -> None:
+    """Answers requests until SIGTERM or SIGINT; calls `listens` when it is ready for the first."""
+    log_lines_to(logging.StreamHandler(sys.stderr))
     with _signals_end_quietly():
-        _Server(config, service, listens).run(sockets=[listener])
+        _Server(server_config(service), service, listens).run(sockets=[listener])
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A small engine that lives in memory: it knows what the drawn shop says of its products, and counts common words.
 
 Real in all that the service sees of an engine, and right about products, so that a test can name the photos that a page
-must show. `python -m tests.search.toy SHOP PORT` serves it.
+must show. `python -m tests.search.service.toy SHOP PORT` serves it.
 """
 
 from __future__ import annotations
