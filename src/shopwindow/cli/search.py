@@ -73,7 +73,7 @@ def index(
 
         if add is not None:
             made = add_products(
-                add, *_exactly(sources, 1, "--add takes one DATASET"), texts=texts, progress=tell
+                add, _exactly(sources, 1, "--add takes one DATASET")[0], texts=texts, progress=tell
             )
         elif delete is not None:
             try:
@@ -83,8 +83,12 @@ def index(
         elif compact is not None:
             made = compact_index(compact)
         else:
+            bundle, dataset = _exactly(
+                sources, 2, "--out wants both: shopwindow index BUNDLE DATASET --out INDEX"
+            )
             made = build_index(
-                *_exactly(sources, 2, "--out wants both: shopwindow index BUNDLE DATASET --out INDEX"),
+                bundle,
+                dataset,
                 target,
                 coding=Coding(precision, dimensions, rescore),
                 approximate_from=approximate_from,

@@ -91,7 +91,7 @@ class SearchEngine:
         depth = max(wanted, _FUSED) if hybrid else wanted
         found = _find(state, _encode(state, [words])[0], depth, where, exact=exact)
         if hybrid:
-            found = _fused(found, _by_texts(state, words, depth, where), wanted)
+            found = _fused(found, _by_texts(state, _clean(words), depth, where), wanted)
         if rerank is not None:
             scores = np.asarray(rerank(words, found.ids.tolist()), np.float64)
             if scores.shape != found.ids.shape:
@@ -165,7 +165,7 @@ class SearchEngine:
         """
         _check(words, 1)
         state = self._state
-        return explain(state.bundle, words, _regions(state, *_locate(state, product_id)))
+        return explain(state.bundle, _clean(words), _regions(state, *_locate(state, product_id)))
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them."""
@@ -242,9 +242,13 @@ def _check_count(k: int) -> None:
         raise ValueError(f"k {k}: at least 1 is wanted")
 
 
+def _clean(words: str) -> str:
+    """The words without halves of surrogate pairs, which no tokenizer takes."""
+    return words.encode("utf-8", "replace").decode()
+
+
 def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hidden"]:
-    # Half of a surrogate pair is no text that a tokenizer takes.
-    return state.bundle.encode_queries([one.encode("utf-8", "replace").decode() for one in words])
+    return state.bundle.encode_queries([_clean(one) for one in words])
 
 
 def _find(

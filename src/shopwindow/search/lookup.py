@@ -98,7 +98,7 @@ def _passing_kept(key: _ByIdentity, where: Filter) -> Bool[np.ndarray, " product
 
 
 def _merged(
-    rows: list[tuple[OpenPart, Int64[np.ndarray, " rows"]]], query: Float32[np.ndarray, " hidden"], k: int
+    rows: list[tuple[OpenPart, Int64[np.ndarray, " _"]]], query: Float32[np.ndarray, " hidden"], k: int
 ) -> Found:
     if not rows:
         return Found(np.zeros(0, np.int64), np.zeros(0))
