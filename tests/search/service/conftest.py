@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
 from shopwindow.data.shop.writing import draw_shop
+from shopwindow.files import whole_directory
+from shopwindow.model.bundle import MARKER, Bundle
+from shopwindow.model.dual import DualEncoder
+from shopwindow.model.tokens import train_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.search.building import build_index
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,3 +85,27 @@ def toy_server(drawn_shop: Path) -> Iterator[ServerProcess]:
     yield server
     server.process.kill()
     server.close()
+
+
+@pytest.fixture(scope="session")
+def drawn_index(drawn_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real index of the drawn shop, by a small bundle that learned nothing."""
+    folder = tmp_path_factory.mktemp("drawn-index")
+    prepare([drawn_shop / "train.tsv"], folder / "dataset")
+    size = EncoderSize(hidden=32, layers=1, heads=2, inner=32, dropout=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = train_tokenizer(Dataset(folder / "dataset").query_texts, vocabulary=400)
+        text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
+        model = DualEncoder(text, PhotoTower(size, feature_size=2048), normalise=True)
+    with whole_directory(folder / "bundle", marker=MARKER) as bundle:
+        Bundle(model, tokenizer).save_into(bundle)
+    build_index(
+        folder / "bundle",
+        folder / "dataset",
+        folder / "index",
+        photos=drawn_shop / "photos",
+        texts=folder / "dataset",
+        labels=drawn_shop / "multimodal_labels.txt",
+    )
+    return folder / "index"

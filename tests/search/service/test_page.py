@@ -78,14 +78,16 @@ def test_detail_draws_boxes_and_hovering_shows_why(page: Page, engine: ToyEngine
     page.until("return document.querySelectorAll('#why-words button').length === 2")
     view = engine.products[product_id]
     boxes = page.driver.execute_script(
-        "return [...document.querySelectorAll('#regions li')].map((_, at) => at).length && "
-        "[...document.querySelectorAll('#frame rect')].map(one => ['y', 'x', 'height', 'width'].map(name => +one.getAttribute(name)))"
+        "const sides = ['y', 'x', 'height', 'width'];"
+        "const of = rect => sides.map(name => +rect.getAttribute(name));"
+        "return [...document.querySelectorAll('#frame rect')].map(of)"
     )
     assert sorted(map(tuple, boxes)) == sorted(
         (top, left, bottom - top, right - left) for top, left, bottom, right in view.boxes
     )
     frame = page.driver.execute_script(
-        "const [frame, image] = ['#frame', '#frame img'].map(one => document.querySelector(one).getBoundingClientRect());"
+        "const place = selector => document.querySelector(selector).getBoundingClientRect();"
+        "const [frame, image] = [place('#frame'), place('#frame img')];"
         "return [frame.width / frame.height, image.width / image.height]"
     )
     assert frame == pytest.approx([view.image_w / view.image_h] * 2, rel=0.02)

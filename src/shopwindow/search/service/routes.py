@@ -36,10 +36,11 @@ HITS: Final = 24
 """How many hits an answer has when nobody says."""
 _SEEN: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
 _MOST_LABELS: Final = 33
+_LARGEST_LABEL: Final = 2**31 - 1
 _PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured", "texts")
 
 Labels = Annotated[
-    list[Annotated[int, Field(ge=0, le=LARGEST_ID)]],
+    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL)]],
     Field(max_length=_MOST_LABELS, description="only products with a region of one of these labels"),
 ]
 ProductId = Annotated[int, Path(ge=0, le=LARGEST_ID, examples=[10_042])]
