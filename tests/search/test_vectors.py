@@ -14,13 +14,15 @@ QUERIES, PRODUCTS, HIDDEN = 5, 200, 64
 def vectors() -> np.ndarray:
     rng = np.random.default_rng(0)
     found = rng.standard_normal((PRODUCTS, HIDDEN), np.float32) + 0.5
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit
 
 
 @pytest.fixture
 def queries() -> np.ndarray:
     found = np.random.default_rng(1).standard_normal((QUERIES, HIDDEN), np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit
 
 
 def test_whole_float32_codes_are_the_vectors(vectors: np.ndarray, queries: np.ndarray) -> None:
@@ -97,7 +99,7 @@ def test_equal_vectors_have_equal_scores_wherever_they_stand(queries: np.ndarray
 def test_a_value_that_never_changes_is_kept() -> None:
     same = np.full((10, 8), 0.25, np.float32)
     for precision in ("int8", "binary"):
-        coder = Coder.fit(same, precision=precision, unit=False)  # type: ignore[arg-type] # of a loop
+        coder = Coder.fit(same, precision=precision, unit=False)
         np.testing.assert_allclose(coder.decode(coder.encode(same)), same, atol=1.0)
         assert np.isfinite(coder.decode(coder.encode(same))).all()
 

@@ -66,10 +66,10 @@ def index(
         _check(check)
         return
     with progress("index") as show:
-        says = rate(0, "products")
+        says = rate(0.0, "products")
 
         def tell(done: int, total: int) -> None:
-            show(done, total, says(done))
+            show(float(done), float(total), says(float(done)))
 
         if add is not None:
             made = add_products(

@@ -40,7 +40,7 @@ class Cells:
 
 def cell_count(products: int) -> int:
     """How many cells: 4 times the root of the number of products, as is usual."""
-    return max(1, round(4 * math.sqrt(products)))
+    return min(products, round(4 * math.sqrt(products)))
 
 
 def part_into_cells(

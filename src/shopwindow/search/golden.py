@@ -56,7 +56,7 @@ class Golden:
     def read(cls, path: Path) -> Golden:
         """Raises: DataError where the file is missing or broken."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 texts = tuple(text.decode("utf-8", "surrogatepass") for text in file["texts"].tolist())
                 return cls(texts, file["vectors"], file["ids"], file["scores"])
         except Exception as error:  # zip and numpy raise many kinds for a broken file
