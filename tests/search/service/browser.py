@@ -98,4 +98,5 @@ class Page:
 
     def complaints(self) -> list[str]:
         """What the browser's console holds of errors."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]

@@ -281,9 +281,10 @@ def test_keys_are_needed_where_there_are_any(engine: ToyEngine) -> None:
 
 def test_too_many_at_once_are_told_to_come_again(engine: ToyEngine) -> None:
     engine.gate = threading.Event()
-    with running(Service(engine, limits=Limits(requests_at_once=3))) as client, ThreadPoolExecutor(3) as pool:
+    service = Service(engine, limits=Limits(requests_at_once=3))
+    with running(service) as client, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(client.get, "/search?q=red") for _ in range(3)]
-        _until(lambda: "requests_inside 3" in _figures(service_client=client, inside=True))
+        _until(lambda: service.metrics.inside == 3)
         answer = client.get("/search?q=red")
         problem(answer, 503, "busy")
         assert answer.headers["retry-after"] == "1"
@@ -293,17 +294,24 @@ def test_too_many_at_once_are_told_to_come_again(engine: ToyEngine) -> None:
         assert client.get("/search?q=red").status_code == 200
 
 
-def _figures(*, service_client: httpx.Client, inside: bool) -> str:
-    """The figures; while the service is full they are refused, which says that it is full."""
-    answer = service_client.get("/metrics")
-    return "requests_inside 3" if inside and answer.status_code == 503 else answer.text
-
-
 def _until(true: Any, seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def test_searches_that_come_together_are_answered_as_if_alone(engine: ToyEngine) -> None:
+    queries = ["red bag", "blue", "chair", "green dress", "wooden", "shoes"] * 3
+    engine.gate = threading.Event()
+    service = Service(engine, limits=Limits(engine_threads=1))
+    with running(service) as client, ThreadPoolExecutor(len(queries)) as pool:
+        answers = [pool.submit(client.get, "/search", params={"q": one, "k": 5}) for one in queries]
+        _until(lambda: service.metrics.inside == len(queries))
+        engine.gate.set()
+        for query, answer in zip(queries, answers, strict=True):
+            found = [hit["product_id"] for hit in answer.result().json()["hits"]]
+            assert found == [hit.product_id for hit in engine.search(query, k=5)]
 
 
 def test_a_search_without_end_is_answered_in_time(engine: ToyEngine) -> None:

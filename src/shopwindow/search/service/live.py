@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView
+from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
 
 Answer = TypeVar("Answer")
+MOST_TOGETHER: Final = 16
 LOG = logging.getLogger("shopwindow.serve")
 
 
@@ -57,6 +59,25 @@ class Engine(Protocol):
         """Opens a newer state of the index where there is one."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A search that waits for its answer."""
+
+    words: str
+    answer: asyncio.Future[list[tuple[Hit, ProductView]]]
+
+
+def with_views(engine: Engine, hits: list[Hit]) -> list[tuple[Hit, ProductView]]:
+    """Hits with what is known of them; one that was deleted since the search is left out."""
+    seen = []
+    for hit in hits:
+        try:
+            seen.append((hit, engine.product(hit.product_id)))
+        except UnknownProduct:
+            continue
+    return seen
+
+
 class LiveEngine:
     """The engine of a running service, asked from `threads` threads."""
 
@@ -65,11 +86,59 @@ class LiveEngine:
         self.swaps = 0
         self.failed_swaps = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+        self._most_running = threads
+        self._running = 0
+        self._waiting: dict[tuple[int, Filter], list[_Asked]] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
         self._last_fault = ""
 
     async def ask(self, question: Callable[[Engine], Answer]) -> Answer:
         """The engine's answer to a question."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, question, self.engine)
+
+    async def search(self, words: str, *, k: int, where: Filter) -> list[tuple[Hit, ProductView]]:
+        """The best products for words. Searches that come while all threads are busy are answered together.
+
+        A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
+        """
+        asked = _Asked(words, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault((k, where), []).append(asked)
+        self._start_waiting()
+        return await asked.answer
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._running < self._most_running:
+            (k, where), together = next(iter(self._waiting.items()))
+            del self._waiting[k, where]
+            if together[MOST_TOGETHER:]:
+                self._waiting[k, where] = together[MOST_TOGETHER:]
+            now = [one for one in together[:MOST_TOGETHER] if not one.answer.done()]
+            if now:
+                self._running += 1
+                task = asyncio.ensure_future(self._search_together(now, k, where))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _search_together(self, asked: list[_Asked], k: int, where: Filter) -> None:
+        def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
+            if len(asked) == 1:
+                return [with_views(engine, engine.search(asked[0].words, k=k, where=where))]
+            many = engine.search_many([one.words for one in asked], k=k, where=where)
+            return [with_views(engine, hits) for hits in many]
+
+        try:
+            answers = await self.ask(answer)
+        except Exception as error:
+            for one in asked:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
+        else:
+            for one, hits in zip(asked, answers, strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(hits)
+        finally:
+            self._running -= 1
+            self._start_waiting()
 
     async def renew(self) -> bool:
         """Whether a newer state of the index was opened. When it cannot be opened the old one goes on answering.

@@ -4,7 +4,8 @@ Annotations are evaluated here (no `from __future__ import annotations`): the bo
 `Limits`, and FastAPI reads them from the signatures. Doors, logs and shutdown are elsewhere.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -26,7 +27,7 @@ from shopwindow.search.service.answers import (
     product_answer,
 )
 from shopwindow.search.service.limits import Limits
-from shopwindow.search.service.live import LOG, Engine, LiveEngine
+from shopwindow.search.service.live import LOG, Engine, LiveEngine, with_views
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.photos import photo_response
 from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
@@ -96,9 +97,8 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         request.state.words = asked.q
         metrics.queries += 1
         where = Filter(labels=frozenset(asked.label))
-        hits = await live.ask(
-            _told(lambda engine: with_views(engine, engine.search(asked.q, k=asked.k, where=where)))
-        )
+        with told_as_problems():
+            hits = await live.search(asked.q, k=asked.k, where=where)
         return SearchAnswer(query=asked.q, hits=found(hits))
 
     @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
@@ -211,30 +211,26 @@ def public_stats(engine: Engine) -> dict[str, object]:
     return {name: stats[name] for name in _PUBLIC_STATS if name in stats}
 
 
-def with_views(engine: Engine, hits: list[Hit]) -> list[tuple[Hit, ProductView]]:
-    """Hits with what is known of them; one that was deleted since the search is left out."""
-    seen = []
-    for hit in hits:
-        try:
-            seen.append((hit, engine.product(hit.product_id)))
-        except UnknownProduct:
-            continue
-    return seen
+@contextlib.contextmanager
+def told_as_problems() -> Iterator[None]:
+    """Tells the engine's errors as problems. Where a file lies is for the log only."""
+    try:
+        yield
+    except UnknownProduct as error:
+        raise unknown_product(error.product_id) from error
+    except DataError as error:
+        LOG.error("the index cannot answer: %s", error)
+        detail = "the index cannot answer this: a part of it is gone or broken"
+        raise busy("index-broken", detail, retry_after_seconds=60) from error
+    except ValueError as error:
+        raise Problem(422, "invalid-request", str(error)) from error
 
 
 def _told(question: Callable[[Engine], Answer]) -> Callable[[Engine], Answer]:
-    """The question, with the engine's errors told as problems. Where a file lies is for the log only."""
+    """The question, with the engine's errors told as problems."""
 
     def ask(engine: Engine) -> Answer:
-        try:
+        with told_as_problems():
             return question(engine)
-        except UnknownProduct as error:
-            raise unknown_product(error.product_id) from error
-        except DataError as error:
-            LOG.error("the index cannot answer: %s", error)
-            detail = "the index cannot answer this: a part of it is gone or broken"
-            raise busy("index-broken", detail, retry_after_seconds=60) from error
-        except ValueError as error:
-            raise Problem(422, "invalid-request", str(error)) from error
 
     return ask
