@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shopwindow.files import DataError
 from shopwindow.search.hits import Filter, Hit, ProductView, UnknownProduct
@@ -40,8 +40,16 @@ _MOST_LABELS: Final = 33
 _LARGEST_LABEL: Final = 2**31 - 1
 _PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured", "texts")
 
+
+def no_truth_value(value: object) -> object:
+    """The value, if it is no bool: Python would take true as 1. Raises: ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")
+    return value
+
+
 Labels = Annotated[
-    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL)]],
+    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL), BeforeValidator(no_truth_value)]],
     Field(max_length=_MOST_LABELS, description="only products with a region of one of these labels"),
 ]
 ProductId = Annotated[int, Path(ge=0, le=LARGEST_ID, examples=[10_042])]
@@ -70,7 +78,11 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         ),
         AfterValidator(one_line),
     ]
-    HowMany = Annotated[int, Field(ge=1, le=limits.hits, description="how many hits", examples=[5])]  # noqa: N806
+    HowMany = Annotated[  # noqa: N806 - a type
+        int,
+        Field(ge=1, le=limits.hits, description="how many hits", examples=[5]),
+        BeforeValidator(no_truth_value),
+    ]
 
     class SearchQuestion(BaseModel):
         """The parameters of a search."""
