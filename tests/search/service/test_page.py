@@ -132,8 +132,9 @@ def test_the_keyboard_does_everything(page: Page) -> None:
         "return document.getElementById('detail-name').textContent.endsWith(arguments[0])", str(found[2])
     )
     press(Keys.ESCAPE)
-    page.until("return !document.getElementById('detail').open")
-    assert page.focused() == str(found[2])
+    focus = "return document.activeElement.closest('.tile')?.dataset.id === arguments[0]"
+    page.until(focus, str(found[2]))
+    assert not page.all("#detail[open]")
     press("/")
     assert page.focused() == "words"
     press(Keys.ESCAPE)
