@@ -251,6 +251,7 @@ INDEX = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [0.0005, 0.01, 0.03])
 def test_full_disk_is_one_clear_line_and_leaves_the_old_index(
     shop: Shop, own_index: Path, tmp_path: Path, megabytes: float
