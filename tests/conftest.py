@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported; commands that tests start inherit it
+
 import pytest
+from hypothesis import settings
+
+# Machines are noisy: no deadlines. In CI the same examples every time, so that a red run means a changed code.
+settings.register_profile("gate", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("gate")
 
 SHARED = Path(os.environ.get("SHOPWINDOW_SHARED", Path(__file__).parents[1] / ".." / "shared")).resolve()
 

@@ -17,16 +17,21 @@ from shopwindow.files import DataError, open_whole, text_lines, whole_directory,
 MARKER = "manifest"
 
 
+def marked(text: str) -> str:
+    """What a marker of ours holds."""
+    return f'{{"format": "shopwindow {text}"}}'
+
+
 def fill(path: Path, text: str = "new") -> None:
     with whole_directory(path, marker=MARKER) as folder:
-        (folder / MARKER).write_text(text)
+        (folder / MARKER).write_text(marked(text))
 
 
 def test_directory_appears_whole(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "a/b", marker=MARKER) as folder:
-        (folder / MARKER).write_text("new")
+        (folder / MARKER).write_text(marked("new"))
         assert not (tmp_path / "a/b").exists()
-    assert (tmp_path / "a/b" / MARKER).read_text() == "new"
+    assert (tmp_path / "a/b" / MARKER).read_text() == marked("new")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
@@ -36,7 +41,7 @@ def test_failed_directory_leaves_the_old_one_and_nothing_else(tmp_path: Path, er
     with pytest.raises(type(error)), whole_directory(tmp_path / "a", marker=MARKER) as folder:  # noqa: PT012
         (folder / MARKER).write_text("half")
         raise error
-    assert (tmp_path / "a" / MARKER).read_text() == "old"
+    assert (tmp_path / "a" / MARKER).read_text() == marked("old")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -47,7 +52,7 @@ def test_older_and_empty_directories_are_replaced(tmp_path: Path) -> None:
     for name in ("a", "empty"):
         fill(tmp_path / name)
         assert [path.name for path in (tmp_path / name).iterdir()] == [MARKER]
-        assert (tmp_path / name / MARKER).read_text() == "new"
+        assert (tmp_path / name / MARKER).read_text() == marked("new")
 
 
 def test_foreign_directory_or_file_is_not_replaced(tmp_path: Path) -> None:
@@ -63,12 +68,27 @@ def test_foreign_directory_or_file_is_not_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "theirs"]
 
 
+def test_a_directory_with_a_marker_of_others_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / MARKER).write_text('{"format": "chrome extension"}')
+    with pytest.raises(DataError, match="holds other files"):
+        fill(tmp_path / "theirs")
+    assert (tmp_path / "theirs" / MARKER).read_text() == '{"format": "chrome extension"}'
+
+
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="no ordinary file"), open_whole(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_directory_filled_by_others_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with (  # noqa: PT012
         pytest.raises(DataError, match="holds other files"),
         whole_directory(tmp_path / "a", marker=MARKER) as folder,
     ):
-        (folder / MARKER).touch()
+        (folder / MARKER).write_text(marked("new"))
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "theirs").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["theirs"]
@@ -84,7 +104,7 @@ def test_link_to_a_directory_stays_a_link(tmp_path: Path) -> None:
         for text in ("first", "second"):
             fill(tmp_path / f"disk_{name}", text)
             assert (tmp_path / f"disk_{name}").is_symlink()
-            assert (tmp_path / "disk" / name / MARKER).read_text() == text
+            assert (tmp_path / "disk" / name / MARKER).read_text() == marked(text)
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["not_yet", "there"]
 
 
@@ -103,10 +123,10 @@ def test_current_directory_and_those_that_hold_it_are_not_replaced(
 
 def test_second_writer_is_refused_and_the_first_ends_well(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "a", marker=MARKER) as folder:
-        (folder / MARKER).write_text("first")
+        (folder / MARKER).write_text(marked("first"))
         with pytest.raises(DataError, match="another process is writing it"):
             fill(tmp_path / "a", "second")
-    assert (tmp_path / "a" / MARKER).read_text() == "first"
+    assert (tmp_path / "a" / MARKER).read_text() == marked("first")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -129,7 +149,7 @@ def test_many_writers_at_once_leave_one_whole_directory(tmp_path: Path) -> None:
         "    try:\n"
         "        with whole_directory(sys.argv[1], marker='manifest') as folder:\n"
         "            for name in ('manifest', 'b', 'c'):\n"
-        "                (folder / name).write_text(sys.argv[2] + str(turn))\n"
+        '                (folder / name).write_text(\'"format": "shopwindow \' + sys.argv[2] + str(turn))\n'
         "            assert len(list(folder.iterdir())) == 3\n"
         "            assert len({file.read_text() for file in folder.iterdir()}) == 1\n"
         "    except DataError as error:\n"

@@ -133,10 +133,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises: DataError when `path` is a directory, may not be written, or the disk is full.
     """
-    goal = _resolved(path)
-    _make_parent(goal)
-    if goal.is_dir():
-        raise DataError("is a directory, a file was wanted", path=path)
+    goal = check_writable(path)
     partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
     try:
         with _told_as_data_error(path):
@@ -146,6 +143,21 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             partial.replace(goal)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Where `whole_file` would write, once it is sure that it may: to be asked before long work.
+
+    Raises: DataError when `path` is a directory, a device or a pipe, or its folder may not be written.
+    """
+    goal = _resolved(path)
+    with _told_as_data_error(path):
+        _make_parent(goal)
+        if goal.is_dir():
+            raise DataError("is a directory, a file was wanted", path=path)
+        if goal.exists() and not goal.is_file():
+            raise DataError("is no ordinary file and would be replaced; - is standard output", path=path)
+    return goal
 
 
 @contextlib.contextmanager
@@ -174,15 +186,13 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
     """A directory to fill; it becomes `path` at once when the block ends, and vanishes when the block fails.
 
     What a killed run left beside `path` is cleared first. A directory that already is at `path` is
-    replaced only when it is empty or holds the file `marker`, so that nobody's other files are lost.
+    replaced only when it is empty or ours: its file `marker` begins with a `"format": "shopwindow ..."`, so
+    that nobody's other files are lost.
 
     Raises: DataError when `path` holds something else, another process is writing it, it may not be
     written, or the disk is full.
     """
-    goal = _resolved(path)
-    if Path.cwd().is_relative_to(goal):
-        raise DataError("is the current directory, or holds it; give another name", path=goal)
-    _make_parent(goal)
+    goal = check_replaceable(path, marker=marker)
     partial = goal.with_name(f".{goal.name}.partial")
     with _told_as_data_error(path), _lock(goal):
         _check_replaceable(goal, marker)
@@ -190,12 +200,37 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
         partial.mkdir()
         try:
             yield partial
-            if not (partial / marker).is_file():
-                raise AssertionError(f"a written directory must hold its marker {marker!r}")
+            if not is_ours(partial, marker):
+                raise AssertionError(f"a written directory must hold its marker {marker!r} with its format")
             _check_replaceable(goal, marker)
             _put_in_place(partial, goal)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
+    """Where `whole_directory` would write, once it is sure that it may: to be asked before long work.
+
+    Raises: DataError as `whole_directory` does.
+    """
+    goal = _resolved(path)
+    if Path.cwd().is_relative_to(goal):
+        raise DataError("is the current directory, or holds it; give another name", path=goal)
+    with _told_as_data_error(path):
+        _make_parent(goal)
+        _check_replaceable(goal, marker)
+    return goal
+
+
+@contextlib.contextmanager
+def alone(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps every other process out that asks for the same path, until the block ends or the process dies.
+
+    Raises: DataError when another one is in.
+    """
+    goal = _resolved(path)
+    with _lock(goal):
+        yield
 
 
 def _resolved(path: str | os.PathLike[str]) -> Path:
@@ -231,10 +266,20 @@ def _check_replaceable(goal: Path, marker: str) -> None:
         return
     if not goal.is_dir():
         raise DataError("exists and is not a directory; give another name", path=goal)
-    if any(goal.iterdir()) and not (goal / marker).is_file():
+    if any(goal.iterdir()) and not is_ours(goal, marker):
         raise DataError(
-            f"exists and holds other files (no {marker}); give another name or an empty folder", path=goal
+            f"exists and holds other files (no {marker} of shopwindow's); give another name or an empty folder",
+            path=goal,
         )
+
+
+def is_ours(folder: Path, marker: str) -> bool:
+    """Whether shopwindow wrote the folder: its marker says so in its first lines."""
+    try:
+        with (folder / marker).open("rb") as file:
+            return b'"format": "shopwindow' in file.read(1024)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -94,7 +94,9 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as exit_:
         main(["prepare", *arguments])
     assert exit_.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("shopwindow: ")
+    assert said.count("\n") == 1
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(

@@ -72,6 +72,8 @@ def test_differences_come_back_from_yaml(tmp_path: Path) -> None:
         ("- hidden", "a recipe is a list of"),
         ("hidden: [", "no YAML"),
         ("batch_size: 1", "batch_size"),
+        ("seed: -1", "seed: -1, from 0"),
+        ("weight_decay: -0.1", "weight_decay: -0.1, at least 0"),
     ],
 )
 def test_wrong_recipes_are_named(tmp_path: Path, content: str, says: str) -> None:
@@ -81,6 +83,12 @@ def test_wrong_recipes_are_named(tmp_path: Path, content: str, says: str) -> Non
         load_recipe(str(path))
     assert says in str(caught.value)
     assert "wrong.yaml" in str(caught.value)
+
+
+def test_a_wrong_change_is_not_blamed_on_the_recipe() -> None:
+    with pytest.raises(DataError) as caught:
+        load_recipe("small", {"epochs": "0"})
+    assert str(caught.value) == "--set: epochs: 0, at least 1 is needed"
 
 
 def test_unknown_recipes_name_those_there_are() -> None:

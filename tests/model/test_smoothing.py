@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shopwindow.model import smoothing
 from shopwindow.model.smoothing import smooth_regions
 
 
@@ -44,6 +45,19 @@ def test_identity_weights_change_nothing() -> None:
     regions = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(smooth_regions(regions, (1.0,)), regions)
     torch.testing.assert_close(smooth_regions(regions, (1.0, 0.0, 0.0)), regions)
+
+
+def test_pieces_of_the_distance_matrix_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    regions = torch.rand(25, 6, generator=torch.Generator().manual_seed(1))
+    whole = smooth_regions(regions)
+    monkeypatch.setattr(smoothing, "REGIONS_AT_ONCE", 4)
+    torch.testing.assert_close(smooth_regions(regions), whole)
+
+
+def test_neighbours_of_large_vectors_are_told_apart() -> None:
+    near = torch.tensor([[0.0, 0.0], [0.01, 0.0], [0.03, 0.0]]) + 1000.0
+    smoothed = smooth_regions(near, (0.0, 1.0))
+    torch.testing.assert_close(smoothed, near[[1, 0, 1]])
 
 
 def test_no_weights_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -16,13 +15,17 @@ import numpy as np
 import pytest
 
 from shopwindow.data.batches import PairBatches
-from shopwindow.files import DataError
+from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
+from shopwindow.files import DataError, alone
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.training import Moment, learning_rate, train, validation_steps
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
-from tests.model.conftest import TinyShop
+from tests.model.conftest import FEATURES, TinyShop
 
 TINY = {
     "hidden": "32",
@@ -61,15 +64,14 @@ def killed_at(step: int) -> Callable[[Moment], None]:
 def test_training_learns_the_tiny_shop(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
     bundle = train(tiny_shop.train, tiny_recipe(epochs="24"), tmp_path / "bundle", validation=validation)
     assert bundle.scores["nDCG@5"] > 0.8  # random order scores about 0.25
-    with (tmp_path / "bundle" / "curves.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    validated = [row for row in rows if row["valid_score"]]
-    assert [int(row["step"]) for row in validated] == list(range(12, 145, 12))
-    assert float(validated[-1]["train_loss"]) < float(rows[0]["train_loss"])
-    best = max(float(row["valid_score"]) for row in validated)
-    assert bundle.scores["nDCG@5"] == best
+    rows = read_curves(tmp_path / "bundle")
+    validated = [row for row in rows if row.valid_score is not None]
+    assert [row.step for row in validated] == list(range(12, 145, 12))
+    assert validated[-1].train_loss < rows[0].train_loss
+    assert bundle.scores["nDCG@5"] == max(row.valid_score or 0 for row in validated)
     assert (tmp_path / "bundle" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "bundle.training").exists()
+    assert Bundle.load(tmp_path / "bundle").audit["random"] == pytest.approx(0.25, abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,104 @@ def test_resume_with_another_recipe_is_refused(
         train(tiny_shop.train, tiny_recipe(epochs="9"), tmp_path / "b", validation=validation, resume=True)
     train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
     assert not (tmp_path / "b.training").exists()
+
+
+def test_an_interrupted_training_goes_on_without_being_asked(
+    tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path
+) -> None:
+    recipe, out, steps = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "b", list[int]()
+    with pytest.raises(KillError):
+        train(
+            tiny_shop.train,
+            recipe,
+            out,
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=killed_at(7),
+        )
+    train(
+        tiny_shop.train, recipe, out, validation=validation, progress=lambda moment: steps.append(moment.step)
+    )
+    assert steps[0] == 8
+    assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+
+
+def test_a_second_training_of_one_bundle_is_refused(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    with alone(tmp_path / "b.training"), pytest.raises(DataError, match="another process"):
+        train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation)
+
+
+def test_a_place_that_may_not_be_written_is_named_before_the_training(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="holds other files"):
+        train(
+            tiny_shop.train,
+            tiny_recipe(),
+            tmp_path / "mine",
+            validation=validation,
+            progress=killed_at(1),
+        )
+
+
+def test_folders_of_others_beside_the_bundle_are_not_removed(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    (tmp_path / "b.training").mkdir()
+    (tmp_path / "b.training" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"holds notes\.txt, which no training wrote"):
+        train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation)
+    assert (tmp_path / "b.training" / "notes.txt").read_text() == "mine"
+
+
+def test_a_diverging_training_says_so(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
+    recipe = tiny_recipe(learning_rate="1e30", gradient_clip="0.0")
+    with pytest.raises(DataError, match="lower learning_rate"):
+        train(tiny_shop.train, recipe, tmp_path / "b", validation=validation)
+
+
+def test_features_of_two_sizes_are_named_before_the_training(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    product = Product(
+        1, 9, 9, np.zeros((1, 4), np.float32), np.ones((1, FEATURES + 1), np.float32), np.zeros(1, np.int64)
+    )
+    row = f"{encode_product(product)}\tred shoe\t1\n"
+    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + "\n" + row * 40)
+    prepare([tmp_path / "other.tsv"], tmp_path / "other", feature_size=FEATURES + 1)
+    with pytest.raises(DataError, match=f"features of {FEATURES} values"):
+        train(
+            Dataset(tmp_path / "other"),
+            tiny_recipe(),
+            tmp_path / "b",
+            validation=validation,
+            progress=killed_at(1),
+        )
+
+
+def test_ctrl_c_in_a_step_is_a_keyboard_interrupt(
+    tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path
+) -> None:
+    def interrupt(moment: Moment) -> None:
+        if moment.step == 5:
+            raise KeyboardInterrupt
+
+    recipe, out = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            tiny_shop.train,
+            recipe,
+            out,
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=interrupt,
+        )
+    train(tiny_shop.train, recipe, out, validation=validation)
+    assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
 
 
 def test_broken_state_is_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:

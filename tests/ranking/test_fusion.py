@@ -12,8 +12,9 @@ from scipy import stats
 
 from shopwindow.ranking.answers import Answers, read_answers
 from shopwindow.ranking.fusion import METHODS, align, fuse, learn_weights, normalise
-from shopwindow.ranking.measures import evaluate
+from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.runs import Run, read_run
+from shopwindow.ranking.significance import System, compare
 
 
 def run_of(scores: dict[int, dict[int, float]], name: str = "run") -> Run:
@@ -41,15 +42,22 @@ def test_union_is_aligned_and_what_is_not_scored_is_counted() -> None:
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("mean", [(4 + 0.1) / 2, (2 + 0.3) / 2, (0 + 0.1) / 2, 1 / 2]),
-        ("zscore", [(1.5**0.5 - 1) / 2, (0 + 1) / 2, (-(1.5**0.5) - 1) / 2, 0]),
-        ("rank", [(1 + 0) / 2, (0.5 + 1) / 2, 0, 1 / 2]),
+        ("mean", [(4 + 0.1) / 2, (2 + 0.3) / 2, (0 + 0.1 - 0.1) / 2, 1 / 2]),
+        ("zscore", [(1.5**0.5 - 1) / 2, (0 + 1) / 2, (-(1.5**0.5) - 2) / 2, 0]),
+        ("rank", [(1 + 0) / 2, (0.5 + 1) / 2, (0 - 1) / 2, 1 / 2]),
         ("rrf", [(1 / 61 + 1 / 62) / 2, (1 / 62 + 1 / 61) / 2, 1 / 63 / 2, 1 / 61 / 2]),
     ],
 )
 def test_every_method_counted_by_hand(method: str, expected: list[float]) -> None:
     found = as_dict(fuse([ONE, TWO], method=method))
     assert [found[pair] for pair in [(1, 10), (1, 11), (1, 12), (2, 10)]] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scores", [[3.0, 1.0, 2.0], [2.0, 2.0], [-5.0]])
+def test_what_a_run_leaves_out_stands_below_all_that_it_scores(method: str, scores: list[float]) -> None:
+    found = normalise(np.array([*scores, np.nan, np.nan]), np.array([0, len(scores) + 2]), method)
+    assert found[-1] == found[-2] < found[: len(scores)].min()
 
 
 def test_weights_are_shares() -> None:
@@ -157,5 +165,9 @@ def test_fused_real_runs_beat_each_of_them(kddcup: Path) -> None:
     for method in METHODS:
         fused = evaluate(fuse(runs, method=method), answers).mean("nDCG@5")
         assert fused > best + 0.01, method
+    mean = System("fused", (evaluate(fuse(runs, method="mean"), answers, [Measure("nDCG", 5)]),))
+    others = [System(run.name, (evaluate(run, answers, [Measure("nDCG", 5)]),)) for run in runs]
+    assert mean.mean("nDCG@5") == pytest.approx(0.7250, abs=0.00005)
+    assert all(one.is_real for one in compare(mean, others, np.random.default_rng(0)))
     learned = learn_weights(runs, answers, np.random.default_rng(0))
     assert evaluate(learned.held_out, answers).mean("nDCG@5") > best + 0.01

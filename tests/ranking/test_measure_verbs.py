@@ -49,6 +49,8 @@ def test_pools_add_random_order_and_the_oracle(here: Path, capsys: pytest.Captur
     assert printed[1].endswith("0.7500 ± 0.2500")
     assert [line.split()[0] for line in printed[1:3]] == ["hit@1", "nDCG@5"]
     assert any(line.startswith("audit of the set: No leak found") for line in printed)
+    assert "candidates of the pools that the run does not score: 1" in printed
+    assert "products that the run scores outside the pools, ranked all the same: 1" in printed
     main(["evaluate", "a.run", "answers.json", "--pools", "pools.tsv", "--json"])
     card = json.loads(capsys.readouterr().out)["audit"]
     assert card["best_possible"] == 1.0  # of the queries that have a pool
@@ -67,6 +69,31 @@ def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest
     assert printed[bad + 3] == "hit@1: the difference is real (5 %)."
     assert printed[good + 2] == "hit@1 +0.0000 +0.0000 to +0.0000 1.0000 1.0000 0/40/0 0.0000"
     assert printed[good + 3] == "hit@1: the difference cannot be told from chance (5 %)."
+
+
+def test_runs_of_one_file_name_are_told_apart_by_their_folder(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        Path(folder, "a.run").write_text(RUN)
+    main(
+        [
+            "evaluate",
+            "a.run",
+            "answers.json",
+            "--against",
+            "x/a.run",
+            "y/a.run",
+            "--measures",
+            "MRR,MRR",
+            "MRR",
+        ]
+    )
+    printed = lines(capsys)
+    assert "a.run against x/a.run" in printed
+    assert "a.run against y/a.run" in printed
+    assert sum(line.startswith("MRR 0.3750") for line in printed) == 1
 
 
 def test_seeds_joined_by_commas_are_one_system(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +192,7 @@ def test_audit_fails_above_a_margin_with_exit_code_1(here: Path, capsys: pytest.
         ("report a.run --answers answers.json --out r.html --bundle none", "none/bundle.json: no such file"),
         ("evaluate none.run answers.json", "none.run: no such file"),
         ("evaluate a.run answers.json --measures P@5", "measure 'P@5' is not known; there are nDCG[@k]"),
+        ("evaluate a.run answers.json --measures ,", "no measure was named"),
         ("evaluate - -", "only one file can be read from standard input"),
         ("submit a.run", "--out FILE is needed"),
         ("submit a.run --check --out x", "--check writes nothing"),

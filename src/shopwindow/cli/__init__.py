@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     try:
+        _refuse_repeated(sys.argv[1:] if arguments is None else arguments)
         auto_cli(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser)
     except (DataError, ValueError) as error:
         print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
@@ -53,4 +54,13 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
+        print("shopwindow: interrupted", file=sys.stderr)  # noqa: T201 - as above
         sys.exit(130)
+
+
+def _refuse_repeated(words: list[str]) -> None:
+    """An option given twice would silently be the second one alone."""
+    options = [word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2]
+    for option in options:
+        if options.count(option) > 1:
+            raise DataError("is given twice; give all its values after one", field=option)

@@ -8,10 +8,11 @@ the names of options have dashes. Knows no verb.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
@@ -49,6 +50,11 @@ class VerbParser(ArgumentParser):
             options.setdefault("metavar", names[0].upper())
         dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
         return super().add_argument(*dashed, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002 - jsonargparse gives it
+        """Says in one line what is wrong with the words of the command, and exits 2."""
+        sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
+        sys.exit(2)
 
 
 def _list_items(function: Callable[..., Any]) -> dict[str, type]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json as json_text
+import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
     from shopwindow.data.dataset import Dataset
     from shopwindow.ranking.answers import Answers
-    from shopwindow.ranking.audit import Audit, Score
+    from shopwindow.ranking.audit import Audit
     from shopwindow.ranking.pools import Pools
     from shopwindow.ranking.report import Report
     from shopwindow.ranking.shortcuts import Shortcut
+    from shopwindow.ranking.significance import Score
 
 FOUND_A_LEAK = 1
 _PRODUCTS_AT_ONCE = 2000
@@ -131,18 +133,17 @@ def report(
     """
     import numpy as np
 
-    from shopwindow.cli.measure import read_measures, read_system
+    from shopwindow.cli.measure import read_measures, read_runs, systems_of
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.audit import audit as audit_set
     from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.report import Outside, evaluation_report
-    from shopwindow.ranking.runs import read_run
     from shopwindow.ranking.significance import compare
 
     taken, right = read_measures(measures), read_answers(answers)
     generator = np.random.default_rng(seed)
-    systems = [read_system(word, right, taken) for word in runs]
-    first = read_run(runs[0].split(",")[0])
+    read = read_runs(runs)
+    systems, first = systems_of(runs, read, right, taken), read[0][0]
     candidates = read_pools(pools) if pools else None
     audited = None
     if candidates is not None:
@@ -209,7 +210,8 @@ def _print_audit(console: Console, found: Audit) -> None:
 
 
 def _cells(score: Score) -> tuple[str, str]:
-    return f"{score.mean:.3f}", f"{score.low:.3f} to {score.high:.3f}"
+    known = math.isfinite(score.low)
+    return f"{score.mean:.3f}", f"{score.low:.3f} to {score.high:.3f}" if known else ""
 
 
 def _as_json(found: Audit) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.files import DataError
+from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 
 if TYPE_CHECKING:
     from shopwindow.model.training import Moment
@@ -21,6 +21,7 @@ def train(
     recipe: str = "small",
     set: list[str] | None = None,
     resume: bool = False,
+    device: Device = "auto",
 ) -> None:
     """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
 
@@ -31,20 +32,21 @@ def train(
         out: The bundle to write, a directory.
         recipe: A recipe's name (seed, small) or a YAML file of differences from the defaults.
         set: Single fields of the recipe changed: epochs=3 hidden=128.
-        resume: Go on with a training of this bundle that was interrupted; begin one if there is none.
+        resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
+            the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
+        device: Where to compute; auto takes a GPU where there is one.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
     from shopwindow.model.recipe import load_recipe
 
     chosen = load_recipe(recipe, dict(_assignment(text) for text in set or ()))
-    from shopwindow.cli.quiet import quiet_lightning
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.training import train as train_towers
     from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
 
-    quiet_lightning()
+    _device(device)
     validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 
@@ -60,6 +62,7 @@ def train(
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
     console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
+    console.print(f"audit of the valid set: {bundle.audit['verdict']}", markup=False, soft_wrap=True)
     console.print(f"bundle: {out}", markup=False, soft_wrap=True)
 
 
@@ -78,6 +81,8 @@ def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, devi
     from shopwindow.data.dataset import Dataset
 
     weights = None if smooth is None else _weights(smooth)
+    if out != STANDARD_STREAM:
+        check_writable(out)
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.rank import rank_pools
     from shopwindow.ranking.runs import write_run

@@ -67,11 +67,12 @@ def evaluate(
         answers, pools, *run.split(","), *(path for word in against or [] for path in word.split(","))
     )
     found = read_answers(answers)
-    system = read_system(run, found, taken)
+    words = [run, *(against or [])]
+    runs = read_runs(words)
+    system, *others = systems_of(words, runs, found, taken)
     candidates = read_pools(pools) if pools else None
     frame = [_of_one(evaluate_run(scored, found, taken)) for scored in _frame(found, candidates)]
     card = audit_card(candidates, found, np.random.default_rng(seed)) if candidates else None
-    others = [read_system(word, found, taken) for word in against or []]
     comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
         print_json(
@@ -84,7 +85,9 @@ def evaluate(
         return
     console = standard_output()
     _print_scores(console, [system, *frame], len(found.queries))
-    if card is not None:
+    if candidates is not None and card is not None:
+        for note in _pool_notes(runs[0][0], candidates):
+            console.print(note)
         console.print(f"audit of the set: {card['verdict']}", markup=False)
     for other in others:
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
@@ -222,9 +225,13 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
 
 
 def read_measures(words: Iterable[str]) -> list[Measure]:
+    """The measures of words, each one or several with commas between."""
     from shopwindow.ranking.measures import Measure
 
-    return [Measure.parse(part) for word in words for part in word.split(",") if part.strip()]
+    found = [Measure.parse(part) for word in words for part in word.split(",") if part.strip()]
+    if not found:
+        raise DataError("no measure was named")
+    return list(dict.fromkeys(found))
 
 
 def _one_standard_input(*paths: str | None) -> None:
@@ -241,15 +248,30 @@ def _frame(answers: Answers, pools: Pools | None) -> list[Run]:
     return [random_run(pools, np.random.default_rng(0)), oracle_run(pools, answers)] if pools else []
 
 
-def read_system(word: str, answers: Answers, measures: Sequence[Measure]) -> System:
-    """The run of one file, or the repeated seeds of several joined by commas."""
-    from shopwindow.ranking.measures import evaluate as evaluate_run
+def read_runs(words: Sequence[str]) -> list[list[Run]]:
+    """The runs of each word: of one file, or of several joined by commas."""
     from shopwindow.ranking.runs import read_run
+
+    return [[read_run(path) for path in word.split(",")] for word in words]
+
+
+def systems_of(
+    words: Sequence[str], runs: Sequence[Sequence[Run]], answers: Answers, measures: Sequence[Measure]
+) -> list[System]:
+    """Each word's runs as a system, several runs as its repeated seeds.
+
+    Named by the file; by the whole word where two different words would have the same name.
+    """
+    from shopwindow.ranking.measures import evaluate as evaluate_run
     from shopwindow.ranking.significance import System
 
-    evaluations = tuple(evaluate_run(read_run(path), answers, measures) for path in word.split(","))
-    first = evaluations[0].run
-    return System(first if len(evaluations) == 1 else f"{first} and {len(evaluations) - 1} more", evaluations)
+    names = [found[0].name + (f" and {len(found) - 1} more" if len(found) > 1 else "") for found in runs]
+    systems = []
+    for word, name, found in zip(words, names, runs, strict=True):
+        same = {other for other, called in zip(words, names, strict=True) if called == name}
+        evaluations = tuple(evaluate_run(one, answers, measures) for one in found)
+        systems.append(System(name if len(same) == 1 else word, evaluations))
+    return systems
 
 
 def _of_one(evaluation: Evaluation) -> System:
@@ -309,6 +331,20 @@ def _print_most_different(console: Console, system: System, other: System, measu
         if len(rows):
             shown = ", ".join(f"{system.queries[row]} ({ours[row]:.2f}, {theirs[row]:.2f})" for row in rows)
             console.print(f"{better} is most ahead in queries {shown}", markup=False)
+
+
+def _pool_notes(run: Run, pools: Pools) -> list[str]:
+    """Where a run and the pools do not fit."""
+    from shopwindow.ranking.ids import Pairs
+
+    scored, given = (Pairs.of(one.queries, one.offsets, one.product_ids) for one in (run, pools))
+    unscored = int((scored.find(pools.queries, pools.offsets, pools.product_ids) < 0).sum())
+    outside = int((given.find(run.queries, run.offsets, run.product_ids) < 0).sum())
+    notes = [
+        f"candidates of the pools that the run does not score: {unscored}" if unscored else "",
+        f"products that the run scores outside the pools, ranked all the same: {outside}" if outside else "",
+    ]
+    return [note for note in notes if note]
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

@@ -234,6 +234,8 @@ def _print_places(folder: Path, console: Console, seconds: float) -> None:
         "shop/photos": "the drawn photos",
         "index": f"the search index; its page: shopwindow serve {folder / 'index'}",
     }
+    width = max(len(str(folder / place)) for place in places)
+    console.print()
     for place, says in places.items():
-        console.print(f"{folder / place}  [dim]{says}[/]", soft_wrap=True)
+        console.print(f"{folder / place!s:<{width}}  [dim]{says}[/]", soft_wrap=True)
     console.print(f"[dim]{seconds:.0f} s in all[/]")

@@ -4,7 +4,7 @@ A bundle is a directory with everything that turns words and photos into vectors
 sizes; and what a reader wants to know: recipe, provenance, scores, curves. Knows no training.
 
 ```
-bundle.json         format, sizes of the towers, provenance, scores
+bundle.json         format, sizes of the towers, provenance, scores, audit of the validation set
 model.safetensors   weights
 tokenizer.json
 recipe.yaml         how it was trained (differences from the defaults)
@@ -29,8 +29,10 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text
 from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.rank import rank_pools
 from shopwindow.model.tokens import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.ranking.runs import Run
 
 MARKER: Final = "bundle.json"
 FORMAT: Final = "shopwindow bundle 1"
@@ -41,7 +43,7 @@ class Bundle:
     """A trained model ready for use.
 
     `provenance`: what made it (dataset content hashes, steps, versions). `scores`: what it reached on the
-    validation set, by measure.
+    validation set, by measure. `audit`: what could be scored on that set without reading a query.
     """
 
     model: DualEncoder
@@ -49,6 +51,7 @@ class Bundle:
     recipe: str = "{}\n"
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
@@ -63,12 +66,18 @@ class Bundle:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
         load_weights(model, path / WEIGHTS)
+        tokenizer = load_tokenizer(path / TOKENIZER_FILE)
+        if max(tokenizer.get_vocab().values()) >= model.text.vocabulary:
+            raise DataError(
+                f"more pieces than the {model.text.vocabulary} of the model", path=path / TOKENIZER_FILE
+            )
         return cls(
             model=model.to(device).eval(),
-            tokenizer=load_tokenizer(path / TOKENIZER_FILE),
+            tokenizer=tokenizer,
             recipe=read_text(path / "recipe.yaml"),
             provenance=card.get("provenance", {}),
             scores=card.get("scores", {}),
+            audit=card.get("audit", {}),
         )
 
     def save_into(self, folder: Path) -> None:
@@ -81,6 +90,7 @@ class Bundle:
             "model": describe(self.model),
             "provenance": self.provenance,
             "scores": self.scores,
+            "audit": self.audit,
         }
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
@@ -93,6 +103,12 @@ class Bundle:
     ) -> Float32[np.ndarray, "products hidden"]:
         """The vectors of products (rows of a dataset; all of them when none are named)."""
         return encode_products(self.model, dataset, products)
+
+    def rank(
+        self, dataset: Dataset, *, smooth: tuple[float, ...] | None = None, name: str = "shopwindow"
+    ) -> Run:
+        """The score of every candidate of every query of a dataset, as `rank_pools` gives it."""
+        return rank_pools(self.model, self.tokenizer, dataset, smooth=smooth, name=name)
 
 
 def describe(model: DualEncoder) -> dict[str, Any]:

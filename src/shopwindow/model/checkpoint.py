@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from shopwindow.model.towers import NORM_EPSILON, EncoderSize, PhotoTower, TextT
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 PROJECTION: Final = "projection.safetensors"
+TOWER: Final = "shopwindow.json"
 
 _PREFIXES: Final = ("bert.", "model.", "encoder.bert.", "0.auto_model.")
 _OLD_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -79,7 +80,7 @@ def write_tower(tower: TextTower | PhotoTower, tokenizer: Tokenizer, path: str |
     the regions through the linear map in `projection.safetensors`. The directory appears whole or not at all.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tower.state_dict().items()}
-    with whole_directory(path, marker=CONFIG) as folder:
+    with whole_directory(path, marker=TOWER) as folder:
         if isinstance(tower, TextTower):
             vocabulary, longest = tower.vocabulary, tower.longest
             tokenizer.save(str(folder / "tokenizer.json"))
@@ -88,12 +89,13 @@ def write_tower(tower: TextTower | PhotoTower, tokenizer: Tokenizer, path: str |
         else:
             vocabulary, longest = 1, 512
             projection = {name: tensors.pop(name) for name in list(tensors) if name.startswith("projection.")}
-            save_file(projection, folder / PROJECTION)
+            write_tensors(projection, folder / PROJECTION)
             for name, rows in (("word", vocabulary), ("position", longest), ("token_type", 2)):
                 tensors[f"embeddings.{name}_embeddings.weight"] = torch.zeros(rows, tower.size.hidden)
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(tensors, folder / WEIGHTS)
         config = _config(tower.size, vocabulary=vocabulary, longest=longest)
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (folder / TOWER).write_text(json.dumps({"format": "shopwindow tower 1"}) + "\n", encoding="utf-8")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -113,9 +115,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Writes a module's tensors as safetensors."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path
-    )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_tensors(tensors, path)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes tensors as safetensors, as an ordinary file: a full disk is an OSError, the mode is the usual one."""
+    path.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def _config(size: EncoderSize, *, vocabulary: int, longest: int) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shopwindow.files import DataError, read_text
+
 
 @dataclass(frozen=True)
 class CurveRow:
@@ -29,6 +31,28 @@ def write_curves(rows: Sequence[CurveRow], folder: Path) -> None:
         writer.writerow(field.name for field in dataclasses.fields(CurveRow))
         writer.writerows(dataclasses.astuple(row) for row in rows)
     _draw(rows, folder / "curves.png")
+
+
+def read_curves(folder: str | Path) -> list[CurveRow]:
+    """The points that `write_curves` wrote.
+
+    Raises: DataError where `curves.csv` is missing or has other columns.
+    """
+    path = Path(folder) / "curves.csv"
+    names = [field.name for field in dataclasses.fields(CurveRow)]
+    rows = list(csv.reader(read_text(path).splitlines()))
+    if not rows or rows[0] != names:
+        raise DataError(f"other columns than {', '.join(names)}", path=path, line=1)
+    try:
+        return [_row(cells) for cells in rows[1:]]
+    except (ValueError, IndexError) as error:
+        raise DataError(f"not a curve: {error}", path=path) from error
+
+
+def _row(cells: list[str]) -> CurveRow:
+    epoch, seconds, rate, train_loss = (float(cell) for cell in cells[1:5])
+    valid_loss, valid_score = (float(cell) if cell else None for cell in (cells[5], cells[6]))
+    return CurveRow(int(cells[0]), epoch, seconds, rate, train_loss, valid_loss, valid_score)
 
 
 def _draw(rows: Sequence[CurveRow], path: Path) -> None:

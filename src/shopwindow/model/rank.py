@@ -105,4 +105,11 @@ def _encode_smoothed(
     borders = np.append(np.flatnonzero(np.diff(queries)) + 1, len(queries))
     pool_sizes = np.diff(np.concatenate([[0], ends[borders - 1]])).tolist()
     smoothed = torch.cat([smooth_regions(pool, weights) for pool in torch.split(regions, pool_sizes)])
-    return encode_regions(model, smoothed, torch.from_numpy(lengths))
+    # One pool alone may be larger than what is encoded at once.
+    pieces, start, begin = [], 0, 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or ends[end] - begin > TOKENS_AT_ONCE:
+            stop = int(ends[end - 1])
+            pieces.append(encode_regions(model, smoothed[begin:stop], torch.from_numpy(lengths[start:end])))
+            start, begin = end, stop
+    return np.concatenate(pieces)

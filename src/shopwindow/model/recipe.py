@@ -7,6 +7,7 @@ says its unit or range. Knows no tensor, so that the command line can check a re
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_type_hints
@@ -84,6 +85,11 @@ class Recipe:
         for name in ("dropout", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, from 0 to below 1 is needed")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: {self.seed}, from 0 to below 2^31 is needed")
+        for name in ("weight_decay", "adam_epsilon", "gradient_clip"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
         if self.hidden % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide hidden {self.hidden}")
 
@@ -100,20 +106,25 @@ class Recipe:
         return yaml.safe_dump(self.differences(), sort_keys=False) if self.differences() else "{}\n"
 
 
-def load_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
+def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recipe:
     """The recipe of a name (`seed`, `small`, ...) or of a YAML file, with some fields changed.
 
-    `changes` are texts as typed, read as YAML values: `{"hidden": "128"}`.
+    `changes` are values, or texts as typed, read as YAML: `{"hidden": 128}`, `{"hidden": "128"}`.
     Raises: DataError naming file and field for an unknown recipe, a misspelt field or a wrong value.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else RECIPES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise DataError(f"no such recipe; there are {known}, or give a .yaml file", path=name)
-    values = _mapping(read_text(path), path)
-    fields = _typed(values, path)
+    fields = _typed(_mapping(read_text(path), path), path)
+    _checked(fields, path)
     for key, text in (changes or {}).items():
-        fields |= _typed(_mapping(f"{key}: {text}", Path("--set")), Path("--set"))
+        typed = _mapping(f"{key}: {text}", Path("--set")) if isinstance(text, str) else {key: text}
+        fields |= _typed(typed, Path("--set"))
+    return _checked(fields, Path("--set"))
+
+
+def _checked(fields: dict[str, Any], path: Path) -> Recipe:
     try:
         return Recipe(**fields)
     except ValueError as error:

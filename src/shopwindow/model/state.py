@@ -14,27 +14,32 @@ from typing import Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from shopwindow.files import DataError, read_text, whole_directory
-from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
+from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights, write_tensors
 from shopwindow.model.curves import CurveRow
 
 LAST: Final = "last"
 BEST: Final = "best"
 MARKER: Final = "state.json"
+FORMAT: Final = "shopwindow training 1"
 OPTIMISER: Final = "optimiser.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A training after `step` steps. `folder` is where it lies or will lie."""
+    """A training after `step` steps. `folder` is where it lies or will lie.
+
+    `losses` are those of the steps since the last point of the curve.
+    """
 
     step: int
     seconds: float
     best: float | None
     rows: tuple[CurveRow, ...]
+    losses: tuple[float, ...]
     folder: Path
 
     @classmethod
@@ -51,15 +56,16 @@ class TrainingState:
             for key, value in identity.items():
                 if values["identity"][key] != value:
                     raise DataError(
-                        f"this training was begun with another {key}; leave out --resume to start anew",
+                        f"this training was begun with another {key}; without --resume it is dropped and begun anew",
                         path=folder,
                         field=key,
                     )
             rows = tuple(CurveRow(**row) for row in values["rows"])
-            return cls(values["step"], values["seconds"], values["best"], rows, folder)
+            losses = tuple(map(float, values["losses"]))
+            return cls(values["step"], values["seconds"], values["best"], rows, losses, folder)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
-                f"broken state: {error!r}; leave out --resume to start anew", path=marker
+                f"broken state: {error!r}; without --resume it is dropped and begun anew", path=marker
             ) from error
 
     def write(self, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, str]) -> None:
@@ -71,12 +77,14 @@ class TrainingState:
                 for place, values in optimizer.state_dict()["state"].items()
                 for name, tensor in values.items()
             }
-            save_file(moments, written / OPTIMISER)
+            write_tensors(moments, written / OPTIMISER)
             card = {
+                "format": FORMAT,
                 "step": self.step,
                 "seconds": self.seconds,
                 "best": self.best,
                 "identity": identity,
+                "losses": self.losses,
                 "rows": [dataclasses.asdict(row) for row in self.rows],
             }
             (written / MARKER).write_text(json.dumps(card) + "\n", encoding="utf-8")
@@ -103,11 +111,13 @@ def save_best(folder: Path, model: nn.Module, scores: dict[str, float]) -> None:
     """Keeps the best weights so far and what they scored, replacing those before in one step."""
     with whole_directory(folder / BEST, marker=MARKER) as written:
         save_weights(model, written / WEIGHTS)
-        (written / MARKER).write_text(json.dumps(scores) + "\n", encoding="utf-8")
+        (written / MARKER).write_text(
+            json.dumps({"format": FORMAT, "scores": scores}) + "\n", encoding="utf-8"
+        )
 
 
 def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
     """Puts the best weights into the model; gives what they scored."""
     load_weights(model, folder / BEST / WEIGHTS)
-    scores: dict[str, float] = json.loads(read_text(folder / BEST / MARKER))
+    scores: dict[str, float] = json.loads(read_text(folder / BEST / MARKER))["scores"]
     return scores

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,6 +21,8 @@ from shopwindow.files import DataError, text_lines
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NEEDED_TOKENS: Final = ("[UNK]", "[CLS]", "[SEP]")
 TOKENIZER_FILE: Final = "tokenizer.json"
+TEXTS_AT_ONCE: Final = 10_000
+"""Tokenised in one call: the library's encodings are large."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, smallest_count: int = 1) -> Tokenizer:
@@ -76,10 +79,23 @@ def tokenize(
 
     A text that is longer keeps its first `longest` - 1 tokens and its [SEP].
     """
-    rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-    rows = [ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]] for ids in rows]
-    flat = [token for ids in rows for token in ids]
-    return torch.tensor(flat, dtype=torch.int64), torch.tensor([len(ids) for ids in rows], dtype=torch.int64)
+    pieces, lengths = [np.empty(0, np.int64)], np.empty(len(texts), np.int64)
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE])]
+        rows = [ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]] for ids in rows]
+        lengths[start : start + len(rows)] = [len(ids) for ids in rows]
+        pieces.append(np.array([token for ids in rows for token in ids], np.int64))
+    return torch.from_numpy(np.concatenate(pieces)), torch.from_numpy(lengths)
+
+
+def numbers_of(texts: list[str]) -> Int64[np.ndarray, " texts"]:
+    """A number for every text, equal for equal texts.
+
+    >>> numbers_of(["red", "blue", "red"]).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
 
 
 def _from_vocabulary(path: Path) -> Tokenizer:

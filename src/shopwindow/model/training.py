@@ -8,14 +8,17 @@ that an undisturbed one takes. Knows no command line.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import lightning
 import numpy as np
@@ -28,21 +31,21 @@ from torch import Tensor
 import shopwindow
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, whole_directory
+from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.curves import CurveRow, write_curves
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.initial import initial_model
 from shopwindow.model.losses import same_query_or_product, sigmoid_loss, softmax_loss
 from shopwindow.model.recipe import Recipe
-from shopwindow.model.state import TrainingState, read_best, save_best
-from shopwindow.model.tokens import tokenize
+from shopwindow.model.state import BEST, LAST, TrainingState, read_best, save_best
+from shopwindow.model.tokens import numbers_of, tokenize
 from shopwindow.model.validation import Validation
 
 CURVE_POINTS: Final = 200
 _STEP_SEEDS: Final = 1_000_003
 LARGEST_SCALE: Final = 100.0
-"""Of the learned scale, as CLIP clips it."""
+"""Of the learned scale: after each step it is set back to this, as CLIP does."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Moment:
 
 
 Progress = Callable[[Moment], None]
+Device = Literal["auto", "cpu", "cuda"]
+_ACCELERATORS: Final = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 
 
 def train(
@@ -66,32 +71,65 @@ def train(
     *,
     validation: Validation,
     resume: bool = False,
+    device: Device = "auto",
     seconds_between_saves: float = 60.0,
     progress: Progress | None = None,
 ) -> Bundle:
     """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
 
-    What has to outlast a kill lies in `OUT.training` until the bundle is written. With `resume` a training
-    found there goes on; without, it starts anew. The last validation is after the last step.
+    What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
+    and data found there goes on, which gives the same bytes as beginning anew; one of another is dropped, or,
+    with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
+    The last validation is after the last step.
 
-    Raises: DataError when `resume` finds a training of another recipe or other data; when the training pairs
-    do not fill a batch.
+    Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training
+    of another recipe or other data; when the training pairs do not fill a batch.
     """
     out = Path(out)
+    check_replaceable(out, marker=MARKER)
     folder = out.with_name(out.name + ".training")
+    with alone(folder):
+        return _train(
+            dataset, recipe, out, folder, validation, resume, device, seconds_between_saves, progress
+        )
+
+
+def _train(
+    dataset: Dataset,
+    recipe: Recipe,
+    out: Path,
+    folder: Path,
+    validation: Validation,
+    resume: bool,
+    device: Device,
+    seconds_between_saves: float,
+    progress: Progress | None,
+) -> Bundle:
     identity = {
         "recipe": recipe.to_yaml(),
         "dataset": dataset.content_hash,
         "valid": validation.dataset.content_hash,
         "answers": validation.answers_hash,
     }
-    if resume and not folder.exists() and (out / MARKER).is_file():
+    if resume and (out / MARKER).is_file():
         bundle = Bundle.load(out)
         if {key: bundle.provenance.get(key) for key in identity} == identity:
+            _drop(folder)
             return bundle
-    state = TrainingState.read(folder, identity) if resume else None
+    try:
+        state = TrainingState.read(folder, identity)
+    except DataError:
+        if resume:
+            raise
+        state = None
     if state is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        _drop(folder)
+    for split in (dataset, validation.dataset):
+        if split.feature_size != dataset.feature_size:
+            raise DataError(
+                f"features of {split.feature_size} values, the training's have {dataset.feature_size}",
+                path=split.path,
+            )
     batches = _batches(dataset, recipe, start=state.step if state else 0)
     tokenizer, model = initial_model(dataset, recipe)
     if state is not None:
@@ -109,7 +147,8 @@ def train(
         progress=progress,
     )
     if len(batches):
-        _trainer(recipe, watch).fit(module, train_dataloaders=_Loader(batches))
+        with _quietly(), _interruptible():
+            _trainer(recipe, watch, device).fit(module, train_dataloaders=_Loader(batches))
     model.cpu()
     scores = read_best(folder, model)
     bundle = Bundle(
@@ -127,12 +166,31 @@ def train(
             "seconds": round(watch.seconds, 1),
         },
         scores=scores,
+        audit=validation.audit(),
     )
     with whole_directory(out, marker=MARKER) as written:
         write_curves(watch.rows, written)
         bundle.save_into(written)
-    shutil.rmtree(folder, ignore_errors=True)
+    _drop(folder)
     return bundle
+
+
+def _drop(folder: Path) -> None:
+    """Removes a training's folder: first its name, in one step, so that no half of it is ever found.
+
+    Raises: DataError when it holds anything but what a training writes.
+    """
+    aside = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if not folder.exists():
+        return
+    foreign = [
+        path.name for path in folder.iterdir() if path.name.lstrip(".").split(".")[0] not in (LAST, BEST)
+    ]
+    if foreign:
+        raise DataError(f"holds {foreign[0]}, which no training wrote; move it away", path=folder)
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 class _TokenTable:
@@ -141,9 +199,7 @@ class _TokenTable:
     def __init__(self, tokenizer: Tokenizer, texts: list[str], *, longest: int) -> None:
         self._tokens, self._lengths = tokenize(tokenizer, texts, longest=longest)
         self._starts = self._lengths.cumsum(0) - self._lengths
-        self.numbers = torch.from_numpy(
-            np.unique(np.array(texts, dtype=object).astype(str), return_inverse=True)[1]
-        )
+        self.numbers = torch.from_numpy(numbers_of(texts))
 
     def rows(
         self, queries: Int64[Tensor, " queries"]
@@ -231,7 +287,7 @@ def batch_loss(
 ) -> Float[Tensor, ""]:
     """The recipe's loss of a batch of pairs, in float32. `queries` are equal for equal texts."""
     with torch.autocast(text.device.type, enabled=False):
-        scores = model.log_scale.exp().clamp(max=LARGEST_SCALE) * (text @ photo.T)
+        scores = model.log_scale.exp() * (text @ photo.T)
         if recipe.loss == "sigmoid":
             return sigmoid_loss(scores)
         return softmax_loss(scores, same_query_or_product(queries, products))
@@ -273,7 +329,7 @@ class _Watch(Callback):
         self._started = self._last_shown = self._last_saved = time.monotonic()
         self._seconds_between_saves = seconds_between_saves
         self._progress = progress
-        self._losses: list[float] = []
+        self._losses = list(state.losses) if state else []
         self._validate_at = frozenset(validation_steps(module.recipe, module.steps, module.steps_per_epoch))
         self._point_every = max(1, module.steps // CURVE_POINTS)
 
@@ -293,7 +349,13 @@ class _Watch(Callback):
         """Steps are counted from 1 here: the number of steps done."""
         assert isinstance(module, _Steps)
         step = module.first_step + batch_idx + 1
-        self._losses.append(float(outputs["loss"]))
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise DataError(f"the loss is {loss} after step {step}; lower learning_rate", path=self._folder)
+        self._losses.append(loss)
+        if module.model.log_scale.requires_grad:
+            with torch.no_grad():
+                module.model.log_scale.clamp_(max=math.log(LARGEST_SCALE))
         valid = self._validate(module, step) if step in self._validate_at else None
         if valid is not None or step % self._point_every == 0:
             self._add_row(module, step, valid)
@@ -329,10 +391,9 @@ class _Watch(Callback):
         self._losses = []
 
     def _save(self, trainer: lightning.Trainer, module: _Steps, step: int) -> None:
-        # Losses since the last curve point would be lost with a kill: a point makes the saved state whole.
-        if self._losses:
-            self._add_row(module, step, None)
-        state = TrainingState(step, self.seconds, self._best, tuple(self.rows), self._folder)
+        state = TrainingState(
+            step, self.seconds, self._best, tuple(self.rows), tuple(self._losses), self._folder
+        )
         state.write(module.model, trainer.optimizers[0], self._identity)
         self._last_saved = time.monotonic()
 
@@ -381,12 +442,38 @@ class _Loader(Iterable[PairBatch]):
         return iter(self._batches)
 
 
-def _trainer(recipe: Recipe, watch: Callback) -> lightning.Trainer:
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Lightning's notes on devices and tips, and its advice on loaders it does not know."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets Ctrl-C through as KeyboardInterrupt: Lightning turns it into the end of the process."""
+    try:
+        yield
+    except SystemExit as ended:
+        raise KeyboardInterrupt from ended
+
+
+def _trainer(recipe: Recipe, watch: Callback, device: Device) -> lightning.Trainer:
     return lightning.Trainer(
         max_epochs=1,
-        accelerator="auto",
+        accelerator=_ACCELERATORS[device],
         devices=1,
-        precision=_precision(recipe),
+        precision=_precision(recipe, device),
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[watch],
         logger=False,
@@ -397,9 +484,9 @@ def _trainer(recipe: Recipe, watch: Callback) -> lightning.Trainer:
     )
 
 
-def _precision(recipe: Recipe) -> Any:
+def _precision(recipe: Recipe, device: Device) -> Any:
     if recipe.precision != "auto":
         return recipe.precision
-    if not torch.cuda.is_available():
+    if device == "cpu" or not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

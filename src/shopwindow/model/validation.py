@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,11 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
 from shopwindow.model.rank import candidate_pairs, score_pairs
+from shopwindow.model.tokens import numbers_of
 from shopwindow.ranking.answers import Answers
+from shopwindow.ranking.audit import audit_card
 from shopwindow.ranking.measures import Measure, evaluate
+from shopwindow.ranking.pools import Pools
 from shopwindow.ranking.runs import Run
 
 OFFICIAL = Measure.parse("nDCG@5")
@@ -68,6 +72,18 @@ class Validation:
         candidates = _keys(self.dataset.query_ids[self._queries], self.dataset.product_ids[self._products])
         return np.flatnonzero(np.isin(candidates, answers))
 
+    @cached_property
+    def _text_numbers(self) -> Int64[np.ndarray, " queries"]:
+        return numbers_of(self.dataset.query_texts)
+
+    def audit(self) -> dict[str, Any]:
+        """What can be scored on this set without reading a query, in few words (`ranking.audit.audit_card`)."""
+        pairs = np.stack([self.dataset.pair_queries, self.dataset.pair_products])
+        first = np.sort(np.unique(pairs, axis=1, return_index=True)[1])  # as in the file, repeated pairs once
+        queries, products = pairs[:, first]
+        pools = Pools.from_arrays(self.dataset.query_ids[queries], self.dataset.product_ids[products])
+        return audit_card(pools, self.answers, np.random.default_rng(0))
+
     def measure(self, model: DualEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
         """The official and the seed's nDCG@5 and more, and the mean loss over batches of right pairs."""
         words = encode_texts(model, tokenizer, self.dataset.query_texts)
@@ -86,7 +102,7 @@ class Validation:
     ) -> float:
         """In-batch loss over the right pairs in a fixed mixed order; what does not fill a batch is left out."""
         right = np.random.default_rng(0).permutation(self._right)
-        numbers = np.unique(np.array(self.dataset.query_texts, dtype=str), return_inverse=True)[1]
+        numbers = self._text_numbers
         size = min(batch_size, len(right))
         losses = []
         for start in range(0, len(right) - size + 1, size):

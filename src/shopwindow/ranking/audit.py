@@ -1,8 +1,9 @@
 """Can this set be scored without doing the job? Shortcuts measured, strata shown, runs cleared of them, a verdict.
 
 A shortcut *leaks* when it scores more than a margin above random order and the difference is real (paired
-randomisation test, Holm-corrected over the shortcuts). Ties are broken at random and the score is the mean over
-tie-breaking seeds. It knows pools, answers, runs and plain arrays; no dataset and no model.
+randomisation test, one-sided, Holm-corrected over the shortcuts). A shortcut's ties are broken at random and its score
+is the mean over tie-breaking seeds; a run's ties rank by product id, as everywhere. Random order is the exact
+expectation. It knows pools, answers, runs and plain arrays; no dataset and no model.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from shopwindow.ranking.answers import Answers
+from shopwindow.ranking.chance import random_values
+from shopwindow.ranking.cleared import Cleared, chance_corrected, cleared
 from shopwindow.ranking.fusion import normalise
-from shopwindow.ranking.ids import Pairs, codes_of, group, offsets_of, positions
+from shopwindow.ranking.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.measures import Measure, evaluate
-from shopwindow.ranking.pools import Pools, grades_of, oracle_run, run_of
+from shopwindow.ranking.pools import Pools, grades_of, misfit, oracle_run, run_of
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.shortcuts import (
     Shortcut,
@@ -27,21 +30,12 @@ from shopwindow.ranking.shortcuts import (
     order_shortcuts,
     prefix_shortcut,
 )
-from shopwindow.ranking.significance import bootstrap_intervals, holm, randomisation_p_values
+from shopwindow.ranking.significance import Score, holm, mean_scores, randomisation_p_values
 
 OFFICIAL: Final = Measure("nDCG", 5)
 MARGIN: Final = 0.03
 TIE_SEEDS: Final = 30
 _STRATA: Final = ((1, 1), (2, 2), (3, 3), (4, 7), (8, 15), (16, 31), (32, None))
-
-
-@dataclass(frozen=True)
-class Score:
-    """A mean over queries with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -70,29 +64,23 @@ class Stratum:
 
 
 @dataclass(frozen=True)
-class Cleared:
-    """A run's score where occurrence counts say nothing, beside random order's on the same candidates.
-
-    Defined: each pool is parted into groups of candidates that stand in equally many pools (of every file). A group
-    counts when it holds an answer and a non-answer; it is scored as a pool of its own. A query's value is the mean
-    over its groups, weighted by their answers: the measure as seen by an answer drawn at random, among candidates
-    that counting cannot tell from it. Queries without such a group (`queries` of all are left) are out.
-    """
-
-    score: Score
-    random: Score
-    above_random: Score
-    queries: int
-
-
-@dataclass(frozen=True)
 class RunAudit:
-    """A run's score; what it would be with each shortcut added after the fact; and where the shortcut says nothing."""
+    """A run's score, also corrected for chance; what it would be with each shortcut added after the fact; and where
+    occurrence counts and every grouping shortcut that leaks say nothing. `not_cleared`: leaks that order, not group.
+
+    `missing`: judged queries that it leaves out, `unscored`: candidates that it does not score, `outside`: products
+    that it scores and that are no candidates.
+    """
 
     name: str
     score: Score
+    corrected: Score
     after: dict[str, Score]
     cleared: Cleared | None
+    not_cleared: tuple[str, ...]
+    missing: int
+    unscored: int
+    outside: int
 
 
 @dataclass(frozen=True)
@@ -102,12 +90,14 @@ class Audit:
     measure: str
     queries: int
     candidates: int
+    answers: int
     margin: float
     random: Score
     oracle: Score
     lines: tuple[Line, ...]
     strata: tuple[Stratum, ...]
     runs: tuple[RunAudit, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def leaks(self) -> tuple[Line, ...]:
@@ -121,8 +111,8 @@ class Audit:
         if not self.leaks:
             most = max(self.lines, key=lambda line: line.above_random.mean)
             return (
-                f"No leak found: none of {len(self.lines)} shortcuts is really more than {self.margin:g} above random"
-                f" order ({scale}; the best of them, {most.name!r}, {most.above_random.mean:+.3f})."
+                f"No leak found: none of {len(self.lines)} shortcuts is found to be more than {self.margin:g} above"
+                f" random order ({scale}; the best of them, {most.name!r}, {most.above_random.mean:+.3f})."
             )
         worst = self.leaks[0]
         return (
@@ -147,8 +137,13 @@ def audit(
 ) -> Audit:
     """Measures the built-in shortcuts and the given ones on the pools' queries, and what they add to each run.
 
-    Raises: ValueError where no query of the pools is judged, or as `Measure.values`.
+    `resamples` are those of the intervals.
+
+    Raises: ValueError where no query of the pools is judged, other pools are these very ones, a run scores no
+        candidate, or as `Measure.values`.
     """
+    if any(_are_equal(pools, other) for other in also):
+        raise ValueError("the other pools are the pools themselves; another split was wanted")
     judged = _judged(pools, answers)
     grades = grades_of(pools, answers)
     counts = occurrences(pools, also)
@@ -161,31 +156,37 @@ def audit(
     ties = generator.random((tie_seeds, len(pools)))
 
     def values(scores: Float64[np.ndarray, "rows"]) -> Float64[np.ndarray, "queries"]:
-        taken = [_values(pools, _ranked(scores, tie), judged, measure) for tie in ties]
+        taken = [_values_of(pools, _without_ties(scores, tie), judged, measure) for tie in ties]
         mean: Float64[np.ndarray, "queries"] = np.mean(taken, axis=0)
         return mean
 
-    chance = values(np.zeros(len(pools)))
+    chance = random_values(pools, judged, measure)
     oracle = evaluate(oracle_run(pools, answers), judged, [measure]).values[0]
     rows = np.stack([values(shortcut.scores) for shortcut in every])
-    p_values = holm(randomisation_p_values(rows - chance, generator, resamples=resamples))
-    scores = _scores(np.stack([chance, oracle, *rows]), generator, resamples)
-    above = _scores(rows - chance, generator, resamples)
+    p_values = holm(randomisation_p_values(rows - chance, generator, alternative="greater"))
+    scores = mean_scores(np.stack([chance, oracle, *rows]), generator, resamples=resamples)
+    above = mean_scores(rows - chance, generator, resamples=resamples)
     lines = tuple(
         Line(one.name, score, lead, float(p), bool(lead.mean > margin and p < 0.05))
         for one, score, lead, p in zip(every, scores[2:], above, p_values, strict=True)
     )
+    leaking = [one for one, line in zip(every, lines, strict=True) if line.leaks]
+    groupings = [np.unique(one.scores, return_inverse=True)[1] for one in leaking if one.is_grouping]
+    keys = np.vstack([counts, *groupings])
+    not_cleared = tuple(one.name for one in leaking if not one.is_grouping)
     return Audit(
         measure=str(measure),
         queries=len(judged.queries),
         candidates=len(pools),
+        answers=int((grades > 0).sum()),
         margin=margin,
         random=scores[0],
         oracle=scores[1],
         lines=lines,
         strata=tuple(_strata(counts, grades)),
         runs=tuple(
-            _run_audit(run, pools, judged, measure, every, counts, ties, generator, resamples) for run in runs
+            _run_audit(run, pools, judged, measure, every, keys, not_cleared, generator, resamples)
+            for run in runs
         ),
     )
 
@@ -193,7 +194,7 @@ def audit(
 def audit_card(pools: Pools, answers: Answers, generator: np.random.Generator) -> dict[str, Any]:
     """The audit in few words, as plain values for JSON: what a score card carries of the set it was measured on.
 
-    Quicker than `audit` (fewer seeds and resamples). Raises: ValueError where no query of the pools is judged.
+    Quicker than `audit` (fewer tie-breaking seeds). Raises: ValueError where no query of the pools is judged.
     """
     found = audit(pools, answers, generator, tie_seeds=5, resamples=1000)
     return {
@@ -219,7 +220,13 @@ def _judged(pools: Pools, answers: Answers) -> Answers:
     )
 
 
-def _ranked(
+def _are_equal(pools: Pools, other: Pools) -> bool:
+    return np.array_equal(pools.query_ids, other.query_ids) and np.array_equal(
+        pools.product_ids, other.product_ids
+    )
+
+
+def _without_ties(
     scores: Float64[np.ndarray, "rows"], tie: Float64[np.ndarray, "rows"]
 ) -> Float64[np.ndarray, "rows"]:
     """Scores in the same order without ties: what was tied is ordered by `tie`."""
@@ -229,19 +236,10 @@ def _ranked(
     return places
 
 
-def _values(
+def _values_of(
     pools: Pools, scores: Float64[np.ndarray, "rows"], answers: Answers, measure: Measure
 ) -> Float64[np.ndarray, "queries"]:
     return evaluate(run_of(pools, scores, name="shortcut"), answers, [measure]).of(measure)
-
-
-def _scores(
-    values: Float64[np.ndarray, "rows queries"], generator: np.random.Generator, resamples: int
-) -> list[Score]:
-    ends = bootstrap_intervals(values, generator, resamples=resamples).tolist()
-    return [
-        Score(mean, low, high) for mean, (low, high) in zip(values.mean(axis=1).tolist(), ends, strict=True)
-    ]
 
 
 def _strata(counts: Int64[np.ndarray, "files rows"], grades: Float64[np.ndarray, "rows"]) -> list[Stratum]:
@@ -274,78 +272,41 @@ def _run_audit(
     answers: Answers,
     measure: Measure,
     shortcuts: Sequence[Shortcut],
-    counts: Int64[np.ndarray, "files rows"],
-    ties: Float64[np.ndarray, "seeds rows"],
+    keys: Int64[np.ndarray, "keys rows"],
+    not_cleared: tuple[str, ...],
     generator: np.random.Generator,
     resamples: int,
 ) -> RunAudit:
     rows = Pairs.of(run.queries, run.offsets, run.product_ids).find(
         pools.queries, pools.offsets, pools.product_ids
     )
+    if not (rows >= 0).any():
+        raise ValueError(f"{run.name} scores no candidate of the pools: are its ids of another set?")
     own = np.where(rows >= 0, np.append(run.scores, np.nan)[rows], np.nan)
     normal = normalise(own, pools.offsets, "zscore")
-    last = np.where(np.isnan(own), -np.inf, 0.0)
-    _, run_order = np.unique(normal + last, return_inverse=True)
-    values = [evaluate(run, answers, [measure]).values[0]]
+    _, place = np.unique(normalise(own, pools.offsets, "rank"), return_inverse=True)
+    evaluation = evaluate(run, answers, [measure])
+    values = [evaluation.values[0]]
     for shortcut in shortcuts:
         if shortcut.is_grouping:
-            combined = _ranked(shortcut.scores, run_order.astype(np.float64))
+            _, grouped = np.unique(shortcut.scores, return_inverse=True)
+            combined = (grouped * (place.max() + 1) + place).astype(np.float64)
         else:
             combined = normal + normalise(shortcut.scores, pools.offsets, "zscore")
-        values.append(_values(pools, combined, answers, measure))
-    scores = _scores(np.stack(values), generator, resamples)
+        values.append(_values_of(pools, combined, answers, measure))
+    scores = mean_scores(np.stack(values), generator, resamples=resamples)
+    chance = random_values(pools, answers, measure)
+    unscored, outside = misfit(run, pools)
     return RunAudit(
         name=run.name,
         score=scores[0],
+        corrected=chance_corrected(values[0], chance, generator, resamples=resamples),
         after={shortcut.name: score for shortcut, score in zip(shortcuts, scores[1:], strict=True)},
         cleared=cleared(
-            pools, answers, normal + last, counts, ties, generator, measure=measure, resamples=resamples
+            pools, answers, place.astype(np.float64), keys, generator, measure=measure, resamples=resamples
         ),
+        not_cleared=not_cleared,
+        missing=len(evaluation.missing),
+        unscored=unscored,
+        outside=outside,
     )
-
-
-def cleared(
-    pools: Pools,
-    answers: Answers,
-    scores: Float64[np.ndarray, "rows"],
-    keys: Int64[np.ndarray, "keys rows"],
-    ties: Float64[np.ndarray, "seeds rows"],
-    generator: np.random.Generator,
-    *,
-    measure: Measure = OFFICIAL,
-    resamples: int = 10_000,
-) -> Cleared | None:
-    """The scores measured only among candidates of one pool that are equal in all `keys` (see `Cleared`).
-
-    None where no group holds both an answer and a non-answer.
-    """
-    grades = grades_of(pools, answers)
-    codes = codes_of(pools.offsets)
-    _, groups = np.unique(np.vstack([codes, keys]), axis=1, return_inverse=True)
-    groups = groups.ravel()
-    right = np.bincount(groups, weights=grades > 0)
-    usable = ((right > 0) & (right < np.bincount(groups)))[groups]
-    if not usable.any():
-        return None
-    groups, grades, right = groups[usable], grades[usable], right[np.unique(groups[usable])]
-    parts = group(groups.astype(np.int64))
-    inside = Pools.from_arrays(groups, pools.product_ids[usable])
-    order = parts.order
-    narrowed = Answers.from_arrays(
-        groups[grades > 0], pools.product_ids[usable][grades > 0], grades[grades > 0]
-    )
-    query = codes[usable][order][parts.offsets[:-1]]
-    left, query = np.unique(query, return_inverse=True)
-
-    def by_query(taken: Float64[np.ndarray, "_"], tie: Float64[np.ndarray, "_"]) -> Float64[np.ndarray, "_"]:
-        found = _values(inside, _ranked(taken[usable], tie[usable])[order], narrowed, measure)
-        total: Float64[np.ndarray, "_"] = np.bincount(query, weights=found * right) / np.bincount(
-            query, weights=right
-        )
-        return total
-
-    finite = np.where(np.isfinite(scores), scores, np.finfo(np.float64).min)
-    mine = np.mean([by_query(finite, tie) for tie in ties], axis=0)
-    chance = np.mean([by_query(np.zeros(len(codes)), tie) for tie in ties], axis=0)
-    score, random, above = _scores(np.stack([mine, chance, mine - chance]), generator, resamples)
-    return Cleared(score=score, random=random, above_random=above, queries=len(left))

@@ -1,7 +1,7 @@
 """Several runs as one: scores made comparable per query, averaged, with given or learned weights.
 
 The union of the runs' (query, product) pairs is ranked. Where a run does not score a pair of a query that
-it ranks, the pair gets the lowest value that the run gives in this query (0 by `rrf`); where a run does not
+it ranks, the pair stands below all that the run scores in this query (see `normalise`); where a run does not
 rank the query at all it says nothing there. Both are counted. It knows runs, and answers where weights are learned.
 """
 
@@ -72,7 +72,9 @@ def normalise(
     """One run's scores, made comparable inside each query: higher stays better, tied stays tied. NaN: not scored.
 
     `mean`: as they are. `zscore`: less the query's mean, over its standard deviation (0 where all are equal).
-    `rank`: 1 for the first to 0 for the last, ties share their mean rank. `rrf`: 1 / (60 + rank).
+    `rank`: 1 for the first to 0 for the last, ties share their mean rank. `rrf`: 1 / (60 + rank). What is not scored
+    gets the next rank after the last (`rank`), 0 (`rrf`), or the lowest value less one standard deviation of the
+    query's values (less 1 where all are equal).
 
     Raises: ValueError for another method.
 
@@ -84,17 +86,36 @@ def normalise(
     scored = ~np.isnan(scores)
     of_query = codes[scored]
     counts = np.bincount(of_query, minlength=queries)
-    values = _values(scores[scored], of_query, counts, method)
+    values = _comparable(scores[scored], of_query, counts, method)
     found = np.zeros(len(scores))
     found[scored] = values
-    if method != "rrf":
-        lowest = np.full(queries, np.inf)
-        np.minimum.at(lowest, of_query, values)
-        found[~scored] = np.where(np.isfinite(lowest), lowest, 0.0)[codes[~scored]]
+    found[~scored] = _below(values, of_query, counts, method)[codes[~scored]]
     return found
 
 
-def _values(
+def _below(
+    values: Float64[np.ndarray, "scored"],
+    codes: Int64[np.ndarray, "scored"],
+    counts: Int64[np.ndarray, "queries"],
+    method: str,
+) -> Float64[np.ndarray, "queries"]:
+    """What a pair that is not scored gets in each query; 0 where nothing is scored."""
+    if method == "rrf":
+        return np.zeros(len(counts))
+    if method == "rank":
+        below = 1.0 - counts / np.maximum(counts - 1, 1)
+    else:
+        lowest = np.full(len(counts), np.inf)
+        np.minimum.at(lowest, codes, values)
+        mean = np.bincount(codes, weights=values, minlength=len(counts)) / np.maximum(counts, 1)
+        squares = np.bincount(codes, weights=(values - mean[codes]) ** 2, minlength=len(counts))
+        deviation = np.sqrt(squares / np.maximum(counts, 1))
+        flat = deviation <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
+        below = lowest - np.where(flat, 1.0, deviation)
+    return np.where(counts > 0, below, 0.0)
+
+
+def _comparable(
     scores: Float64[np.ndarray, "scored"],
     codes: Int64[np.ndarray, "scored"],
     counts: Int64[np.ndarray, "queries"],

@@ -123,30 +123,47 @@ class Measure:
         query, rank, grade = judged.hit_query[seen], judged.hit_rank[seen], judged.hit_grade[seen]
         found = np.bincount(query, minlength=judged.queries).astype(np.float64)
         total: Float64[np.ndarray, "queries"]
-        best: Float64[np.ndarray, "queries"]
         match self.kind:
             case "hit":
-                total, best = np.minimum(found, 1.0), np.ones(judged.queries)
-            case "precision":
-                total, best = found, np.full(judged.queries, float(self.k or 1))
-            case "recall":
-                total, best = found, judged.answer_counts.astype(np.float64)
+                total = np.minimum(found, 1.0)
+            case "precision" | "recall":
+                total = found
             case "MRR":
-                total, best = np.zeros(judged.queries), np.ones(judged.queries)
+                total = np.zeros(judged.queries)
                 np.maximum.at(total, query, 1.0 / rank)
             case "MAP":
                 nth = np.arange(1, len(query) + 1) - _hits_before(query)
                 total = _sums(query, nth / rank, judged.queries)
+            case _:
+                total = _sums(query, self.gains(grade) * _discounts(rank), judged.queries)
+        best = self.normaliser(judged)
+        values: Float64[np.ndarray, "queries"] = np.divide(
+            total, best, out=np.zeros(judged.queries), where=best > 0
+        )
+        return values
+
+    def normaliser(self, judged: Judged) -> Float64[np.ndarray, "queries"]:
+        """What every query's value is divided by; it depends on the answers alone."""
+        best: Float64[np.ndarray, "queries"]
+        match self.kind:
+            case "hit" | "MRR":
+                best = np.ones(judged.queries)
+            case "precision":
+                best = np.full(judged.queries, float(self.k or 1))
+            case "recall" | "MAP":
                 best = judged.answer_counts.astype(np.float64)
             case "nDCG-ones":
-                total = _sums(query, _discounts(rank), judged.queries)
                 best = np.full(judged.queries, _discounts(np.arange(1, (self.k or 1) + 1)).sum())
             case _:
-                gains = self._gains(grade) * _discounts(rank)
-                total, best = _sums(query, gains, judged.queries), self._ideal(judged)
-        return np.divide(total, best, out=np.zeros(judged.queries), where=best > 0)
+                first = slice(None) if self.k is None else judged.answer_rank <= self.k
+                gains = self.gains(judged.answer_grade[first]) * _discounts(judged.answer_rank[first])
+                best = _sums(judged.answer_query[first], gains, judged.queries)
+        return best
 
-    def _gains(self, grades: Float64[np.ndarray, "rows"]) -> Float64[np.ndarray, "rows"]:
+    def gains(self, grades: Float64[np.ndarray, "rows"]) -> Float64[np.ndarray, "rows"]:
+        """What an answer of each grade (0: none) adds in the sums of nDCG."""
+        if self.kind == "nDCG-ones":
+            return (grades > 0).astype(np.float64)
         if self.kind != "nDCG-exp":
             return grades
         if grades.size and grades.max() > _LARGEST_EXPONENT:
@@ -155,11 +172,6 @@ class Measure:
             )
         gains: Float64[np.ndarray, "rows"] = np.exp2(grades) - 1.0
         return gains
-
-    def _ideal(self, judged: Judged) -> Float64[np.ndarray, "queries"]:
-        first = slice(None) if self.k is None else judged.answer_rank <= self.k
-        gains = self._gains(judged.answer_grade[first]) * _discounts(judged.answer_rank[first])
-        return _sums(judged.answer_query[first], gains, judged.queries)
 
 
 def _sums(

@@ -29,6 +29,7 @@ p { margin: .5rem 0; } .quiet { color: var(--quiet); font-size: .9rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; } th { color: var(--quiet); font-weight: 600; }
+@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding-right: .5rem; } }
 figure { margin: 1rem 0; } figcaption { color: var(--quiet); font-size: .9rem; }
 svg { display: block; width: 100%; height: auto; font-family: system-ui, sans-serif; }
 .photos { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; margin: .25rem 0; list-style: none; }

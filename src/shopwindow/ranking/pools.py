@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import RowError, as_ids, first_repeated_pair, group
+from shopwindow.ranking.ids import Pairs, RowError, as_ids, first_repeated_pair, group
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.tables import Layout, read_table
 
@@ -102,3 +102,10 @@ def grades_of(pools: Pools, answers: Answers) -> Shaped[np.ndarray, "rows"]:
     """The grade of every candidate; 0 for one that is not judged."""
     rows = answers.pairs.find(pools.queries, pools.offsets, pools.product_ids)
     return np.where(rows >= 0, np.append(answers.grades, 0.0)[rows], 0.0)
+
+
+def misfit(run: Run, pools: Pools) -> tuple[int, int]:
+    """(candidates of the pools that the run does not score, products that the run scores outside the pools)."""
+    scored, given = (Pairs.of(one.queries, one.offsets, one.product_ids) for one in (run, pools))
+    unscored = int((scored.find(pools.queries, pools.offsets, pools.product_ids) < 0).sum())
+    return unscored, int((given.find(run.queries, run.offsets, run.product_ids) < 0).sum())

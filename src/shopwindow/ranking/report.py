@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.audit import Audit, Score
+from shopwindow.ranking.audit import Audit
 from shopwindow.ranking.page import Page, Thumbnail
 from shopwindow.ranking.plots import as_svg, bars, forest, two_runs
 from shopwindow.ranking.pools import Pools
 from shopwindow.ranking.runs import Run
-from shopwindow.ranking.significance import Comparison, System, bootstrap_intervals
+from shopwindow.ranking.significance import Comparison, Score, System, bootstrap_intervals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,12 @@ def add_audit(report: Report, audited: Audit) -> None:
         f"{audited.measure} of orders that never read the query; dashed: random order; red: leaks.",
     )
     rows = [
-        [line.name, _score(line.score), f"{line.above_random.mean:+.3f}", _p(line.p_corrected)]
+        [
+            line.name + (" (leaks)" if line.leaks else ""),
+            _score(line.score),
+            f"{line.above_random.mean:+.3f}",
+            _p(line.p_corrected),
+        ]
         for line in lines
     ]
     fixed = [["random order", _score(audited.random)], ["best possible", _score(audited.oracle)]]
@@ -398,7 +403,8 @@ def _provenance(page: Page, outside: Outside) -> None:
 
 
 def _score(score: Score) -> str:
-    return f"{score.mean:.3f} ({score.low:.3f} to {score.high:.3f})"
+    known = np.isfinite(score.low)
+    return f"{score.mean:.3f} ({score.low:.3f} to {score.high:.3f})" if known else f"{score.mean:.3f}"
 
 
 def _p(value: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
@@ -56,11 +56,37 @@ def bootstrap_intervals(
     queries = values.shape[1]
     if queries < 2:
         return np.full((len(values), 2), np.nan)
+    means = bootstrap_means(values, generator, resamples=resamples)
+    return wide_percentiles(means, queries, confidence=confidence)
+
+
+def wide_percentiles(
+    draws: Float64[np.ndarray, "resamples rows"], queries: int, *, confidence: float = CONFIDENCE
+) -> Float64[np.ndarray, "rows 2"]:
+    """The interval of bootstrap draws over so many queries, expanded as in `bootstrap_intervals`."""
     wide = np.sqrt(queries / (queries - 1)) * stats.t.ppf((1 + confidence) / 2, queries - 1)
     level = stats.norm.cdf(-wide)
-    means = bootstrap_means(values, generator, resamples=resamples)
-    ends: Float64[np.ndarray, "rows 2"] = np.quantile(means, [level, 1 - level], axis=0).T
+    ends: Float64[np.ndarray, "rows 2"] = np.quantile(draws, [level, 1 - level], axis=0).T
     return ends
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over queries with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_scores(
+    values: Float64[np.ndarray, "rows queries"], generator: np.random.Generator, *, resamples: int = RESAMPLES
+) -> list[Score]:
+    """The mean of every row with its bootstrap interval."""
+    ends = bootstrap_intervals(values, generator, resamples=resamples).tolist()
+    return [
+        Score(mean, low, high) for mean, (low, high) in zip(values.mean(axis=1).tolist(), ends, strict=True)
+    ]
 
 
 def randomisation_p_values(
@@ -68,8 +94,9 @@ def randomisation_p_values(
     generator: np.random.Generator,
     *,
     resamples: int = RESAMPLES,
+    alternative: Literal["two-sided", "greater"] = "two-sided",
 ) -> Float64[np.ndarray, "rows"]:
-    """The two-sided p-value of every row's mean difference under swapping the two systems, query by query.
+    """The p-value of every row's mean difference under swapping the two systems, query by query.
 
     Exact where all swaps are no more than `resamples`; else drawn, the observed order counted in, so never 0.
 
@@ -78,10 +105,11 @@ def randomisation_p_values(
     queries = differences.shape[1]
     # sums that are equal on paper differ by rounding: they count as equal
     slack = _EQUAL * np.abs(differences).sum(axis=1)
-    extreme = np.abs(differences.sum(axis=1)) - slack
+    size = np.abs if alternative == "two-sided" else np.positive
+    extreme = size(differences.sum(axis=1)) - slack
     if 2**queries <= resamples:
         signs = np.array(list(itertools.product([1.0, -1.0], repeat=queries)))
-        exact: Float64[np.ndarray, "rows"] = np.mean(np.abs(signs @ differences.T) >= extreme, axis=0)
+        exact: Float64[np.ndarray, "rows"] = np.mean(size(signs @ differences.T) >= extreme, axis=0)
         return exact
     counted = np.ones(len(differences))
     for chunk in _chunks(resamples, queries):
@@ -89,7 +117,7 @@ def randomisation_p_values(
         raw = np.frombuffer(generator.bytes(count * -(-queries // 8)), np.uint8).reshape(count, -1)
         flipped = np.unpackbits(raw, axis=1, count=queries).astype(np.float64)
         sums = differences.sum(axis=1) - 2.0 * (flipped @ differences.T)
-        counted += np.sum(np.abs(sums) >= extreme, axis=0)
+        counted += np.sum(size(sums) >= extreme, axis=0)
     return counted / (resamples + 1)
 
 
@@ -99,15 +127,24 @@ def _chunks(rows: int, columns: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def detectable_effect(
-    standard_error: float, *, confidence: float = CONFIDENCE, power: float = POWER
-) -> float:
-    """The smallest true difference that a test at this level finds in `power` of all samples.
+def detectable_effect(standard_error: float, degrees: float = np.inf, *, power: float = POWER) -> float:
+    """The smallest true difference that the t test with so many degrees of freedom finds in `power` of all samples.
 
-    >>> round(detectable_effect(0.01), 3)
-    0.028
+    >>> round(detectable_effect(0.01), 3), round(detectable_effect(0.01, 4.0), 3)
+    (0.028, 0.037)
     """
-    return float((stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)) * standard_error)
+    return float(stats.t.ppf(power, degrees)) * standard_error + noticeable_difference(
+        standard_error, degrees
+    )
+
+
+def noticeable_difference(standard_error: float, degrees: float = np.inf) -> float:
+    """The smallest difference seen that the test calls real (uncorrected).
+
+    >>> round(noticeable_difference(0.01), 4)
+    0.0196
+    """
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * standard_error
 
 
 def holm(p_values: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]:
@@ -127,10 +164,11 @@ def holm(p_values: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference with its standard error, interval and two-sided p-value."""
+    """A mean difference with its standard error and its degrees of freedom, interval and two-sided p-value."""
 
     mean: float
     standard_error: float
+    degrees: float
     low: float
     high: float
     p_value: float
@@ -146,8 +184,8 @@ def seeds_difference(
 
     The variance is that over queries of the seeds' mean, and that over seeds of each system's score, less the part
     that both contain (seed and query crossed); t interval and test with Satterthwaite's degrees of freedom. Careful
-    with few seeds: on simulated null pairs of 3 to 5 seeds it rejects 2 to 5 % at 5 %, never more. A system
-    of one seed brings no variance over seeds: the answer then holds for that very training only.
+    with few seeds: on simulated null pairs of 3 to 5 seeds it rejects 2 to 5 % at 5 %, never more. A system of one
+    seed beside one of several is charged the other's variance over seeds; of two single ones none is known.
 
     Raises: ValueError for fewer than two queries.
 
@@ -160,21 +198,22 @@ def seeds_difference(
     mean = float(differences.mean())
     parts = [(float(differences.var(ddof=1)) / queries, queries - 1)]
     crossed = 0.0
-    for values in (first, second):
+    for values, others in ((first, second), (second, first)):
         seeds = len(values)
         if seeds > 1:
-            parts.append((float(values.mean(axis=1).var(ddof=1)) / seeds, seeds - 1))
+            share = 1 / seeds + (len(others) == 1)
+            parts.append((float(values.mean(axis=1).var(ddof=1)) * share, seeds - 1))
             rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
-            crossed += float((rest**2).sum()) / ((seeds - 1) * (queries - 1)) / (seeds * queries)
+            crossed += float((rest**2).sum()) / ((seeds - 1) * (queries - 1)) / queries * share
     total = sum(variance for variance, _ in parts)
     variance = max(total - crossed, parts[0][0])
     if variance <= 0:
-        return Difference(mean, 0.0, mean, mean, 1.0 if mean == 0 else 0.0)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+        return Difference(mean, 0.0, np.inf, mean, mean, 1.0 if mean == 0 else 0.0)
+    degrees = variance**2 / sum(part**2 / own for part, own in parts)
     error = float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, freedom))
-    return Difference(mean, error, mean - half, mean + half, p_value)
+    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
+    p_value = float(2 * stats.t.sf(abs(mean) / error, degrees))
+    return Difference(mean, error, degrees, mean - half, mean + half, p_value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +249,7 @@ class System:
         """Over queries, and over seeds where there are several."""
         values = self.of(measure)
         return (
-            seeds_difference(values, np.zeros_like(values[:1])).standard_error
-            if values.shape[1] > 1
-            else np.nan
+            seeds_difference(values, np.zeros_like(values)).standard_error if values.shape[1] > 1 else np.nan
         )
 
     def spread(self, measure: str) -> float:
@@ -225,7 +262,9 @@ class System:
 class Comparison:
     """`first` less `second` in one measure. `p_corrected` is Holm's over all systems compared in this measure.
 
-    `detectable`: the smallest true difference that these queries (and seeds) would show in 4 of 5 samples.
+    `detectable`: the smallest true difference that these queries (and seeds) would show in 4 of 5 samples;
+    `noticeable`: a difference seen that is smaller cannot be told from chance. `single`: the one of the two that is a
+    single run beside a group of seeds, and was charged the group's variance over seeds.
     """
 
     measure: str
@@ -243,7 +282,9 @@ class Comparison:
     ties: int
     losses: int
     detectable: float
+    noticeable: float
     over_seeds: bool
+    single: str | None
 
     @property
     def is_real(self) -> bool:
@@ -279,7 +320,8 @@ def compare(
     p_values = randomisation_p_values(means, generator, resamples=resamples)
     found = []
     for (measure, other), row, interval, p_value in zip(cells, means, intervals, p_values, strict=True):
-        over_seeds = len(first.evaluations) > 1 or len(other.evaluations) > 1
+        alone = [one.name for one in (first, other) if len(one.evaluations) == 1]
+        over_seeds = len(alone) < 2
         by_seeds = seeds_difference(first.of(measure), other.of(measure))
         found.append(
             Comparison(
@@ -297,8 +339,10 @@ def compare(
                 wins=int((row > _EQUAL).sum()),
                 ties=int((np.abs(row) <= _EQUAL).sum()),
                 losses=int((row < -_EQUAL).sum()),
-                detectable=detectable_effect(by_seeds.standard_error),
+                detectable=detectable_effect(by_seeds.standard_error, by_seeds.degrees),
+                noticeable=noticeable_difference(by_seeds.standard_error, by_seeds.degrees),
                 over_seeds=over_seeds,
+                single=alone[0] if len(alone) == 1 else None,
             )
         )
     return [one for measure in measures for one in _corrected([c for c in found if c.measure == measure])]

@@ -27,6 +27,7 @@ from shopwindow.data.shop.regions import Regions, detect
 from shopwindow.files import whole_directory
 
 MARKER: Final = "shop.json"
+FORMAT: Final = "shopwindow shop 1"
 _JPEG_QUALITY: Final = 90
 _CROWDED: Final = (41, 60)  # boxes in a photo that cleaning shall drop
 _PLAN_SEED, _CROWD_SEED, _PHOTO_SEED = range(3)
@@ -105,6 +106,7 @@ def draw_shop(
         )
         summary = _summary(plan, counts, occurrence_leak)
         about = {
+            "format": FORMAT,
             "seed": seed,
             "possessive_share": possessive_share,
             "crowded_share": crowded_share,
