@@ -236,7 +236,7 @@ def test_other_bundle_is_refused(shop: Shop, own_index: Path, tmp_path: Path) ->
 def test_foreign_directory_is_not_replaced(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "thesis.tex").write_text("words")
-    with pytest.raises(DataError, match=r"holds other files \(no index\.json\)"):
+    with pytest.raises(DataError, match=r"holds other files \(no index\.json of shopwindow's\)"):
         build_index(shop.bundle, shop.dataset, tmp_path / "index")
     with pytest.raises(DataError, match="no index"):
         add_products(tmp_path / "index", shop.dataset)
