@@ -16,7 +16,7 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Any]:
-    from shopwindow.cli import audit, learn, measure, prepare, shop
+    from shopwindow.cli import audit, learn, measure, prepare, search, serve, shop
 
     return {
         "demo": shop.demo,
@@ -30,6 +30,10 @@ def _verbs() -> dict[str, Any]:
         "fuse": measure.fuse,
         "report": audit.report,
         "submit": measure.submit,
+        "index": search.index,
+        "search": search.search,
+        "serve": serve.serve,
+        "key": serve.key,
     }
 
 

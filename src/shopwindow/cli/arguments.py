@@ -34,8 +34,8 @@ class VerbParser(ArgumentParser):
         for name, item in items.items():
             parameter = inspect.signature(function).parameters[name]
             required = parameter.default is inspect.Parameter.empty
-            if required and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-                self.add_argument(name, type=item, nargs="+", help=says.get(name))
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                self.add_argument(name, type=item, nargs="+" if required else "*", help=says.get(name))
             else:
                 choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
                 self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)

@@ -59,18 +59,29 @@ def draw(
     standard_output().print(f"{summary}\nshop: {out}", markup=False, soft_wrap=True)
 
 
-def demo(*, out: str = "demo", products: int = 3000, recipe: str = "small", seed: int = 0) -> None:
-    """Draw a shop and run every stage on it: prepare, train, rank, evaluate, submit; print scores and where to look.
+def demo(
+    *,
+    out: str = "demo",
+    products: int = 3000,
+    recipe: str = "small",
+    seed: int = 0,
+    serve: bool = False,
+    port: int = 8000,
+) -> None:
+    """Draw a shop and run every stage on it, from prepare to a search index; print scores and where to look.
 
     Args:
-        out: The folder for everything: shop, datasets, bundle, runs, submission, contact sheet.
+        out: The folder for everything: shop, datasets, bundle, runs, submission, contact sheet, index.
         products: How many products to draw; 3000 take under 6 minutes in all on two cores.
         recipe: The recipe to train by.
         seed: Of the drawn shop.
+        serve: Then serve the index with its page, until Ctrl-C.
+        port: Where to serve.
     """
     from pathlib import Path
 
     from shopwindow.cli import learn, prepare
+    from shopwindow.cli import serve as service
     from shopwindow.cli.console import standard_output
     from shopwindow.ranking.submission import write_submission
 
@@ -108,8 +119,28 @@ def demo(*, out: str = "demo", products: int = 3000, recipe: str = "small", seed
     found = _Ranked.read(run_path, smooth_path, shop)
     write_submission(found.runs[0], found.pools, folder / "submission.csv")
     found.draw_sheet(shop, folder / "contact-sheet.png")
+    stage(6, "index: all products, with their photos")
+    _index_all(folder, shop)
     _print_scores(found, console)
     _print_places(folder, console, time.monotonic() - started)
+    if serve:
+        service.serve(str(folder / "index"), port=port, suggest=found.suggestions())
+
+
+def _index_all(folder: Path, shop: Path) -> None:
+    """One index of the products of all splits; what shoppers typed in training is its full text."""
+    from shopwindow.cli import search
+
+    index = str(folder / "index")
+    search.index(
+        [str(folder / "bundle"), str(folder / "train")],
+        out=index,
+        photos=str(shop / "photos"),
+        texts=str(folder / "train"),
+        labels=str(shop / "multimodal_labels.txt"),
+    )
+    for split in ("valid", "test"):
+        search.index([str(folder / split)], add=index)
 
 
 class _Ranked:
@@ -141,6 +172,11 @@ class _Ranked:
             oracle_run(pools, answers),
         ]
         return cls(runs, pools, answers, texts)
+
+    def suggestions(self) -> list[str]:
+        """A few queries of middling length, for the page to offer."""
+        texts = sorted({text for text in self.texts.values() if 2 <= len(text.split()) <= 3})
+        return [texts[place] for place in range(0, len(texts), max(1, len(texts) // 4))][:4]
 
     def draw_sheet(self, shop: Path, out: Path) -> None:
         """A few queries with their first photos, right ones framed."""
@@ -196,6 +232,7 @@ def _print_places(folder: Path, console: Console, seconds: float) -> None:
         "test.run": "the ranking; test-smoothed.run the smoothed one",
         "submission.csv": "the ranking as the competition wants it",
         "shop/photos": "the drawn photos",
+        "index": f"the search index; its page: shopwindow serve {folder / 'index'}",
     }
     width = max(len(str(folder / place)) for place in places)
     console.print()

@@ -1,0 +1,228 @@
+"""How fast is one query among a million products, how much is found, and what do bytes and libraries change?
+
+Vectors are generated: 2,000 clusters in 24 directions of 256, with noise. Queries are noisy products. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from record import Figures, record
+from shopwindow.model.dual import DualEncoder, encode_texts
+from shopwindow.model.tokens import train_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.search.golden import AT, Golden, ask_exactly, recall
+from shopwindow.search.index import Manifest, OpenIndex, OpenPart
+from shopwindow.search.lookup import find, find_exactly
+from shopwindow.search.segment import Columns, Segment, write_segment
+from shopwindow.search.vectors import Coding
+
+HIDDEN = 256
+QUERIES = 200
+CODINGS = {
+    "float32": Coding(),
+    "int8, re-scored by float32": Coding("int8"),
+    "int8 alone": Coding("int8", rescore="none"),
+    "binary, re-scored by int8": Coding("binary", rescore="int8"),
+    "128 of 256 values, re-scored by float32": Coding(dimensions=128),
+}
+PROBES = (4, 8, 16, 32, 64, 128, 256)
+
+
+def main() -> None:
+    """Measures and records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--products", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-faiss", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    products, queries = clustered(options.products)
+    towers = {"small (2 layers of 256)": small_tower(256, 2), "seed (4 layers of 768)": small_tower(768, 4)}
+    with tempfile.TemporaryDirectory(prefix="shopwindow-") as name:
+        measure_ours(Path(name), products, queries, towers, options.rounds)
+    if not options.without_faiss:
+        measure_faiss(products, queries, options.rounds)
+
+
+def clustered(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Products of length 1 in clusters, and queries near some of them."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((2000, 24), np.float32)
+    basis = rng.standard_normal((24, HIDDEN), np.float32) / 5
+    products = np.empty((count, HIDDEN), np.float32)
+    for start in range(0, count, 65_536):
+        part = products[start : start + 65_536]
+        inner = centres[rng.integers(0, 2000, len(part))] + 0.5 * rng.standard_normal(
+            (len(part), 24), np.float32
+        )
+        part[:] = inner @ basis + 0.15 * rng.standard_normal(part.shape, np.float32)
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    noise = rng.standard_normal((QUERIES, HIDDEN), np.float32) * 0.02
+    queries = products[rng.integers(0, count, QUERIES)] + noise
+    return products, queries / np.linalg.norm(queries, axis=1, keepdims=True)
+
+
+def small_tower(hidden: int, layers: int) -> Callable[[str], np.ndarray]:
+    """Encodes one query by a model of random weights."""
+    size = EncoderSize(hidden=hidden, layers=layers, heads=hidden // 64, inner=2 * hidden, dropout=0.0)
+    if hidden == 768:
+        size = EncoderSize()
+    tokenizer = train_tokenizer(["red summer dress with long sleeves"], vocabulary=200)
+    text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
+    model = DualEncoder(
+        text, PhotoTower(EncoderSize(hidden, 1, size.heads, 64), feature_size=8), normalise=True
+    )
+    return lambda words: encode_texts(model.eval(), tokenizer, [words])
+
+
+def measure_ours(
+    folder: Path,
+    products: np.ndarray,
+    queries: np.ndarray,
+    towers: dict[str, Callable[[str], np.ndarray]],
+    rounds: int,
+) -> None:
+    """Every coding, with cells; exact search; one query end to end."""
+    count = len(products)
+    columns = Columns(
+        ids=np.arange(count),
+        sizes=np.full((count, 2), 400, np.int32),
+        region_bounds=np.arange(count + 1),
+        boxes=np.zeros((count, 4), np.float32),
+        labels=(np.arange(count) % 33).astype(np.int32),
+        source=np.zeros(count, np.int32),
+        dataset_row=np.arange(count),
+    )
+    for name, coding in CODINGS.items():
+        with tempfile.TemporaryDirectory(dir=folder) as where:
+            measure_coding(name, coding, Path(where), (products, columns, queries), towers, rounds)
+
+
+def measure_coding(
+    name: str,
+    coding: Coding,
+    where: Path,
+    data: tuple[np.ndarray, Columns, np.ndarray],
+    towers: dict[str, Callable[[str], np.ndarray]],
+    rounds: int,
+) -> None:
+    """One coding of products, and what it gives the queries."""
+    products, columns, queries = data
+    start = time.perf_counter()
+    write_segment(
+        where, products, columns, coding=coding, unit=True, approximate=True, rng=np.random.default_rng(0)
+    )
+    seconds = time.perf_counter() - start
+    manifest = Manifest("generated", HIDDEN, True, coding, 0)
+    index = OpenIndex(where, manifest, (OpenPart(Segment.open(where), None, None),))
+    texts = [str(row) for row in range(QUERIES)]
+    golden = ask_exactly(index, texts, queries, products)
+    probes, found = enough_probes(index, golden)
+    times = [latencies(lambda query: find(index, query, AT, probes=probes), queries) for _ in range(rounds)]
+    figures: Figures = {
+        "products": len(products),
+        "build: seconds": seconds,
+        "bytes a product, scanned": coding.bytes_per_product(HIDDEN)[0],
+        "bytes a product, for re-scoring": coding.bytes_per_product(HIDDEN)[1],
+        "cells looked into": probes,
+        f"recall@{AT}": found,
+        "one query, ms: median": [float(np.median(one)) for one in times],
+        "one query, ms: 99th percentile": [float(np.percentile(one, 99)) for one in times],
+    }
+    if coding == Coding():
+        exact = [
+            latencies(lambda query: next(find_exactly(index, query[None], AT)), queries[:30])
+            for _ in range(rounds)
+        ]
+        figures["exact search, ms: median"] = [float(np.median(one)) for one in exact]
+        for tower, encode in towers.items():
+            whole = [latencies_with(encode, index, queries, probes) for _ in range(rounds)]
+            figures[f"words to hits, {tower}, ms: median"] = [float(np.median(one)) for one in whole]
+            figures[f"words to hits, {tower}, ms: 99th percentile"] = [
+                float(np.percentile(one, 99)) for one in whole
+            ]
+    record(f"search: {name}, one thread", figures)
+
+
+def enough_probes(index: OpenIndex, golden: Golden) -> tuple[int, float]:
+    """The fewest cells with recall of 0.98, or with which more do not help, and the recall."""
+    reachable = recall(index, golden, probes=PROBES[-1])
+    for probes in PROBES:
+        found = recall(index, golden, probes=probes)
+        if found >= min(0.98, reachable - 0.002):
+            break
+    return probes, found
+
+
+def latencies(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> np.ndarray:
+    """Milliseconds of each query, after a few to warm up."""
+    times = []
+    for query in [*queries[:5], *queries]:
+        start = time.perf_counter()
+        ask(query)
+        times.append(1000 * (time.perf_counter() - start))
+    return np.array(times[5:])
+
+
+def latencies_with(
+    encode: Callable[[str], np.ndarray], index: OpenIndex, queries: np.ndarray, probes: int
+) -> np.ndarray:
+    """The same with the words encoded first; the vector searched for is a generated one, which lies near products."""
+
+    def ask(query: np.ndarray) -> None:
+        encode("red summer dress")
+        find(index, query, AT, probes=probes)
+
+    return latencies(ask, queries)
+
+
+def measure_faiss(products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
+    """The same vectors in faiss: as many cells, as high a recall."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    flat = faiss.IndexFlatIP(HIDDEN)
+    flat.add(products)
+    _, exact = flat.search(queries, AT)
+    figures: Figures = {"products": len(products)}
+    times = [latencies(lambda query: flat.search(query[None], AT), queries[:30]) for _ in range(rounds)]
+    figures["flat, ms: median"] = [float(np.median(one)) for one in times]
+    del flat
+    cells = round(4 * len(products) ** 0.5)
+    start = time.perf_counter()
+    index = faiss.index_factory(HIDDEN, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    cells_of: Any = index  # the general class has not the attributes of cells
+    cells_of.cp.max_points_per_centroid = 39
+    index.train(products)
+    index.add(products)
+    figures["IVF: build seconds"] = time.perf_counter() - start
+    for probes in PROBES:
+        cells_of.nprobe = probes
+        _, found = index.search(queries, AT)
+        share = np.mean([np.isin(one, other).mean() for one, other in zip(found, exact, strict=True)])
+        if share >= 0.98:
+            break
+    times = [latencies(lambda query: index.search(query[None], AT), queries) for _ in range(rounds)]
+    figures |= {
+        "IVF: cells looked into": probes,
+        f"IVF: recall@{AT}": float(share),
+        "IVF, ms: median": [float(np.median(one)) for one in times],
+        "IVF, ms: 99th percentile": [float(np.percentile(one, 99)) for one in times],
+    }
+    record("search: the same by faiss, one thread", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The verbs of the service: serve an index, make an API key."""
+
+from __future__ import annotations
+
+
+def serve(
+    index: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: str | None = None,
+    threads: int | None = None,
+    seconds: float = 5.0,
+    requests_at_once: int = 64,
+    suggest: list[str] | None = None,
+    log_queries: bool = False,
+) -> None:
+    """Answer searches over HTTP, with a page to search by, until SIGTERM or Ctrl-C.
+
+    A newer state of the index is found within seconds, at once on SIGHUP; requests in flight end in the old one.
+
+    Args:
+        index: The index, a directory that `shopwindow index` wrote.
+        host: The address to listen at. One that others can reach needs --keys.
+        port: The port to listen at; 0 takes a free one.
+        keys: A file with the hashes of API keys (`shopwindow key NAME --keys FILE`); then every request needs a key.
+        threads: Searches that run at once; as many as there are processors when not given.
+        seconds: The longest that a request may take; after that it is answered with 503.
+        requests_at_once: Requests inside at once; one more is answered with 503.
+        suggest: Queries that the page offers to begin with.
+        log_queries: Also write what was searched for into the log.
+    """
+    import os
+
+    import torch
+
+    from shopwindow.cli.console import standard_output
+    from shopwindow.search.engine import SearchEngine
+
+    try:
+        from shopwindow.search.service.app import Service
+        from shopwindow.search.service.keys import read_keys
+        from shopwindow.search.service.limits import Limits
+        from shopwindow.search.service.run import check_reach, open_socket
+        from shopwindow.search.service.run import serve as answer
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+    ring = None if keys is None else read_keys(keys)
+    check_reach(host, ring)
+    processors = os.cpu_count() or 1
+    threads = threads or processors
+    limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
+    torch.set_num_threads(max(1, processors // threads))
+    engine = SearchEngine.open(index)
+    service = Service(engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries)
+    with open_socket(host, port) as listener:
+        shown = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+        console = standard_output()
+        answer(service, listener, listens=lambda: console.print(f"search page: {shown}", soft_wrap=True))
+
+
+def key(name: str, *, keys: str) -> None:
+    """Make an API key: its hash is added to a file, the key itself is printed, once.
+
+    Args:
+        name: Whose key it is; the log names it.
+        keys: The file for its hash; made when there is none.
+    """
+    from shopwindow.cli.console import standard_output
+
+    try:
+        from shopwindow.search.service.keys import add_key
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    standard_output().print(add_key(keys, name), markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""From words to photos: index, engine, service and page."""

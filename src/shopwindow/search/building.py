@@ -1,0 +1,380 @@
+"""How is an index made, and how does it change? Build, add, replace, delete, compact: each a new whole state.
+
+Encoding products is the long part: what a killed run encoded waits in `OUT.indexing` and is not encoded again.
+Every change takes the writer's lock of `whole_directory`, so a second indexer is refused. Knows no query but the
+golden ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError, read_text, text_lines, whole_directory
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.dual import check_features
+from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
+from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
+from shopwindow.search.hits import UnknownProduct
+from shopwindow.search.index import (
+    BUNDLE,
+    MANIFEST,
+    SEGMENTS,
+    Manifest,
+    OpenIndex,
+    OpenPart,
+    Part,
+    Source,
+    add_deleted,
+    keep,
+    named_by_content,
+)
+from shopwindow.search.segment import Columns, write_segment
+from shopwindow.search.texts import TEXTS_FILE, write_texts
+from shopwindow.search.vectors import Coding
+
+APPROXIMATE_FROM: Final = 50_000
+"""Products from which on a segment gets cells: exact search takes some 5 ms there (docs/results.md)."""
+_ENCODED_AT_ONCE: Final = 4096
+_PROBES: Final = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_SEED: Final = 0
+
+Progress = Callable[[int, int], None]
+"""Called with products encoded and products in all."""
+
+
+def build_index(
+    bundle: str | Path,
+    dataset: str | Path,
+    out: str | Path,
+    *,
+    coding: Coding | None = None,
+    approximate_from: int = APPROXIMATE_FROM,
+    photos: str | Path | None = None,
+    texts: str | Path | None = None,
+    labels: str | Path | None = None,
+    smooth: tuple[float, ...] | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Makes an index of all products of a dataset; an older index at `out` is replaced when it is done.
+
+    `photos`: the folder of the photos, PRODUCT_ID.jpg or .png, remembered by its path. `texts`: a dataset whose
+    pairs are known to match; their queries become the products' full texts. `labels`: a table of label names as
+    the competition has it. `smooth`: weights of each vector itself, its nearest, its second nearest ...
+
+    Raises: DataError for a broken bundle or dataset, a folder with other files at `out`, a second indexer, a full
+    disk. ValueError where features or dimensions do not fit the model.
+    """
+    opened, bundle_hash = load_bundle(Path(bundle))
+    products = Dataset(dataset)
+    check_features(opened.model, products)
+    coding = coding or Coding()
+    hidden = opened.model.dimensions
+    if coding.dimensions is not None and coding.dimensions > hidden:
+        raise ValueError(f"dimensions {coding.dimensions}: the model's vectors have {hidden}")
+    if coding.precision == "binary" and (coding.dimensions or hidden) % 8:
+        raise ValueError(f"binary codes need a multiple of 8 dimensions, the model's vectors have {hidden}")
+    manifest = Manifest(
+        bundle_hash=bundle_hash,
+        hidden=hidden,
+        unit=opened.model.normalise,
+        coding=coding,
+        approximate_from=approximate_from,
+        photos=None if photos is None else str(Path(photos).resolve()),
+        label_names={} if labels is None else read_label_names(labels),
+        smooth=smooth,
+    )
+    known = None if texts is None else known_texts(Dataset(texts))
+    out = Path(out).resolve()
+    with whole_directory(out, marker=MANIFEST) as folder:
+        copy_bundle(Path(bundle), folder / BUNDLE)
+        (folder / SEGMENTS).mkdir()
+        manifest, vectors = _add_segment(folder, out, manifest, opened, products, known, progress)
+        questions = choose_texts(products.query_texts, np.random.default_rng(_SEED))
+        by_id = (
+            vectors[np.argsort(products.product_ids, kind="stable")] if not coding.keeps_all(hidden) else None
+        )
+        manifest = _finish(folder, manifest, questions, opened.encode_queries(questions), by_id)
+    _forget_encoded(out)
+    return manifest
+
+
+def add_products(
+    index: str | Path,
+    dataset: str | Path,
+    *,
+    texts: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Adds the products of a dataset to an index; those it holds already are replaced.
+
+    Raises: as `build_index`.
+    """
+    index = Path(index).resolve()
+    products = Dataset(dataset)
+    known = None if texts is None else known_texts(Dataset(texts))
+    Manifest.read(index)
+    with whole_directory(index, marker=MANIFEST) as folder:
+        before = OpenIndex.open(index)
+        opened = load_same_bundle(index / BUNDLE, before.manifest.bundle_hash)
+        check_features(opened.model, products)
+        keep(index, folder, before.manifest)
+        manifest = _without(folder, before, products.product_ids)
+        manifest, _ = _add_segment(folder, index, manifest, opened, products, known, progress)
+        _finish_again(folder, index, manifest)
+    _forget_encoded(index)
+    return Manifest.read(index)
+
+
+def delete_products(index: str | Path, product_ids: Sequence[int]) -> Manifest:
+    """Deletes products from an index.
+
+    Raises: UnknownProduct for an id that it does not hold: nothing is deleted then. DataError as `build_index`, or
+    where no product would be left.
+    """
+    index = Path(index).resolve()
+    Manifest.read(index)
+    with whole_directory(index, marker=MANIFEST) as folder:
+        before = OpenIndex.open(index)
+        for product_id in product_ids:
+            if before.locate(product_id) is None:
+                raise UnknownProduct(product_id)
+        keep(index, folder, before.manifest)
+        manifest = _without(folder, before, np.unique(np.array(product_ids, np.int64)))
+        if len(set(product_ids)) == len(before):
+            raise DataError("no product would be left", path=index)
+        _finish_again(folder, index, manifest)
+    return Manifest.read(index)
+
+
+def compact_index(index: str | Path) -> Manifest:
+    """Writes all living products of an index into one segment, from the finest vectors it keeps."""
+    index = Path(index).resolve()
+    Manifest.read(index)
+    with whole_directory(index, marker=MANIFEST) as folder:
+        before = OpenIndex.open(index)
+        keep(index, folder, dataclasses.replace(before.manifest, parts=()))
+        rows = [_living(part) for part in before.parts]
+        pairs = list(zip(before.parts, rows, strict=True))
+        columns = Columns.join([part.segment.columns.take(chosen) for part, chosen in pairs])
+        vectors = np.concatenate([part.segment.vectors(chosen) for part, chosen in pairs])
+        known = {
+            int(product_id): list(part.texts.of(int(product_id)))
+            for part, chosen in pairs
+            if part.texts is not None
+            for product_id in part.segment.columns.ids[chosen]
+        }
+        manifest = dataclasses.replace(before.manifest, parts=())
+        manifest = _write_part(folder, manifest, vectors, columns, known or None)
+        _finish_again(folder, index, manifest)
+    return Manifest.read(index)
+
+
+def known_texts(dataset: Dataset) -> dict[int, list[str]]:
+    """The different query texts of each product's training pairs, in the order met."""
+    texts: dict[int, dict[str, None]] = {}
+    queries = dataset.query_texts
+    ids = dataset.product_ids[dataset.pair_products]
+    chosen = dataset.pair_training
+    for product, query in zip(ids[chosen].tolist(), dataset.pair_queries[chosen].tolist(), strict=True):
+        texts.setdefault(product, {})[queries[query].replace("\n", " ")] = None
+    return {product: list(some) for product, some in texts.items()}
+
+
+def read_label_names(path: str | Path) -> dict[int, str]:
+    """The names of labels from a table `category_id category_name` with tabs and a header line.
+
+    Raises: DataError naming the line that is none.
+    """
+    names = {}
+    for number, line in text_lines(path):
+        label, tab, name = line.partition("\t")
+        if number == 1 or not line:
+            continue
+        if not tab or not label.strip().isdecimal():
+            raise DataError("a number, a tab and a name were wanted", path=path, line=number)
+        names[int(label)] = name.strip()
+    return names
+
+
+def _add_segment(
+    folder: Path,
+    out: Path,
+    manifest: Manifest,
+    bundle: Bundle,
+    dataset: Dataset,
+    known: dict[int, list[str]] | None,
+    progress: Progress | None,
+) -> tuple[Manifest, Float32[np.ndarray, "products hidden"]]:
+    vectors = _encode(out, manifest.bundle_hash, bundle, dataset, progress)
+    if manifest.smooth is not None:
+        vectors = smooth_vectors(vectors, manifest.smooth, unit=manifest.unit)
+    source = Source(str(dataset.path.resolve()), dataset.content_hash)
+    sources = manifest.sources if source in manifest.sources else (*manifest.sources, source)
+    manifest = dataclasses.replace(manifest, sources=sources)
+    columns = _columns(dataset, sources.index(source))
+    return _write_part(folder, manifest, vectors, columns, known), vectors
+
+
+def _write_part(
+    folder: Path,
+    manifest: Manifest,
+    vectors: Float32[np.ndarray, "products hidden"],
+    columns: Columns,
+    known: dict[int, list[str]] | None,
+) -> Manifest:
+    written = folder / SEGMENTS / ".new"
+    written.mkdir()
+    write_segment(
+        written,
+        vectors,
+        columns,
+        coding=manifest.coding,
+        unit=manifest.unit,
+        approximate=len(vectors) >= manifest.approximate_from,
+        rng=np.random.default_rng(_SEED),
+    )
+    if known is not None:
+        ids = np.sort(columns.ids).tolist()
+        write_texts(written / TEXTS_FILE, ((product, known.get(product, [])) for product in ids))
+    part = Part(named_by_content(written).name, len(vectors))
+    return dataclasses.replace(manifest, parts=(*manifest.parts, part))
+
+
+def _finish(
+    folder: Path,
+    manifest: Manifest,
+    texts: Sequence[str],
+    vectors: Float32[np.ndarray, "queries hidden"],
+    products: Float32[np.ndarray, "products hidden"] | None = None,
+) -> Manifest:
+    """Measures a new state, sets its probes, and writes its `index.json`."""
+    manifest.write(folder)
+    index = OpenIndex.open(folder)
+    golden = ask_exactly(index, texts, vectors, products)
+    probes = _enough_probes(index, golden)
+    measured = {f"recall@{AT}": recall(index, golden, probes=probes), "queries": float(len(texts))}
+    manifest = dataclasses.replace(manifest, probes=probes, golden=golden.write(folder), recall=measured)
+    manifest.write(folder)
+    return manifest
+
+
+def _enough_probes(index: OpenIndex, golden: Golden) -> int:
+    """The fewest cells with which the golden queries reach WANTED_RECALL, or with which more do not help."""
+    most = max((len(part.segment.cells.means) for part in index.parts if part.segment.cells), default=0)
+    if not most:
+        return 1
+    reachable = recall(index, golden, probes=most)
+    for probes in _PROBES:
+        if probes >= most:
+            break
+        if recall(index, golden, probes=probes) >= min(WANTED_RECALL, reachable - 0.002):
+            return probes
+    return most
+
+
+def _finish_again(folder: Path, index: Path, manifest: Manifest) -> None:
+    if manifest.golden is None:
+        raise DataError("holds no golden queries", path=index)
+    golden = Golden.read(index / manifest.golden)
+    manifest = dataclasses.replace(manifest, revision=manifest.revision + 1)
+    _finish(folder, manifest, golden.texts, golden.vectors)
+
+
+def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " gone"]) -> Manifest:
+    """The state without some products; a segment of which nothing lives is left out."""
+    parts = []
+    for part, opened in zip(before.manifest.parts, before.parts, strict=True):
+        changed = add_deleted(folder, part, opened.segment, product_ids)
+        living = _living(opened)
+        if np.isin(opened.segment.columns.ids[living], product_ids).all():
+            shutil.rmtree(folder / SEGMENTS / part.name)
+            (folder / str(changed.deleted)).unlink(missing_ok=True)
+        else:
+            parts.append(changed)
+    return dataclasses.replace(before.manifest, parts=tuple(parts))
+
+
+def _living(part: OpenPart) -> Int64[np.ndarray, " rows"]:
+    return np.arange(len(part.segment)) if part.live is None else np.flatnonzero(part.live)
+
+
+def _columns(dataset: Dataset, source: int) -> Columns:
+    rows = np.arange(len(dataset.product_ids))
+    return Columns(
+        ids=np.array(dataset.product_ids, np.int64),
+        sizes=dataset.image_sizes(rows).astype(np.int32),
+        region_bounds=np.concatenate([[0], np.cumsum(dataset.region_counts)]).astype(np.int64),
+        boxes=dataset.boxes(rows),
+        labels=dataset.labels(rows).astype(np.int32),
+        source=np.full(len(rows), source, np.int32),
+        dataset_row=rows,
+    )
+
+
+def _encode(
+    out: Path, bundle_hash: str, bundle: Bundle, dataset: Dataset, progress: Progress | None
+) -> Float32[np.ndarray, "products hidden"]:
+    """The vectors of all products, mapped; what an interrupted run of the same bundle and dataset left is kept."""
+    folder = _encoded_folder(out)
+    identity = json.dumps({"bundle": bundle_hash, "dataset": dataset.content_hash})
+    known, values = folder / "of.json", folder / "vectors.f32"
+    if not known.is_file() or read_text(known) != identity:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        known.write_text(identity, encoding="utf-8")
+    total, hidden = len(dataset.product_ids), bundle.model.dimensions
+    with values.open("ab") as file:
+        done = file.tell() // (4 * hidden)
+        file.truncate(done * 4 * hidden)
+        for start in range(done, total, _ENCODED_AT_ONCE):
+            rows = np.arange(start, min(start + _ENCODED_AT_ONCE, total))
+            file.write(bundle.encode_products(dataset, rows).data)
+            file.flush()
+            if progress is not None:
+                progress(int(rows[-1]) + 1, total)
+    return np.asarray(np.memmap(values, np.float32, "r", shape=(total, hidden)))
+
+
+def _encoded_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.indexing")
+
+
+def _forget_encoded(out: Path) -> None:
+    shutil.rmtree(_encoded_folder(out), ignore_errors=True)
+
+
+def smooth_vectors(
+    vectors: Float32[np.ndarray, "products hidden"], weights: tuple[float, ...], *, unit: bool
+) -> Float32[np.ndarray, "products hidden"]:
+    """Each vector becomes weights[0] of itself + weights[1] of its nearest other by score, and so on; of length 1 again
+    where vectors are. Cost: products^2 x hidden operations.
+
+    Source: database-side augmentation, Turcot and Lowe 2009; the seed does the same to regions of a pool.
+    Raises: ValueError for no weights.
+    """
+    if not weights:
+        raise ValueError("smoothing needs at least the weight of the product itself")
+    others = min(len(weights) - 1, len(vectors) - 1)
+    out = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), 1024):
+        own = np.asarray(vectors[start : start + 1024])
+        mixed = own * (weights[0] + sum(weights[1 + others :]))
+        if others:
+            scores = own @ np.asarray(vectors).T
+            scores[np.arange(len(own)), start + np.arange(len(own))] = -np.inf
+            nearest = np.argsort(-scores, axis=1, kind="stable")[:, :others]
+            for rank in range(others):
+                mixed += weights[1 + rank] * vectors[nearest[:, rank]]
+        if unit:
+            mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
+        out[start : start + 1024] = mixed
+    return out

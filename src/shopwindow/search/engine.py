@@ -1,0 +1,321 @@
+"""Which products answer these words, and why? One class for command line, service, page and evaluation.
+
+words -> the bundle's text vector -> candidates of the index (lookup.py), perhaps filtered, fused with full text,
+scored anew -> hits. A search takes one opened state of the index and stays in it. Knows no web.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.files import DataError
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.dual import encode_regions
+from shopwindow.search.bundled import load_same_bundle
+from shopwindow.search.explanation import explain
+from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
+from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
+
+Rerank = Callable[[str, list[int]], Sequence[float]]
+"""Takes the words and the ids of the first products, gives their new scores."""
+
+PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
+MOST_TEXTS_SHOWN: Final = 8
+_RERANKED: Final = 50
+_FUSED: Final = 100
+_RRF_CONSTANT: Final = 60
+_TEXTS_ASKED: Final = 1000
+
+
+@dataclass(frozen=True)
+class _State:
+    """What one search sees: an opened index, its bundle, and which `index.json` it was."""
+
+    index: OpenIndex
+    bundle: Bundle
+    stamp: tuple[int, int]
+
+
+class SearchEngine:
+    """Searches an index. Safe to read from several threads; a search sees one state of the index throughout.
+
+    Made by `open`. Scores are dot products of vectors, higher is better; equal ones stand by smaller product id.
+    """
+
+    def __init__(self, path: Path, state: _State, bundle: Path | None) -> None:
+        self._path = path
+        self._state = state
+        self._bundle = bundle
+
+    @classmethod
+    def open(cls, index: str | Path, *, bundle: str | Path | None = None) -> SearchEngine:
+        """Opens an index with its own copy of the bundle, or with `bundle`, which must be the same model.
+
+        Raises: DataError for a broken or foreign index, or a bundle of other content.
+        """
+        path = Path(index).resolve()
+        chosen = None if bundle is None else Path(bundle)
+        return cls(path, _opened(path, chosen, None), chosen)
+
+    def search(
+        self,
+        words: str,
+        *,
+        k: int = 10,
+        where: Filter = EVERYTHING,
+        exact: bool = False,
+        hybrid: bool = False,
+        rerank: Rerank | None = None,
+    ) -> list[Hit]:
+        """The best k products for the words, fewer when there are fewer.
+
+        `exact`: every vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank
+        (1 / (60 + rank) of either list, summed: that is the score then). `rerank`: gives the first 50, or k where that
+        is more, new scores.
+
+        Raises: ValueError for no words, a k below 1, or another number of new scores than products.
+        Source: Cormack, Clarke and Büttcher, SIGIR 2009.
+        """
+        _check(words, k)
+        state = self._state
+        wanted = max(k, _RERANKED) if rerank else k
+        depth = max(wanted, _FUSED) if hybrid else wanted
+        found = _find(state, _encode(state, [words])[0], depth, where, exact=exact)
+        if hybrid:
+            found = _fused(found, _by_texts(state, _clean(words), depth, where), wanted)
+        if rerank is not None:
+            scores = np.asarray(rerank(words, found.ids.tolist()), np.float64)
+            if scores.shape != found.ids.shape:
+                raise ValueError(f"{scores.size} new scores for {len(found.ids)} products")
+            order = np.lexsort((found.ids, -scores))
+            found = Found(found.ids[order], scores[order])
+        return _hits(found, k)
+
+    def search_many(
+        self, words: Sequence[str], *, k: int = 10, where: Filter = EVERYTHING, exact: bool = False
+    ) -> list[list[Hit]]:
+        """The hits of several queries, in their order. Raises: ValueError as `search`."""
+        for one in words:
+            _check(one, k)
+        state = self._state
+        vectors = _encode(state, list(words))
+        if exact:
+            return [_hits(found, k) for found in find_exactly(state.index, vectors, k, where=where)]
+        return [_hits(find(state.index, vector, k, where=where), k) for vector in vectors]
+
+    def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
+        """The products whose photos are nearest to one's own, itself left out.
+
+        Raises: UnknownProduct, ValueError for a k below 1.
+        """
+        _check_count(k)
+        state = self._state
+        part, row = _locate(state, product_id)
+        return _others(state, part.segment.vectors(np.array([row]))[0], product_id, k, where)
+
+    def similar_region(
+        self, product_id: int, region: int, *, k: int = 10, where: Filter = EVERYTHING
+    ) -> list[Hit]:
+        """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
+
+        Raises: UnknownProduct, ValueError for no such region or a k below 1, DataError where the dataset that holds the
+        regions is gone or was replaced.
+        """
+        _check_count(k)
+        state = self._state
+        regions = _regions(state, *_locate(state, product_id))
+        if not 0 <= region < len(regions):
+            raise ValueError(f"region {region}: product {product_id} has regions 0 to {len(regions) - 1}")
+        one = torch.from_numpy(regions[region : region + 1])
+        vector = encode_regions(state.bundle.model, one, torch.tensor([1]))[0]
+        return _others(state, vector, product_id, k, where)
+
+    def product(self, product_id: int) -> ProductView:
+        """What is known of a product. Raises: UnknownProduct."""
+        state = self._state
+        part, row = _locate(state, product_id)
+        columns, names = part.segment.columns, state.index.manifest.label_names
+        regions = slice(*columns.region_bounds[row : row + 2].tolist())
+        labels = columns.labels[regions].tolist()
+        image_h, image_w = columns.sizes[row].tolist()
+        return ProductView(
+            product_id=product_id,
+            image_h=image_h,
+            image_w=image_w,
+            boxes=tuple((box[0], box[1], box[2], box[3]) for box in columns.boxes[regions].tolist()),
+            labels=tuple(labels),
+            label_names=tuple(names.get(label, str(label)) for label in labels),
+            photo=_photo(state.index.manifest.photos, product_id),
+            texts=part.texts.of(product_id)[:MOST_TEXTS_SHOWN] if part.texts else (),
+        )
+
+    def explain(self, words: str, product_id: int) -> Explanation:
+        """Which word looks at which box (explanation.py says how).
+
+        Raises: UnknownProduct, ValueError for no words, DataError as `similar_region`.
+        """
+        _check(words, 1)
+        state = self._state
+        return explain(state.bundle, _clean(words), _regions(state, *_locate(state, product_id)))
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers of the open state, as JSON can write them."""
+        index = self._state.index
+        manifest = index.manifest
+        code, more = manifest.coding.bytes_per_product(manifest.hidden)
+        return {
+            "products": len(index),
+            "segments": len(index.parts),
+            "version": self.version,
+            "dimensions": manifest.hidden,
+            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
+            "precision": manifest.coding.precision,
+            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
+            "bytes_per_product": {"scanned": code, "rescoring": more},
+            "approximate": any(part.segment.cells is not None for part in index.parts),
+            "probes": manifest.probes,
+            "measured": manifest.recall,
+            "texts": any(part.texts is not None for part in index.parts),
+            "photos": manifest.photos,
+            "bundle": manifest.bundle_hash,
+        }
+
+    @property
+    def version(self) -> str:
+        """Names the state of the index that is open; changes with every change."""
+        index = self._state.index
+        return f"{index.manifest.revision}-{self._state.stamp[0]:x}"
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Names of labels; empty where none were given."""
+        return dict(self._state.index.manifest.label_names)
+
+    def reload(self) -> bool:
+        """Opens the newest state of the index where there is one; says whether there was. Searches in flight go on in
+        the old one.
+
+        Raises: DataError as `open`; the old state then stays open.
+        """
+        before = self._state
+        if _stamp(self._path) == before.stamp:
+            return False
+        self._state = _opened(self._path, self._bundle, before)
+        return True
+
+
+def _opened(path: Path, bundle: Path | None, before: _State | None) -> _State:
+    stamp = _stamp(path)
+    index = OpenIndex.open(path)
+    wanted = index.manifest.bundle_hash
+    if before is not None and before.index.manifest.bundle_hash == wanted:
+        return _State(index, before.bundle, stamp)
+    return _State(index, load_same_bundle(bundle or path / BUNDLE, wanted), stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Differs between any two states: each has its own `index.json`."""
+    try:
+        found = (path / MANIFEST).stat()
+    except OSError as error:
+        raise DataError(f"no index: {error.strerror}", path=path) from error
+    return found.st_mtime_ns, found.st_ino
+
+
+def _check(words: str, k: int) -> None:
+    if not words.strip():
+        raise ValueError("no words to search for")
+    _check_count(k)
+
+
+def _check_count(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k {k}: at least 1 is wanted")
+
+
+def _clean(words: str) -> str:
+    """The words without halves of surrogate pairs, which no tokenizer takes."""
+    return words.encode("utf-8", "replace").decode()
+
+
+def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hidden"]:
+    return state.bundle.encode_queries([_clean(one) for one in words])
+
+
+def _find(
+    state: _State, vector: Float32[np.ndarray, " hidden"], k: int, where: Filter, *, exact: bool
+) -> Found:
+    if exact:
+        return next(find_exactly(state.index, vector[None], k, where=where))
+    return find(state.index, vector, k, where=where)
+
+
+def _others(
+    state: _State, vector: Float32[np.ndarray, " hidden"], product_id: int, k: int, where: Filter
+) -> list[Hit]:
+    found = find(state.index, vector, k + 1, where=where)
+    other = found.ids != product_id
+    return _hits(Found(found.ids[other], found.scores[other]), k)
+
+
+def _by_texts(state: _State, words: str, k: int, where: Filter) -> list[int]:
+    """Product ids by full text, best first: those that live and pass the filter."""
+    found: list[tuple[float, int]] = []
+    for part in state.index.parts:
+        if part.texts is None:
+            continue
+        ranked = part.texts.find(words, _TEXTS_ASKED)
+        rows = part.segment.rows_of(np.array([product for product, _ in ranked], np.int64))
+        allowed = allowed_rows(part, where)
+        found += [
+            (-score, product)
+            for (product, score), row in zip(ranked, rows.tolist(), strict=True)
+            if row >= 0 and (allowed is None or allowed[row])
+        ]
+    return [product for _, product in sorted(found)[:k]]
+
+
+def _fused(vectors: Found, texts: list[int], k: int) -> Found:
+    scores: dict[int, float] = {}
+    for ranking in (vectors.ids.tolist(), texts):
+        for rank, product in enumerate(ranking, start=1):
+            scores[product] = scores.get(product, 0.0) + 1 / (_RRF_CONSTANT + rank)
+    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+    return Found(np.array([one for one, _ in best], np.int64), np.array([score for _, score in best]))
+
+
+def _hits(found: Found, k: int) -> list[Hit]:
+    pairs = zip(found.ids[:k].tolist(), found.scores[:k].tolist(), strict=True)
+    return [Hit(product, score, rank) for rank, (product, score) in enumerate(pairs, start=1)]
+
+
+def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
+    place = state.index.locate(product_id) if -(2**63) <= product_id < 2**63 else None
+    if place is None:
+        raise UnknownProduct(product_id)
+    return place
+
+
+def _regions(state: _State, part: OpenPart, row: int) -> Float16[np.ndarray, "regions features"]:
+    columns = part.segment.columns
+    source = state.index.manifest.sources[int(columns.source[row])]
+    dataset = Dataset(source.path)
+    if dataset.content_hash != source.content_hash:
+        raise DataError("was replaced since the index was made; its regions are others", path=source.path)
+    return dataset.regions(columns.dataset_row[row : row + 1])[0]
+
+
+def _photo(folder: str | None, product_id: int) -> Path | None:
+    if folder is None:
+        return None
+    files = (Path(folder) / f"{product_id}{ending}" for ending in PHOTO_ENDINGS)
+    return next((file for file in files if file.is_file()), None)

@@ -1,0 +1,170 @@
+"""Does the index still give what it gave when it was made, and is a loss the model's or the index's?
+
+Golden queries: texts, their vectors and their exact best products, kept in the index. Checking them encodes the
+texts anew (a difference is the model's: bundle, tokenizer, library), searches exactly with the kept vectors (a
+difference is a damaged file), and searches as the engine does (a loss is the approximation's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from shopwindow.files import DataError
+from shopwindow.model.bundle import Bundle
+from shopwindow.search.index import OpenIndex
+from shopwindow.search.lookup import find, find_exactly
+
+GOLDEN_QUERIES: Final = 200
+AT: Final = 10
+WANTED_RECALL: Final = 0.98
+"""What the number of cells looked into is chosen for; what is promised is 0.95."""
+_VECTOR_TOLERANCE: Final = 1e-3
+_SCORE_TOLERANCE: Final = 1e-4
+_RECALL_TOLERANCE: Final = 0.02
+_ROUNDING: Final = 1e-6
+_ROWS_AT_ONCE: Final = 16_384
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Queries, their vectors, their exact best AT products, best first (-1 where there are fewer), and the scores
+    that an exact search of the index gives."""
+
+    texts: tuple[str, ...]
+    vectors: Float32[np.ndarray, "queries hidden"]
+    ids: Int64[np.ndarray, "queries best"]
+    scores: Float64[np.ndarray, "queries best"]
+
+    def write(self, folder: Path) -> str:
+        """Writes it beside the segments; gives the file's name."""
+        content = hashlib.sha256("\n".join(self.texts).encode("utf-8", "surrogatepass"))
+        for array in (self.vectors, self.ids, self.scores):
+            content.update(array.tobytes())
+        name = f"golden-{content.hexdigest()[:16]}.npz"
+        texts = np.array([text.encode("utf-8", "surrogatepass") for text in self.texts], np.bytes_)
+        np.savez(folder / name, texts=texts, vectors=self.vectors, ids=self.ids, scores=self.scores)
+        return name
+
+    @classmethod
+    def read(cls, path: Path) -> Golden:
+        """Raises: DataError where the file is missing or broken."""
+        try:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                texts = tuple(text.decode("utf-8", "surrogatepass") for text in file["texts"].tolist())
+                return cls(texts, file["vectors"], file["ids"], file["scores"])
+        except Exception as error:  # zip and numpy raise many kinds for a broken file
+            raise DataError(f"broken or missing golden queries: {error}", path=path) from error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found. `vector_error`: largest difference of a query's vector; `score_error`: largest difference of
+    an exact score; `recall`: of the search as it is set, against the exact one."""
+
+    queries: int
+    vector_error: float
+    score_error: float
+    recall: float
+    recall_before: float
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, in words; empty when all is well."""
+        found = []
+        if self.vector_error > _VECTOR_TOLERANCE:
+            found.append(f"model: query vectors differ by up to {self.vector_error:.2g} from those kept")
+        if self.score_error > _SCORE_TOLERANCE:
+            found.append(f"index: exact scores differ by up to {self.score_error:.2g} from those kept")
+        if self.recall < self.recall_before - _RECALL_TOLERANCE:
+            found.append(
+                f"index: recall@{AT} {self.recall:.3f}, was {self.recall_before:.3f} when it was made"
+            )
+        return tuple(found)
+
+
+def choose_texts(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """GOLDEN_QUERIES different texts, or all where there are fewer."""
+    distinct = sorted(set(texts))
+    chosen = rng.choice(len(distinct), min(GOLDEN_QUERIES, len(distinct)), replace=False)
+    return [distinct[place] for place in np.sort(chosen)]
+
+
+def ask_exactly(
+    index: OpenIndex,
+    texts: Sequence[str],
+    vectors: Float32[np.ndarray, "queries hidden"],
+    products: Float32[np.ndarray, "products hidden"] | None = None,
+) -> Golden:
+    """The golden queries of an index. `products`: the vectors as the model gave them, by rising product id, of which
+    the index may keep less; without them the best products are those of the vectors kept."""
+    ids = np.full((len(texts), AT), -1, np.int64)
+    scores = np.full((len(texts), AT), -np.inf)
+    for row, found in enumerate(find_exactly(index, vectors, AT)):
+        ids[row, : len(found.ids)] = found.ids
+        scores[row, : len(found.ids)] = found.scores
+    if products is not None and not index.manifest.coding.keeps_all(products.shape[1]):
+        ids = _best_rows(products, vectors)
+        rising = np.sort(np.concatenate([part.segment.columns.ids for part in index.parts]))
+        ids = np.where(ids >= 0, rising[ids], -1)
+    return Golden(tuple(texts), vectors, ids, scores)
+
+
+def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> float:
+    """recall@AT of the search as it is set (or with so many probes) against the exact one, mean over the queries.
+
+    A product tied with the last exact one counts as it does.
+    """
+    shares = []
+    for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
+        wanted = int((ids >= 0).sum())
+        floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
+        found = find(index, vector, AT, probes=probes)
+        right = np.isin(found.ids, ids)
+        if index.manifest.coding.keeps_all(len(vector)):
+            right |= found.scores >= floor
+        shares.append(min(1.0, float(right.sum()) / wanted))
+    return float(np.mean(shares))
+
+
+def _best_rows(
+    products: Float32[np.ndarray, "products hidden"], queries: Float32[np.ndarray, "queries hidden"]
+) -> Int64[np.ndarray, "queries best"]:
+    rows = np.full((len(queries), AT), -1, np.int64)
+    best = np.full((len(queries), AT), -np.inf, np.float32)
+    for start in range(0, len(products), _ROWS_AT_ONCE):
+        scores = queries @ np.asarray(products[start : start + _ROWS_AT_ONCE]).T
+        both = np.concatenate([best, scores], axis=1)
+        numbers = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
+        numbers = np.concatenate([rows, numbers], axis=1)
+        order = np.argsort(-both, axis=1, kind="stable")[:, :AT]
+        best, rows = np.take_along_axis(both, order, 1), np.take_along_axis(numbers, order, 1)
+    return rows
+
+
+def check(index: OpenIndex, bundle: Bundle) -> Verdict:
+    """Asks the golden queries again.
+
+    Raises: DataError where the index has none.
+    """
+    manifest = index.manifest
+    if manifest.golden is None:
+        raise DataError("holds no golden queries", path=index.path)
+    golden = Golden.read(index.path / manifest.golden)
+    vectors = bundle.encode_queries(list(golden.texts))
+    exact = ask_exactly(index, golden.texts, golden.vectors).scores
+    both = np.isfinite(exact) & np.isfinite(golden.scores)
+    same_places = np.array_equal(np.isfinite(exact), np.isfinite(golden.scores))
+    return Verdict(
+        queries=len(golden.texts),
+        vector_error=float(np.abs(vectors - golden.vectors).max()),
+        score_error=float(np.abs(exact[both] - golden.scores[both]).max()) if same_places else float("inf"),
+        recall=recall(index, golden),
+        recall_before=manifest.recall[f"recall@{AT}"],
+    )

@@ -1,0 +1,82 @@
+"""What does a search give back, and what may it be asked to leave out?
+
+Plain records between the engine and those who show its answers: command line, service, page. They know
+neither files nor models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+Box = tuple[float, float, float, float]
+"""(top, left, bottom, right) in px of the photo."""
+
+
+class UnknownProduct(KeyError):  # noqa: N818 - reads as what it says where it is caught
+    """The index holds no product of this id."""
+
+    def __init__(self, product_id: int) -> None:
+        self.product_id = product_id
+        super().__init__(product_id)
+
+    def __str__(self) -> str:
+        return f"no product {self.product_id} in the index"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One product found. `rank` counts from 1; higher scores are better; ties stand by smaller product id."""
+
+    product_id: int
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which products may be found: one of whose regions has one of these labels, of at least this size in px.
+
+    No labels means any label.
+    """
+
+    labels: frozenset[int] = frozenset()
+    min_height_px: int = 0
+    min_width_px: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.labels) or self.min_height_px > 0 or self.min_width_px > 0
+
+
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True)
+class ProductView:
+    """A product as it can be shown. Boxes, labels and label names are one per region, in the same order.
+
+    `photo` is the file of its photo, None where the index knows no folder or the folder has no such file;
+    `texts` are texts known to match, at most a few.
+    """
+
+    product_id: int
+    image_h: int
+    image_w: int
+    boxes: tuple[Box, ...]
+    labels: tuple[int, ...]
+    label_names: tuple[str, ...]
+    photo: Path | None
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How much each word of a query and each region of a photo owe each other in their score.
+
+    `weights[w][r]` of word w and region r (in the order of the product's boxes) is in units of the score and
+    may be negative.
+    """
+
+    words: tuple[str, ...]
+    weights: tuple[tuple[float, ...], ...]
+    score: float

@@ -1,0 +1,249 @@
+"""What is an index on disk, and how does a reader see one whole state of it?
+
+A directory: the bundle that made the vectors, immutable segments, which of their products are deleted, golden
+queries, and `index.json`, the marker. Every change writes a new directory out of links to the parts that stay
+and puts it in place in one step (`whole_directory`); parts are named by their content, so a reader that holds
+the older `index.json` can never mistake a part. Knows no query.
+
+```
+index.json                     format, revision, bundle hash, coding, segments, datasets, recall, photos, label names
+bundle/                        a copy of the bundle
+segments/<content>/            segment.py, and texts.sqlite where texts are known
+deleted-<content>.npy          ids of a segment's products that are deleted or replaced, rising
+golden-<content>.npz           golden.py
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from shopwindow.files import DataError, read_text
+from shopwindow.search.segment import Segment, load_array, save_array
+from shopwindow.search.texts import TEXTS_FILE, Texts
+from shopwindow.search.vectors import Coding
+
+MANIFEST: Final = "index.json"
+FORMAT: Final = "shopwindow index 1"
+BUNDLE: Final = "bundle"
+SEGMENTS: Final = "segments"
+_TRIES: Final = 5
+_READ_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that products came from: where it was, and what it held."""
+
+    path: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment of the index: its folder's name, how many products, and the file of those deleted, if any."""
+
+    name: str
+    products: int
+    deleted: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `index.json` says.
+
+    `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
+    `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
+    """
+
+    bundle_hash: str
+    hidden: int
+    unit: bool
+    coding: Coding
+    approximate_from: int
+    probes: int = 1
+    revision: int = 1
+    parts: tuple[Part, ...] = ()
+    sources: tuple[Source, ...] = ()
+    golden: str | None = None
+    recall: dict[str, float] = field(default_factory=dict)
+    photos: str | None = None
+    label_names: dict[int, str] = field(default_factory=dict)
+    smooth: tuple[float, ...] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Writes `index.json`, the last file of an index."""
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1)
+        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, index: Path) -> Manifest:
+        """Raises: DataError where there is no index, or `index.json` is broken or of another format."""
+        path = index / MANIFEST
+        if not path.is_file():
+            raise DataError(
+                f"no index (a directory with {MANIFEST} that `shopwindow index` writes)", path=index
+            )
+        try:
+            content = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise DataError(f"no JSON: {error}", path=path) from error
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise DataError(f"not of the format {FORMAT!r}", path=path)
+        try:
+            return cls._of(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"missing or wrong: {error}", path=path) from error
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Manifest:
+        parts = tuple(Part(**part) for part in content.pop("parts"))
+        for name in (name for part in parts for name in (part.name, part.deleted or "-")):
+            if "/" in name or name.startswith("."):
+                raise ValueError(f"a part named {name!r}")
+        smooth = content.pop("smooth")
+        return cls(
+            coding=Coding(**content.pop("coding")),
+            parts=parts,
+            sources=tuple(Source(**source) for source in content.pop("sources")),
+            label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
+            smooth=None if smooth is None else tuple(smooth),
+            **content,
+        )
+
+
+@dataclass(frozen=True)
+class OpenPart:
+    """An opened segment; `live` says which of its products count (None: all)."""
+
+    segment: Segment
+    live: Bool[np.ndarray, " products"] | None
+    texts: Texts | None
+
+
+@dataclass(frozen=True)
+class OpenIndex:
+    """One state of an index, whole."""
+
+    path: Path
+    manifest: Manifest
+    parts: tuple[OpenPart, ...]
+
+    @classmethod
+    def open(cls, path: str | Path) -> OpenIndex:
+        """The newest state. A state that is replaced while it is opened is opened anew.
+
+        Raises: DataError for no index, or a broken one.
+        """
+        path = Path(path).resolve()
+        for _ in range(_TRIES):
+            manifest = Manifest.read(path)
+            try:
+                return cls(path, manifest, tuple(_open_part(path, part) for part in manifest.parts))
+            except (DataError, FileNotFoundError) as error:
+                wrong = error
+                if Manifest.read(path) == manifest:
+                    break
+        raise (
+            wrong if isinstance(wrong, DataError) else DataError("a segment is missing", path=path)
+        ) from wrong
+
+    def __len__(self) -> int:
+        return sum(
+            len(part.segment) if part.live is None else int(np.count_nonzero(part.live))
+            for part in self.parts
+        )
+
+    def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
+        """The part that holds a product, and its row there; None where there is none."""
+        asked = np.array([product_id], np.int64)
+        for part in self.parts:
+            row = int(part.segment.rows_of(asked)[0])
+            if row >= 0 and (part.live is None or part.live[row]):
+                return part, row
+        return None
+
+
+def _open_part(index: Path, part: Part) -> OpenPart:
+    folder = index / SEGMENTS / part.name
+    segment = Segment.open(folder)
+    if len(segment) != part.products:
+        raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
+    live = None
+    if part.deleted is not None:
+        rows = segment.rows_of(load_array(index / part.deleted))
+        if len(rows) and rows.min() < 0:
+            raise DataError("deletes products that its segment does not hold", path=index / part.deleted)
+        live = np.ones(len(segment), bool)
+        live[rows] = False
+    texts = Texts(folder / TEXTS_FILE) if (folder / TEXTS_FILE).is_file() else None
+    return OpenPart(segment, live, texts)
+
+
+def keep(index: Path, folder: Path, manifest: Manifest) -> None:
+    """Takes the parts of the state `manifest` of an index over into a folder, as links where it can."""
+    _link_tree(index / BUNDLE, folder / BUNDLE)
+    (folder / SEGMENTS).mkdir()
+    for part in manifest.parts:
+        _link_tree(index / SEGMENTS / part.name, folder / SEGMENTS / part.name)
+        if part.deleted is not None:
+            _link(index / part.deleted, folder / part.deleted)
+
+
+def add_deleted(folder: Path, part: Part, segment: Segment, product_ids: Int64[np.ndarray, " asked"]) -> Part:
+    """The part with those of the asked-for products that it holds deleted too; itself where it holds none."""
+    gone = product_ids[segment.rows_of(product_ids) >= 0]
+    before = load_array(folder / part.deleted) if part.deleted else np.zeros(0, np.int64)
+    everything = np.union1d(before, gone).astype(np.int64)
+    if len(everything) == len(before):
+        return part
+    name = f"deleted-{hashlib.sha256(part.name.encode() + everything.tobytes()).hexdigest()[:16]}.npy"
+    save_array(folder / name, everything)
+    if part.deleted:
+        (folder / part.deleted).unlink()
+    return dataclasses.replace(part, deleted=name)
+
+
+def named_by_content(folder: Path) -> Path:
+    """Renames a finished folder after what its files hold; gives where it is now."""
+    content = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        content.update(path.name.encode() + b"\0" + hash_file(path).encode())
+    goal = folder.with_name(content.hexdigest()[:16])
+    if goal.exists():
+        shutil.rmtree(folder)
+    else:
+        folder.rename(goal)
+    return goal
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _link_tree(source: Path, goal: Path) -> None:
+    goal.mkdir()
+    for path in sorted(source.iterdir()):
+        _link(path, goal / path.name)
+
+
+def _link(source: Path, goal: Path) -> None:
+    try:
+        os.link(source, goal)
+    except OSError:
+        shutil.copyfile(source, goal)

@@ -1,0 +1,104 @@
+"""Who may ask? API keys: shown once when made, kept as hashes, compared in constant time.
+
+A key is 32 random bytes, so that a plain SHA-256 of it cannot be guessed from. A keys file has one line a key:
+its name, white space, the hash in hex; `#` begins a comment. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from shopwindow.files import DataError, text_lines, whole_file
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """The keys that are accepted, as (name, hash) of each. An empty one accepts none."""
+
+    hashes: tuple[tuple[str, str], ...]
+
+    def name_of(self, key: str) -> str | None:
+        """The name of a key, None when it is unknown. Takes the same time whichever key matches.
+
+        >>> ring = KeyRing((("shop", hash_of("open sesame")),))
+        >>> ring.name_of("open sesame"), ring.name_of("open")
+        ('shop', None)
+        """
+        asked = hash_of(key)
+        found = None
+        for name, known in self.hashes:
+            if hmac.compare_digest(asked, known):
+                found = name
+        return found
+
+
+def hash_of(key: str) -> str:
+    """The SHA-256 of a key, in hex."""
+    return hashlib.sha256(key.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def read_keys(path: str | os.PathLike[str]) -> KeyRing:
+    """The keys of a keys file.
+
+    Raises: DataError naming the line that is no name and hash, or a file without a key.
+    """
+    hashes = []
+    for number, line in text_lines(path):
+        fields = line.split("#")[0].split()
+        if not fields:
+            continue
+        if len(fields) != 2 or not _NAME.fullmatch(fields[0]) or not _HASH.fullmatch(fields[1]):
+            raise DataError("not a name and a SHA-256 in hex", path=path, line=number)
+        hashes.append((fields[0], fields[1]))
+    if not hashes:
+        raise DataError("holds no key; `shopwindow key NAME --keys FILE` makes one", path=path)
+    return KeyRing(tuple(hashes))
+
+
+def add_key(path: str | os.PathLike[str], name: str) -> str:
+    """A new key, whose hash is added to a keys file. The key itself is kept nowhere.
+
+    Raises: ValueError for a name that is taken or has other characters than letters, digits, `_`, `.`, `-`.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a key's name has letters, digits, _ . - and at most 64 of them, not {name!r}")
+    file = Path(path)
+    lines = [line for _, line in text_lines(file)] if file.exists() else []
+    if name in _names(lines):
+        raise ValueError(f"{file} has a key {name} already; remove its line first")
+    key = secrets.token_urlsafe(32)
+    with whole_file(file) as partial:
+        text = "".join(f"{line}\n" for line in [*lines, f"{name} {hash_of(key)}"])
+        partial.write_text(text, encoding="utf-8")
+        partial.chmod(0o600)
+    return key
+
+
+def _names(lines: Iterable[str]) -> set[str]:
+    return {line.split()[0] for line in lines if line.split()}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address reaches this machine only. A name other than localhost does not count, whatever it means.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "example.org")]
+    [True, True, True, False, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

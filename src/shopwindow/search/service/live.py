@@ -1,0 +1,175 @@
+"""How is the engine asked by many requests at once, and kept at the newest state of its index?
+
+Questions run on a few threads, so that the event loop stays free. The engine itself sees to it that a search in flight
+ends in the state in which it began; here is who tells it to look for a newer one. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+
+from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
+
+Answer = TypeVar("Answer")
+MOST_TOGETHER: Final = 16
+LOG = logging.getLogger("shopwindow.serve")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What the service asks of an engine; `shopwindow.search.engine.SearchEngine` is one."""
+
+    def search(self, words: str, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
+        """The best products for words."""
+
+    def search_many(self, words: Sequence[str], *, k: int, where: Filter = EVERYTHING) -> list[list[Hit]]:
+        """The best products for each of several queries."""
+
+    def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
+        """The products most like one."""
+
+    def similar_region(
+        self, product_id: int, region: int, *, k: int, where: Filter = EVERYTHING
+    ) -> list[Hit]:
+        """The products most like one region of one."""
+
+    def product(self, product_id: int) -> ProductView:
+        """What is known of a product."""
+
+    def explain(self, words: str, product_id: int) -> Explanation:
+        """Which word looks at which region."""
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers about the index."""
+
+    @property
+    def version(self) -> str:
+        """Names the state of the index that is open."""
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Names of labels."""
+
+    def reload(self) -> bool:
+        """Opens a newer state of the index where there is one."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A search that waits for its answer."""
+
+    words: str
+    answer: asyncio.Future[list[tuple[Hit, ProductView]]]
+
+
+def with_views(engine: Engine, hits: list[Hit]) -> list[tuple[Hit, ProductView]]:
+    """Hits with what is known of them; one that was deleted since the search is left out."""
+    seen = []
+    for hit in hits:
+        try:
+            seen.append((hit, engine.product(hit.product_id)))
+        except UnknownProduct:
+            continue
+    return seen
+
+
+class LiveEngine:
+    """The engine of a running service, asked from `threads` threads."""
+
+    def __init__(self, engine: Engine, *, threads: int = 2) -> None:
+        self.engine = engine
+        self.swaps = 0
+        self.failed_swaps = 0
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+        self._most_running = threads
+        self._running = 0
+        self._waiting: dict[tuple[int, Filter], list[_Asked]] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._last_fault = ""
+
+    async def ask(self, question: Callable[[Engine], Answer]) -> Answer:
+        """The engine's answer to a question."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, question, self.engine)
+
+    async def search(self, words: str, *, k: int, where: Filter) -> list[tuple[Hit, ProductView]]:
+        """The best products for words. Searches that come while all threads are busy are answered together.
+
+        A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
+        """
+        asked = _Asked(words, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault((k, where), []).append(asked)
+        self._start_waiting()
+        return await asked.answer
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._running < self._most_running:
+            (k, where), together = next(iter(self._waiting.items()))
+            del self._waiting[k, where]
+            if together[MOST_TOGETHER:]:
+                self._waiting[k, where] = together[MOST_TOGETHER:]
+            now = [one for one in together[:MOST_TOGETHER] if not one.answer.done()]
+            if now:
+                self._running += 1
+                task = asyncio.ensure_future(self._search_together(now, k, where))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _search_together(self, asked: list[_Asked], k: int, where: Filter) -> None:
+        def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
+            if len(asked) == 1:
+                return [with_views(engine, engine.search(asked[0].words, k=k, where=where))]
+            many = engine.search_many([one.words for one in asked], k=k, where=where)
+            return [with_views(engine, hits) for hits in many]
+
+        try:
+            answers = await self.ask(answer)
+        except Exception as error:
+            for one in asked:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
+        else:
+            for one, hits in zip(asked, answers, strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(hits)
+        finally:
+            self._running -= 1
+            self._start_waiting()
+
+    async def renew(self) -> bool:
+        """Whether a newer state of the index was opened. When it cannot be opened the old one goes on answering.
+
+        The same fault is logged once, however often it is met.
+        """
+        try:
+            changed = await asyncio.to_thread(self.engine.reload)
+        except Exception as error:
+            self.failed_swaps += 1
+            if str(error) != self._last_fault:
+                LOG.error("the new index cannot be opened, the old one stays: %s", error)
+            self._last_fault = str(error)
+            return False
+        self._last_fault = ""
+        if changed:
+            self.swaps += 1
+            LOG.info("a newer index is open: %s", self.engine.version)
+        return changed
+
+    async def keep_fresh(self, wake: asyncio.Event, *, every_seconds: float) -> None:
+        """Looks for a newer index every so often, and at once when woken; until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(every_seconds):
+                    await wake.wait()
+            except TimeoutError:
+                pass
+            wake.clear()
+            await self.renew()
+
+    def close(self) -> None:
+        """Takes no more questions; running ones end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

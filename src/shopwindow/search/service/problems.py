@@ -1,0 +1,142 @@
+"""How does the service say that something went wrong? As typed problems, RFC 9457, one shape for all of them.
+
+Every wrong answer of the service, its own and the framework's, leaves through here. Knows no endpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE: Final = "application/problem+json"
+_URN: Final = "urn:shopwindow:problem:"
+# The framework's words for what a pattern or a surrogate means to somebody who typed.
+_SAYS: Final = {
+    "string_pattern_mismatch": "holds nothing that can be seen: type some words",
+    "string_unicode": "is not Unicode text",
+    "extra_forbidden": "is no parameter here",
+}
+
+
+class WrongValue(BaseModel):
+    """One value of a request that was not taken."""
+
+    where: str = Field(description="the parameter or the place in the body", examples=["query.k"])
+    says: str = Field(description="what was wanted", examples=["Input should be less than or equal to 200"])
+
+
+class ProblemAnswer(BaseModel):
+    """A problem as RFC 9457 has it."""
+
+    type: str = Field(description="names the kind of problem", examples=["urn:shopwindow:problem:busy"])
+    title: str = Field(description="the kind of problem in words, the same every time", examples=["Busy"])
+    status: int = Field(description="the status of the response", examples=[503])
+    detail: str = Field(description="what happened this time", examples=["64 requests are being answered"])
+    wrong: list[WrongValue] | None = Field(default=None, description="the values that were not taken")
+
+
+class Problem(HTTPException):
+    """A problem that ends a request. `kind` is a short name with dashes; its words are the title."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wrong: Sequence[WrongValue] = (),
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.kind = kind
+        self.wrong = tuple(wrong)
+
+    def response(self) -> Response:
+        """The problem as a response."""
+        content: dict[str, Any] = {
+            "type": _URN + self.kind,
+            "title": self.kind.replace("-", " ").capitalize(),
+            "status": self.status_code,
+            "detail": self.detail,
+        }
+        if self.wrong:
+            content["wrong"] = [one.model_dump() for one in self.wrong]
+        return Response(
+            json.dumps(content, ensure_ascii=True),
+            status_code=self.status_code,
+            media_type=MEDIA_TYPE,
+            headers=self.headers,
+        )
+
+
+def busy(kind: str, detail: str, *, retry_after_seconds: int) -> Problem:
+    """A 503 that says when to come again."""
+    return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+def unknown_product(product_id: int) -> Problem:
+    """The index holds no such product."""
+    return Problem(404, "unknown-product", f"the index holds no product {product_id}")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI shall know of the problems that an endpoint answers with."""
+    schema = {"$ref": "#/components/schemas/ProblemAnswer"}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "model": ProblemAnswer,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Makes an app answer with problems, its framework's errors and its own faults too."""
+
+    async def own(_: Request, error: Exception) -> Response:
+        if not isinstance(error, Problem):
+            raise error
+        return error.response()
+
+    async def framework(_: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+        return Problem(error.status_code, kind, str(error.detail), headers=error.headers).response()
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        wrong = [_wrong_value(one) for one in error.errors()[:20]]
+        detail = "; ".join(f"{one.where} {one.says}" for one in wrong[:3])
+        return Problem(422, "invalid-request", detail, wrong=wrong).response()
+
+    async def fault(_: Request, __: Exception) -> Response:
+        return Problem(
+            500, "internal-error", "a fault of the service; its log names the X-Request-ID"
+        ).response()
+
+    app.add_exception_handler(Exception, fault)
+    app.add_exception_handler(Problem, own)
+    app.add_exception_handler(HTTPException, framework)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _wrong_value(error: Mapping[str, Any]) -> WrongValue:
+    """Where and what, without the value itself: it may be long, or not to be repeated."""
+    where = ".".join(str(part)[:60] for part in error["loc"])
+    says = _SAYS.get(str(error["type"]), str(error["msg"])[:200])
+    return WrongValue(where=_printable(where), says=_printable(says))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,248 @@
+"""Which questions does the service answer? One short function per endpoint; bounds are said in the signatures.
+
+Annotations are evaluated here (no `from __future__ import annotations`): the bounds are values of this service's
+`Limits`, and FastAPI reads them from the signatures. Doors, logs and shutdown are elsewhere.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Annotated, Final, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from shopwindow.files import DataError
+from shopwindow.search.hits import Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.service.answers import (
+    LARGEST_ID,
+    BatchAnswer,
+    ExplanationAnswer,
+    IndexAnswer,
+    LabelAnswer,
+    ProductAnswer,
+    SearchAnswer,
+    SimilarAnswer,
+    explanation_answer,
+    found,
+    product_answer,
+)
+from shopwindow.search.service.limits import Limits
+from shopwindow.search.service.live import LOG, Engine, LiveEngine, with_views
+from shopwindow.search.service.metrics import Metrics
+from shopwindow.search.service.photos import photo_response
+from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
+
+Answer = TypeVar("Answer")
+HITS: Final = 24
+"""How many hits an answer has when nobody says."""
+_SEEN: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
+_MOST_LABELS: Final = 33
+_LARGEST_LABEL: Final = 2**31 - 1
+_PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured", "texts")
+
+
+def no_truth_value(value: object) -> object:
+    """The value, if it is no bool: Python would take true as 1. Raises: ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")
+    return value
+
+
+Labels = Annotated[
+    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL), BeforeValidator(no_truth_value)]],
+    Field(max_length=_MOST_LABELS, description="only products with a region of one of these labels"),
+]
+ProductId = Annotated[int, Path(ge=0, le=LARGEST_ID, examples=[10_042])]
+
+
+def one_line(words: str) -> str:
+    """Words without control characters, which become spaces, nor spaces around them.
+
+    >>> one_line("  red\\n\\tdress\\x00 ")
+    'red  dress'
+    """
+    return "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in words).strip()
+
+
+def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRouter:
+    """The endpoints that search."""
+    routes = APIRouter(tags=["search"])
+    Words = Annotated[  # noqa: N806 - a type
+        str,
+        Field(
+            min_length=1,
+            max_length=limits.query_characters,
+            pattern=_SEEN,
+            description="what the shopper typed",
+            examples=["red striped dress"],
+        ),
+        AfterValidator(one_line),
+    ]
+    HowMany = Annotated[  # noqa: N806 - a type
+        int,
+        Field(ge=1, le=limits.hits, description="how many hits", examples=[5]),
+        BeforeValidator(no_truth_value),
+    ]
+
+    class SearchQuestion(BaseModel):
+        """The parameters of a search."""
+
+        model_config = ConfigDict(extra="forbid")
+        q: Words
+        k: HowMany = HITS
+        label: Labels = []
+
+    class BatchQuestion(BaseModel):
+        """Several queries with the same settings."""
+
+        model_config = ConfigDict(extra="forbid")
+        queries: Annotated[
+            list[Words],
+            Field(min_length=1, max_length=limits.batch, examples=[["red dress", "leather bag"]]),
+        ]
+        k: HowMany = HITS
+        label: Labels = []
+
+    @routes.get("/search", responses=documented(401, 422, 503))
+    async def search(request: Request, asked: Annotated[SearchQuestion, Query()]) -> SearchAnswer:
+        """The products that answer a query, best first."""
+        request.state.words = asked.q
+        metrics.queries += 1
+        where = Filter(labels=frozenset(asked.label))
+        with told_as_problems():
+            hits = await live.search(asked.q, k=asked.k, where=where)
+        return SearchAnswer(query=asked.q, hits=found(hits))
+
+    @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
+    async def search_batch(request: Request, asked: BatchQuestion) -> BatchAnswer:
+        """The products that answer each of several queries: cheaper than asking for one after the other."""
+        request.state.words = " | ".join(asked.queries)
+        metrics.queries += len(asked.queries)
+        where = Filter(labels=frozenset(asked.label))
+
+        def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
+            many = engine.search_many(asked.queries, k=asked.k, where=where)
+            return [with_views(engine, hits) for hits in many]
+
+        many = await live.ask(_told(answer))
+        rows = zip(asked.queries, many, strict=True)
+        return BatchAnswer(answers=[SearchAnswer(query=query, hits=found(hits)) for query, hits in rows])
+
+    class ExplainQuestion(BaseModel):
+        """The parameter of an explanation."""
+
+        model_config = ConfigDict(extra="forbid")
+        q: Words
+
+    @routes.get("/products/{product_id}/explain", responses=documented(401, 404, 422, 503))
+    async def explain(
+        request: Request, product_id: ProductId, asked: Annotated[ExplainQuestion, Query()]
+    ) -> ExplanationAnswer:
+        """Which word of a query looks at which region of a product's photo."""
+        request.state.words = asked.q
+        explanation = await live.ask(_told(lambda engine: engine.explain(asked.q, product_id)))
+        return explanation_answer(product_id, asked.q, explanation)
+
+    class SimilarQuestion(BaseModel):
+        """The parameters of a search by photo."""
+
+        model_config = ConfigDict(extra="forbid")
+        region: Annotated[
+            int | None, Field(ge=0, le=10_000, description="compare one region instead of the whole photo")
+        ] = None
+        k: HowMany = HITS
+        label: Labels = []
+
+    @routes.get("/products/{product_id}/similar", responses=documented(401, 404, 422, 503))
+    async def similar(product_id: ProductId, asked: Annotated[SimilarQuestion, Query()]) -> SimilarAnswer:
+        """The products most like a product, or like one region of its photo."""
+        where = Filter(labels=frozenset(asked.label))
+
+        def answer(engine: Engine) -> list[tuple[Hit, ProductView]]:
+            if asked.region is None:
+                return with_views(engine, engine.similar(product_id, k=asked.k, where=where))
+            regions = len(engine.product(product_id).boxes)
+            if asked.region >= regions:
+                raise Problem(404, "unknown-region", f"product {product_id} has {regions} regions")
+            near = engine.similar_region(product_id, asked.region, k=asked.k, where=where)
+            return with_views(engine, near)
+
+        hits = await live.ask(_told(answer))
+        return SimilarAnswer(product_id=product_id, region=asked.region, hits=found(hits))
+
+    return routes
+
+
+def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -> APIRouter:
+    """The endpoints that show what there is."""
+    routes = APIRouter(tags=["catalogue"])
+
+    @routes.get("/products/{product_id}", responses=documented(401, 404, 422, 503))
+    async def product(product_id: ProductId) -> ProductAnswer:
+        """A product, its photo's regions, and texts known to match it."""
+        return product_answer(await live.ask(_told(lambda engine: engine.product(product_id))))
+
+    @routes.get(
+        "/photos/{product_id}",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "the photo file as it is",
+                "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            304: {"description": "the photo is the one that the asker has"},
+            **documented(401, 404, 422, 503),
+        },
+    )
+    async def photo(request: Request, product_id: ProductId) -> Response:
+        """A product's photo. Its place comes from the index, never from the request."""
+        known = request.headers.get("if-none-match")
+        return await live.ask(
+            _told(
+                lambda engine: photo_response(
+                    engine.product(product_id), known=known, most_bytes=limits.photo_bytes
+                )
+            )
+        )
+
+    @routes.get("/index", responses=documented(401, 503))
+    async def index() -> IndexAnswer:
+        """What is searched: the index's numbers, its state, and the labels to filter by."""
+        engine = live.engine
+        labels = [LabelAnswer(label=label, name=name) for label, name in sorted(engine.label_names.items())]
+        return IndexAnswer(
+            version=engine.version, labels=labels, suggestions=suggestions, stats=public_stats(engine)
+        )
+
+    return routes
+
+
+def public_stats(engine: Engine) -> dict[str, object]:
+    """The engine's numbers without what is nobody's business, such as where files lie."""
+    stats = engine.stats()
+    return {name: stats[name] for name in _PUBLIC_STATS if name in stats}
+
+
+@contextlib.contextmanager
+def told_as_problems() -> Iterator[None]:
+    """Tells the engine's errors as problems. Where a file lies is for the log only."""
+    try:
+        yield
+    except UnknownProduct as error:
+        raise unknown_product(error.product_id) from error
+    except DataError as error:
+        LOG.error("the index cannot answer: %s", error)
+        detail = "the index cannot answer this: a part of it is gone or broken"
+        raise busy("index-broken", detail, retry_after_seconds=60) from error
+    except ValueError as error:
+        raise Problem(422, "invalid-request", str(error)) from error
+
+
+def _told(question: Callable[[Engine], Answer]) -> Callable[[Engine], Answer]:
+    """The question, with the engine's errors told as problems."""
+
+    def ask(engine: Engine) -> Answer:
+        with told_as_problems():
+            return question(engine)
+
+    return ask

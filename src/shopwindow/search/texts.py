@@ -1,0 +1,86 @@
+"""Which products are known to match texts with these words?
+
+A full-text index over texts that shoppers typed for products they took: SQLite's FTS5 with BM25, one file per
+segment. Knows no vector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from shopwindow.files import DataError
+
+TEXTS_FILE: Final = "texts.sqlite"
+MOST_TEXTS: Final = 32
+"""Texts kept of a product."""
+_MOST_WORDS: Final = 64
+_WORD: Final = re.compile(r"\w+")
+
+
+def write_texts(path: Path, texts: Iterable[tuple[int, list[str]]]) -> int:
+    """Writes the texts of products; gives how many products have any.
+
+    Raises: DataError where the disk is full.
+    """
+    rows = ((product, "\n".join(some[:MOST_TEXTS])) for product, some in texts if some)
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as base:
+            base.executescript(
+                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+                "CREATE VIRTUAL TABLE product USING fts5(words, tokenize='unicode61');"
+            )
+            base.executemany("INSERT INTO product(rowid, words) VALUES (?, ?)", rows)
+            base.execute("INSERT INTO product(product) VALUES ('optimize')")
+            base.commit()
+            count: int = base.execute("SELECT count(*) FROM product").fetchone()[0]
+    except sqlite3.Error as error:
+        raise DataError(f"cannot be written: {error}", path=path) from error
+    return count
+
+
+class Texts:
+    """The texts of a segment, opened for reading by any thread. Stays readable when its file is removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        with _told(path):
+            uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+            self._base = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            weakref.finalize(self, self._base.close)
+            self._base.execute("SELECT count(*) FROM product").fetchone()
+
+    def find(self, words: str, limit: int) -> list[tuple[int, float]]:
+        """(product id, BM25 score, higher is better) of products with any of the words, best first; none for no words.
+
+        Raises: DataError where the file is broken.
+        """
+        # Quoted, a word is only a word: FTS5's own operators mean nothing here.
+        asked = " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(words)[:_MOST_WORDS]))
+        if not asked:
+            return []
+        question = "SELECT rowid, -rank FROM product WHERE product MATCH ? ORDER BY rank, rowid LIMIT ?"
+        with self._lock, _told(self.path):
+            found = self._base.execute(question, (asked, limit)).fetchall()
+        return [(int(product), float(score)) for product, score in found]
+
+    def of(self, product_id: int) -> tuple[str, ...]:
+        """The texts of one product, none where there are none."""
+        with self._lock, _told(self.path):
+            row = self._base.execute("SELECT words FROM product WHERE rowid = ?", (product_id,)).fetchone()
+        return tuple(row[0].split("\n")) if row else ()
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DataError(f"broken full-text index: {error}", path=path) from error

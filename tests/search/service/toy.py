@@ -1,0 +1,160 @@
+"""A small engine that lives in memory: it knows what the drawn shop says of its products, and counts common words.
+
+Real in all that the service sees of an engine, and right about products, so that a test can name the photos that a page
+must show. `python -m tests.search.service.toy SHOP PORT` serves it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from shopwindow.data.shop.goods import BY_NAME, CATEGORIES
+from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
+
+
+@dataclass
+class ToyEngine:
+    """Scores a product by the share of the words that are true of it; 0 is no hit."""
+
+    products: dict[int, ProductView]
+    truths: dict[int, frozenset[str]]
+    version: str = "1"
+    pending: list[ToyEngine] = field(default_factory=list)
+    """States that `reload` is to open, one after the other."""
+    gate: threading.Event | None = None
+    """While it is there and not set, searches wait for it."""
+
+    @classmethod
+    def of_shop(cls, shop: Path) -> ToyEngine:
+        """The engine of a drawn shop."""
+        products, truths = {}, {}
+        for line in (shop / "truth.jsonl").read_text().splitlines():
+            told = json.loads(line)
+            product_id = int(told["product_id"])
+            products[product_id] = _view(told, shop / "photos" / f"{product_id}.jpg")
+            nouns = " ".join(BY_NAME[told["kind"]].nouns).split()
+            named = {told[name] for name in ("kind", "colour", "pattern", "material", "shape")}
+            truths[product_id] = frozenset([*named, *nouns])
+        return cls(products, truths)
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Names of the labels."""
+        return dict(enumerate(CATEGORIES))
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers about the catalogue."""
+        return {"products": len(self.products), "version": self.version}
+
+    def product(self, product_id: int) -> ProductView:
+        """One product."""
+        if product_id not in self.products:
+            raise UnknownProduct(product_id)
+        return self.products[product_id]
+
+    def search(self, words: str, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
+        """The best products for words."""
+        if self.gate is not None:
+            self.gate.wait(20)
+        asked = words.lower().split()
+        return self._best(
+            {one: sum(word in truth for word in asked) / len(asked) for one, truth in self.truths.items()},
+            k,
+            where,
+        )
+
+    def search_many(self, words: Sequence[str], *, k: int, where: Filter = EVERYTHING) -> list[list[Hit]]:
+        """The same for several queries."""
+        return [self.search(one, k=k, where=where) for one in words]
+
+    def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
+        """The products of which most is true that is true of one."""
+        self.product(product_id)
+        own = self.truths[product_id]
+        scores = {
+            one: len(own & truth) / len(own | truth)
+            for one, truth in self.truths.items()
+            if one != product_id
+        }
+        return self._best(scores, k, where)
+
+    def similar_region(
+        self, product_id: int, region: int, *, k: int, where: Filter = EVERYTHING
+    ) -> list[Hit]:
+        """The products that have a region of the same label."""
+        label = self.product(product_id).labels[region]
+        scores = {
+            one: view.labels.count(label) / len(view.labels)
+            for one, view in self.products.items()
+            if one != product_id
+        }
+        return self._best(scores, k, where)
+
+    def explain(self, words: str, product_id: int) -> Explanation:
+        """A true word looks at all regions, most at the first; another at none."""
+        regions = len(self.product(product_id).boxes)
+        asked = tuple(words.split())
+        truth = self.truths[product_id]
+        weights = tuple(
+            tuple((word.lower() in truth) / (len(asked) * 2**region) for region in range(regions))
+            for word in asked
+        )
+        return Explanation(asked, weights, sum(map(sum, weights)))
+
+    def reload(self) -> bool:
+        """Takes over the next pending state."""
+        if not self.pending:
+            return False
+        new = self.pending.pop(0)
+        self.products, self.truths, self.version = new.products, new.truths, new.version
+        return True
+
+    def _best(self, scores: dict[int, float], k: int, where: Filter) -> list[Hit]:
+        fitting = [
+            (-score, one)
+            for one, score in scores.items()
+            if score > 0 and (not where.labels or where.labels & set(self.products[one].labels))
+        ]
+        return [Hit(one, -score, rank) for rank, (score, one) in enumerate(sorted(fitting)[:k], start=1)]
+
+
+def _view(told: dict[str, Any], photo: Path) -> ProductView:
+    boxes = told["boxes"]
+    with Image.open(photo) as image:
+        width, height = image.size
+    return ProductView(
+        product_id=int(told["product_id"]),
+        image_h=height,
+        image_w=width,
+        boxes=tuple(tuple(map(float, box["box"])) for box in boxes),  # type: ignore[misc]
+        labels=tuple(box["label"] for box in boxes),
+        label_names=tuple(CATEGORIES[box["label"]] for box in boxes),
+        photo=photo,
+        texts=(f"{told['colour']} {told['kind']}",),
+    )
+
+
+def main() -> None:
+    """Serves the toy engine of a drawn shop."""
+    from shopwindow.search.service.app import Service
+    from shopwindow.search.service.run import open_socket, serve
+
+    listener = open_socket("127.0.0.1", int(sys.argv[2]))
+    service = Service(
+        ToyEngine.of_shop(Path(sys.argv[1])),
+        suggestions=["red dress", "leather bag", "striped shirt", "wooden chair"],
+        look_every_seconds=0.2,
+    )
+    serve(service, listener, listens=lambda: print(listener.getsockname()[1], flush=True))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
