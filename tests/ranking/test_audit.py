@@ -10,7 +10,7 @@ from scipy import sparse
 
 from shopwindow.ranking.answers import Answers, read_answers
 from shopwindow.ranking.audit import OFFICIAL, Audit, audit, audit_card
-from shopwindow.ranking.blind import in_bins, prefix_indicators, query_blind_scores
+from shopwindow.ranking.blind import equal_rows, in_bins, prefix_indicators, query_blind_scores
 from shopwindow.ranking.chance import random_values
 from shopwindow.ranking.cleared import cleared
 from shopwindow.ranking.pools import Pools, grades_of, random_run, read_pools, run_of
@@ -120,6 +120,34 @@ def test_query_blind_score_does_not_depend_on_its_own_query_or_product() -> None
     after = query_blind_scores(pools, np.where(touched, 1 - grades, grades), products, features, chance(2))
     assert after[row] == pytest.approx(before[row], abs=1e-12)
     assert not np.allclose(after, before)
+
+
+def test_one_photo_under_two_ids_stays_in_one_part() -> None:
+    # every photo stands under two ids, and nothing but the photo itself tells whether it is an answer
+    generator = chance(8)
+    photos = generator.normal(size=(60, 100))
+    good = generator.random(60) < 0.3
+    of_product = generator.permutation(np.repeat(np.arange(60), 2))
+    pools = Pools.from_arrays(np.repeat(np.arange(12), 10), np.arange(120))
+    grades = good[of_product].astype(float)
+    features = photos[of_product]
+    given, products = (pools, grades, np.arange(120), features), equal_rows(features)
+    assert products.max() == 59
+    apart = query_blind_scores(*given, chance(2), same=products)
+    across = query_blind_scores(*given, chance(2))
+    lead = [float(scores[grades > 0].mean() - scores[grades == 0].mean()) for scores in (apart, across)]
+    assert lead[0] < 0.05 < 0.15 < lead[1]
+
+
+def test_several_deals_depend_less_on_chance() -> None:
+    pools, answers = shop()
+    given = (pools, grades_of(pools, answers), *features_of(pools, answers, 0.3))
+
+    def alike(deals: int) -> float:
+        one, two = (query_blind_scores(*given, chance(seed), deals=deals) for seed in (1, 2))
+        return float(np.corrcoef(one, two)[0, 1])
+
+    assert alike(4) > alike(1)
 
 
 def test_query_blind_refuses_what_it_cannot_use() -> None:

@@ -73,13 +73,13 @@ def test_report_says_what_was_found(report: Report) -> None:
     page = report.page.text()
     text = html.unescape(re.sub("<[^>]+>", " ", page))
     for wanted in (
-        "really better than fair",
+        "better than fair",
         "Differences",
         "nDCG-ones@5",
         "The worst queries",
         "blue canvas bag (query 1)",
         "No leak found",
-        "Cleared of occurrence counts",
+        "cleared of occurrence counts",
         "sha256 0123",
         "✓",
     ):
@@ -140,6 +140,19 @@ def test_groups_of_queries_counted_by_hand() -> None:
     assert found["head noun"] == ["bag", "bag", "unknown"]
     assert found["answers"] == ["1", "2", "0"]
     assert found["candidates in the pool"] == ["2", "more than 2", "up to 1"]
+    even = Pools.from_arrays(np.repeat(np.arange(5), [3, 3, 3, 3, 2]), np.concatenate([np.arange(14)]))
+    groups = query_groups(list("01234"), Answers.from_lists({q: [1] for q in range(5)}), even, {})
+    assert groups["candidates in the pool"] == ["more than 2"] * 4 + ["up to 2"]
+
+
+def test_worst_queries_show_the_answers_that_were_missed() -> None:
+    pools = Pools.from_arrays(np.repeat([1, 2], 8), np.arange(16))
+    answers = Answers.from_lists({0: [], 1: [0], 2: [15], 3: []})
+    run = run_of(pools, -np.arange(16.0), name="a")
+    system = System("a", (evaluate(run, answers, DEFAULT_MEASURES),))
+    text = evaluation_report([system], [], run, answers, np.random.default_rng(0)).page.text()
+    assert "<p class=quiet>Answers not among these: 1.</p>\n<p>✓ 15</p>" in text
+    assert "a: 2 judged queries have no answer and count 0." in text
 
 
 def test_audit_alone_has_a_report() -> None:
@@ -158,11 +171,16 @@ def test_verb_writes_report_and_plots(tmp_path: Path, monkeypatch: pytest.Monkey
     Path("photos").mkdir()
     Path("photos/1.jpg").write_bytes(jpeg((0, 90, 200)))
     Path("bundle").mkdir()
+    Path("bundle/recipe.yaml").write_text("depth: 2\n")
     Path("bundle/bundle.json").write_text('{"provenance": {"steps": 30}}')
     given = ["--answers", "answers.json", "--pools", "a.tsv", "--photos", "photos", "--bundle", "bundle"]
+    Path("q.tsv").write_text("".join(f"{query}\tred bag\n" for query in range(12)))
+    given += ["--queries", "q.tsv"]
     main(["report", "a.tsv", "b.tsv", *given, "--out", "out/r.html", "--plots", "out/plots"])
     text = Path("out/r.html").read_text()
     assert "model steps" in text
+    assert "model recipe" in text
+    assert "red bag (query 3)" in text
     assert "data:image/jpeg" in text
     assert Path("out/plots/differences.png").is_file()
 

@@ -8,13 +8,13 @@ import json as json_text
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shopwindow.cli.console import aligned_table, print_json, standard_output
 from shopwindow.cli.systems import check_numbers, check_overlap, read_measures, read_runs, systems_of
-from shopwindow.files import STANDARD_STREAM, DataError, open_whole, read_text
+from shopwindow.files import STANDARD_STREAM, DataError, open_whole, read_text, text_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,16 +84,18 @@ def audit(
     for one in read:
         check_overlap(one, right)
     generator = np.random.default_rng(seed)
+    shortcuts, notes = _dataset_shortcuts(candidates, right, dataset, train, generator)
     found = audit_set(
         candidates,
         right,
         generator,
         also=[read_pools(path) for path in also or []],
-        shortcuts=_dataset_shortcuts(candidates, right, dataset, train, generator),
+        shortcuts=shortcuts,
         runs=read,
         measure=taken,
         margin=MARGIN if fail_above is None else fail_above,
     )
+    found = replace(found, notes=tuple(notes))
     if html is not None:
         from shopwindow.ranking.report import Outside, audit_report
 
@@ -115,6 +117,8 @@ def report(
     pools: str | None = None,
     also: list[str] | None = None,
     dataset: str | None = None,
+    train: str | None = None,
+    queries: str | None = None,
     photos: str | None = None,
     bundle: str | None = None,
     plots: str | None = None,
@@ -131,7 +135,10 @@ def report(
         out: The HTML file; it needs no other file.
         pools: The candidates of each query: adds the audit of the set.
         also: Pools of other splits, for the audit.
-        dataset: The prepared set: adds the words of the queries, and scores by their length and head noun.
+        dataset: The prepared set: adds the words of the queries, scores by their length and head noun, and, with
+            --pools, the audit's models that never read the query.
+        train: The prepared training set, for the audit.
+        queries: A table `query_id<TAB>query`: the words of the queries where no set is prepared.
         photos: A folder of photos named by product id (`17.jpg`), shown beside the best and worst queries.
         bundle: The trained model, whose provenance is printed.
         plots: A folder for every drawing on its own, as SVG and PNG.
@@ -155,12 +162,18 @@ def report(
     audited = None
     if candidates is not None:
         others = [read_pools(path) for path in also or []]
-        audited = audit_set(candidates, right, generator, also=others, runs=[first], measure=taken[0])
+        shortcuts, notes = _dataset_shortcuts(candidates, right, dataset, train, generator)
+        judged = [run for found in read for run in found]
+        audited = audit_set(
+            candidates, right, generator, also=others, shortcuts=shortcuts, runs=judged, measure=taken[0]
+        )
+        audited = replace(audited, notes=tuple(notes))
     files = [
         *(path for word in runs for path in word.split(",")),
         answers,
         *([pools] if pools else []),
         *(also or []),
+        *([queries] if queries else []),
     ]
     written = evaluation_report(
         systems,
@@ -171,7 +184,7 @@ def report(
         pools=candidates,
         audited=audited,
         outside=Outside(
-            words=_words(dataset),
+            words=_words(dataset, queries),
             photo=_photos(photos),
             provenance=_provenance(files, seed) | _bundle_provenance(bundle),
         ),
@@ -259,17 +272,21 @@ def _as_json(found: Audit) -> dict[str, Any]:
 
 def _dataset_shortcuts(
     pools: Pools, answers: Answers, dataset: str | None, train: str | None, generator: np.random.Generator
-) -> list[Shortcut]:
-    """What a prepared set and a training set add: learned from statistics and photos, popularity, training text."""
-    from shopwindow.ranking.blind import in_bins, query_blind_scores
+) -> tuple[list[Shortcut], list[str]]:
+    """What a prepared set and a training set add: learned from statistics and photos, popularity, training text;
+    and what does not apply."""
+    import numpy as np
+
+    from shopwindow.ranking.blind import equal_rows, in_bins, query_blind_scores
     from shopwindow.ranking.pools import grades_of
     from shopwindow.ranking.shortcuts import Shortcut, image_blind_shortcut, popularity_shortcuts
 
     if dataset is None and train is None:
-        return []
+        return [], []
     from shopwindow.data.dataset import Dataset
 
     found: list[Shortcut] = []
+    notes: list[str] = []
     if dataset is not None:
         products, statistics, features = _product_arrays(Dataset(dataset), pools)
         grades = grades_of(pools, answers)
@@ -277,13 +294,21 @@ def _dataset_shortcuts(
             ("boxes, labels, sizes", in_bins(statistics)),
             ("query-blind photos", features),
         ):
-            found.append(Shortcut(name, query_blind_scores(pools, grades, products, columns, generator)))
+            scores = query_blind_scores(
+                pools, grades, products, columns, generator, same=equal_rows(features)
+            )
+            found.append(Shortcut(name, scores))
     if train is not None:
         training = Dataset(train)
         found += popularity_shortcuts(pools, training.product_ids[training.pair_products])
         if dataset is not None:
-            found.append(image_blind_shortcut(pools, *_word_counts(Dataset(dataset), training)))
-    return found
+            if np.isin(pools.product_ids, training.product_ids).any():
+                found.append(image_blind_shortcut(pools, *_word_counts(Dataset(dataset), training)))
+            else:
+                notes.append(
+                    "image-blind (text only): does not apply, no candidate is a product of the training set"
+                )
+    return found, notes
 
 
 def _product_arrays(dataset: Dataset, pools: Pools) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -332,7 +357,18 @@ def _word_counts(dataset: Dataset, training: Dataset) -> tuple[Any, np.ndarray, 
     return by_query, dataset.query_ids, by_product, training.product_ids
 
 
-def _words(dataset: str | None) -> dict[str, str]:
+def _words(dataset: str | None, queries: str | None) -> dict[str, str]:
+    """The words of every query by its id, from a table or a prepared set."""
+    if queries is not None:
+        rows = [(number, line.split("\t")) for number, line in text_lines(queries) if line.strip()]
+        for number, row in rows:
+            if len(row) != 2:
+                raise DataError(
+                    f"{len(row)} fields, a query_id and a query were wanted",
+                    path=queries,
+                    line=number,
+                )
+        return {query.strip(): words for _, (query, words) in rows}
     if dataset is None:
         return {}
     from shopwindow.data.dataset import Dataset
@@ -377,7 +413,8 @@ def _provenance(files: Iterable[str], seed: int) -> dict[str, str]:
     for path in files:
         if path != STANDARD_STREAM:
             with Path(path).open("rb") as file:
-                found[path] = "sha256 " + hashlib.file_digest(file, "sha256").hexdigest()[:16]
+                name = path if Path(path).name in found else Path(path).name
+                found[name] = "sha256 " + hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return found
 
 
@@ -390,7 +427,10 @@ def _bundle_provenance(bundle: str | None) -> dict[str, str]:
         found = {f"model {name}": str(value) for name, value in card["provenance"].items()}
     except (json_text.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise DataError("is no bundle's card", path=path) from error
-    return {"model": bundle, **found}
+    recipe = path.with_name("recipe.yaml")
+    if recipe.is_file():
+        found["model recipe"] = " ".join(read_text(recipe).split()) or "the defaults"
+    return {"model": Path(bundle).name, **found}
 
 
 def _write_report(report: Report, out: str, plots: str | None) -> None:

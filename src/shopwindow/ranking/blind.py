@@ -15,6 +15,7 @@ from shopwindow.ranking.ids import codes_of, positions
 from shopwindow.ranking.pools import Pools
 
 FOLDS: Final = 5
+DEALS: Final = 10
 _MOST_DIMENSIONS: Final = 256
 _RIDGE: Final = 0.1
 
@@ -27,14 +28,19 @@ def query_blind_scores(
     generator: np.random.Generator,
     *,
     folds: int = FOLDS,
+    deals: int = DEALS,
+    same: Int64[np.ndarray, "products"] | None = None,
 ) -> Float64[np.ndarray, "rows"]:
     """A score for every candidate, by ridge regression of being an answer on its product's features.
 
     Features and target are taken less their pool's mean, because only the order inside a pool counts. Queries and
     products are dealt into `folds` parts each; the candidates of one part of both are scored by the model of all
-    rows that share neither. Many features are first projected on their largest 256 directions (found without
-    answers). A candidate whose product has no features scores 0, as an average one. `product_ids` are distinct, in
-    any order. Cost: a Gram matrix of all rows per product fold, and folds x folds solves.
+    rows that share neither. One deal leaves the score to chance, so the mean over several deals is given. Products of
+    one number in `same` (one photo under two ids) stay in one part. Many features are first projected on their largest
+    256 directions (found without answers). A candidate whose product has no features scores 0, as an average one.
+    `product_ids` are distinct, in any order. It sees what is linear in the features and no more: not "far from the
+    mean", say, unless they are binned.
+    Cost of a deal: a Gram matrix of all rows per product fold, and folds x folds solves.
 
     Raises: ValueError for fewer than 2 folds, or features that are not finite.
     """
@@ -43,15 +49,20 @@ def query_blind_scores(
     if not np.isfinite(features).all():
         raise ValueError("features hold NaN or infinity")
     codes = codes_of(pools.offsets)
-    distinct, product_codes = np.unique(pools.product_ids, return_inverse=True)
+    _, product_codes = np.unique(pools.product_ids, return_inverse=True)
     order = np.argsort(product_ids, kind="stable")
     found = positions(pools.product_ids, product_ids[order])
     rows = _standardised(_reduced(features.astype(np.float64), generator))[order][found]
     rows[found < 0] = 0.0
     target = (grades > 0).astype(np.float64)
-    query_fold = (generator.permutation(len(pools.queries)) % folds)[codes]
-    product_fold = (generator.permutation(len(distinct)) % folds)[product_codes]
-    scores = _held_out(rows, target, codes, query_fold, product_fold, folds)
+    if same is not None:
+        alone = int(same.max(initial=0)) + 1 + product_codes
+        _, product_codes = np.unique(np.where(found >= 0, same[order][found], alone), return_inverse=True)
+    scores = np.zeros(len(pools))
+    for _ in range(deals):
+        query_fold = (generator.permutation(len(pools.queries)) % folds)[codes]
+        product_fold = (generator.permutation(int(product_codes.max()) + 1) % folds)[product_codes]
+        scores += _held_out(rows, target, codes, query_fold, product_fold, folds) / deals
     scores[found < 0] = 0.0
     return scores
 
@@ -158,3 +169,13 @@ def prefix_indicators(
         kept = np.argsort(-counts, kind="stable")[:most]
         found.append((codes[:, None] == np.arange(len(distinct))[kept]).astype(np.float64))
     return np.concatenate(found, axis=1)
+
+
+def equal_rows(features: Float[np.ndarray, "products dim"]) -> Int64[np.ndarray, "products"]:
+    """A number per product, the same where the features are the same to the bit: one photo under several ids.
+
+    >>> equal_rows(np.array([[1.0, 2.0], [0.0, 2.0], [1.0, 2.0]])).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in features], dtype=np.int64)

@@ -17,7 +17,7 @@ _STYLE: Final = """
 @media (prefers-color-scheme: dark) { :root { --paper: #16181d; --ink: #e8eaef; --quiet: #9ba0ab; --line: #33363f;
   --card: #1f2229; --good: #55c48b; --bad: #f0788a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); }

@@ -28,6 +28,7 @@ _SHOWN_QUERIES: Final = 10
 _SHOWN_PRODUCTS: Final = 5
 _MOST_NOUNS: Final = 12
 _LEAST_IN_GROUP: Final = 3
+_PUNCTUATION: Final = ".,;:!?\"'()[]*"
 _PREPOSITIONS: Final = frozenset(
     ["for", "with", "without", "in", "of", "on", "from", "to", "by", "and", "or", "&"]
 )
@@ -145,7 +146,11 @@ def add_audit(report: Report, audited: Audit) -> None:
     )
     for run in audited.runs:
         page.heading(f"What a shortcut would add to {run.name}", level=3)
-        after = sorted(run.after.items(), key=lambda item: -item[1].mean)[:6]
+        leaking = {line.name for line in audited.leaks}
+        after = sorted(
+            ((name, score) for name, score in run.after.items() if name in leaking),
+            key=lambda item: -item[1].mean,
+        )
         page.table(
             ["", audited.measure],
             [[run.name, _score(run.score)], *([f"+ {name}", _score(score)] for name, score in after)],
@@ -155,11 +160,23 @@ def add_audit(report: Report, audited: Audit) -> None:
         else:
             cleared = run.cleared
             page.paragraph(
-                f"Cleared of occurrence counts (only candidates that occur equally often are compared):"
-                f" {_score(cleared.score)}, where random order scores {cleared.random.mean:.3f}; the difference is"
-                f" {cleared.above_random.mean:+.3f} ({cleared.above_random.low:+.3f} to"
-                f" {cleared.above_random.high:+.3f}); {cleared.queries} of {audited.queries} queries are left."
+                "De-leaked, as (score - random) / (1 - random): cleared of occurrence counts (only candidates that"
+                f" occur equally often are compared) {_score(cleared.corrected)}, on the full pools"
+                f" {_score(run.corrected)}. Cleared, the score is {cleared.score.mean:.3f} where random order has {cleared.random.mean:.3f};"
+                f" {cleared.queries / audited.queries:.0%} of the queries and {cleared.answers / audited.answers:.0%}"
+                " of the answers are left."
             )
+        if run.not_cleared:
+            page.paragraph(f"Not cleared of: {', '.join(run.not_cleared)}.")
+        counts = (
+            (run.unscored, "candidates are not scored"),
+            (run.outside, "products outside the pools are ranked"),
+        )
+        for count, what in counts:
+            if count:
+                page.paragraph(f"{run.name}: {count} {what}.")
+    for note in audited.notes:
+        page.paragraph(note)
 
 
 def _say_result(
@@ -172,8 +189,8 @@ def _say_result(
     better = [one.second for one in taken if one.is_real and one.difference > 0]
     worse = [one.second for one in taken if one.is_real and one.difference < 0]
     open_ = [one.second for one in taken if not one.is_real]
-    said += f", really better than {_and(better)}" if better else ""
-    said += f", really worse than {_and(worse)}" if worse else ""
+    said += f", better than {_and(better)}" if better else ""
+    said += f", worse than {_and(worse)}" if worse else ""
     said += f"; not to be told from {_and(open_)}" if open_ else ""
     page.statement(said + ".", good=True if better and not worse else False if worse and not better else None)
     page.paragraph(
@@ -195,9 +212,14 @@ def _scores(report: Report, systems: Sequence[System], measure: str, generator: 
         for system in systems
     ]
     report.page.table(["run", *measures], rows)
-    missing = [(e.run, len(e.missing)) for system in systems for e in system.evaluations if len(e.missing)]
-    for name, count in missing:
-        report.page.paragraph(f"{name} leaves out {count} judged queries, which count 0.")
+    for one in (one for system in systems for one in system.evaluations):
+        for ids, what in (
+            (one.missing, "judged queries are left out and count 0"),
+            (one.unanswered, "judged queries have no answer and count 0"),
+            (one.extra, "queries are not judged and do not count"),
+        ):
+            if len(ids):
+                report.page.paragraph(f"{one.run}: {len(ids)} {what}.")
     ends = bootstrap_intervals(np.stack([system.of(measure).mean(axis=0) for system in systems]), generator)
     report.draw(
         "scores",
@@ -229,7 +251,7 @@ def _differences(report: Report, comparisons: Sequence[Comparison], measure: str
         f"Paired differences in {measure} with 95 % intervals; right of the line {taken[0].first} is better.",
     )
     report.page.table(
-        ["against", "measure", "difference", "95 % interval", "p", "p (Holm)", "wins/ties/losses", "shows"],
+        ["against", "measure", "difference", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"],
         [
             [
                 one.second,
@@ -245,8 +267,13 @@ def _differences(report: Report, comparisons: Sequence[Comparison], measure: str
         ],
     )
     report.page.paragraph(
-        "shows: the smallest true difference that these queries would show in 4 of 5 samples; a smaller one is"
-        " mostly missed.",
+        f"With {comparisons[0].queries} queries a difference in {measure} seen below {taken[0].noticeable:.3f} cannot"
+        " be told from chance. detects: the smallest true difference found in 4 of 5 samples; a smaller one is mostly"
+        " missed. w/t/l: queries won, tied, lost. Holm: corrected over the runs compared, within one measure."
+        + "".join(
+            f" {name} is a single run and is charged the other side's variance over seeds."
+            for name in sorted({one.single for one in comparisons if one.single is not None})
+        ),
         quiet=True,
     )
 
@@ -285,6 +312,8 @@ def query_groups(
     found["answers"] = [_number(count, 8) for count in answers.counts.tolist()]
     pool_sizes = [sizes.get(query, 0) for query in queries]
     edges = np.unique(np.quantile(pool_sizes, [0.25, 0.5, 0.75], method="lower")).tolist()
+    if len(edges) == 1 and edges[0] == max(pool_sizes):  # most pools are of the largest size
+        edges = [edges[0] - 1]
     found["candidates in the pool"] = [_range(size, edges) for size in pool_sizes]
     return found
 
@@ -294,8 +323,10 @@ def _head_noun(words: Sequence[str]) -> str:
 
     >>> _head_noun("square watch for gift".split()), _head_noun("Red canvas Bag".split())
     ('watch', 'bag')
+    >>> _head_noun("red bag!".split())
+    'bag'
     """
-    lower = [word.lower() for word in words]
+    lower = [bare for word in words if (bare := word.lower().strip(_PUNCTUATION))]
     end = next((index for index, word in enumerate(lower) if index and word in _PREPOSITIONS), len(lower))
     return lower[end - 1] if lower else "unknown"
 
@@ -393,7 +424,14 @@ def _queries(
                 [Thumbnail(product, product in right, outside.photo(product)) for product in products]
             )
         else:
+            products = []
             page.paragraph("The run does not rank it.")
+        missed = sorted(right - set(products))
+        if missed and values[row] < 1:
+            page.paragraph(f"Answers not among these: {len(missed)}.", quiet=True)
+            page.photos(
+                [Thumbnail(product, True, outside.photo(product)) for product in missed[:_SHOWN_PRODUCTS]]
+            )
 
 
 def _provenance(page: Page, outside: Outside) -> None:
