@@ -169,6 +169,10 @@ def open_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         sys.stdout.flush()
         return
     with whole_file(name) as partial:
+        try:
+            partial.touch()
+        except FileNotFoundError as error:  # a folder that takes no new file, as /proc
+            raise DataError("cannot be written: its folder takes no new file", path=path) from error
         if name.endswith(".gz"):
             with (
                 partial.open("wb") as raw,
