@@ -160,11 +160,10 @@ def add_audit(report: Report, audited: Audit) -> None:
         else:
             cleared = run.cleared
             page.paragraph(
-                "De-leaked, as (score - random) / (1 - random): cleared of occurrence counts (only candidates that"
-                f" occur equally often are compared) {_score(cleared.corrected)}, on the full pools"
-                f" {_score(run.corrected)}. Cleared, the score is {cleared.score.mean:.3f} where random order has {cleared.random.mean:.3f};"
-                f" {cleared.queries / audited.queries:.0%} of the queries and {cleared.answers / audited.answers:.0%}"
-                " of the answers are left."
+                f"De-leaked, as (score - random) / (1 - random): {_score(cleared.corrected)} cleared of occurrence counts,"
+                f" {_score(run.corrected)} on the full pools. Cleared, the score is {cleared.score.mean:.3f} where random"
+                f" order has {cleared.random.mean:.3f}; {cleared.queries / audited.queries:.0%} of the queries and"
+                f" {cleared.answers / audited.answers:.0%} of the answers are left."
             )
         if run.not_cleared:
             page.paragraph(f"Not cleared of: {', '.join(run.not_cleared)}.")
