@@ -160,8 +160,8 @@ def add_audit(report: Report, audited: Audit) -> None:
         else:
             cleared = run.cleared
             page.paragraph(
-                f"De-leaked, as (score - random) / (1 - random): {_score(cleared.corrected)} cleared of occurrence counts,"
-                f" {_score(run.corrected)} on the full pools. Cleared, the score is {cleared.score.mean:.3f} where random"
+                f"De-leaked, (score - random) / (1 - random): {_score(cleared.corrected)} cleared of occurrence counts"
+                f" and {_score(run.corrected)} in full. Cleared, the score is {cleared.score.mean:.3f} where random"
                 f" order has {cleared.random.mean:.3f}; {cleared.queries / audited.queries:.0%} of the queries and"
                 f" {cleared.answers / audited.answers:.0%} of the answers are left."
             )
