@@ -22,7 +22,8 @@ from shopwindow.files import DataError, alone
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
-from shopwindow.model.training import Moment, learning_rate, train, validation_steps
+from shopwindow.model.steps import learning_rate
+from shopwindow.model.training import Moment, train, validation_steps
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import FEATURES, TinyShop

@@ -23,7 +23,6 @@ from typing import Any, Final, Literal
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
 from lightning.pytorch.callbacks import Callback
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -34,18 +33,13 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.curves import CurveRow, write_curves
-from shopwindow.model.dual import DualEncoder
 from shopwindow.model.initial import initial_model
-from shopwindow.model.losses import same_query_or_product, sigmoid_loss, softmax_loss
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, save_best
-from shopwindow.model.tokens import numbers_of, tokenize
+from shopwindow.model.steps import LARGEST_SCALE, Steps, TokenTable, batch_loss, learning_rate
 from shopwindow.model.validation import Validation
 
 CURVE_POINTS: Final = 200
-_STEP_SEEDS: Final = 1_000_003
-LARGEST_SCALE: Final = 100.0
-"""Of the learned scale: after each step it is set back to this, as CLIP does."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,11 @@ def train(
     """
     out = Path(out)
     check_replaceable(out, marker=MARKER)
+    if validation.dataset.feature_size != dataset.feature_size:
+        raise DataError(
+            f"features of {validation.dataset.feature_size} values, the training's have {dataset.feature_size}",
+            path=validation.dataset.path,
+        )
     folder = out.with_name(out.name + ".training")
     with alone(folder):
         return _train(
@@ -124,18 +123,12 @@ def _train(
         state = None
     if state is None:
         _drop(folder)
-    for split in (dataset, validation.dataset):
-        if split.feature_size != dataset.feature_size:
-            raise DataError(
-                f"features of {split.feature_size} values, the training's have {dataset.feature_size}",
-                path=split.path,
-            )
     batches = _batches(dataset, recipe, start=state.step if state else 0)
     tokenizer, model = initial_model(dataset, recipe)
     if state is not None:
         state.load_model(model)
-    table = _TokenTable(tokenizer, dataset.query_texts, longest=model.text.longest)
-    module = _Steps(model, recipe, table, batches, state)
+    table = TokenTable(tokenizer, dataset.query_texts, longest=model.text.longest)
+    module = Steps(model, recipe, table, batches, state)
     watch = _Watch(
         folder,
         module,
@@ -193,124 +186,13 @@ def _drop(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-class _TokenTable:
-    """All queries of a dataset tokenised once; equal texts have equal numbers."""
-
-    def __init__(self, tokenizer: Tokenizer, texts: list[str], *, longest: int) -> None:
-        self._tokens, self._lengths = tokenize(tokenizer, texts, longest=longest)
-        self._starts = self._lengths.cumsum(0) - self._lengths
-        self.numbers = torch.from_numpy(numbers_of(texts))
-
-    def rows(
-        self, queries: Int64[Tensor, " queries"]
-    ) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " queries"]]:
-        """The tokens of some queries end to end, and how many each has."""
-        lengths = self._lengths[queries]
-        before = lengths.cumsum(0) - lengths
-        shift = torch.repeat_interleave(self._starts[queries] - before, lengths)
-        return self._tokens[torch.arange(int(lengths.sum())) + shift], lengths
-
-
-class _Steps(lightning.LightningModule):
-    """What one step computes and how weights follow it."""
-
-    def __init__(
-        self,
-        model: DualEncoder,
-        recipe: Recipe,
-        table: _TokenTable,
-        batches: PairBatches,
-        state: TrainingState | None,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.recipe = recipe
-        self.table = table
-        self.first_step = batches.start
-        self.steps = batches.steps
-        self.steps_per_epoch = batches.steps_per_epoch
-        self._state = state
-        if recipe.loss == "sigmoid":
-            model.log_scale.requires_grad_(False)
-
-    def transfer_batch_to_device(
-        self, batch: PairBatch, device: torch.device, dataloader_idx: int
-    ) -> tuple[Tensor, ...]:
-        """Tokens, their lengths, regions, their lengths, query numbers, product rows; lengths stay on the host."""
-        queries = torch.from_numpy(batch.queries)
-        tokens, token_counts = self.table.rows(queries)
-        return (
-            tokens.to(device, non_blocking=True),
-            token_counts,
-            torch.from_numpy(batch.regions).to(device, non_blocking=True),
-            torch.from_numpy(batch.lengths),
-            self.table.numbers[queries].to(device),
-            torch.from_numpy(batch.products).to(device),
-        )
-
-    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        """The loss of a batch. Dropout is seeded by the step: it is part of what a step is."""
-        step = self.first_step + index
-        torch.manual_seed(self.recipe.seed * _STEP_SEEDS + step)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = learning_rate(step, self.steps, self.recipe)
-        tokens, token_counts, regions, region_counts, queries, products = batch
-        text = self.model.encode_text(tokens, token_counts)
-        photo = self.model.encode_photo(regions, region_counts)
-        return batch_loss(self.model, self.recipe, text, photo, queries, products)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, or AdamW where the recipe decays weights (matrices only), with a resumed training's moments."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        matrices = [parameter for parameter in trained if parameter.ndim > 1]
-        others = [parameter for parameter in trained if parameter.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=self.recipe.learning_rate,
-            eps=self.recipe.adam_epsilon,
-        )
-        if self._state is not None:
-            self._state.load_optimizer(optimizer)
-        return optimizer
-
-
-def batch_loss(
-    model: DualEncoder,
-    recipe: Recipe,
-    text: Float[Tensor, "pairs hidden"],
-    photo: Float[Tensor, "pairs hidden"],
-    queries: Int64[Tensor, " pairs"],
-    products: Int64[Tensor, " pairs"],
-) -> Float[Tensor, ""]:
-    """The recipe's loss of a batch of pairs, in float32. `queries` are equal for equal texts."""
-    with torch.autocast(text.device.type, enabled=False):
-        scores = model.log_scale.exp() * (text @ photo.T)
-        if recipe.loss == "sigmoid":
-            return sigmoid_loss(scores)
-        return softmax_loss(scores, same_query_or_product(queries, products))
-
-
-def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
-    """The learning rate of a step: linear warm-up, then constant or a half cosine to 0."""
-    warmup = recipe.warmup * steps
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / (warmup + 1)
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    share = (step - warmup) / max(1.0, steps - warmup)
-    return recipe.learning_rate * (1 + math.cos(math.pi * share)) / 2
-
-
 class _Watch(Callback):
     """After each step: counts, draws the curve, validates, saves, and tells of the progress."""
 
     def __init__(
         self,
         folder: Path,
-        module: _Steps,
+        module: Steps,
         validation: Validation,
         tokenizer: Tokenizer,
         identity: dict[str, str],
@@ -347,7 +229,7 @@ class _Watch(Callback):
         batch_idx: int,
     ) -> None:
         """Steps are counted from 1 here: the number of steps done."""
-        assert isinstance(module, _Steps)
+        assert isinstance(module, Steps)
         step = module.first_step + batch_idx + 1
         loss = float(outputs["loss"])
         if not math.isfinite(loss):
@@ -363,7 +245,7 @@ class _Watch(Callback):
             self._save(trainer, module, step)
         self._show(module, step)
 
-    def _validate(self, module: _Steps, step: int) -> tuple[float, float]:
+    def _validate(self, module: Steps, step: int) -> tuple[float, float]:
         model = module.model
 
         def loss(text: Tensor, photo: Tensor, queries: Tensor, products: Tensor) -> float:
@@ -376,7 +258,7 @@ class _Watch(Callback):
             save_best(self._folder, model, {**result.scores, "step": float(step)})
         return result.loss, result.score
 
-    def _add_row(self, module: _Steps, step: int, valid: tuple[float, float] | None) -> None:
+    def _add_row(self, module: Steps, step: int, valid: tuple[float, float] | None) -> None:
         self.rows.append(
             CurveRow(
                 step=step,
@@ -390,14 +272,14 @@ class _Watch(Callback):
         )
         self._losses = []
 
-    def _save(self, trainer: lightning.Trainer, module: _Steps, step: int) -> None:
+    def _save(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
         state = TrainingState(
             step, self.seconds, self._best, tuple(self.rows), tuple(self._losses), self._folder
         )
         state.write(module.model, trainer.optimizers[0], self._identity)
         self._last_saved = time.monotonic()
 
-    def _show(self, module: _Steps, step: int) -> None:
+    def _show(self, module: Steps, step: int) -> None:
         if self._progress is None:
             return
         now = time.monotonic()
