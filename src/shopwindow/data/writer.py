@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -102,7 +103,10 @@ class DatasetWriter:
 
 
 class _Shards:
-    """The growing products files: a record batch every CHUNK_BYTES, a new file every SHARD_BYTES."""
+    """The growing products files: a record batch every CHUNK_BYTES, a new file every SHARD_BYTES.
+
+    A thread lays out and writes one chunk while the next one is collected.
+    """
 
     def __init__(self, folder: Path, feature_size: int) -> None:
         self.written: list[dict[str, Any]] = []
@@ -111,6 +115,8 @@ class _Shards:
         self._chunk: list[tuple[object, ...]] = []
         self._chunk_bytes = self._shard_bytes = 0
         self._shard: Any = None
+        self._hand = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> _Shards:
         return self
@@ -119,7 +125,9 @@ class _Shards:
         try:
             if kind is None:
                 self._flush()
+                self._wait()
         finally:
+            self._hand.shutdown()
             self._close()
 
     def append(self, product: Product, regions: Float16[np.ndarray, "regions features"]) -> None:
@@ -132,18 +140,29 @@ class _Shards:
             self._flush()
 
     def _flush(self) -> None:
+        self._wait()
         if not self._chunk:
             return
         if self._shard is None:
             name = f"products-{len(self.written):05d}.arrow"
             self.written.append({"file": name, "products": 0})
             self._shard = pa.ipc.new_file(str(self._folder / name), self._schema)
-        self._shard.write_batch(_product_batch(self._chunk, self._schema))
+        self._writing = self._hand.submit(self._write, self._shard, self._chunk)
         self.written[-1]["products"] += len(self._chunk)
         self._shard_bytes += self._chunk_bytes
         self._chunk, self._chunk_bytes = [], 0
         if self._shard_bytes >= SHARD_BYTES:
+            self._wait()
             self._close()
+
+    def _write(self, shard: Any, chunk: list[tuple[Any, ...]]) -> None:
+        shard.write_batch(_product_batch(chunk, self._schema))
+
+    def _wait(self) -> None:
+        """Until the chunk in hand is written. Raises: what writing it raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _close(self) -> None:
         shard, self._shard, self._shard_bytes = self._shard, None, 0
