@@ -72,6 +72,7 @@ def score_pairs(
     queries: Int64[np.ndarray, " pairs"],
     products: Int64[np.ndarray, " pairs"],
 ) -> np.ndarray:
+    """The dot product of the vectors of every pair, float64; `queries` and `products` are rows of the two."""
     scores = np.empty(len(queries))
     for start in range(0, len(queries), 65_536):
         piece = slice(start, start + 65_536)

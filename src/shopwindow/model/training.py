@@ -72,7 +72,7 @@ def train(
     """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
 
     What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
-    and data found there goes on, which gives the same bytes as beginning anew; one of another is dropped, or,
+    and data found there goes on, which gives the same weights as beginning anew; one of another is dropped, or,
     with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
     The last validation is after the last step.
 
