@@ -15,6 +15,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.initial import initial_model
+from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
 from tests.model.conftest import FEATURES, TinyShop
@@ -58,7 +59,7 @@ def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: 
         rows = products[queries == query]
         regions, lengths = valid.regions(rows)
         smoothed = smooth_regions(torch.from_numpy(regions))
-        photos = dual.encode_regions(bundle.model, smoothed, torch.from_numpy(lengths))
+        photos = dual.encode_photos(bundle.model, Photos(smoothed, torch.from_numpy(lengths)))
         for row, photo in zip(rows, photos, strict=True):
             key = int(valid.query_ids[query]), int(valid.product_ids[row])
             assert scores[key] == pytest.approx(float(words[query] @ photo), abs=1e-5)

@@ -88,7 +88,7 @@ def test_wrong_recipes_are_named(tmp_path: Path, content: str, says: str) -> Non
 def test_a_wrong_change_is_not_blamed_on_the_recipe() -> None:
     with pytest.raises(DataError) as caught:
         load_recipe("small", {"epochs": "0"})
-    assert str(caught.value) == "--set: epochs: 0, at least 1 is needed"
+    assert str(caught.value) == "--set: epochs: 0, at least 1 is needed (0 where naming gives the weights)"
 
 
 def test_unknown_recipes_name_those_there_are() -> None:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from shopwindow.model.losses import sigmoid_loss
+from shopwindow.model.negatives import Cells, choose_cells
+from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from tests.conftest import SHARED
@@ -44,6 +46,15 @@ def batch(arrays: Mapping[str, np.ndarray], prefix: str = "") -> tuple[Tensor, T
     )
 
 
+def seeds_cells(pairs: int) -> Cells:
+    """What the recipe `seed` takes a batch's cells for: the diagonal is right, all others are wrong."""
+    recipe = load_recipe("seed")
+    numbers = torch.zeros(
+        pairs, dtype=torch.int64
+    )  # were all texts and products equal, the seed would not know
+    return choose_cells(numbers, numbers, masking=recipe.masking, positives=recipe.positives)
+
+
 def original_name(tower: str, name: str) -> str:
     if name.startswith("projection."):
         return name.replace("projection.", "img_enc.roi_encoder.")
@@ -56,7 +67,7 @@ def test_embeddings_scores_loss_and_gradients_are_the_seeds(towers: tuple[TextTo
         tokens, token_counts, regions, region_counts = batch(golden)
         words, photos = text(tokens, token_counts), photo(regions, region_counts)
         scores = words @ photos.T
-        loss = sigmoid_loss(scores)
+        loss = sigmoid_loss(scores, seeds_cells(len(scores)))
         torch.autograd.backward(loss)
         np.testing.assert_allclose(words.detach().numpy(), golden["text_embedding"], atol=1e-5)
         np.testing.assert_allclose(photos.detach().numpy(), golden["image_embedding"], atol=1e-5)
@@ -84,7 +95,8 @@ def test_training_curve_is_the_seeds(towers: tuple[TextTower, PhotoTower]) -> No
     losses = []
     for step in range(len(wanted)):
         tokens, token_counts, regions, region_counts = batches[step % 4]
-        loss = sigmoid_loss(text(tokens, token_counts) @ photo(regions, region_counts).T)
+        scores = text(tokens, token_counts) @ photo(regions, region_counts).T
+        loss = sigmoid_loss(scores, seeds_cells(len(scores)))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -7,18 +7,20 @@ import pytest
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.explanation import MOST_WORDS, interactions
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.explanation import MOST_WORDS, interactions
 from tests.search.conftest import Shop
 
 
 def score(shop: Shop, words: str, regions: np.ndarray) -> float:
     import torch
 
-    from shopwindow.model.dual import encode_regions
+    from shopwindow.model.dual import encode_photos
+    from shopwindow.model.photos import Photos
 
     bundle = Bundle.load(shop.bundle)
-    photo = encode_regions(bundle.model, torch.from_numpy(regions), torch.tensor([len(regions)]))[0]
+    photos = Photos(torch.from_numpy(regions), torch.tensor([len(regions)]))
+    photo = encode_photos(bundle.model, photos)[0]
     return float(bundle.encode_queries([words])[0] @ photo)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.files import STANDARD_STREAM, DataError, check_writable
+from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
 if TYPE_CHECKING:
     from shopwindow.model.training import Moment
+    from shopwindow.ranking.operators import Operator
 
 Device = Literal["auto", "cpu", "cuda"]
+EXPLANATIONS = "explanations.json"
 
 
 def train(
@@ -66,7 +68,19 @@ def train(
     console.print(f"bundle: {out}", markup=False, soft_wrap=True)
 
 
-def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, device: Device = "auto") -> None:
+def rank(
+    bundle: str,
+    dataset: str,
+    *,
+    out: str,
+    smooth: str | None = None,
+    operator: str | None = None,
+    explain: str | None = None,
+    explain_queries: int = 20,
+    explain_top: int = 3,
+    photos: str | None = None,
+    device: Device = "auto",
+) -> None:
     """Score every candidate of every query of a dataset and write the run.
 
     Args:
@@ -75,12 +89,25 @@ def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, devi
         out: The run to write, in TREC form; gzipped when it ends in .gz; - is standard output.
         smooth: Weights of each region itself, its nearest, its second nearest ... in its pool, such as 0.7,0.2,0.1;
             none leaves the regions as they are.
+        operator: How the vectors of each pool score it: smooth:0.7,0.2,0.1 (each photo leans on its nearest),
+            expand:5,3 (alpha query expansion: top, alpha), reciprocal:20,6,0.3 (k-reciprocal re-ranking: k1, k2, weight
+            of the plain distance); a name alone has these numbers. None is the dot product.
+        explain: A directory to write which word looks at which box: explanations.jsonl, and a picture each.
+        explain_queries: Of how many queries, in the order of their ids.
+        explain_top: Of how many of each query's first products.
+        photos: The folder of the photos, PRODUCT_ID.jpg or .png, for the pictures; without it boxes stand alone.
         device: Where to compute; auto takes a GPU where there is one.
     """
     from shopwindow.cli.progress import progress, rate
     from shopwindow.data.dataset import Dataset
 
     weights = None if smooth is None else _weights(smooth)
+    scoring = None if operator is None else _operator(operator)
+    if explain is not None:
+        for name, number in (("--explain-queries", explain_queries), ("--explain-top", explain_top)):
+            if number < 1:
+                raise DataError(f"{number}, at least 1 is wanted", field=name)
+        check_replaceable(explain, marker=EXPLANATIONS)
     if out != STANDARD_STREAM:
         check_writable(out)
     from shopwindow.model.bundle import Bundle
@@ -96,9 +123,15 @@ def rank(bundle: str, dataset: str, *, out: str, smooth: str | None = None, devi
             opened.tokenizer,
             pools,
             smooth=weights,
+            operator=scoring,
             progress=lambda done, total: show(done, total, says(done)),
         )
     write_run(run, out)
+    if explain is not None:
+        from shopwindow.model.explanation import explain_run, write_explanations
+
+        found = explain_run(opened, pools, run, queries=explain_queries, top=explain_top)
+        write_explanations(found, pools, explain, photos=photos)
 
 
 def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
@@ -113,7 +146,10 @@ def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -
     from shopwindow.model.checkpoint import write_tower
 
     opened = Bundle.load(bundle)
-    write_tower(opened.model.text if tower == "text" else opened.model.photo, opened.tokenizer, out)
+    chosen = opened.model.text if tower == "text" else opened.model.photo
+    if chosen is None:
+        raise DataError(f"its {tower} side is a bag, without a BERT tower to write", path=bundle)
+    write_tower(chosen, opened.tokenizer, out)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -133,6 +169,15 @@ def _weights(text: str) -> tuple[float, ...]:
     if not weights or not all(math.isfinite(weight) for weight in weights):
         raise DataError(f"{text!r}, wanted numbers with commas such as 0.7,0.2,0.1", field="--smooth")
     return weights
+
+
+def _operator(text: str) -> Operator:
+    from shopwindow.ranking.operators import Operator
+
+    try:
+        return Operator.parse(text)
+    except ValueError as error:
+        raise DataError(str(error), field="--operator") from error
 
 
 def _device(device: Device) -> str:

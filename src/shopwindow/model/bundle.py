@@ -27,15 +27,18 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text
+from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
+from shopwindow.model.recipe import View
 from shopwindow.model.tokens import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
 
 MARKER: Final = "bundle.json"
-FORMAT: Final = "shopwindow bundle 1"
+FORMAT: Final = "shopwindow bundle 2"
 
 
 @dataclass
@@ -67,9 +70,9 @@ class Bundle:
             raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
         load_weights(model, path / WEIGHTS)
         tokenizer = load_tokenizer(path / TOKENIZER_FILE)
-        if max(tokenizer.get_vocab().values()) >= model.text.vocabulary:
+        if max(tokenizer.get_vocab().values()) >= model.vocabulary:
             raise DataError(
-                f"more pieces than the {model.text.vocabulary} of the model", path=path / TOKENIZER_FILE
+                f"more pieces than the {model.vocabulary} of the model", path=path / TOKENIZER_FILE
             )
         return cls(
             model=model.to(device).eval(),
@@ -113,28 +116,70 @@ class Bundle:
 
 def describe(model: DualEncoder) -> dict[str, Any]:
     """The sizes and switches from which `build` makes the same model without its weights."""
-    return {
-        "text": {
-            **dataclasses.asdict(model.text.size),
-            "vocabulary": model.text.vocabulary,
-            "longest": model.text.longest,
-        },
-        "photo": {**dataclasses.asdict(model.photo.size), "feature_size": model.photo.feature_size},
+    card: dict[str, Any] = {
+        "longest": model.longest,
+        "vocabulary": model.vocabulary,
+        "feature_size": model.feature_size,
+        "dimensions": model.dimensions,
         "normalise": model.normalise,
         "features": model.features,
+        "selection": model.selection,
+        "largest": model.largest,
+        "query_rules": [rule.name for rule in model.query_rules],
     }
+    if model.text is not None:
+        card["text"] = dataclasses.asdict(model.text.size)
+    if model.photo is not None:
+        card["photo"] = {
+            **dataclasses.asdict(model.photo.size),
+            "readout": model.photo.readout,
+            "boxes": model.photo.boxes,
+        }
+    if model.bag is not None:
+        card["bag"] = {"names": len(model.bag.keys), "pairs": model.bag.pairs, "texts": model.bag.texts}
+    if len(model.views):
+        card["views"] = [{"view": str(view.view), "dropout": view.dropout.p} for view in model.views]
+    if model.late is not None:
+        card["late"] = {"width": model.late.width, "dropout": model.late.dropout.p}
+    return card
 
 
 def build(card: dict[str, Any]) -> DualEncoder:
-    """A model of the described sizes, with random weights."""
-    text, photo = dict(card["text"]), dict(card["photo"])
-    words = {name: text.pop(name) for name in ("vocabulary", "longest")}
-    feature_size = photo.pop("feature_size")
+    """A model of the described sizes, with random weights.
+
+    Raises: KeyError, TypeError or ValueError where the description is not one of `describe`.
+    """
+    longest, vocabulary = card["longest"], card["vocabulary"]
+    feature_size, dimensions = card["feature_size"], card["dimensions"]
+    text = photo = bag = late = None
+    if "text" in card:
+        text = TextTower(EncoderSize(**card["text"]), vocabulary=vocabulary, longest=longest)
+    if "photo" in card:
+        size = dict(card["photo"])
+        readout, boxes = size.pop("readout"), size.pop("boxes")
+        photo = PhotoTower(EncoderSize(**size), feature_size=feature_size, readout=readout, boxes=boxes)
+    if "bag" in card:
+        bag = WordBag(dimensions, **card["bag"])
+    looks = card.get("views", [])
+    views = [
+        PooledRegions(dimensions // len(looks), feature_size, View.parse(one["view"]), dropout=one["dropout"])
+        for one in looks
+    ]
+    if "late" in card:
+        late = LateInteraction(vocabulary, feature_size, **card["late"])
     return DualEncoder(
-        TextTower(EncoderSize(**text), **words),
-        PhotoTower(EncoderSize(**photo), feature_size=feature_size),
+        text,
+        photo,
+        bag=bag,
+        views=views,
+        late=late,
+        longest=longest,
+        vocabulary=vocabulary,
         normalise=card["normalise"],
         features=card["features"],
+        selection=card["selection"],
+        largest=card["largest"],
+        query_rules=tuple(card["query_rules"]),
     )
 
 

@@ -13,13 +13,15 @@ from shopwindow.files import DataError, read_text
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One point: `train_loss` is the mean since the point before; valid values are None where not measured."""
+    """One point: training loss and false negatives a batch are means since the point before, None before the first
+    step; valid values are None where not measured."""
 
     step: int
     epoch: float
     seconds: float
     learning_rate: float
-    train_loss: float
+    train_loss: float | None
+    false_negatives: float | None
     valid_loss: float | None
     valid_score: float | None
 
@@ -50,9 +52,9 @@ def read_curves(folder: str | Path) -> list[CurveRow]:
 
 
 def _row(cells: list[str]) -> CurveRow:
-    epoch, seconds, rate, train_loss = (float(cell) for cell in cells[1:5])
-    valid_loss, valid_score = (float(cell) if cell else None for cell in (cells[5], cells[6]))
-    return CurveRow(int(cells[0]), epoch, seconds, rate, train_loss, valid_loss, valid_score)
+    epoch, seconds, rate = (float(cell) for cell in cells[1:4])
+    means = (float(cell) if cell else None for cell in cells[4:8])
+    return CurveRow(int(cells[0]), epoch, seconds, rate, *means)
 
 
 def _draw(rows: Sequence[CurveRow], path: Path) -> None:
@@ -60,8 +62,9 @@ def _draw(rows: Sequence[CurveRow], path: Path) -> None:
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     losses = figure.subplots()
+    trained = [(row.step, row.train_loss) for row in rows if row.train_loss is not None]
     losses.plot(
-        [row.step for row in rows], [row.train_loss for row in rows], color="#8aa1b8", label="training loss"
+        [step for step, _ in trained], [loss for _, loss in trained], color="#8aa1b8", label="training loss"
     )
     valid = [
         (row.step, row.valid_loss, row.valid_score)

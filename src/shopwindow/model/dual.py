@@ -8,8 +8,7 @@ Knows no loss and no optimiser.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,11 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.queries import choose_query_rules, normalise
+from shopwindow.model.bags import PooledRegions, WordBag
+from shopwindow.model.late import LateInteraction
 from shopwindow.model.packing import Lengths
+from shopwindow.model.photos import Features, Photos, Selection, select, selected
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
 
-Features = Literal["raw", "sqrt"]
 TOKENS_AT_ONCE = 8192
 """Tokens of one forward pass when encoding: bounds the memory (about 100 MB at full width)."""
 
@@ -31,55 +33,136 @@ TOKENS_AT_ONCE = 8192
 class DualEncoder(nn.Module):
     """Two towers whose vectors are compared by a dot product.
 
-    `normalise`: vectors have length 1. `features`: "sqrt" feeds the photo tower the (signed) square roots
-    of the region features. The scale multiplies scores in the loss only; it never changes a ranking.
+    Either side is a BERT tower, a bag (of a photo: one view or several), or the sum of both; then the tower enters
+    through a gate that is 0 at first, so that a training begins with what the bag knows. `normalise`: vectors have
+    length 1. `features`: "sqrt" feeds tower and late interaction the (signed) square roots of the region features.
+    `selection`: which regions are looked at. `query_rules`: how words are normalised before they are tokenised. `late`:
+    a second score for re-ranking, beside the vectors. Scale and bias belong to the loss only; they never change a
+    ranking. Where there is no text tower, `longest` (tokens of a query) and `vocabulary` (how many tokens there are)
+    must be given.
+
+    Raises: ValueError where a side has neither, or vectors or features differ in size.
     """
 
     def __init__(
         self,
-        text: TextTower,
-        photo: PhotoTower,
+        text: TextTower | None,
+        photo: PhotoTower | None,
         *,
+        bag: WordBag | None = None,
+        views: Sequence[PooledRegions] = (),
+        late: LateInteraction | None = None,
+        longest: int = 512,
+        vocabulary: int = 0,
         normalise: bool = False,
         features: Features = "raw",
+        selection: Selection = "all",
+        largest: int = 4,
+        query_rules: tuple[str, ...] = (),
         scale: float = 1.0,
+        bias: float = 0.0,
     ) -> None:
         super().__init__()
-        if text.size.hidden != photo.size.hidden:
-            raise ValueError(f"the towers' vectors differ: {text.size.hidden} and {photo.size.hidden}")
+        sizes = {tower.size.hidden for tower in (text, photo) if tower is not None}
+        sizes |= {part.weight.shape[1] for part in (bag,) if part is not None}
+        sizes |= {sum(view.dense.out_features for view in views)} if views else set()
+        if (text is None and bag is None) or (photo is None and not views):
+            raise ValueError("each side needs a tower or a bag")
+        if len(sizes) != 1:
+            raise ValueError(f"the towers' vectors differ: {' and '.join(map(str, sorted(sizes)))}")
+        features_of = {part.feature_size for part in (photo, *views) if part is not None}
+        if len(features_of) != 1:
+            raise ValueError(f"features of {' and of '.join(map(str, sorted(features_of)))} values")
         self.text = text
         self.photo = photo
+        self.bag = bag
+        self.views = nn.ModuleList(views)
+        self.late = late
+        self.longest = longest if text is None else text.longest
+        self.vocabulary = vocabulary if text is None else text.vocabulary
+        self.dimensions = sizes.pop()
+        self.feature_size = features_of.pop()
         self.normalise = normalise
         self.features: Features = features
+        self.selection: Selection = selection
+        self.largest = largest
+        self.query_rules = choose_query_rules(query_rules)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.score_bias = nn.Parameter(torch.tensor(float(bias)))
+        if text is not None and bag is not None:
+            self.text_gate = nn.Parameter(torch.tensor(0.0))
+        if photo is not None and views:
+            self.photo_gate = nn.Parameter(torch.tensor(0.0))
 
     @property
-    def dimensions(self) -> int:
-        """Size of the vectors."""
-        return self.text.size.hidden
+    def members(self) -> int:
+        """Of how many vectors of equal length, one for each view, a vector is made: the score is their mean cosine."""
+        return max(1, len(self.views))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.log_scale.device
 
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether photos must come with boxes and labels."""
+        return self.selection != "all" or (self.photo is not None and self.photo.boxes)
+
     def encode_text(
         self, tokens: Int64[Tensor, " tokens"], lengths: Lengths
     ) -> Float[Tensor, "sequences hidden"]:
         """The vectors of tokenised queries."""
-        return self._finish(self.text(tokens, lengths))
+        return self._joined(
+            None if self.bag is None else self.bag(tokens, lengths),
+            None if self.text is None else self.text(tokens, lengths),
+            getattr(self, "text_gate", None),
+        )
 
-    def encode_photo(
-        self, regions: Float[Tensor, "tokens features"], lengths: Lengths
+    def encode_photo(self, photos: Photos) -> Float[Tensor, "sequences hidden"]:
+        """The vectors of photos (features of any float type)."""
+        chosen = select(photos, self.selection, self.largest)
+        bag = torch.cat([view(chosen) for view in self.views], dim=1) if len(self.views) else None
+        tower = None
+        if self.photo is not None:
+            seen = chosen.scaled(self.features)
+            tower = self.photo(seen.regions, seen.lengths, seen.geometry, seen.labels)
+        return self._joined(bag, tower, getattr(self, "photo_gate", None))
+
+    def late_scores(
+        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths, photos: Photos
+    ) -> Float[Tensor, "queries photos"]:
+        """The second score of every query with every photo, times its learned share: what is added to the vectors'.
+
+        Raises: ValueError for a model that has none.
+        """
+        if self.late is None:
+            raise ValueError("this model has no late interaction: train with a recipe that has (late)")
+        scores: Tensor = self.late(tokens, lengths, self.seen(photos))
+        return self.late.share * scores
+
+    def seen(self, photos: Photos) -> Photos:
+        """What the towers see of photos: the regions selected, the features scaled."""
+        return select(photos, self.selection, self.largest).scaled(self.features)
+
+    def kept(self, photos: Photos) -> Int64[Tensor, " kept"]:
+        """The places of the regions that `seen` keeps."""
+        return selected(photos, self.selection, self.largest)
+
+    def _joined(
+        self, bag: Tensor | None, tower: Tensor | None, gate: Tensor | None
     ) -> Float[Tensor, "sequences hidden"]:
-        """The vectors of photos from their region features (any float type)."""
-        regions = regions.float()
-        if self.features == "sqrt":
-            regions = regions.sign() * regions.abs().sqrt()
-        return self._finish(self.photo(regions, lengths))
-
-    def _finish(self, vectors: Float[Tensor, "sequences hidden"]) -> Float[Tensor, "sequences hidden"]:
-        return functional.normalize(vectors.float(), dim=-1) if self.normalise else vectors.float()
+        if bag is None or tower is None:
+            vectors = tower if bag is None else bag
+            assert vectors is not None
+        else:
+            assert gate is not None
+            vectors = bag + gate * tower
+        vectors = vectors.float()
+        if not self.normalise:
+            return vectors
+        parts = vectors.view(len(vectors), self.members, -1)
+        return functional.normalize(parts, dim=-1).flatten(1) / math.sqrt(self.members)
 
 
 @torch.inference_mode()
@@ -90,8 +173,9 @@ def encode_texts(
     out = np.empty((len(texts), model.dimensions), np.float32)
     if not texts:
         return out
+    texts = normalised(model, texts)
     distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    tokens, lengths = tokenize(tokenizer, list(distinct), longest=model.text.longest)
+    tokens, lengths = tokenize(tokenizer, list(distinct), longest=model.longest)
     starts = (lengths.cumsum(0) - lengths).tolist()
     vectors = np.empty((len(distinct), model.dimensions), np.float32)
     with _at_rest(model):
@@ -122,8 +206,7 @@ def encode_products(
     done = 0
     with _at_rest(model):
         for chosen in _by_length(dataset.region_counts[rows]):
-            regions, lengths = dataset.regions(rows[chosen])
-            out[chosen] = encode_regions(model, torch.from_numpy(regions), torch.from_numpy(lengths))
+            out[chosen] = encode_photos(model, Photos.of(dataset, rows[chosen], boxes=model.needs_boxes))
             done += len(chosen)
             if progress is not None:
                 progress(done, len(rows))
@@ -131,21 +214,24 @@ def encode_products(
 
 
 @torch.inference_mode()
-def encode_regions(
-    model: DualEncoder, regions: Float[Tensor, "tokens features"], lengths: Lengths
-) -> Float32[np.ndarray, "sequences hidden"]:
-    """The vectors of photos whose regions lie end to end, in one forward pass."""
+def encode_photos(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "photos hidden"]:
+    """The vectors of photos, in one forward pass."""
     with _at_rest(model):
-        vectors: np.ndarray = model.encode_photo(regions.to(model.device), lengths).cpu().numpy()
+        vectors: np.ndarray = model.encode_photo(photos.to(model.device)).cpu().numpy()
     return vectors
+
+
+def normalised(model: DualEncoder, texts: list[str]) -> list[str]:
+    """The texts as the model's rules spell them."""
+    return [normalise(text, rules) for text in texts] if (rules := model.query_rules) else texts
 
 
 def check_features(model: DualEncoder, dataset: Dataset) -> None:
     """Raises: ValueError when the dataset's features have another size than the model's."""
-    if dataset.feature_size != model.photo.feature_size:
+    if dataset.feature_size != model.feature_size:
         raise ValueError(
             f"the dataset {dataset.path} has features of {dataset.feature_size} values,"
-            f" the model takes {model.photo.feature_size}"
+            f" the model takes {model.feature_size}"
         )
 
 

@@ -9,7 +9,9 @@ import torch
 from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.queries import choose_query_rules, normalise
 from shopwindow.files import DataError
+from shopwindow.model.bagged import bags
 from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.recipe import Recipe
@@ -39,17 +41,33 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
     photo_size = photo_from.size if photo_from else _as_wide_as(text_size, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        text = TextTower(text_size, vocabulary=vocabulary, longest=longest) if "bert" in recipe.text else None
+        photo = None
+        if "bert" in recipe.photo:
+            photo = PhotoTower(
+                photo_size, feature_size=dataset.feature_size, readout=recipe.readout, boxes=recipe.boxes
+            )
+        bag, views, late = bags(dataset, recipe, tokenizer, text_size.hidden, vocabulary)
         model = DualEncoder(
-            TextTower(text_size, vocabulary=vocabulary, longest=longest),
-            PhotoTower(photo_size, feature_size=dataset.feature_size),
+            text,
+            photo,
+            bag=bag,
+            views=views,
+            late=late,
+            longest=longest,
+            vocabulary=vocabulary,
             normalise=recipe.normalise,
             features=recipe.features,
+            selection=recipe.selection,
+            largest=recipe.largest,
+            query_rules=recipe.rule_names,
             scale=recipe.scale,
+            bias=recipe.bias,
         )
-    if text_from is not None:
-        text_from.load_into(model.text)
-    if photo_from is not None:
-        photo_from.load_into(model.photo)
+    if text_from is not None and text is not None:
+        text_from.load_into(text)
+    if photo_from is not None and photo is not None:
+        photo_from.load_into(photo)
     return tokenizer, model
 
 
@@ -59,7 +77,10 @@ def _tokenizer(dataset: Dataset, recipe: Recipe) -> Tokenizer:
         return load_tokenizer(given)
     texts = dataset.query_texts
     trained_on = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
-    return train_tokenizer((texts[row] for row in trained_on), vocabulary=recipe.vocabulary)
+    rules = choose_query_rules(recipe.rule_names)
+    return train_tokenizer(
+        (normalise(texts[row], rules) for row in trained_on), vocabulary=recipe.vocabulary, words=recipe.words
+    )
 
 
 def _as_wide_as(text: EncoderSize, recipe: Recipe) -> EncoderSize:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
@@ -18,11 +18,15 @@ from shopwindow.model.dual import (
     TOKENS_AT_ONCE,
     DualEncoder,
     check_features,
+    encode_photos,
     encode_products,
-    encode_regions,
     encode_texts,
+    normalised,
 )
+from shopwindow.model.photos import Photos
 from shopwindow.model.smoothing import smooth_regions
+from shopwindow.model.tokens import tokenize
+from shopwindow.ranking.operators import PoolOperator
 from shopwindow.ranking.runs import Run
 
 
@@ -32,32 +36,42 @@ def rank_pools(
     dataset: Dataset,
     *,
     smooth: tuple[float, ...] | None = None,
+    operator: PoolOperator | None = None,
     name: str = "shopwindow",
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """The score of every candidate of every query: the dot product of their vectors.
+    """The score of every candidate of every query: the dot product of their vectors, or what `operator` gives; a model
+    with late interaction adds its second score.
 
     `smooth` are the weights of `smooth_regions`, applied to all regions of a pool as one set. Without it every
-    product is encoded once, with it once in each of its pools. A pair that occurs twice counts once.
-    Memory: the vectors of all products, or of one group of pools. `progress` gets products done and in all.
+    product is encoded once, with it once in each of its pools. `operator` scores each pool on its own from the
+    vectors (`ranking/operators.py`), smoothed or not. A pair that occurs twice counts once.
+    Memory: the vectors of all products, or of one group of pools; what the operator takes for one pool.
+    `progress` gets products done and in all.
 
     Raises: ValueError when the dataset's features have another size than the model's.
     """
     check_features(model, dataset)
     queries, products = candidate_pairs(dataset)
+    ids = dataset.product_ids[products]
     words = encode_texts(model, tokenizer, dataset.query_texts)
     if smooth is None:
         used, place = np.unique(products, return_inverse=True)
         photos = encode_products(model, dataset, used, progress=progress)
-        scores = score_pairs(words, photos, queries, place)
+        scores = _score_pools(words, photos, queries, place, ids, operator)
+        scores += late_scores(model, tokenizer, dataset, queries, products)
     else:
         scores = np.empty(len(queries))
         for rows in _pool_groups(queries, dataset.region_counts[products]):
             photos = _encode_smoothed(model, dataset, queries[rows], products[rows], smooth)
-            scores[rows] = score_pairs(words, photos, queries[rows], np.arange(len(photos)))
+            place = np.arange(len(photos))
+            scores[rows] = _score_pools(words, photos, queries[rows], place, ids[rows], operator)
+            scores[rows] += late_scores(
+                model, tokenizer, dataset, queries[rows], products[rows], smooth=smooth
+            )
             if progress is not None:
                 progress(rows.stop, len(queries))
-    return Run.from_arrays(dataset.query_ids[queries], dataset.product_ids[products], scores, name=name)
+    return Run.from_arrays(dataset.query_ids[queries], ids, scores, name=name)
 
 
 def candidate_pairs(dataset: Dataset) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
@@ -80,11 +94,69 @@ def score_pairs(
     return scores
 
 
+@torch.inference_mode()
+def late_scores(
+    model: DualEncoder,
+    tokenizer: Tokenizer,
+    dataset: Dataset,
+    queries: Int64[np.ndarray, " pairs"],
+    products: Int64[np.ndarray, " pairs"],
+    *,
+    smooth: tuple[float, ...] | None = None,
+) -> Float64[np.ndarray, " pairs"]:
+    """The second score of pools that lie side by side; zeros for a model without late interaction.
+
+    Cost: words x regions x width operations a pool; a pool of 1,000 photos takes milliseconds.
+    """
+    scores = np.zeros(len(queries))
+    if model.late is None:
+        return scores
+    was_training = model.training
+    model.eval()
+    start = 0
+    for end in _pool_ends(queries).tolist():
+        texts = normalised(model, [dataset.query_texts[queries[start]]])
+        tokens, lengths = tokenize(tokenizer, texts, longest=model.longest)
+        photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
+        if smooth is not None:
+            photos = photos.with_regions(smooth_regions(photos.regions, smooth))
+        found = model.late_scores(tokens.to(model.device), lengths, photos)[0]
+        scores[start:end] = found.cpu().numpy()
+        start = end
+    model.train(was_training)
+    return scores
+
+
+def _score_pools(
+    words: Float32[np.ndarray, "queries hidden"],
+    photos: Float32[np.ndarray, "products hidden"],
+    queries: Int64[np.ndarray, " pairs"],
+    products: Int64[np.ndarray, " pairs"],
+    ids: Int64[np.ndarray, " pairs"],
+    operator: PoolOperator | None,
+) -> Float64[np.ndarray, " pairs"]:
+    """The scores of pools that lie side by side; an operator gets each by rising product id, which settles its ties."""
+    if operator is None:
+        return score_pairs(words, photos, queries, products)
+    scores = np.empty(len(queries))
+    start = 0
+    for end in _pool_ends(queries).tolist():
+        pairs = start + np.argsort(ids[start:end])
+        scores[pairs] = operator(words[queries[start]], photos[products[pairs]])
+        start = end
+    return scores
+
+
+def _pool_ends(queries: Int64[np.ndarray, " pairs"]) -> Int64[np.ndarray, " pools"]:
+    """Where each pool ends; none where there are no pairs."""
+    return np.flatnonzero(np.diff(queries, append=-1)) + 1
+
+
 def _pool_groups(
     queries: Int64[np.ndarray, " pairs"], region_counts: Int64[np.ndarray, " pairs"]
 ) -> Iterator[slice]:
     """Whole pools in groups of at most TOKENS_AT_ONCE regions, one pool at least."""
-    ends = np.append(np.flatnonzero(np.diff(queries)) + 1, len(queries))
+    ends = _pool_ends(queries)
     regions = np.concatenate([[0], np.cumsum(region_counts)])
     start = 0
     for end, following in zip(ends, [*ends[1:], None], strict=True):
@@ -100,17 +172,15 @@ def _encode_smoothed(
     products: Int64[np.ndarray, " pairs"],
     weights: tuple[float, ...],
 ) -> Float32[np.ndarray, "pairs hidden"]:
-    packed, lengths = dataset.regions(products)
-    regions = torch.from_numpy(packed).to(model.device)
-    ends = np.cumsum(lengths)
-    borders = np.append(np.flatnonzero(np.diff(queries)) + 1, len(queries))
-    pool_sizes = np.diff(np.concatenate([[0], ends[borders - 1]])).tolist()
-    smoothed = torch.cat([smooth_regions(pool, weights) for pool in torch.split(regions, pool_sizes)])
+    photos = Photos.of(dataset, products, boxes=model.needs_boxes).to(model.device)
+    ends = np.cumsum(photos.lengths.numpy())
+    pool_sizes = np.diff(np.concatenate([[0], ends[_pool_ends(queries) - 1]])).tolist()
+    pools = torch.split(photos.regions, pool_sizes)
+    photos = photos.with_regions(torch.cat([smooth_regions(pool, weights) for pool in pools]))
     # One pool alone may be larger than what is encoded at once.
     pieces, start, begin = [], 0, 0
-    for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or ends[end] - begin > TOKENS_AT_ONCE:
-            stop = int(ends[end - 1])
-            pieces.append(encode_regions(model, smoothed[begin:stop], torch.from_numpy(lengths[start:end])))
-            start, begin = end, stop
+    for end in range(1, len(ends) + 1):
+        if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:
+            pieces.append(encode_photos(model, photos.part(start, end)))
+            start, begin = end, int(ends[end - 1])
     return np.concatenate(pieces)

@@ -14,11 +14,46 @@ from typing import Any, Final, Literal, get_args, get_type_hints
 
 import yaml
 
+from shopwindow.data.queries import choose_query_rules
 from shopwindow.files import DataError, read_text
 
-Loss = Literal["sigmoid", "softmax"]
+Loss = Literal["sigmoid", "softmax", "siglip", "margin", "multi-similarity", "focal"]
+Side = Literal["bert", "bag", "bag+bert"]
+Pool = Literal["first", "mean", "max"]
+Look = Literal["unit", "standard"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One way in which a bag looks at a photo. It prints and parses as LOOK:POOLS, such as `unit:first+mean`."""
+
+    look: Look
+    pools: tuple[Pool, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> View:
+        """
+        >>> View.parse("standard:first+max")
+        View(look='standard', pools=('first', 'max'))
+
+        Raises: ValueError for another look, another pool, a pool named twice.
+        """
+        look, _, named = text.strip().partition(":")
+        pools = named.split("+")
+        if (
+            look not in get_args(Look)
+            or len(set(pools)) < len(pools)
+            or not set(pools) <= set(get_args(Pool))
+        ):
+            wanted = f"{' or '.join(get_args(Look))}, a colon, and {', '.join(get_args(Pool))} joined by +"
+            raise ValueError(f"views: {text.strip()!r}, wanted {wanted}")
+        return cls(look, tuple(pool for pool in get_args(Pool) if pool in pools))  # type: ignore[arg-type] # checked
+
+    def __str__(self) -> str:
+        return f"{self.look}:{'+'.join(self.pools)}"
+
 
 RECIPES: Final = Path(__file__).parent / "recipes"
 
@@ -36,10 +71,19 @@ class Recipe:
     heads: int = 12
     inner: int = 3072
     dropout: float = 0.1
+    text: Side = "bert"
+    """What reads a query: a BERT tower, a bag of its names (words, pairs of words, the whole), or the bag and, through
+    a gate that is 0 at first, the tower."""
+    photo: Side = "bert"
+    """What looks at a photo: a BERT tower over its regions, a linear map of its pooled regions, or both."""
     vocabulary: int = 28996
     """At most so many word pieces, where the tokenizer is trained."""
+    words: Literal["pieces", "whole"] = "pieces"
+    """What a trained tokenizer knows: pieces of words (WordPiece), or whole words only."""
     longest_query: int = 512
     """Tokens, [CLS] and [SEP] counted; longer queries are cut."""
+    query_rules: str = ""
+    """Names of rules of normalisation with commas (data/queries.py): lower,punctuation,plural ..."""
     tokenizer: str | None = None
     """A tokenizer.json, a vocab.txt, or a directory with one; none: trained on the training queries."""
     text_from: str | None = None
@@ -48,11 +92,58 @@ class Recipe:
     """A BERT-family checkpoint directory that initialises the layers of the photo tower."""
     features: Literal["raw", "sqrt"] = "raw"
     """How region features enter: as they are, or their square roots (they are not negative)."""
+    selection: Literal["all", "goods", "largest"] = "all"
+    """Which regions are looked at: all, without face, arm, hair and hand, or the largest ones."""
+    largest: int = 4
+    """How many regions a photo keeps where the largest are selected."""
+    boxes: bool = False
+    """Whether the photo's BERT tower is told where each region is and what the detector calls it."""
+    readout: Literal["first", "cls", "attention"] = "first"
+    """What of the photo's BERT tower speaks for it: the first region, a learned token, or a weighted mean."""
+    views: str = "unit:first+mean"
+    """How the bag looks at a photo, one view or several with commas; each has an equal share of the width, a loss of
+    its own, and together they are one vector. A view is LOOK:POOLS. Looks: unit (square roots, regions and the pooled
+    whole of length 1) or standard (values as they are, each divided by its standard deviation). Pools: first, mean and
+    max of the regions, joined by +."""
+    pooled_dropout: float = 0.5
+    """Share of the pooled values dropped while training."""
+    pair_names: float = 0.5
+    """Weight of pairs of neighbouring words among the names of a query; 0: they are no names."""
+    text_names: float = 1.0
+    """Weight of the whole query among its names; 0: it is none."""
+    naming: float = 0.0
+    """Ridge of the closed form that gives the bags their first weights (model/naming.py); 0: they are random."""
+    naming_rare: float = 0.65
+    """How much rare names count in it: an answer is weighted by count^-naming_rare."""
+    naming_loss: float = 0.0
+    """Weight of a second loss: the photo's vector must name the words of its query (multi-label)."""
+    late: int = 0
+    """Width of the late interaction's vectors; 0: there is none."""
     loss: Loss = "sigmoid"
+    margin: float = 0.05
+    """Of the cosine, where the loss is margin."""
+    masking: Literal["none", "same", "known", "words"] = "none"
+    """Which cells of a batch are no negatives (model/negatives.py)."""
+    positives: Literal["diagonal", "all"] = "diagonal"
+    """Which cells are right: the batch's pairs, or all that are known."""
     normalise: bool = False
     """Whether embeddings have length 1, so that scores are cosines."""
     scale: float = 1.0
-    """What scores are multiplied with in the loss; learned when the loss is softmax."""
+    """What scores are multiplied with in the loss; learned unless the loss is sigmoid or focal."""
+    bias: float = 0.0
+    """What is added to scores in the loss; learned where it is siglip."""
+    order: Literal["shuffled", "nouns", "words", "attributes", "neighbours"] = "shuffled"
+    """Which pairs lie in one batch (data/batches.py); neighbours are mined with the model itself, anew each epoch."""
+    group: int = 8
+    """Pairs that lie side by side for being alike."""
+    hard: float = 1.0
+    """Share of the pairs that lie in such groups."""
+    temper: float = 1.0
+    """A text with n pairs keeps n^temper of them an epoch."""
+    word_dropout: float = 0.0
+    """Probability with which each word of a training query is left out."""
+    word_shuffle: float = 0.0
+    """Probability with which the words before the head noun are put in another order."""
     batch_size: int = 512
     """Pairs a step; what is left of an epoch is dropped."""
     epochs: int = 14
@@ -65,6 +156,8 @@ class Recipe:
     schedule: Schedule = "constant"
     gradient_clip: float = 0.0
     """Largest gradient norm; 0 clips nothing."""
+    average: float = 0.0
+    """Decay of the exponential mean of the weights that is validated and kept; 0: the weights themselves."""
     validations: float = 2.0
     """Validations an epoch; below 1 one every so many epochs."""
     seed: int = 0
@@ -72,7 +165,7 @@ class Recipe:
     """auto: bf16-mixed where the device has it, else 16-mixed on a CUDA device, float32 on a CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "heads", "inner", "vocabulary", "batch_size", "epochs"):
+        for name in ("hidden", "layers", "heads", "inner", "vocabulary", "batch_size", "largest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 1 is needed")
         if self.batch_size < 2:
@@ -82,16 +175,72 @@ class Recipe:
         for name in ("learning_rate", "scale", "validations"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, more than 0 is needed")
-        for name in ("dropout", "warmup"):
+        for name in ("dropout", "warmup", "pooled_dropout", "average", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, from 0 to below 1 is needed")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed: {self.seed}, from 0 to below 2^31 is needed")
-        for name in ("weight_decay", "adam_epsilon", "gradient_clip"):
+        for name in ("hard", "word_shuffle"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)}, from 0 to 1 is needed")
+        if not 0 < self.temper <= 1:
+            raise ValueError(f"temper: {self.temper}, above 0 and at most 1 is needed")
+        if self.group < 2:
+            raise ValueError(f"group: {self.group}, at least 2 is needed")
+        for name in (
+            "weight_decay",
+            "adam_epsilon",
+            "gradient_clip",
+            "naming",
+            "naming_rare",
+            "naming_loss",
+            "pair_names",
+            "text_names",
+            "late",
+            "margin",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
+        self._check_parts()
         if self.hidden % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide hidden {self.hidden}")
+
+    def _check_parts(self) -> None:
+        """Fields that only make sense together."""
+        views = self.view_list
+        if self.hidden % len(views):
+            raise ValueError(f"views: {len(views)}, they do not divide hidden {self.hidden}")
+        if len(views) > 1 and not (self.text == self.photo == "bag" and self.normalise):
+            raise ValueError("views: several need text and photo bag, and normalise")
+        try:
+            choose_query_rules(self.rule_names)
+        except ValueError as error:
+            raise ValueError(f"query_rules: {error}") from error
+        if self.epochs < (0 if self.naming else 1):
+            raise ValueError(
+                f"epochs: {self.epochs}, at least 1 is needed (0 where naming gives the weights)"
+            )
+        if self.naming and not ("bag" in self.text and "bag" in self.photo):
+            raise ValueError("naming: gives both bags their weights; text and photo must have one")
+        if self.positives == "all" and self.masking == "none":
+            raise ValueError("positives: all, but masking none calls them negatives; choose same or known")
+        if self.naming_loss and "bag" not in self.text:
+            raise ValueError("naming_loss: the names are those of the text's bag; text must have one")
+        if self.loss in ("margin", "multi-similarity") and not self.normalise:
+            raise ValueError(f"loss: {self.loss} is one of cosines; normalise must be true")
+
+    @property
+    def rule_names(self) -> tuple[str, ...]:
+        """The names of the query rules."""
+        return tuple(name.strip() for name in self.query_rules.split(",") if name.strip())
+
+    @property
+    def view_list(self) -> tuple[View, ...]:
+        """The views of the photo's bag, in their order.
+
+        Raises: ValueError for one that is none.
+        """
+        return tuple(View.parse(text) for text in self.views.split(","))
 
     def differences(self) -> dict[str, Any]:
         """The fields that differ from the defaults."""
@@ -162,7 +311,7 @@ def _convert(value: Any, hint: Any, path: Path, key: str) -> Any:
             pass
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, bool) and type(value) is hint:
+    if hint in (int, float, bool, str) and type(value) is hint:
         return value
     if choices and value in choices:
         return value

@@ -31,7 +31,7 @@ class SentenceEncoder:
     @property
     def max_seq_length(self) -> int:
         """How many tokens of a text are read, [CLS] and [SEP] among them."""
-        return self._bundle.model.text.longest
+        return self._bundle.model.longest
 
     def get_sentence_embedding_dimension(self) -> int:
         """Size of the vectors."""

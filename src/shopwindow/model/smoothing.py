@@ -16,6 +16,8 @@ SEED_WEIGHTS = (0.7, 0.2, 0.1)
 
 
 REGIONS_AT_ONCE = 1024
+OTHERS_AT_ONCE = 8192
+"""A block of distances has at most REGIONS_AT_ONCE x OTHERS_AT_ONCE numbers: 32 MB."""
 
 
 def smooth_regions(
@@ -23,9 +25,13 @@ def smooth_regions(
 ) -> Float[Tensor, "regions features"]:
     """Each region becomes weights[0] of itself + weights[1] of its nearest other + weights[2] of its second ...
 
-    Nearest by Euclidean distance, never the region itself, even where another is its exact copy. Where
-    the set has fewer others than weights, the weights left over go to the region itself, so that they
-    always sum to the same. Cost: regions^2 x features operations; memory REGIONS_AT_ONCE x regions numbers.
+    Nearest by Euclidean distance, never the region itself, even where another is its exact copy; of equally
+    near ones the earlier. Where the set has fewer others than weights, the weights left over go to the region
+    itself, so that they always sum to the same. float32 from any float type. Cost: regions^2 x features
+    operations; memory the result and a few blocks of REGIONS_AT_ONCE x OTHERS_AT_ONCE numbers.
+
+    Catalogue form: the same call on all regions of a catalogue, exact; a photo then has the same regions in
+    every pool. `ranking/operators.py` has the same for one vector per product.
 
     >>> smooth_regions(torch.tensor([[0.0], [1.0], [10.0]]))[:, 0].tolist()
     [1.2..., 1.7..., 7.1...]
@@ -34,31 +40,38 @@ def smooth_regions(
     """
     if not weights:
         raise ValueError("smoothing needs at least the weight of the region itself")
-    values = regions.float()
-    neighbours = min(len(weights) - 1, len(values) - 1)
-    own = weights[0] + sum(weights[1 + neighbours :])
-    if neighbours == 0:
-        return values * own
-    nearest = torch.cat(
-        [_nearest(values, start, neighbours) for start in range(0, len(values), REGIONS_AT_ONCE)]
-    )
-    mixed = values * own
-    for rank in range(neighbours):
-        mixed.add_(values[nearest[:, rank]], alpha=weights[1 + rank])
+    neighbours = max(0, min(len(weights), len(regions)) - 1)
+    mixed = regions.float() * (weights[0] + sum(weights[1 + neighbours :]))
+    if neighbours:
+        mean = regions.mean(0, dtype=torch.float32)
+        for start in range(0, len(regions), REGIONS_AT_ONCE):
+            nearest = _nearest(regions, mean, start, neighbours)
+            some = mixed[start : start + REGIONS_AT_ONCE]
+            for rank in range(neighbours):
+                some.add_(regions[nearest[:, rank]].float(), alpha=weights[1 + rank])
     return mixed
 
 
 def _nearest(
-    values: Float[Tensor, "regions features"], start: int, count: int
+    regions: Float[Tensor, "regions features"], mean: Float[Tensor, " features"], start: int, count: int
 ) -> Int64[Tensor, "some count"]:
-    """The `count` nearest others of the REGIONS_AT_ONCE regions from `start` on.
+    """The `count` nearest others of the REGIONS_AT_ONCE regions from `start` on, nearest first, then the earlier.
 
     From the mean of all: differences of large numbers lose digits, and distances do not change by it.
     """
-    centred = values - values.mean(0)
-    some = centred[start : start + REGIONS_AT_ONCE]
-    squares = centred.square().sum(1)
-    distances = squares[None, :] - 2 * some @ centred.T
-    rows = torch.arange(len(some), device=values.device)
-    distances[rows, rows + start] = torch.inf
-    return distances.topk(count, largest=False).indices
+    some = regions[start : start + REGIONS_AT_ONCE].float() - mean
+    rows = torch.arange(len(some), device=regions.device)
+    found, how_far = [], []
+    for first in range(0, len(regions), OTHERS_AT_ONCE):
+        others = regions[first : first + OTHERS_AT_ONCE].float() - mean
+        distances = others.square().sum(1) - 2 * some @ others.T
+        here = rows[(rows + start >= first) & (rows + start < first + len(others))]
+        distances[here, here + start - first] = torch.inf
+        for _ in range(min(count, len(others))):
+            nearest = distances.argmin(1)
+            found.append(nearest + first)
+            how_far.append(distances[rows, nearest])
+            distances[rows, nearest] = torch.inf
+    # Earlier blocks hold earlier regions, so a stable order keeps the earlier of equally near ones.
+    order = torch.stack(how_far, 1).argsort(dim=1, stable=True)[:, :count]
+    return torch.stack(found, 1).gather(1, order)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from shopwindow.files import DataError, read_text, whole_directory
 from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights, write_tensors
@@ -26,13 +28,16 @@ BEST: Final = "best"
 MARKER: Final = "state.json"
 FORMAT: Final = "shopwindow training 1"
 OPTIMISER: Final = "optimiser.safetensors"
+AVERAGE: Final = "average.safetensors"
+MINED: Final = "mined"
 
 
 @dataclass(frozen=True)
 class TrainingState:
     """A training after `step` steps. `folder` is where it lies or will lie.
 
-    `losses` are those of the steps since the last point of the curve.
+    `losses` and `false_negatives` are those of the steps since the last point of the curve. `mined_at` is the epoch
+    whose table of neighbours lies beside (MINED).
     """
 
     step: int
@@ -41,6 +46,8 @@ class TrainingState:
     rows: tuple[CurveRow, ...]
     losses: tuple[float, ...]
     folder: Path
+    false_negatives: tuple[int, ...] = ()
+    mined_at: int | None = None
 
     @classmethod
     def read(cls, folder: Path, identity: dict[str, str]) -> TrainingState | None:
@@ -62,14 +69,31 @@ class TrainingState:
                     )
             rows = tuple(CurveRow(**row) for row in values["rows"])
             losses = tuple(map(float, values["losses"]))
-            return cls(values["step"], values["seconds"], values["best"], rows, losses, folder)
+            return cls(
+                values["step"],
+                values["seconds"],
+                values["best"],
+                rows,
+                losses,
+                folder,
+                tuple(map(int, values["false_negatives"])),
+                values["mined_at"],
+            )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
                 f"broken state: {error!r}; without --resume it is dropped and begun anew", path=marker
             ) from error
 
-    def write(self, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, str]) -> None:
-        """Keeps the state, replacing the one before in one step."""
+    def write(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        identity: dict[str, str],
+        *,
+        average: dict[str, Tensor] | None = None,
+        mined: Int64[np.ndarray, "texts neighbours"] | None = None,
+    ) -> None:
+        """Keeps the state, replacing the one before in one step; the mean of the weights and the mined table too."""
         with whole_directory(self.folder / LAST, marker=MARKER) as written:
             save_weights(model, written / WEIGHTS)
             moments = {
@@ -78,6 +102,10 @@ class TrainingState:
                 for name, tensor in values.items()
             }
             write_tensors(moments, written / OPTIMISER)
+            if average is not None:
+                write_tensors({name: tensor.cpu() for name, tensor in average.items()}, written / AVERAGE)
+            if mined is not None:
+                write_tensors({MINED: torch.from_numpy(mined).contiguous()}, written / f"{MINED}.safetensors")
             card = {
                 "format": FORMAT,
                 "step": self.step,
@@ -85,6 +113,8 @@ class TrainingState:
                 "best": self.best,
                 "identity": identity,
                 "losses": self.losses,
+                "false_negatives": self.false_negatives,
+                "mined_at": self.mined_at,
                 "rows": [dataclasses.asdict(row) for row in self.rows],
             }
             (written / MARKER).write_text(json.dumps(card) + "\n", encoding="utf-8")
@@ -93,18 +123,33 @@ class TrainingState:
         """Puts the kept weights into a model of the same sizes."""
         load_weights(model, self.folder / LAST / WEIGHTS)
 
+    def average(self) -> dict[str, Tensor]:
+        """The kept mean of the weights. Raises: DataError where it is broken or missing."""
+        return _tensors(self.folder / LAST / AVERAGE)
+
+    def mined(self) -> Int64[np.ndarray, "texts neighbours"] | None:
+        """The kept table of neighbours; None where none was mined yet."""
+        if self.mined_at is None:
+            return None
+        table: np.ndarray = _tensors(self.folder / LAST / f"{MINED}.safetensors")[MINED].numpy()
+        return table
+
     def load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Puts the kept moments into an optimiser over the same parameters."""
-        path = self.folder / LAST / OPTIMISER
-        try:
-            moments = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"broken or missing moments: {error}", path=path) from error
+        moments = _tensors(self.folder / LAST / OPTIMISER)
         state = optimizer.state_dict()
         for name, tensor in moments.items():
             place, moment = name.split(".")
             state["state"].setdefault(int(place), {})[moment] = tensor
         optimizer.load_state_dict(state)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"broken or missing: {error}", path=path) from error
+    return tensors
 
 
 def save_best(folder: Path, model: nn.Module, scores: dict[str, float]) -> None:

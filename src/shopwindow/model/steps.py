@@ -5,34 +5,55 @@ The batch of a step and its dropout follow from (seed, step) alone. Knows no fil
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import lightning
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from shopwindow.data.batches import PairBatch, PairBatches
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.queries import augment, numbers_of
+from shopwindow.model.bags import names_of
 from shopwindow.model.dual import DualEncoder
-from shopwindow.model.losses import same_query_or_product, sigmoid_loss, softmax_loss
+from shopwindow.model.losses import (
+    focal_loss,
+    margin_softmax_loss,
+    multi_similarity_loss,
+    siglip_loss,
+    sigmoid_loss,
+    softmax_loss,
+)
+from shopwindow.model.negatives import Cells, KnownPairs, choose_cells, count_false_negatives
+from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import TrainingState
-from shopwindow.model.tokens import numbers_of, tokenize
+from shopwindow.model.tokens import tokenize
 
 _STEP_SEEDS: Final = 1_000_003
+_WORDING: Final = 5
 LARGEST_SCALE: Final = 100.0
 """Of the learned scale: after each step it is set back to this, as CLIP does."""
 
 
 class TokenTable:
-    """All queries of a dataset tokenised once; equal texts have equal numbers."""
+    """All queries of a dataset tokenised once, as the model spells them; texts then equal have equal numbers."""
 
     def __init__(self, tokenizer: Tokenizer, texts: list[str], *, longest: int) -> None:
+        self.texts = texts
+        self._tokenizer = tokenizer
+        self._longest = longest
         self._tokens, self._lengths = tokenize(tokenizer, texts, longest=longest)
         self._starts = self._lengths.cumsum(0) - self._lengths
         self.numbers = torch.from_numpy(numbers_of(texts))
+        self._first = torch.from_numpy(np.unique(self.numbers.numpy(), return_index=True)[1])
 
     def rows(
         self, queries: Int64[Tensor, " queries"]
@@ -43,9 +64,27 @@ class TokenTable:
         shift = torch.repeat_interleave(self._starts[queries] - before, lengths)
         return self._tokens[torch.arange(int(lengths.sum())) + shift], lengths
 
+    def rows_of_numbers(
+        self, numbers: Int64[Tensor, " texts"]
+    ) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " texts"]]:
+        """The tokens of texts by their numbers."""
+        return self.rows(self._first[numbers.cpu()])
+
+    def reworded(
+        self, queries: Int64[Tensor, " queries"], rng: np.random.Generator, *, dropout: float, shuffle: float
+    ) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " queries"]]:
+        """The same with words left out or in another order (`data.queries.augment`)."""
+        texts = [self.texts[query] for query in queries.tolist()]
+        changed = [" ".join(augment(text.split(), rng, dropout=dropout, shuffle=shuffle)) for text in texts]
+        return tokenize(self._tokenizer, changed, longest=self._longest)
+
 
 class Steps(lightning.LightningModule):
-    """What one step computes and how weights follow it."""
+    """What one step computes and how weights follow it.
+
+    `average` holds the exponential mean of the weights where the recipe has one. A step gives its loss and how many
+    cells of the batch plain in-batch training would call negatives although they are known pairs.
+    """
 
     def __init__(
         self,
@@ -62,35 +101,64 @@ class Steps(lightning.LightningModule):
         self.first_step = batches.start
         self.steps = batches.steps
         self.steps_per_epoch = batches.steps_per_epoch
+        self.average = WeightAverage(model, recipe.average) if recipe.average else None
+        if self.average is not None and state is not None:
+            self.average.weights = state.average()
         self._state = state
-        if recipe.loss == "sigmoid":
-            model.log_scale.requires_grad_(False)
+        self._dataset = batches.dataset
+        self._known = known_pairs(batches.dataset, table)
+        model.log_scale.requires_grad_(recipe.loss not in ("sigmoid", "focal", "multi-similarity"))
+        model.score_bias.requires_grad_(recipe.loss == "siglip")
+        self._names = NamesLoss(table) if recipe.naming_loss else None
 
     def transfer_batch_to_device(
         self, batch: PairBatch, device: torch.device, dataloader_idx: int
-    ) -> tuple[Tensor, ...]:
-        """Tokens, their lengths, regions, their lengths, query numbers, product rows; lengths stay on the host."""
-        queries = torch.from_numpy(batch.queries)
-        tokens, token_counts = self.table.rows(queries)
-        return (
-            tokens.to(device, non_blocking=True),
-            token_counts,
-            torch.from_numpy(batch.regions).to(device, non_blocking=True),
-            torch.from_numpy(batch.lengths),
-            self.table.numbers[queries].to(device),
-            torch.from_numpy(batch.products).to(device),
+    ) -> tuple[Any, ...]:
+        """Rows of queries and their numbers, photos, cells, false negatives; tokens are made in the step."""
+        queries, products = torch.from_numpy(batch.queries), torch.from_numpy(batch.products)
+        numbers = self.table.numbers[queries]
+        photos = Photos(torch.from_numpy(batch.regions), torch.from_numpy(batch.lengths))
+        if self.model.needs_boxes:
+            photos = photos.located(self._dataset, batch.products)
+        cells = choose_cells(
+            numbers,
+            products,
+            masking=self.recipe.masking,
+            positives=self.recipe.positives,
+            known=self._known,
         )
+        false_negatives = count_false_negatives(numbers, products, self._known)
+        return queries, numbers, photos.to(device), cells.to(device), false_negatives
 
-    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        """The loss of a batch. Dropout is seeded by the step: it is part of what a step is."""
+    def training_step(self, batch: tuple[Any, ...], index: int) -> dict[str, Any]:
+        """The loss of a batch. Dropout and wording are seeded by the step: they are part of what a step is."""
         step = self.first_step + index
         torch.manual_seed(self.recipe.seed * _STEP_SEEDS + step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = learning_rate(step, self.steps, self.recipe)
-        tokens, token_counts, regions, region_counts, queries, products = batch
-        text = self.model.encode_text(tokens, token_counts)
-        photo = self.model.encode_photo(regions, region_counts)
-        return batch_loss(self.model, self.recipe, text, photo, queries, products)
+        queries, numbers, photos, cells, false_negatives = batch
+        tokens, lengths = self._worded(queries, step)
+        tokens = tokens.to(photos.regions.device)
+        text, photo = self.model.encode_text(tokens, lengths), self.model.encode_photo(photos)
+        late = self.model.late_scores(tokens, lengths, photos) if self.model.late is not None else None
+        loss = batch_loss(self.model, self.recipe, text, photo, cells, late)
+        if self._names is not None:
+            loss = loss + self.recipe.naming_loss * self._names(self.model, photo, numbers)
+        return {"loss": loss, "false_negatives": false_negatives}
+
+    def _worded(
+        self, queries: Int64[Tensor, " pairs"], step: int
+    ) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " pairs"]]:
+        recipe = self.recipe
+        if not (recipe.word_dropout or recipe.word_shuffle):
+            return self.table.rows(queries)
+        rng = np.random.default_rng([recipe.seed, step, _WORDING])
+        return self.table.reworded(queries, rng, dropout=recipe.word_dropout, shuffle=recipe.word_shuffle)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Moves the mean of the weights."""
+        if self.average is not None:
+            self.average.follow(self.first_step + batch_idx + 1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, or AdamW where the recipe decays weights (matrices only), with a resumed training's moments."""
@@ -110,20 +178,117 @@ class Steps(lightning.LightningModule):
         return optimizer
 
 
+class WeightAverage:
+    """The exponential moving mean of a model's weights: after step t it keeps min(decay, (1 + t) / (10 + t)) of itself.
+
+    Source: Polyak and Juditsky 1992; the warm-up of the decay as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._model = model
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Moves the mean towards the weights after a step, counted from 1."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for name, tensor in self._model.named_parameters():
+            mean = self.weights[name].to(tensor.device)
+            self.weights[name] = mean.lerp_(tensor, 1 - decay)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model with the mean as its weights while the block lasts."""
+        own = {name: tensor.detach().clone() for name, tensor in self._model.named_parameters()}
+        self._fill(self.weights)
+        try:
+            yield
+        finally:
+            self._fill(own)
+
+    @torch.no_grad()
+    def _fill(self, weights: dict[str, Tensor]) -> None:
+        for name, tensor in self._model.named_parameters():
+            tensor.copy_(weights[name])
+
+
+class NamesLoss:
+    """Multi-label: a photo's vector must name the tokens and pairs of its query, and no others of the bag.
+
+    Binary cross-entropy of the photo's vector times the bag's vectors (both as they are, less the logarithm of how many
+    names there are), summed over names, mean over photos. It has no weights of its own.
+    Source: joint training to name words, as Joulin et al. 2016, "Learning visual features from large weakly supervised
+    data".
+    """
+
+    def __init__(self, table: TokenTable) -> None:
+        self._table = table
+
+    def __call__(
+        self, model: DualEncoder, photo: Float[Tensor, "pairs hidden"], numbers: Int64[Tensor, " pairs"]
+    ) -> Float[Tensor, ""]:
+        bag = model.bag
+        assert bag is not None
+        tokens, lengths = self._table.rows_of_numbers(numbers)
+        keys, owners = names_of(tokens, lengths, pairs=bag.pairs, texts=bag.texts)
+        rows, found = bag.rows_of(keys.to(photo.device))
+        target = photo.new_zeros(len(photo), len(bag.keys))
+        target[owners.to(photo.device)[found], rows[found]] = 1
+        names = functional.normalize(bag.weight, dim=-1) if model.normalise else bag.weight
+        scores = model.log_scale.exp() * photo @ names.T - math.log(len(bag.keys))
+        return functional.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(1).mean()
+
+
+def known_pairs(dataset: Dataset, table: TokenTable) -> KnownPairs:
+    """All training pairs of a dataset, texts by their numbers."""
+    training = dataset.pair_training
+    numbers = table.numbers.numpy()
+    texts = [""] * (int(numbers.max()) + 1)
+    for number, text in zip(numbers.tolist(), table.texts, strict=True):
+        texts[number] = text
+    queries = numbers[dataset.pair_queries[training]]
+    return KnownPairs(queries, dataset.pair_products[training], texts=texts)
+
+
 def batch_loss(
     model: DualEncoder,
     recipe: Recipe,
     text: Float[Tensor, "pairs hidden"],
     photo: Float[Tensor, "pairs hidden"],
-    queries: Int64[Tensor, " pairs"],
-    products: Int64[Tensor, " pairs"],
+    cells: Cells,
+    late: Float[Tensor, "pairs pairs"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The recipe's loss of a batch of pairs, in float32. `queries` are equal for equal texts."""
+    """The recipe's loss of a batch of pairs, in float32; `late` scores are added to the vectors'.
+
+    Of vectors that several views make, the mean of each view's own loss: they learn side by side, each from its own
+    mistakes, as the members of an ensemble do.
+    """
+    members = model.members
     with torch.autocast(text.device.type, enabled=False):
-        scores = model.log_scale.exp() * (text @ photo.T)
-        if recipe.loss == "sigmoid":
-            return sigmoid_loss(scores)
-        return softmax_loss(scores, same_query_or_product(queries, products))
+        texts, photos = (vectors.view(len(vectors), members, -1).unbind(1) for vectors in (text, photo))
+        losses = []
+        for own_text, own_photo in zip(texts, photos, strict=True):
+            plain = members * own_text @ own_photo.T  # each has length 1 / sqrt(members)
+            losses.append(_loss(model, recipe, plain if late is None else plain + late.float(), cells))
+        return torch.stack(losses).mean()
+
+
+def _loss(
+    model: DualEncoder, recipe: Recipe, plain: Float[Tensor, "pairs pairs"], cells: Cells
+) -> Float[Tensor, ""]:
+    if recipe.loss == "multi-similarity":
+        return multi_similarity_loss(plain, cells)
+    scores = model.log_scale.exp() * plain + model.score_bias
+    if recipe.loss == "sigmoid":
+        return sigmoid_loss(scores, cells)
+    if recipe.loss == "siglip":
+        return siglip_loss(scores, cells)
+    if recipe.loss == "focal":
+        return focal_loss(scores, cells)
+    if recipe.loss == "margin":
+        return margin_softmax_loss(scores, cells, scale=model.log_scale.exp(), margin=recipe.margin)
+    return softmax_loss(scores, cells)
 
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:

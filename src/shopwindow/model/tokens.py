@@ -6,9 +6,10 @@ queries, no photos and no tower.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -25,12 +26,21 @@ TEXTS_AT_ONCE: Final = 10_000
 """Tokenised in one call: the library's encodings are large."""
 
 
-def train_tokenizer(texts: Iterable[str], *, vocabulary: int, smallest_count: int = 1) -> Tokenizer:
-    """A cased WordPiece tokenizer of at most `vocabulary` pieces, learned from texts.
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    vocabulary: int,
+    smallest_count: int = 1,
+    words: Literal["pieces", "whole"] = "pieces",
+) -> Tokenizer:
+    """A cased tokenizer of at most `vocabulary` pieces or whole words, learned from texts.
 
-    Equal texts in any order give equal tokenizers. Pieces seen less than `smallest_count` times are left out.
+    Equal texts in any order give equal tokenizers. Pieces seen less than `smallest_count` times are left out; of a
+    word outside, whole words know only [UNK].
     """
     texts = sorted(texts)
+    if words == "whole":
+        return _framed(_word_pieces(_frequent_words(texts, vocabulary, smallest_count)))
     learner = _word_pieces({})
     # The library numbers the continuing letters in the order of a hash map, which differs from run to run, and
     # its ties follow these numbers. Given as special tokens the letters are numbered first, in their own order.
@@ -44,6 +54,20 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, smallest_count: in
     )
     learner.train_from_iterator(texts, trainer)
     return _framed(_word_pieces(learner.get_vocab()))
+
+
+def _frequent_words(texts: list[str], vocabulary: int, smallest_count: int) -> dict[str, int]:
+    """Words by number, most frequent first, ties in alphabetical order. WordPiece over them knows whole words only."""
+    splitter = _word_pieces({})
+    counts: Counter[str] = Counter()
+    for text in texts:
+        clean = splitter.normalizer.normalize_str(text)
+        counts.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(clean))
+    kept = sorted(
+        (word for word in counts if counts[word] >= smallest_count), key=lambda word: (-counts[word], word)
+    )
+    kept = [word for word in kept if word not in SPECIAL_TOKENS]
+    return {word: number for number, word in enumerate([*SPECIAL_TOKENS, *kept][:vocabulary])}
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -86,16 +110,6 @@ def tokenize(
         lengths[start : start + len(rows)] = [len(ids) for ids in rows]
         pieces.append(np.array([token for ids in rows for token in ids], np.int64))
     return torch.from_numpy(np.concatenate(pieces)), torch.from_numpy(lengths)
-
-
-def numbers_of(texts: list[str]) -> Int64[np.ndarray, " texts"]:
-    """A number for every text, equal for equal texts.
-
-    >>> numbers_of(["red", "blue", "red"]).tolist()
-    [0, 1, 0]
-    """
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
 
 
 def _from_vocabulary(path: Path) -> Tokenizer:

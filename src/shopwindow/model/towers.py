@@ -11,6 +11,7 @@ Source: Devlin et al. 2018, "BERT"; the photo tower is the winning solution's of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,6 +20,11 @@ from torch.nn import functional
 
 from shopwindow.model.packing import Layout, Lengths, attend, positions
 
+Readout = Literal["first", "cls", "attention"]
+LABELS = 33
+"""Classes of the competition's detector."""
+GEOMETRY = 6
+"""Numbers that say where a box is (`photos.geometry`)."""
 NORM_EPSILON = 1e-12
 INITIAL_SPREAD = 0.02
 """Standard deviation of random initial weights, as BERT's."""
@@ -224,26 +230,87 @@ class TextTower(nn.Module):
 
 
 class PhotoTower(nn.Module):
-    """Regions of a photo to its vector. The first region speaks for the photo; the others have no order."""
+    """Regions of a photo to its vector.
 
-    def __init__(self, size: EncoderSize, *, feature_size: int) -> None:
+    `readout`: what speaks for the photo, whose regions have no order. `first`: the first region, as the seed has it.
+    `cls`: a learned token that stands before the regions. `attention`: the mean of all regions, weighted by a learned
+    query (a softmax of its dot products with them). `boxes`: each region also carries where it is and what the
+    detector calls it, both maps of zeros at first.
+
+    Source of the boxes: the position features of Faster R-CNN based encoders, as LXMERT (Tan and Bansal 2019).
+    """
+
+    def __init__(
+        self, size: EncoderSize, *, feature_size: int, readout: Readout = "first", boxes: bool = False
+    ) -> None:
         super().__init__()
         self.size = size
         self.feature_size = feature_size
+        self.readout: Readout = readout
+        self.boxes = boxes
         self.projection = nn.Linear(feature_size, size.hidden)
         self.embeddings = RegionEmbeddings(size)
         self.encoder = Encoder(size)
         self.pooler = Pooler(size)
         for part in (self.embeddings, self.encoder, self.pooler):
             part.apply(_initialise)
+        if boxes:
+            self.geometry = nn.Linear(GEOMETRY, size.hidden)
+            self.labels = nn.Embedding(LABELS, size.hidden)
+            for tensor in (self.geometry.weight, self.geometry.bias, self.labels.weight):
+                nn.init.zeros_(tensor)
+        if readout != "first":
+            self.asking = nn.Parameter(torch.empty(size.hidden).normal_(std=INITIAL_SPREAD))
 
     def forward(
-        self, regions: Float[Tensor, "tokens features"], lengths: Lengths
+        self,
+        regions: Float[Tensor, "tokens features"],
+        lengths: Lengths,
+        geometry: Float[Tensor, "tokens 6"] | None = None,
+        labels: Int64[Tensor, " tokens"] | None = None,
     ) -> Float[Tensor, "sequences hidden"]:
+        """Raises: ValueError where the tower takes boxes and none are given."""
+        hidden = self.projection(regions)
+        if self.boxes:
+            if geometry is None or labels is None:
+                raise ValueError("this tower takes boxes and labels with the regions")
+            hidden = hidden + self.geometry(geometry) + self.labels(labels)
+        if self.readout == "cls":
+            hidden, lengths = _led_by(self.asking, hidden, lengths)
         layout = Layout.of(lengths, regions.device)
-        hidden = self.embeddings(self.projection(regions)[layout.order])
-        out: Tensor = self.pooler(self.encoder.first(hidden, layout))
+        hidden = self.embeddings(hidden[layout.order])
+        if self.readout == "attention":
+            first = self._attended(self.encoder(hidden, layout), layout, lengths)
+        else:
+            first = self.encoder.first(hidden, layout)
+        out: Tensor = self.pooler(first)
         return out
+
+    def _attended(
+        self, hidden: Float[Tensor, "tokens hidden"], layout: Layout, lengths: Lengths
+    ) -> Float[Tensor, "sequences hidden"]:
+        owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(hidden.device)[layout.order]
+        asked = hidden @ self.asking
+        highest = asked.new_full((len(lengths),), -torch.inf).scatter_reduce(0, owners, asked, "amax")
+        weights = (asked - highest[owners]).exp()
+        total = weights.new_zeros(len(lengths)).index_add(0, owners, weights)
+        shares = (weights / total[owners])[:, None]
+        return hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owners, shares * hidden)
+
+
+def _led_by(
+    token: Float[Tensor, " hidden"], hidden: Float[Tensor, "tokens hidden"], lengths: Lengths
+) -> tuple[Float[Tensor, "more hidden"], Lengths]:
+    """Every sequence with a token before it, and the new lengths."""
+    sequences = torch.arange(len(lengths))
+    owners = torch.repeat_interleave(sequences, lengths)
+    places = (torch.arange(len(owners)) + owners + 1).to(hidden.device)
+    leading = (lengths.cumsum(0) - lengths + sequences).to(hidden.device)
+    out = hidden.new_empty(len(hidden) + len(lengths), hidden.shape[1])
+    out = out.index_copy(0, places, hidden).index_copy(
+        0, leading, token.expand(len(lengths), -1).to(hidden.dtype)
+    )
+    return out, lengths + 1
 
 
 def _initialise(module: nn.Module) -> None:

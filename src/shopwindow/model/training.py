@@ -30,10 +30,14 @@ from torch import Tensor
 import shopwindow
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.curves import CurveRow, write_curves
+from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, normalised
 from shopwindow.model.initial import initial_model
+from shopwindow.model.mining import Mined, Table, mine
+from shopwindow.model.negatives import choose_cells
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, save_best
 from shopwindow.model.steps import LARGEST_SCALE, Steps, TokenTable, batch_loss, learning_rate
@@ -123,11 +127,12 @@ def _train(
         state = None
     if state is None:
         _drop(folder)
-    batches = _batches(dataset, recipe, start=state.step if state else 0)
     tokenizer, model = initial_model(dataset, recipe)
     if state is not None:
         state.load_model(model)
-    table = TokenTable(tokenizer, dataset.query_texts, longest=model.text.longest)
+    mined = _mined(dataset, recipe, model, tokenizer, state) if recipe.order == "neighbours" else None
+    batches = _batches(dataset, recipe, start=state.step if state else 0, neighbours=mined)
+    table = TokenTable(tokenizer, normalised(model, dataset.query_texts), longest=model.longest)
     module = Steps(model, recipe, table, batches, state)
     watch = _Watch(
         folder,
@@ -136,9 +141,12 @@ def _train(
         tokenizer,
         identity,
         state,
+        mined,
         seconds_between_saves=seconds_between_saves,
         progress=progress,
     )
+    if state is None and recipe.naming:
+        watch.begin(module)
     if len(batches):
         with _quietly(), _interruptible():
             _trainer(recipe, watch, device).fit(module, train_dataloaders=_Loader(batches))
@@ -156,6 +164,7 @@ def _train(
             "pairs": int(dataset.pair_training.sum()),
             "steps": batches.steps,
             "best_step": int(scores.pop("step")),
+            "false_negatives_a_batch": watch.false_negatives_a_batch,
             "seconds": round(watch.seconds, 1),
         },
         scores=scores,
@@ -197,6 +206,7 @@ class _Watch(Callback):
         tokenizer: Tokenizer,
         identity: dict[str, str],
         state: TrainingState | None,
+        mined: Mined | None,
         *,
         seconds_between_saves: float,
         progress: Progress | None,
@@ -206,19 +216,31 @@ class _Watch(Callback):
         self._validation = validation
         self._tokenizer = tokenizer
         self._identity = identity
+        self._mined = mined
         self._best = state.best if state else None
         self._seconds_before = state.seconds if state else 0.0
         self._started = self._last_shown = self._last_saved = time.monotonic()
         self._seconds_between_saves = seconds_between_saves
         self._progress = progress
         self._losses = list(state.losses) if state else []
+        self._false_negatives = list(state.false_negatives) if state else []
         self._validate_at = frozenset(validation_steps(module.recipe, module.steps, module.steps_per_epoch))
         self._point_every = max(1, module.steps // CURVE_POINTS)
+
+    def begin(self, module: Steps) -> None:
+        """Validates what a training begins with: the closed form may be the best there is."""
+        self._add_row(module, 0, self._validate(module, 0))
 
     @property
     def seconds(self) -> float:
         """Spent on this training so far, those before a resume counted."""
         return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def false_negatives_a_batch(self) -> float | None:
+        """The mean over the points of the curve; None where no step was taken."""
+        found = [row.false_negatives for row in self.rows if row.false_negatives is not None]
+        return round(float(np.mean(found)), 2) if found else None
 
     def on_train_batch_end(
         self,
@@ -235,10 +257,14 @@ class _Watch(Callback):
         if not math.isfinite(loss):
             raise DataError(f"the loss is {loss} after step {step}; lower learning_rate", path=self._folder)
         self._losses.append(loss)
+        self._false_negatives.append(outputs["false_negatives"])
         if module.model.log_scale.requires_grad:
             with torch.no_grad():
                 module.model.log_scale.clamp_(max=math.log(LARGEST_SCALE))
-        valid = self._validate(module, step) if step in self._validate_at else None
+        valid = None
+        if step in self._validate_at:
+            with contextlib.nullcontext() if module.average is None else module.average.in_place():
+                valid = self._validate(module, step)
         if valid is not None or step % self._point_every == 0:
             self._add_row(module, step, valid)
         if valid is not None or time.monotonic() - self._last_saved > self._seconds_between_saves:
@@ -250,7 +276,9 @@ class _Watch(Callback):
 
         def loss(text: Tensor, photo: Tensor, queries: Tensor, products: Tensor) -> float:
             with torch.inference_mode():
-                return float(batch_loss(model, module.recipe, text, photo, queries, products))
+                seed_masks = module.recipe.masking == "none"
+                cells = choose_cells(queries, products, masking="none" if seed_masks else "same")
+                return float(batch_loss(model, module.recipe, text, photo, cells))
 
         result = self._validation.measure(model, self._tokenizer, loss, batch_size=module.recipe.batch_size)
         if self._best is None or result.score > self._best:
@@ -264,19 +292,34 @@ class _Watch(Callback):
                 step=step,
                 epoch=step / module.steps_per_epoch,
                 seconds=round(self.seconds, 2),
-                learning_rate=learning_rate(step - 1, module.steps, module.recipe),
-                train_loss=float(np.mean(self._losses)),
+                learning_rate=learning_rate(max(step - 1, 0), module.steps, module.recipe),
+                train_loss=float(np.mean(self._losses)) if self._losses else None,
+                false_negatives=float(np.mean(self._false_negatives)) if self._false_negatives else None,
                 valid_loss=valid[0] if valid else None,
                 valid_score=valid[1] if valid else None,
             )
         )
         self._losses = []
+        self._false_negatives = []
 
     def _save(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
         state = TrainingState(
-            step, self.seconds, self._best, tuple(self.rows), tuple(self._losses), self._folder
+            step,
+            self.seconds,
+            self._best,
+            tuple(self.rows),
+            tuple(self._losses),
+            self._folder,
+            tuple(self._false_negatives),
+            None if self._mined is None else self._mined.epoch,
         )
-        state.write(module.model, trainer.optimizers[0], self._identity)
+        state.write(
+            module.model,
+            trainer.optimizers[0],
+            self._identity,
+            average=None if module.average is None else module.average.weights,
+            mined=None if self._mined is None else self._mined.table,
+        )
         self._last_saved = time.monotonic()
 
     def _show(self, module: Steps, step: int) -> None:
@@ -285,7 +328,7 @@ class _Watch(Callback):
         now = time.monotonic()
         done = step - module.first_step
         speed = done * module.recipe.batch_size / max(now - self._started, 1e-9)
-        loss = float(np.mean(self._losses)) if self._losses else self.rows[-1].train_loss
+        loss = float(np.mean(self._losses)) if self._losses else self.rows[-1].train_loss or math.nan
         self._progress(Moment(step, module.steps, speed, loss, self._best))
 
 
@@ -302,13 +345,48 @@ def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[i
     return sorted({min(steps, round(every * (i + 1))) for i in range(count)} | {steps})
 
 
-def _batches(dataset: Dataset, recipe: Recipe, *, start: int) -> PairBatches:
+def _batches(dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Mined | None) -> PairBatches:
     try:
         return PairBatches(
-            dataset, batch_size=recipe.batch_size, epochs=recipe.epochs, seed=recipe.seed, start=start
+            dataset,
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            seed=recipe.seed,
+            start=start,
+            order=recipe.order,
+            group=recipe.group,
+            hard=recipe.hard,
+            temper=recipe.temper,
+            neighbours=neighbours,
         )
     except ValueError as error:
         raise DataError(str(error), path=dataset.path) from error
+
+
+def _mined(
+    dataset: Dataset, recipe: Recipe, model: DualEncoder, tokenizer: Tokenizer, state: TrainingState | None
+) -> Mined:
+    """The tables of hard neighbours by epoch, mined with the model as it is when an epoch begins."""
+    texts = list(dict.fromkeys(dataset.query_texts))
+    training = dataset.pair_training
+    pair_texts = numbers_of(dataset.query_texts)[dataset.pair_queries[training]]
+    products, places = np.unique(dataset.pair_products[training], return_inverse=True)
+    meanings = numbers_of([" ".join(phrase_words(text)) for text in texts])
+
+    def mine_now() -> Table:
+        return mine(
+            encode_texts(model, tokenizer, texts),
+            encode_products(model, dataset, products),
+            pair_texts,
+            places,
+            meanings,
+            count=recipe.group - 1,
+            device=model.device,
+        )
+
+    if state is None:
+        return Mined(mine_now)
+    return Mined(mine_now, epoch=state.mined_at, table=state.mined())
 
 
 class _Loader(Iterable[PairBatch]):

@@ -19,10 +19,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.queries import numbers_of
 from shopwindow.files import DataError
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
-from shopwindow.model.rank import candidate_pairs, score_pairs
-from shopwindow.model.tokens import numbers_of
+from shopwindow.model.rank import candidate_pairs, late_scores, score_pairs
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import audit_card
 from shopwindow.ranking.measures import Measure, evaluate
@@ -91,7 +91,8 @@ class Validation:
         run = Run.from_arrays(
             self.dataset.query_ids[self._queries],
             self.dataset.product_ids[self._products],
-            score_pairs(words, photos, self._queries, self._products),
+            score_pairs(words, photos, self._queries, self._products)
+            + late_scores(model, tokenizer, self.dataset, self._queries, self._products),
         )
         evaluation = evaluate(run, self.answers)
         scores = {str(measure): evaluation.mean(measure) for measure in evaluation.measures}

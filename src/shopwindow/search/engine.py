@@ -13,22 +13,23 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32
+from jaxtyping import Float32
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.word_boxes import PHOTO_ENDINGS
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import encode_regions
+from shopwindow.model.dual import encode_photos
+from shopwindow.model.explanation import Explanation, explain
+from shopwindow.model.photos import Photos
 from shopwindow.search.bundled import load_same_bundle
-from shopwindow.search.explanation import explain
-from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
 from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
 
-PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
 MOST_TEXTS_SHOWN: Final = 8
 _RERANKED: Final = 50
 _FUSED: Final = 100
@@ -132,11 +133,12 @@ class SearchEngine:
         """
         _check_count(k)
         state = self._state
-        regions = _regions(state, *_locate(state, product_id))
-        if not 0 <= region < len(regions):
-            raise ValueError(f"region {region}: product {product_id} has regions 0 to {len(regions) - 1}")
-        one = torch.from_numpy(regions[region : region + 1])
-        vector = encode_regions(state.bundle.model, one, torch.tensor([1]))[0]
+        photo = _regions(state, *_locate(state, product_id))
+        count = len(photo.regions)
+        if not 0 <= region < count:
+            raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
+        one = photo.taking(torch.tensor([region]), torch.tensor([1]))
+        vector = encode_photos(state.bundle.model, one)[0]
         return _others(state, vector, product_id, k, where)
 
     def product(self, product_id: int) -> ProductView:
@@ -305,13 +307,14 @@ def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
     return place
 
 
-def _regions(state: _State, part: OpenPart, row: int) -> Float16[np.ndarray, "regions features"]:
+def _regions(state: _State, part: OpenPart, row: int) -> Photos:
     columns = part.segment.columns
     source = state.index.manifest.sources[int(columns.source[row])]
     dataset = Dataset(source.path)
     if dataset.content_hash != source.content_hash:
         raise DataError("was replaced since the index was made; its regions are others", path=source.path)
-    return dataset.regions(columns.dataset_row[row : row + 1])[0]
+    rows = columns.dataset_row[row : row + 1]
+    return Photos.of(dataset, rows, boxes=state.bundle.model.needs_boxes)
 
 
 def _photo(folder: str | None, product_id: int) -> Path | None:

@@ -67,16 +67,3 @@ class ProductView:
     label_names: tuple[str, ...]
     photo: Path | None
     texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """How much each word of a query and each region of a photo owe each other in their score.
-
-    `weights[w][r]` of word w and region r (in the order of the product's boxes) is in units of the score and
-    may be negative.
-    """
-
-    words: tuple[str, ...]
-    weights: tuple[tuple[float, ...], ...]
-    score: float

@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image
 
 from shopwindow.data.shop.goods import BY_NAME, CATEGORIES
-from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.model.explanation import Explanation
+from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shopwindow.search.hits import Explanation, Hit, ProductView
+from shopwindow.model.explanation import Explanation
+from shopwindow.search.hits import Hit, ProductView
 
 LARGEST_ID: Final = 2**63 - 1
 Id = Annotated[int, Field(ge=0, le=LARGEST_ID, examples=[10_042])]

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from shopwindow.search.hits import EVERYTHING, Explanation, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.model.explanation import Explanation
+from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
 
 Answer = TypeVar("Answer")
 MOST_TOGETHER: Final = 16

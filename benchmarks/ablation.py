@@ -1,0 +1,151 @@
+"""What is each ingredient of a recipe worth on the real sets?
+
+Trains every row of a grid, several seeds, and keeps the nDCG@5 of every query of the valid set. Weights are those after
+the last step: nothing is chosen by the valid set. A row is one difference from its base, so the two are compared by the
+paired test over queries and seeds. Resumable: what stands in `ablation.jsonl` is not run again. Needs the real sets
+(`$SHOPWINDOW_SHARED`, default `../shared`).
+
+    python benchmarks/ablation.py run --sets ikea grocery --seeds 3 [--rows default bow ...]
+    python benchmarks/ablation.py table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from real_sets import SHARED
+from record import commit, machine
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
+from shopwindow.model.recipe import load_recipe
+from shopwindow.model.training import train
+from shopwindow.model.validation import Validation
+from shopwindow.ranking.answers import read_answers
+from shopwindow.ranking.measures import Measure, evaluate
+from shopwindow.ranking.significance import System, compare
+
+FOLDER: Final = Path(__file__).parent
+GRID: Final = FOLDER / "ablation.yaml"
+RESULTS: Final = FOLDER / "ablation.jsonl"
+OFFICIAL: Final = Measure.parse("nDCG@5")
+ONLY_AT_THE_END: Final = 1e-6  # validations an epoch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the grid: a recipe with fields changed; `base` is the row it differs from by one thing."""
+
+    name: str
+    recipe: str
+    changes: dict[str, Any]
+    base: str | None
+    says: str
+
+
+def main() -> None:
+    """Runs or shows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--sets", nargs="+", default=["ikea", "grocery"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", help="names; all where none is given")
+    options = parser.parse_args()
+    if options.what == "table":
+        print("\n".join(table()))
+        return
+    rows = [row for row in read_grid() if not options.rows or row.name in options.rows]
+    for product_set in options.sets:
+        if not (SHARED / "sets" / product_set).is_dir():
+            print(f"skipped: no real set at {SHARED / 'sets' / product_set}")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            write_set(product_set, folder)
+            for seed in range(options.seeds):
+                for row in rows:
+                    if (product_set, row.name, seed) not in done():
+                        run_one(product_set, row, seed, folder)
+
+
+def read_grid() -> list[Row]:
+    """The rows of `ablation.yaml`, each recipe checked."""
+    rows = []
+    for name, values in yaml.safe_load(GRID.read_text(encoding="utf-8")).items():
+        row = Row(
+            name,
+            values.get("recipe", "default"),
+            values.get("set", {}),
+            values.get("base", "default"),
+            values["says"],
+        )
+        load_recipe(row.recipe, row.changes)
+        rows.append(row)
+    return rows
+
+
+def write_set(name: str, folder: Path) -> None:
+    """Writes and prepares a real set."""
+    command = [sys.executable, str(SHARED / "sets" / "make_tsv.py"), str(SHARED / "sets" / name)]
+    subprocess.run([*command, "--out", str(folder)], check=True, capture_output=True)
+    for split in ("train", "valid"):
+        prepare([folder / f"{split}.tsv"], folder / split)
+
+
+def run_one(product_set: str, row: Row, seed: int, folder: Path) -> None:
+    """Trains, measures, and appends a line."""
+    recipe = load_recipe(row.recipe, {**row.changes, "seed": seed, "validations": ONLY_AT_THE_END})
+    valid, answers = Dataset(folder / "valid"), read_answers(folder / "valid_answer.json")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "bundle"
+        bundle = train(Dataset(folder / "train"), recipe, out, validation=Validation(valid, answers))
+        seconds = time.monotonic() - start
+    evaluation = evaluate(bundle.rank(valid), answers)
+    known = set(Dataset(folder / "train").query_texts)
+    texts = dict(zip(valid.query_ids.tolist(), valid.query_texts, strict=True))
+    line = {
+        "set": product_set,
+        "row": row.name,
+        "seed": seed,
+        "recipe": row.recipe,
+        "changes": row.changes,
+        "commit": commit(),
+        "machine": machine(),
+        "seconds": round(seconds, 1),
+        "steps": bundle.provenance["steps"],
+        "false_negatives_a_batch": bundle.provenance["false_negatives_a_batch"],
+        "queries": [int(query) for query in evaluation.queries],
+        "seen": [texts[int(query)] in known for query in evaluation.queries],
+        "nDCG@5": [round(float(value), 4) for value in evaluation.of(OFFICIAL)],
+    }
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    print(f"{product_set} {row.name} seed {seed}: {np.mean(line['nDCG@5']):.4f} in {seconds:.0f} s", flush=True)
+
+
+def lines() -> list[dict[str, Any]]:
+    """What was measured."""
+    if not RESULTS.is_file():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def done() -> set[tuple[str, str, int]]:
+    """Which (set, row, seed) stand in the results."""
+    return {(line["set"], line["row"], line["seed"]) for line in lines()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Which word of a query looks at which box of a photo?
+
+Two answers. A model with late interaction says it itself: every word has a cosine with every region, times the word's
+weight. Any other model is asked by occlusion: weight[w, r] = s(all) - s(without w) - s(without r) + s(without both),
+how much of the score word w and region r give together beyond what each gives alone. A photo with a single region has
+none left without it; there the word's whole contribution, s(all) - s(without w), goes to that region.
+
+Source: late interaction is ColBERT's (late.py); the second difference is the pairwise interaction of Grabisch and
+Roubens 1999, and occlusion that of Zeiler and Fergus 2013.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.queries import normalise
+from shopwindow.data.word_boxes import PHOTO_ENDINGS, draw_word_boxes
+from shopwindow.files import whole_directory
+from shopwindow.model.dual import encode_photos
+from shopwindow.model.photos import Photos
+from shopwindow.ranking.runs import Run
+
+if TYPE_CHECKING:
+    from shopwindow.model.bundle import Bundle
+
+_IDEOGRAPH: Final = "\u2e80-\u9fff\uf900-\ufaff"
+# Words are parted by spaces; of scripts without spaces every sign is a word, as in BERT's tokens.
+_WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]+")
+MOST_WORDS: Final = 64
+MARKER: Final = "explanations.json"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How much each word of a query and each region of a photo owe each other in their score.
+
+    `weights[w][r]` of word w and region r (in the order of the product's boxes) is in units of the score and
+    may be negative. `score` is that of the vectors, with the late score where the model has one.
+    """
+
+    words: tuple[str, ...]
+    weights: tuple[tuple[float, ...], ...]
+    score: float
+
+    def looks_at(self, word: int) -> int:
+        """The region of a word's largest weight; of equal ones the first."""
+        return int(np.argmax(self.weights[word]))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON can write it, with the region that each word looks at."""
+        looks = [self.looks_at(word) for word in range(len(self.words))]
+        return {"words": self.words, "looks_at": looks, "weights": self.weights, "score": self.score}
+
+
+def explain(bundle: Bundle, query: str, photo: Photos) -> Explanation:
+    """The weights of the query's first MOST_WORDS words with the regions of one photo.
+
+    Raises: ValueError for no words, more than one photo, or a photo without boxes where the model needs them.
+    """
+    if len(photo.lengths) != 1:
+        raise ValueError(f"{len(photo.lengths)} photos: one is explained at a time")
+    spans = [match.span() for match in _WORD.finditer(query)][:MOST_WORDS]
+    if not spans:
+        raise ValueError("no words to explain")
+    words = tuple(query[start:end] for start, end in spans)
+    if bundle.model.late is None:
+        weights, score = _occluded(bundle, query, spans, photo)
+    else:
+        weights, score = _late(bundle, query, words, photo)
+    return Explanation(words, tuple(tuple(row) for row in weights.tolist()), score)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A place of a run, explained: `query` and `product` are rows of the dataset, `rank` counts from 1."""
+
+    query: int
+    product: int
+    rank: int
+    explanation: Explanation
+
+
+def explain_run(bundle: Bundle, dataset: Dataset, run: Run, *, queries: int, top: int) -> Iterator[Explained]:
+    """Of the first `queries` queries of a run of the dataset, in the order of their ids, the `top` best products each,
+    explained.
+
+    Raises: ValueError for numbers below 1.
+    """
+    if queries < 1 or top < 1:
+        raise ValueError(f"queries {queries}, top {top}: at least 1 is wanted")
+    by_query = {int(number): row for row, number in enumerate(dataset.query_ids.tolist())}
+    order = np.argsort(dataset.product_ids, kind="stable")
+    for place, query_id in enumerate(run.queries[:queries].tolist()):
+        row = by_query[int(query_id)]
+        ids = run.product_ids[run.offsets[place] : run.offsets[place + 1]][:top]
+        products = order[np.searchsorted(dataset.product_ids, ids, sorter=order)]
+        for rank, product in enumerate(products.tolist(), start=1):
+            photo = Photos.of(dataset, np.array([product]), boxes=bundle.model.needs_boxes)
+            yield Explained(row, product, rank, explain(bundle, dataset.query_texts[row], photo))
+
+
+def write_explanations(
+    found: Iterable[Explained], dataset: Dataset, out: str | Path, *, photos: str | Path | None
+) -> None:
+    """Writes a directory, whole or not at all: `explanations.jsonl`, one line each, and a picture each,
+    QUERY-RANK-PRODUCT.png, over the photo where the folder `photos` has it (PRODUCT_ID.jpg, .jpeg, .png, .webp).
+
+    Raises: DataError where `out` holds other files, or the disk is full.
+    """
+    with whole_directory(out, marker=MARKER) as folder:
+        with (folder / "explanations.jsonl").open("w", encoding="utf-8") as lines:
+            for one in found:
+                line = _told(one, dataset)
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                explanation = one.explanation
+                picture = folder / f"{line['query_id']}-{one.rank}-{line['product_id']}.png"
+                draw_word_boxes(
+                    _photo(photos, line["product_id"]),
+                    tuple(line["image_size"]),
+                    [tuple(box) for box in line["boxes"]],
+                    explanation.words,
+                    line["looks_at"],
+                    [row[box] for row, box in zip(explanation.weights, line["looks_at"], strict=True)],
+                    f"{line['product_id']}, place {one.rank}, score {explanation.score:.3f}",
+                    picture,
+                )
+        (folder / MARKER).write_text(
+            json.dumps({"format": "shopwindow explanations 1"}) + "\n", encoding="utf-8"
+        )
+
+
+def _told(one: Explained, dataset: Dataset) -> dict[str, Any]:
+    rows = np.array([one.product])
+    return {
+        "query_id": int(dataset.query_ids[one.query]),
+        "query": dataset.query_texts[one.query],
+        "product_id": int(dataset.product_ids[one.product]),
+        "rank": one.rank,
+        "image_size": dataset.image_sizes(rows)[0].tolist(),
+        "boxes": dataset.boxes(rows).tolist(),
+        "labels": dataset.labels(rows).tolist(),
+        **one.explanation.to_json(),
+    }
+
+
+def _photo(folder: str | Path | None, product_id: int) -> Path | None:
+    if folder is None:
+        return None
+    files = (Path(folder) / f"{product_id}{ending}" for ending in PHOTO_ENDINGS)
+    return next((file for file in files if file.is_file()), None)
+
+
+@torch.inference_mode()
+def _late(
+    bundle: Bundle, query: str, words: tuple[str, ...], photo: Photos
+) -> tuple[Float64[np.ndarray, "words regions"], float]:
+    """Each word's weight times its cosine with each region, its pieces added up; not selected regions have 0."""
+    model = bundle.model
+    assert model.late is not None
+    encoded = [
+        bundle.tokenizer.encode(normalise(word, model.query_rules), add_special_tokens=False)
+        for word in words
+    ]
+    pieces = [(number, token) for number, one in enumerate(encoded) for token in one.ids]
+    owners = np.array([number for number, _ in pieces], np.int64)
+    tokens = torch.tensor([token for _, token in pieces], dtype=torch.int64, device=model.device)
+    counted = model.late.words[tokens]
+    weights = np.zeros((len(words), len(photo.regions)))
+    vector = bundle.encode_queries([query])[0].astype(np.float64)
+    score = float(vector @ encode_photos(model, photo)[0].astype(np.float64))
+    if bool(counted.any()):
+        numbered = photo.to(model.device)
+        seen = model.seen(numbered)
+        fits = model.late.fits(tokens[counted], seen)
+        shares = model.late.weights(tokens[counted], torch.zeros_like(tokens[counted]), 1)
+        parts = (model.late.share * shares[:, None] * fits).cpu().numpy().astype(np.float64)
+        kept = model.kept(numbered).cpu().numpy()
+        rows = owners[counted.cpu().numpy()]
+        np.add.at(weights, (rows[:, None], kept[None, :]), parts)
+        score += float(parts.max(axis=1).sum())
+    return weights, score
+
+
+def _occluded(
+    bundle: Bundle, query: str, spans: list[tuple[int, int]], photo: Photos
+) -> tuple[Float64[np.ndarray, "words regions"], float]:
+    texts = [query, *(query[:start] + " " + query[end:] for start, end in spans)]
+    scores = bundle.encode_queries(texts).astype(np.float64) @ _without_each(bundle, photo).T.astype(
+        np.float64
+    )
+    return interactions(scores), float(scores[0, 0])
+
+
+def interactions(scores: Float64[np.ndarray, "words_1 photos"]) -> Float64[np.ndarray, "words regions"]:
+    """The weights from scores whose first row and column are of the whole query and photo, the others each without
+    one word or region; a single column is that of a photo with one region."""
+    if scores.shape[1] == 1:
+        alone: np.ndarray = scores[:1] - scores[1:]
+        return alone
+    together: np.ndarray = scores[:1, :1] - scores[1:, :1] - scores[:1, 1:] + scores[1:, 1:]
+    return together
+
+
+def _without_each(bundle: Bundle, photo: Photos) -> np.ndarray:
+    """The vector of the photo, and those of it without each region; only the first for a single region."""
+    count = len(photo.regions)
+    sets = [np.arange(count)]
+    if count > 1:
+        sets += [np.delete(np.arange(count), region) for region in range(count)]
+    lengths = torch.tensor([len(one) for one in sets])
+    return encode_photos(bundle.model, photo.taking(torch.from_numpy(np.concatenate(sets)), lengths))

@@ -1,0 +1,265 @@
+"""Which queries does the model itself take for each other, and how many of those are truly the same thing?
+
+Mines, for every text, the texts whose photos score highest with it, from vectors alone; leaves out what is known
+to be true and what scores as true; estimates how much of the rest is true nevertheless. `Mined` hands the tables to
+the batches of a training, one when an epoch begins. Knows vectors and numbers, no tower and no file.
+
+Source: negatives from the model's own space, refreshed while it learns: L. Xiong et al., "Approximate nearest
+neighbor negative contrastive learning" (ANCE), ICLR 2021. The margin by the positive's score: G. Moreira et al.,
+"NV-Retriever: improving text embedding models with effective hard-negative mining", 2024 (TopK-PercPos, 0.95).
+
+Legend of axes: texts = distinct texts by number; pairs = known (text, product); candidates = what may be mined, one
+a text; hidden = values of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from scipy import sparse
+
+from shopwindow.data.grouping import ALONE
+
+SCORES_AT_ONCE: Final = 2**26
+"""Of a block: bounds the memory (256 MB, and what compares them)."""
+
+Table = Int64[np.ndarray, "texts neighbours"]
+
+
+def nearest_texts(
+    vectors: Float32[np.ndarray, "texts hidden"],
+    candidates: Float32[np.ndarray, "texts hidden"],
+    count: int,
+    *,
+    known: sparse.csr_array | None = None,
+    ceilings: Float32[np.ndarray, " texts"] | None = None,
+    device: torch.device | str = "cpu",
+    scores_at_once: int = SCORES_AT_ONCE,
+) -> Table:
+    """Of every text the `count` texts whose candidate scores highest with it (dot product), best first.
+
+    Never the text itself, nor those of its row of `known` (texts x texts, what is stored counts), nor what scores
+    above its value of `ceilings`, nor a candidate that is not finite; rows are filled up with -1. Higher score,
+    then smaller number; equal up to float32's rounding of a product. Cost: texts^2 x hidden multiplications, in
+    blocks of rows with at most `scores_at_once` scores in memory.
+    """
+    texts = len(vectors)
+    count = min(count, max(0, texts - 1))
+    table = np.full((texts, count), ALONE, np.int64)
+    if count == 0:
+        return table
+    usable = np.isfinite(candidates).all(axis=1)
+    keys = torch.from_numpy(np.where(usable[:, None], candidates, 0)).to(device)
+    unusable = torch.from_numpy(~usable).to(device)
+    step = max(1, scores_at_once // texts)
+    for start in range(0, texts, step):
+        block = torch.from_numpy(vectors[start : start + step]).to(device)
+        rows = torch.arange(len(block))
+        scores = block @ keys.T
+        scores[:, unusable] = -torch.inf
+        scores[rows, rows + start] = -torch.inf
+        if known is not None:
+            mine = known[start : start + len(block)].tocoo()
+            scores[torch.from_numpy(mine.row).long(), torch.from_numpy(mine.col).long()] = -torch.inf
+        if ceilings is not None:
+            most = torch.from_numpy(ceilings[start : start + len(block)]).to(device)
+            scores[scores > most[:, None]] = -torch.inf
+        table[start : start + len(block)] = _best(scores, count)
+    return table
+
+
+def mine(
+    vectors: Float32[np.ndarray, "texts hidden"],
+    products: Float32[np.ndarray, "products hidden"],
+    pair_texts: Int64[np.ndarray, " pairs"],
+    pair_products: Int64[np.ndarray, " pairs"],
+    meanings: Int64[np.ndarray, " texts"],
+    *,
+    count: int,
+    margin: float | None = 0.95,
+    device: torch.device | str = "cpu",
+) -> Table:
+    """Of every text the `count` hardest others: texts whose photos, on the mean, score highest with its words.
+
+    The mean of the scores of a text's photos is the score of their mean vector, so one product a text is enough.
+    Left out is what is likely the same thing: texts of the same meaning, texts that share a known product, and,
+    with a `margin`, texts whose score is above `margin` times that of the text's own photos (where that is above
+    0: a share of a score below 0 says nothing, and then nothing is left out by it). A text without a pair is
+    mined for nobody, and has no margin of its own. Rows are filled up with -1.
+    """
+    own = centres(products, pair_texts, pair_products, texts=len(vectors))
+    known = same_thing(pair_texts, pair_products, meanings)
+    ceilings = None
+    if margin is not None:
+        positive = np.einsum("th,th->t", vectors, own)
+        ceilings = np.where(positive > 0, np.float32(margin) * positive, np.float32(np.inf)).astype(
+            np.float32
+        )
+    return nearest_texts(vectors, own, count, known=known, ceilings=ceilings, device=device)
+
+
+def centres(
+    products: Float32[np.ndarray, "products hidden"],
+    pair_texts: Int64[np.ndarray, " pairs"],
+    pair_products: Int64[np.ndarray, " pairs"],
+    *,
+    texts: int,
+) -> Float32[np.ndarray, "texts hidden"]:
+    """The mean vector of the products of every text; NaN where it has none."""
+    counts = np.bincount(pair_texts, minlength=texts).astype(np.float32)
+    pairs = sparse.csr_array(
+        (np.ones(len(pair_texts), np.float32), (pair_texts, pair_products)), shape=(texts, len(products))
+    )
+    with np.errstate(invalid="ignore"):
+        means: np.ndarray = (pairs @ products) / counts[:, None]
+    return means.astype(np.float32)
+
+
+def same_thing(
+    pair_texts: Int64[np.ndarray, " pairs"],
+    pair_products: Int64[np.ndarray, " pairs"],
+    meanings: Int64[np.ndarray, " texts"],
+) -> sparse.csr_array:
+    """Which texts are known to be true of each other's photos: they share a product, or a meaning.
+
+    Texts x texts; what is stored counts, the text itself included. Its size is the sum, over products and
+    meanings, of the square of their texts.
+    """
+    texts = len(meanings)
+    columns = np.concatenate([pair_products, pair_products.max(initial=-1) + 1 + meanings])
+    rows = np.concatenate([pair_texts, np.arange(texts)])
+    shared = sparse.csr_array((np.ones(len(rows), np.int32), (rows, columns)))
+    related: sparse.csr_array = shared @ shared.T
+    return related
+
+
+def hide_texts(
+    pair_texts: Int64[np.ndarray, " pairs"],
+    pair_products: Int64[np.ndarray, " pairs"],
+    meanings: Int64[np.ndarray, " texts"],
+    rng: np.random.Generator,
+) -> tuple[Bool[np.ndarray, " pairs"], Int64[np.ndarray, "relations 2"]]:
+    """Of each product with texts of several meanings, hides one: which pairs, and what is true but not known then.
+
+    All pairs of the product with that meaning are hidden. A relation is (text left, text hidden) of one product;
+    where the rest of the pairs tells that both are the same thing anyway, it is none.
+    """
+    order = rng.permutation(len(pair_texts))
+    order = order[np.argsort(pair_products[order], kind="stable")]
+    _, firsts = np.unique(pair_products[order], return_index=True)
+    chosen = np.repeat(meanings[pair_texts[order[firsts]]], np.diff(np.append(firsts, len(order))))
+    hidden = np.zeros(len(order), bool)
+    hidden[order] = meanings[pair_texts[order]] == chosen
+    left = np.bincount(pair_products[~hidden], minlength=int(pair_products.max(initial=-1)) + 1)
+    hidden &= left[pair_products] > 0
+    return hidden, _relations(pair_texts, pair_products, meanings, hidden)
+
+
+def contamination(
+    table: Table, relations: Int64[np.ndarray, "relations 2"], *, missing: float = 1.0
+) -> float:
+    """The estimated share of a mined table that is true and not known to be: from relations that were hidden from it.
+
+    recall = hidden relations (t, u) with u in row t / hidden relations: how surely the mining finds what is true.
+    contamination = missing x recall / mean number of texts mined for the rows t, at most 1, where `missing` is how
+    many true relations a text has of which nobody knows. That number no pairs can tell: 1 is one a text, and the
+    estimate grows with it in proportion. Mine `table` from the pairs that were not hidden (`hide_texts`).
+
+    Raises: ValueError without a relation (no product is known by two meanings): then nothing can be said.
+    """
+    if not len(relations):
+        raise ValueError("no hidden relation: contamination cannot be estimated")
+    rows = table[relations[:, 0]]
+    recall = float((rows == relations[:, 1:]).any(axis=1).mean())
+    mined = float((rows != ALONE).sum(axis=1).mean())
+    return min(1.0, missing * recall / mined) if mined else 0.0
+
+
+def known_share(table: Table, known: sparse.csr_array) -> float:
+    """The share of a mined table that is known to be the same thing; 0 of an empty one.
+
+    Of a table that `mine` made it is 0; of one by `nearest_texts` it says what leaving out spares.
+    """
+    rows, places = np.nonzero(table != ALONE)
+    if not len(rows):
+        return 0.0
+    hits = np.asarray(known[rows, table[rows, places]]).ravel()
+    return float((hits > 0).mean())
+
+
+class Mined:
+    """The tables of a training by epoch, mined when they are first asked for, for `PairBatches(neighbours=...)`.
+
+    Epochs before `first` have none; from then on each serves for `every` epochs. `mine_now` sees the weights after
+    the last step before the epoch. So that a resumed training takes the same batches, keep `epoch` and `table` with
+    its state and give them back here: in the middle of an epoch its weights cannot be had any more. A state without
+    a table mines anew, which is right at the very beginning of an epoch that mines, and nowhere else.
+    """
+
+    def __init__(
+        self,
+        mine_now: Callable[[], Table],
+        *,
+        first: int = 1,
+        every: int = 1,
+        epoch: int | None = None,
+        table: Table | None = None,
+    ) -> None:
+        self._mine_now = mine_now
+        self._first = first
+        self._every = every
+        self.epoch = epoch
+        self.table = table
+
+    def __call__(self, epoch: int) -> Table | None:
+        """The table of an epoch; None where it has none."""
+        if epoch < self._first:
+            return None
+        mined_at = epoch - (epoch - self._first) % self._every
+        if self.table is None or self.epoch != mined_at:
+            self.epoch, self.table = mined_at, self._mine_now()
+        return self.table
+
+
+def _relations(
+    pair_texts: Int64[np.ndarray, " pairs"],
+    pair_products: Int64[np.ndarray, " pairs"],
+    meanings: Int64[np.ndarray, " texts"],
+    hidden: Bool[np.ndarray, " pairs"],
+) -> Int64[np.ndarray, "relations 2"]:
+    """The (left, hidden) texts of every product, each once, that the pairs left do not tell to be the same thing."""
+    shape = (len(meanings), int(pair_products.max(initial=-1)) + 1)
+    left, gone = (
+        sparse.csr_array(
+            (np.ones(int(use.sum()), np.int32), (pair_texts[use], pair_products[use])), shape=shape
+        )
+        for use in (~hidden, hidden)
+    )
+    true = (left @ gone.T).tocoo()
+    relations = np.stack([true.row, true.col], axis=1).astype(np.int64)
+    told = same_thing(pair_texts[~hidden], pair_products[~hidden], meanings)
+    if not len(relations):
+        return relations
+    new: np.ndarray = np.asarray(told[relations[:, 0], relations[:, 1]]).ravel() == 0
+    untold: np.ndarray = relations[new]
+    return untold
+
+
+def _best(scores: torch.Tensor, count: int) -> Table:
+    """The places of the best `count` of each row, ties by smaller place; -1 where fewer are finite."""
+    values, places = (part.cpu().numpy() for part in scores.topk(count, dim=1))
+    by = np.lexsort([places, -values])
+    values, places = np.take_along_axis(values, by, 1), np.take_along_axis(places, by, 1)
+    last = torch.from_numpy(values[:, -1]).to(scores.device)
+    torn = (scores >= last[:, None]).sum(dim=1).cpu().numpy() > count
+    for row in np.flatnonzero(torn & np.isfinite(values[:, -1])):
+        line = scores[row].cpu().numpy()
+        tied = np.flatnonzero(line == values[row, -1])
+        above = int((line > values[row, -1]).sum())
+        places[row, above:] = tied[: count - above]
+    out: np.ndarray = np.where(np.isneginf(values), ALONE, places)
+    return out

@@ -1,0 +1,226 @@
+"""Which cells of a batch's score matrix are right, which are negatives, which neither?
+
+Row i and column i of a batch are a pair. Every other cell is taken for a negative unless something says that its
+query may fit its product too: the batch itself, the other training pairs, the words of the texts. Such a cell is
+left out, or is one more right cell. The losses (`model/losses.py`) take what comes out; knows no score and no tower.
+
+Texts are numbers, equal for equal texts; products are rows of the dataset.
+
+Legend of axes: pairs = of a batch, or of all of the training; queries and products = rows and columns of a matrix.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from scipy.sparse import csr_array
+from torch import Tensor
+
+Masking = Literal["none", "same", "known", "words"]
+"""Which cells off the diagonal are no negatives; each holds what the one before it does.
+
+none: every one is a negative. same: those of an equal text or product. known: those that are a training pair
+anywhere. words: those whose text's words are all in one text known to match the product.
+"""
+Positives = Literal["diagonal", "all"]
+"""Which cells are right: the batch's pairs alone, or all cells left out that are pairs (never those of `words`)."""
+
+TEXTS_AT_ONCE: Final = 4096
+"""Known texts whose words are compared with a batch's in one product of matrices."""
+_BITS: Final = 32
+_TEXT: Final = (1 << _BITS) - 1
+_END: Final = 1 << 31
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What each cell of a score matrix is: right, wrong, or, where neither holds, left out."""
+
+    right: Float[Tensor, "queries products"]
+    """The weight of a right cell, 0 elsewhere."""
+    wrong: Bool[Tensor, "queries products"]
+    """Whether a cell is a negative; nowhere a right one."""
+
+    def to(self, device: torch.device) -> Cells:
+        """The same on a device."""
+        return Cells(self.right.to(device, non_blocking=True), self.wrong.to(device, non_blocking=True))
+
+
+@final
+class KnownPairs:
+    """All training pairs, to look up a block of texts by products in.
+
+    A pair has 8 bytes, and 4 more where there are weights; the words of a text 4 bytes each, and 8 a text.
+    """
+
+    def __init__(
+        self,
+        queries: Int64[np.ndarray, " pairs"],
+        products: Int64[np.ndarray, " pairs"],
+        *,
+        weights: Float[np.ndarray, " pairs"] | None = None,
+        texts: Sequence[str] = (),
+    ) -> None:
+        """The i-th of `texts` is that of number i, with its words between spaces; only `inclusions` needs them.
+
+        A pair that is there more than once has the largest of its weights; without weights each has 1.
+        Raises: ValueError for a number outside 0 to 2^31 - 1, a text without a number, a weight that is not above 0.
+        """
+        for name, numbers in (("queries", queries), ("products", products)):
+            if len(numbers) and not (numbers.min() >= 0 and numbers.max() < _END):
+                raise ValueError(f"{name}: {numbers.min()} to {numbers.max()}, wanted 0 to 2^31 - 1")
+        if texts and len(queries) and queries.max() >= len(texts):
+            raise ValueError(f"queries: up to {queries.max()}, texts: {len(texts)}")
+        keys = products << _BITS | queries
+        self._weights: Float32[np.ndarray, " known"] | None = None
+        if weights is None:
+            self._keys = np.unique(keys)
+        else:
+            if not (weights > 0).all():
+                raise ValueError(f"weights: {weights.min()}, more than 0 is needed")
+            self._keys, places = np.unique(keys, return_inverse=True)
+            self._weights = np.zeros(len(self._keys), np.float32)
+            np.maximum.at(self._weights, places, weights.astype(np.float32))
+        self._words, self._word_ends = _words_of(texts)
+
+    def __len__(self) -> int:
+        """How many distinct pairs are known."""
+        return len(self._keys)
+
+    def weights(
+        self, queries: Int64[np.ndarray, " queries"], products: Int64[np.ndarray, " products"]
+    ) -> Float32[np.ndarray, "queries products"]:
+        """The weight of every cell that is a known pair, 0 elsewhere.
+
+        Cost: reads the texts known to match these products, and the block once.
+        """
+        out = np.zeros((len(queries), len(products)), np.float32)
+        places, columns = self._known_to_match(products)
+        order = np.argsort(queries, kind="stable")
+        texts, ordered = self._keys[places] & _TEXT, queries[order]
+        rows, entries = _spread(
+            np.searchsorted(ordered, texts, side="left"), np.searchsorted(ordered, texts, side="right")
+        )
+        out[order[rows], columns[entries]] = 1 if self._weights is None else self._weights[places[entries]]
+        return out
+
+    def inclusions(
+        self, queries: Int64[np.ndarray, " queries"], products: Int64[np.ndarray, " products"]
+    ) -> Bool[np.ndarray, "queries products"]:
+        """Which cells have a query all of whose words are in one text that is known to match the product.
+
+        The words of one text: of a photo known as "red lamp" and as "white shade", "red shade" is not said. A query
+        without words is included in nothing. Cost: one sparse product of the queries' words with those of the texts
+        known to match the products, `TEXTS_AT_ONCE` at a time.
+        Raises: ValueError where there are no texts, or none of a query's number.
+        """
+        if len(queries) and queries.max() >= len(self._word_ends) - 1:
+            raise ValueError(f"queries: up to {queries.max()}, texts: {len(self._word_ends) - 1}")
+        out = np.zeros((len(queries), len(products)), bool)
+        asked = self._incidence(queries)
+        lengths = np.diff(asked.indptr)
+        places, columns = self._known_to_match(products)
+        for start in range(0, len(places), TEXTS_AT_ONCE):
+            part = slice(start, start + TEXTS_AT_ONCE)
+            shared = (asked @ self._incidence(self._keys[places[part]] & _TEXT).T).tocoo()
+            whole = shared.data == lengths[shared.row]
+            out[shared.row[whole], columns[part][shared.col[whole]]] = True
+        return out
+
+    def _known_to_match(
+        self, products: Int64[np.ndarray, " products"]
+    ) -> tuple[Int64[np.ndarray, " entries"], Int64[np.ndarray, " entries"]]:
+        """The places of the pairs of each product, and which of the products it is."""
+        first = products << _BITS
+        return _spread(np.searchsorted(self._keys, first), np.searchsorted(self._keys, first | _TEXT))
+
+    def _incidence(self, texts: Int64[np.ndarray, " texts"]) -> csr_array:
+        """Texts by words, 1 where a text has the word."""
+        starts, ends = self._word_ends[texts], self._word_ends[texts + 1]
+        places, _ = _spread(starts, ends)
+        words = self._words[places]
+        vocabulary = int(self._words.max(initial=-1)) + 1
+        indptr = np.concatenate([[0], np.cumsum(ends - starts)])
+        return csr_array((np.ones(len(words), np.int32), words, indptr), shape=(len(texts), vocabulary))
+
+
+def choose_cells(
+    queries: Int64[Tensor, " pairs"],
+    products: Int64[Tensor, " pairs"],
+    *,
+    masking: Masking = "none",
+    positives: Positives = "diagonal",
+    known: KnownPairs | None = None,
+    weights: Float[Tensor, " pairs"] | None = None,
+) -> Cells:
+    """What each cell of a batch's score matrix is, on the device of `queries`; the defaults are the seed's.
+
+    `weights` are those of the batch's pairs (1 where none are given); a pair of weight 0 is left out. A right cell off
+    the diagonal is a pair too, and has that pair's weight: of an equal text the column's pair, of an equal product
+    the row's pair, else what `known` says.
+    Raises: ValueError where a masking needs `known`, or "none" leaves nothing out that could be right.
+    """
+    if masking in ("known", "words") and known is None:
+        raise ValueError(f"masking {masking}: the known pairs are needed")
+    if masking == "none" and positives == "all":
+        raise ValueError("positives all: masking none calls them negatives, choose same, known or words")
+    own = torch.ones(len(queries), device=queries.device) if weights is None else weights
+    diagonal = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+    right = torch.diag(own)
+    if masking == "none":
+        return Cells(right, ~diagonal)
+    same_text, same_product = _equal(queries), _equal(products)
+    left_out = same_text | same_product
+    pairs = torch.where(same_text, own[None, :], own[:, None]) * left_out
+    if masking != "same" and known is not None:
+        rows, columns = queries.cpu().numpy(), products.cpu().numpy()
+        elsewhere = torch.from_numpy(known.weights(rows, columns)).to(pairs)
+        pairs = torch.where(left_out, pairs, elsewhere)
+        left_out = left_out | (elsewhere > 0)
+        if masking == "words":
+            left_out |= torch.from_numpy(known.inclusions(rows, columns)).to(queries.device)
+    if positives == "all":
+        right = torch.where(diagonal, right, pairs)
+    return Cells(right, ~left_out)
+
+
+def count_false_negatives(
+    queries: Int64[Tensor, " pairs"], products: Int64[Tensor, " pairs"], known: KnownPairs
+) -> int:
+    """How many cells off the diagonal are no negatives: of an equal text, an equal product, or a known pair."""
+    cells = choose_cells(queries, products, masking="known", known=known)
+    return cells.wrong.numel() - len(queries) - int(cells.wrong.sum())
+
+
+def _equal(numbers: Int64[Tensor, " pairs"]) -> Bool[Tensor, "pairs pairs"]:
+    return numbers[:, None] == numbers[None, :]
+
+
+def _words_of(texts: Sequence[str]) -> tuple[np.ndarray, Int64[np.ndarray, " ends"]]:
+    """The words of all texts end to end as numbers, each once a text, and where each text ends, 0 in front."""
+    numbers: dict[str, int] = {}
+    words = array("i")
+    ends = np.zeros(len(texts) + 1, np.int64)
+    for row, text in enumerate(texts):
+        words.extend(numbers.setdefault(word, len(numbers)) for word in dict.fromkeys(text.split()))
+        ends[row + 1] = len(words)
+    return np.array(words, np.int32), ends
+
+
+def _spread(
+    starts: Int64[np.ndarray, " ranges"], ends: Int64[np.ndarray, " ranges"]
+) -> tuple[Int64[np.ndarray, " entries"], Int64[np.ndarray, " entries"]]:
+    """All numbers of some ranges end to end, and the range of each.
+
+    >>> [values.tolist() for values in _spread(np.array([4, 0, 9]), np.array([6, 0, 10]))]
+    [[4, 5, 9], [0, 0, 2]]
+    """
+    lengths = ends - starts
+    owners = np.repeat(np.arange(len(starts)), lengths)
+    return np.arange(len(owners)) + (starts - np.cumsum(lengths) + lengths)[owners], owners
