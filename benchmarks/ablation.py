@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +33,7 @@ from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import Measure, evaluate
-from shopwindow.ranking.significance import System, compare
+from shopwindow.ranking.significance import seeds_difference
 
 FOLDER: Final = Path(__file__).parent
 GRID: Final = FOLDER / "ablation.yaml"
@@ -56,7 +55,9 @@ class Row:
 
 def main() -> None:
     """Runs or shows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--sets", nargs="+", default=["ikea", "grocery"])
     parser.add_argument("--seeds", type=int, default=3)
@@ -132,7 +133,9 @@ def run_one(product_set: str, row: Row, seed: int, folder: Path) -> None:
     }
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    print(f"{product_set} {row.name} seed {seed}: {np.mean(line['nDCG@5']):.4f} in {seconds:.0f} s", flush=True)
+    print(
+        f"{product_set} {row.name} seed {seed}: {np.mean(line['nDCG@5']):.4f} in {seconds:.0f} s", flush=True
+    )
 
 
 def lines() -> list[dict[str, Any]]:
@@ -145,6 +148,57 @@ def lines() -> list[dict[str, Any]]:
 def done() -> set[tuple[str, str, int]]:
     """Which (set, row, seed) stand in the results."""
     return {(line["set"], line["row"], line["seed"]) for line in lines()}
+
+
+def table() -> list[str]:
+    """The results as Markdown: one table a set, each row beside its base."""
+    grid = {row.name: row for row in read_grid()}
+    out = []
+    for product_set in sorted({line["set"] for line in lines()}):
+        found: dict[str, list[dict[str, Any]]] = {}
+        for line in sorted(lines(), key=lambda line: line["seed"]):
+            if line["set"] == product_set and line["row"] in grid:
+                found.setdefault(line["row"], []).append(line)
+        counts = f"{len(next(iter(found.values()))[0]['queries'])} queries"
+        out += [f"### {product_set}, {counts}", ""]
+        out += ["| row | what | nDCG@5 (seeds) | seen texts | unseen | difference | 95 % interval | p | s |"]
+        out += ["|---|---|---|---|---|---|---|---|---|"]
+        out += [_table_row(grid[name], own, found) for name, own in _best_first(found)]
+        out += [""]
+    return out
+
+
+def _best_first(found: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    return sorted(found.items(), key=lambda item: -float(_values(item[1]).mean()))
+
+
+def _values(runs: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([run["nDCG@5"] for run in runs])
+
+
+def _table_row(row: Row, own: list[dict[str, Any]], found: dict[str, list[dict[str, Any]]]) -> str:
+    values, seen = _values(own), np.array(own[0]["seen"])
+    scores = ", ".join(f"{score:.3f}" for score in values.mean(axis=1))
+    unseen = f"{values[:, ~seen].mean():.3f}" if not seen.all() else ""
+    cells = [
+        row.name,
+        row.says,
+        f"**{values.mean():.3f}** ({scores})",
+        f"{values[:, seen].mean():.3f}",
+        unseen,
+    ]
+    if row.base is not None and row.base != row.name and row.base in found:
+        seeds = sorted({run["seed"] for run in own} & {run["seed"] for run in found[row.base]})
+        mine, theirs = (
+            _values([run for run in runs if run["seed"] in seeds]) for runs in (own, found[row.base])
+        )
+        told = seeds_difference(mine, theirs)
+        beside = "" if row.base == "default" else f" to {row.base}"
+        cells += [f"{told.mean:+.3f}{beside}", f"{told.low:+.3f} to {told.high:+.3f}", f"{told.p_value:.3f}"]
+    else:
+        cells += ["", "", ""]
+    cells.append(f"{np.median([run['seconds'] for run in own]):.0f}")
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parent
-NO_BENCHMARKS: Final = {"real_sets.py", "record.py", "rows.py", "run_all.py", "make_results.py"}
+NO_BENCHMARKS: Final = {
+    "ablation.py",
+    "explanation.py",
+    "real_sets.py",
+    "record.py",
+    "rows.py",
+    "run_all.py",
+    "make_results.py",
+}
 
 
 def main() -> None:

@@ -90,6 +90,8 @@ def test_recipe_starts_from_checkpoints(tmp_path: Path, text_tower: TextTower, t
     recipe = load_recipe("small", {"text_from": str(tmp_path / "bert"), "photo_from": str(tmp_path / "bert")})
     tokenizer, model = initial_model(tiny_shop.train, recipe)
     assert tokenizer.encode("red shoe").tokens == ["[CLS]", "red", "shoe", "[SEP]"]
+    assert model.text is not None
+    assert model.photo is not None
     assert torch.equal(model.text.pooler.dense.weight, text_tower.pooler.dense.weight)
     assert torch.equal(model.photo.pooler.dense.weight, text_tower.pooler.dense.weight)
     assert model.dimensions == SIZE.hidden
@@ -146,6 +148,7 @@ def test_truncated_weights_are_named(tmp_path: Path, text_tower: TextTower, cut:
 def test_same_seed_same_weights_other_seed_others(tiny_shop: TinyShop) -> None:
     def weights(dataset: Dataset, seed: int) -> Tensor:
         _, model = initial_model(dataset, load_recipe("small", {"seed": str(seed)}))
+        assert model.text is not None
         return model.text.pooler.dense.weight.detach()
 
     torch.manual_seed(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 import shopwindow.model.dual as dual
 import shopwindow.model.rank as rank
+from shopwindow.cli import main
 from shopwindow.data.competition import HEADER, Product, encode_product
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
@@ -18,6 +20,8 @@ from shopwindow.model.initial import initial_model
 from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
+from shopwindow.ranking.operators import Operator
+from shopwindow.ranking.runs import Run, read_run
 from tests.model.conftest import FEATURES, TinyShop
 
 
@@ -67,18 +71,97 @@ def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: 
     assert not np.allclose(plain.scores, run.scores)
 
 
+@pytest.mark.parametrize("operator", [None, Operator.parse("expand")])
 @pytest.mark.parametrize("smooth", [None, (0.7, 0.2, 0.1)])
 def test_grouping_does_not_change_scores(
-    bundle: Bundle, tiny_shop: TinyShop, smooth: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle,
+    tiny_shop: TinyShop,
+    smooth: tuple[float, ...] | None,
+    operator: Operator | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    together = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth)
+    together = rank.rank_pools(
+        bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth, operator=operator
+    )
     monkeypatch.setattr(rank, "TOKENS_AT_ONCE", 1)
     monkeypatch.setattr(dual, "TOKENS_AT_ONCE", 1)
-    alone = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth)
+    alone = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth, operator=operator)
     key = np.lexsort((together.product_ids, together.query_ids))
     other = np.lexsort((alone.product_ids, alone.query_ids))
     assert np.array_equal(together.product_ids[key], alone.product_ids[other])
     np.testing.assert_allclose(together.scores[key], alone.scores[other], atol=1e-6)
+
+
+def scores_by_pair(run: Run) -> dict[tuple[int, int], float]:
+    pairs = zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)
+    return dict(zip(pairs, run.scores.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("written", ["smooth", "expand:3,2", "reciprocal:4,2,0.3"])
+def test_an_operator_scores_every_pool_on_its_own(bundle: Bundle, tiny_shop: TinyShop, written: str) -> None:
+    valid, operator = tiny_shop.valid, Operator.parse(written)
+    found = scores_by_pair(rank.rank_pools(bundle.model, bundle.tokenizer, valid, operator=operator))
+    queries, products = rank.candidate_pairs(valid)
+    words, photos = bundle.encode_queries(valid.query_texts), bundle.encode_products(valid)
+    assert len(found) == len(queries)
+    for query in range(len(valid.query_ids)):
+        rows = products[queries == query]
+        for row, score in zip(rows, operator(words[query], photos[rows]), strict=True):
+            key = int(valid.query_ids[query]), int(valid.product_ids[row])
+            assert found[key] == pytest.approx(score, abs=1e-5)
+
+
+def test_an_operator_works_on_pools_whose_regions_are_smoothed(bundle: Bundle, tiny_shop: TinyShop) -> None:
+    valid, smooth = tiny_shop.valid, (0.7, 0.2, 0.1)
+    seen: list[np.ndarray] = []
+
+    def plain(words: np.ndarray, photos: np.ndarray) -> np.ndarray:
+        seen.append(photos)
+        return np.asarray(photos @ words, np.float64)
+
+    found = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth, operator=plain)
+    wanted = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth)
+    sizes = np.bincount(rank.candidate_pairs(valid)[0])
+    assert [len(photos) for photos in seen] == sizes.tolist()
+    scores = scores_by_pair(wanted)
+    for pair, score in scores_by_pair(found).items():
+        assert score == pytest.approx(scores[pair], abs=1e-5)
+    expanded = rank.rank_pools(
+        bundle.model, bundle.tokenizer, valid, smooth=smooth, operator=Operator.parse("expand")
+    )
+    assert scores_by_pair(expanded) != scores
+
+
+def test_an_operator_gets_candidates_by_rising_product_id(bundle: Bundle, tiny_shop: TinyShop) -> None:
+    valid = tiny_shop.valid
+    assert (np.diff(valid.product_ids) < 0).any()  # else the order of rows would do
+
+    def place(words: np.ndarray, photos: np.ndarray) -> np.ndarray:
+        return -np.arange(float(len(photos)))
+
+    run = rank.rank_pools(bundle.model, bundle.tokenizer, valid, operator=place)
+    for index in range(len(run.queries)):
+        assert (np.diff(run.products_of(index)) > 0).all()
+
+
+def test_the_verb_ranks_with_an_operator(bundle: Bundle, tiny_shop: TinyShop, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    bundle.save_into(tmp_path / "bundle")
+    out = tmp_path / "valid.run"
+    dataset = str(tiny_shop.valid.path)
+    for options, smooth in (([], None), (["--smooth", "0.8,0.2"], (0.8, 0.2))):
+        words = ["rank", str(tmp_path / "bundle"), dataset, "--out", str(out), "--device", "cpu"]
+        main([*words, "--operator", "reciprocal:5,2,0.4", *options])
+        wanted = rank.rank_pools(
+            bundle.model,
+            bundle.tokenizer,
+            tiny_shop.valid,
+            smooth=smooth,
+            operator=Operator("reciprocal", (5, 2, 0.4)),
+        )
+        scores = scores_by_pair(wanted)
+        for pair, score in scores_by_pair(read_run(out)).items():
+            assert score == pytest.approx(scores[pair], abs=1e-6)
 
 
 def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tmp_path: Path) -> None:
@@ -97,8 +180,13 @@ def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tm
     rows = [row(1, 1, 10), row(1, 1, 11), row(2, 1, 11), row(3, 3, 12), row(3, 3, 12)]
     (tmp_path / "pools.tsv").write_text("\n".join(["\t".join(HEADER), *rows]) + "\n")
     prepare([tmp_path / "pools.tsv"], tmp_path / "pools", feature_size=FEATURES)
-    for smooth in (None, (0.7, 0.2, 0.1)):
-        run = rank.rank_pools(bundle.model, bundle.tokenizer, Dataset(tmp_path / "pools"), smooth=smooth)
+    ways = itertools.product(
+        (None, (0.7, 0.2, 0.1)), (None, *map(Operator.parse, ("smooth", "expand", "reciprocal")))
+    )
+    for smooth, operator in ways:
+        run = rank.rank_pools(
+            bundle.model, bundle.tokenizer, Dataset(tmp_path / "pools"), smooth=smooth, operator=operator
+        )
         assert sorted(zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)) == [
             (10, 1),
             (11, 1),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from shopwindow.files import DataError
-from shopwindow.model.recipe import RECIPES, Recipe, load_recipe
+from shopwindow.model.recipe import RECIPES, Look, Pool, Recipe, View, load_recipe
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -94,3 +96,107 @@ def test_a_wrong_change_is_not_blamed_on_the_recipe() -> None:
 def test_unknown_recipes_name_those_there_are() -> None:
     with pytest.raises(DataError, match=r"there are .*seed.*small"):
         load_recipe("tiny")
+
+
+@pytest.mark.parametrize("look", get_args(Look))
+def test_every_view_prints_and_parses(look: Look) -> None:
+    for count in (1, 2, 3):
+        for pools in itertools.combinations(get_args(Pool), count):
+            view = View(look, pools)
+            assert str(view) == f"{look}:{'+'.join(pools)}"
+            assert View.parse(str(view)) == view
+            assert View.parse(f" {view} ") == view
+
+
+def test_pools_named_in_another_order_are_the_same_view() -> None:
+    assert View.parse("unit:max+first") == View.parse("unit:first+max") == View("unit", ("first", "max"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "unit",
+        "unit:",
+        ":mean",
+        "cosine:mean",
+        "unit:median",
+        "unit:mean+mean",
+        "unit:mean+",
+        "unit:mean:max",
+    ],
+)
+def test_what_is_no_view_is_named(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"views: .*wanted unit or standard, a colon, and first, mean, max"):
+        View.parse(wrong)
+
+
+def test_views_are_parsed_in_their_order() -> None:
+    recipe = Recipe(views="standard:max, unit:mean+first", text="bag", photo="bag", normalise=True)
+    assert recipe.view_list == (View("standard", ("max",)), View("unit", ("first", "mean")))
+
+
+BAGS = {"text": "bag", "photo": "bag", "normalise": True}
+TWO, THREE = "unit:mean,unit:max", "unit:mean,unit:max,unit:first"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"views": "unit:median"}, "views: 'unit:median', wanted"),
+        ({"views": ""}, "views: '', wanted"),
+        ({"views": "unit:mean,"}, "views: '', wanted"),
+        ({**BAGS, "hidden": 16, "heads": 4, "views": THREE}, "views: 3, they do not divide hidden 16"),
+        ({"views": TWO}, "views: several need text and photo bag, and normalise"),
+        ({**BAGS, "views": TWO, "text": "bert"}, "views: several need"),
+        ({**BAGS, "views": TWO, "text": "bag+bert"}, "views: several need"),
+        ({**BAGS, "views": TWO, "photo": "bert"}, "views: several need"),
+        ({**BAGS, "views": TWO, "photo": "bag+bert"}, "views: several need"),
+        ({**BAGS, "views": TWO, "normalise": False}, "views: several need"),
+        ({"query_rules": "lower,singular"}, "query_rules: .*singular"),
+        ({"epochs": 0}, "epochs: 0, at least 1"),
+        ({**BAGS, "epochs": 0}, "epochs: 0, at least 1"),
+        ({**BAGS, "epochs": -1, "naming": 1.0}, "epochs: -1, at least 1"),
+        ({"naming": 1.0}, "naming: gives both bags their weights"),
+        ({"naming": 1.0, "text": "bag"}, "naming: gives both bags"),
+        ({"naming": 1.0, "photo": "bag+bert"}, "naming: gives both bags"),
+        ({"positives": "all"}, "positives: all, but masking none"),
+        ({"naming_loss": 0.5, "photo": "bag"}, "naming_loss: .*text must have one"),
+        ({"loss": "margin"}, "loss: margin is one of cosines"),
+        ({"loss": "multi-similarity"}, "loss: multi-similarity is one of cosines"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        Recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**BAGS, "views": TWO},
+        {**BAGS, "views": THREE},
+        {**BAGS, "epochs": 0, "naming": 1.0},
+        {"text": "bag+bert", "photo": "bag+bert", "naming": 1.0},
+        {"text": "bag", "naming_loss": 0.5},
+        {"positives": "all", "masking": "same"},
+        {"loss": "margin", "normalise": True},
+        {"loss": "multi-similarity", "normalise": True},
+    ],
+)
+def test_parts_that_go_together_are_taken(changes: dict[str, Any], tmp_path: Path) -> None:
+    recipe = Recipe(**changes)
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe.to_yaml())
+    assert load_recipe(str(path)) == recipe
+
+
+def test_query_rules_come_by_name_and_unknown_ones_name_those_there_are() -> None:
+    assert Recipe(query_rules=" lower, plural,").rule_names == ("lower", "plural")
+    assert Recipe().rule_names == ()
+    with pytest.raises(DataError) as caught:
+        load_recipe("seed", {"query_rules": "lower,singular"})
+    assert "--set" in str(caught.value)
+    assert "query_rules:" in str(caught.value)
+    assert "singular" in str(caught.value)
+    assert "plural" in str(caught.value)

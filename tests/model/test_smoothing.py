@@ -54,6 +54,43 @@ def test_pieces_of_the_distance_matrix_give_the_same(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(smooth_regions(regions), whole)
 
 
+@pytest.mark.parametrize(("rows", "others"), [(7, 61), (61, 2), (4, 9), (1, 1)])
+def test_blocks_of_a_catalogue_give_the_same(rows: int, others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    regions = torch.rand(61, 6, generator=torch.Generator().manual_seed(2))
+    regions[40] = regions[3]
+    weights = (0.4, 0.3, 0.2, 0.1)
+    whole = smooth_regions(regions, weights)
+    monkeypatch.setattr(smoothing, "REGIONS_AT_ONCE", rows)
+    monkeypatch.setattr(smoothing, "OTHERS_AT_ONCE", others)
+    torch.testing.assert_close(smooth_regions(regions, weights), whole)
+
+
+def test_of_equally_near_regions_the_earlier_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    regions = torch.tensor([[0.0], [1.0], [-1.0], [1.0], [-1.0]])
+    for others in (5, 2):
+        monkeypatch.setattr(smoothing, "OTHERS_AT_ONCE", others)
+        assert smooth_regions(regions, (0.0, 1.0))[0, 0] == 1
+        assert smooth_regions(regions[[0, 2, 1, 4, 3]], (0.0, 1.0))[0, 0] == -1
+
+
+def test_half_precision_regions_are_smoothed_in_float32() -> None:
+    regions = torch.rand(30, 6, generator=torch.Generator().manual_seed(3)).half()
+    smoothed = smooth_regions(regions)
+    assert smoothed.dtype == torch.float32
+    torch.testing.assert_close(smoothed, smooth_regions(regions.float()))
+
+
+def test_no_regions_stay_none() -> None:
+    assert smooth_regions(torch.empty(0, 4)).shape == (0, 4)
+
+
+def test_smoothing_leaves_what_it_was_given() -> None:
+    regions = torch.rand(9, 4, generator=torch.Generator().manual_seed(4))
+    before = regions.clone()
+    smooth_regions(regions)
+    torch.testing.assert_close(regions, before, rtol=0, atol=0)
+
+
 def test_neighbours_of_large_vectors_are_told_apart() -> None:
     near = torch.tensor([[0.0, 0.0], [0.01, 0.0], [0.03, 0.0]]) + 1000.0
     smoothed = smooth_regions(near, (0.0, 1.0))

@@ -68,7 +68,10 @@ def test_training_learns_the_tiny_shop(tiny_shop: TinyShop, validation: Validati
     rows = read_curves(tmp_path / "bundle")
     validated = [row for row in rows if row.valid_score is not None]
     assert [row.step for row in validated] == list(range(12, 145, 12))
-    assert validated[-1].train_loss < rows[0].train_loss
+    last, first = validated[-1].train_loss, rows[0].train_loss
+    assert last is not None
+    assert first is not None
+    assert last < first
     assert bundle.scores["nDCG@5"] == max(row.valid_score or 0 for row in validated)
     assert (tmp_path / "bundle" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "bundle.training").exists()

@@ -20,7 +20,7 @@ def train(
     valid: str,
     answers: str,
     out: str,
-    recipe: str = "small",
+    recipe: str = "default",
     set: list[str] | None = None,
     resume: bool = False,
     device: Device = "auto",
@@ -32,7 +32,7 @@ def train(
         valid: The pools to validate on, a dataset.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
         out: The bundle to write, a directory.
-        recipe: A recipe's name (seed, small) or a YAML file of differences from the defaults.
+        recipe: A recipe's name (default, late, bow, small, seed) or a YAML file of differences from the defaults.
         set: Single fields of the recipe changed: epochs=3 hidden=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
@@ -117,14 +117,14 @@ def rank(
     opened = Bundle.load(bundle, device=_device(device))
     pools = Dataset(dataset)
     with progress("rank") as show:
-        says = rate(0, "products")
+        says = rate(0.0, "products")
         run = rank_pools(
             opened.model,
             opened.tokenizer,
             pools,
             smooth=weights,
             operator=scoring,
-            progress=lambda done, total: show(done, total, says(done)),
+            progress=lambda done, total: show(float(done), float(total), says(float(done))),
         )
     write_run(run, out)
     if explain is not None:

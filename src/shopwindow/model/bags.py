@@ -31,7 +31,6 @@ class WordBag(nn.Module):
 
     A name is a token, a pair of neighbouring tokens, or the whole query. Which names there are is kept as sorted
     numbers (`keys`); a name that is none of them adds nothing, and a query of such names alone has the zero vector.
-    `ignored` are the tokens that are no words ([CLS], [SEP], [UNK] ...).
     """
 
     keys: Tensor
@@ -53,7 +52,7 @@ class WordBag(nn.Module):
 
     def rows_of(
         self, keys: Int64[Tensor, " names"]
-    ) -> tuple[Int64[Tensor, " names"], Int64[Tensor, " names"]]:
+    ) -> tuple[Int64[Tensor, " names"], Int64[Tensor, " known"]]:
         """The row of each name in the table, and which places hold a name that has one."""
         rows = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
         return rows, torch.nonzero(self.keys[rows] == keys)[:, 0]
@@ -65,7 +64,7 @@ def names_of(
     """The names in some queries as numbers, and to which query each belongs.
 
     A token is its own number, a pair of neighbours a number from 2^24 on, a whole query a negative number made of all
-    its tokens (two queries share one by chance once in 2^63).
+    its tokens (two queries share one by chance once in 2^62).
 
     >>> keys, owners = names_of(torch.tensor([2, 7, 8, 3]), torch.tensor([4]), pairs=False, texts=False)
     >>> keys.tolist(), owners.tolist()
@@ -105,6 +104,7 @@ class PooledRegions(nn.Module):
         super().__init__()
         self.feature_size = feature_size
         self.view = view
+        self.dropout_share = dropout
         self.dropout = nn.Dropout(dropout)
         size = feature_size * len(view.pools)
         self.register_buffer("centre", torch.zeros(size))

@@ -138,7 +138,7 @@ def describe(model: DualEncoder) -> dict[str, Any]:
     if model.bag is not None:
         card["bag"] = {"names": len(model.bag.keys), "pairs": model.bag.pairs, "texts": model.bag.texts}
     if len(model.views):
-        card["views"] = [{"view": str(view.view), "dropout": view.dropout.p} for view in model.views]
+        card["views"] = [{"view": str(view.view), "dropout": view.dropout_share} for view in model.views]
     if model.late is not None:
         card["late"] = {"width": model.late.width, "dropout": model.late.dropout.p}
     return card

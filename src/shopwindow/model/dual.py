@@ -76,7 +76,7 @@ class DualEncoder(nn.Module):
         self.text = text
         self.photo = photo
         self.bag = bag
-        self.views = nn.ModuleList(views)
+        self.views: Sequence[PooledRegions] = nn.ModuleList(views)  # type: ignore[assignment] # it is one
         self.late = late
         self.longest = longest if text is None else text.longest
         self.vocabulary = vocabulary if text is None else text.vocabulary

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,11 +23,12 @@ import torch
 from jaxtyping import Float64
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.data.queries import normalise
+from shopwindow.data.queries import QueryRule
 from shopwindow.data.word_boxes import PHOTO_ENDINGS, draw_word_boxes
 from shopwindow.files import whole_directory
-from shopwindow.model.dual import encode_photos
+from shopwindow.model.dual import encode_photos, normalised
 from shopwindow.model.photos import Photos
+from shopwindow.model.tokens import tokenize
 from shopwindow.ranking.runs import Run
 
 if TYPE_CHECKING:
@@ -45,16 +46,19 @@ class Explanation:
     """How much each word of a query and each region of a photo owe each other in their score.
 
     `weights[w][r]` of word w and region r (in the order of the product's boxes) is in units of the score and
-    may be negative. `score` is that of the vectors, with the late score where the model has one.
+    may be negative. `score` is that of the vectors, with the late score where the model has one. `seen` are the
+    regions that the model selects, None for all: no word looks at another one.
     """
 
     words: tuple[str, ...]
     weights: tuple[tuple[float, ...], ...]
     score: float
+    seen: tuple[int, ...] | None = None
 
     def looks_at(self, word: int) -> int:
-        """The region of a word's largest weight; of equal ones the first."""
-        return int(np.argmax(self.weights[word]))
+        """The region, of those seen, of a word's largest weight; of equal ones the first."""
+        weights = self.weights[word]
+        return max(range(len(weights)) if self.seen is None else self.seen, key=weights.__getitem__)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can write it, with the region that each word looks at."""
@@ -63,21 +67,26 @@ class Explanation:
 
 
 def explain(bundle: Bundle, query: str, photo: Photos) -> Explanation:
-    """The weights of the query's first MOST_WORDS words with the regions of one photo.
+    """The weights of the query's first MOST_WORDS words with the regions of one photo: by the late interaction of a
+    model that has one, by occlusion otherwise.
 
     Raises: ValueError for no words, more than one photo, or a photo without boxes where the model needs them.
     """
-    if len(photo.lengths) != 1:
-        raise ValueError(f"{len(photo.lengths)} photos: one is explained at a time")
-    spans = [match.span() for match in _WORD.finditer(query)][:MOST_WORDS]
-    if not spans:
-        raise ValueError("no words to explain")
-    words = tuple(query[start:end] for start, end in spans)
     if bundle.model.late is None:
-        weights, score = _occluded(bundle, query, spans, photo)
-    else:
-        weights, score = _late(bundle, query, words, photo)
-    return Explanation(words, tuple(tuple(row) for row in weights.tolist()), score)
+        return explain_by_occlusion(bundle, query, photo)
+    return _by_late_interaction(bundle, query, _spans(query, photo), photo)
+
+
+def explain_by_occlusion(bundle: Bundle, query: str, photo: Photos) -> Explanation:
+    """The same by occlusion of the vectors, for any model; `score` is that of the vectors.
+
+    Raises: as `explain` does.
+    """
+    spans = _spans(query, photo)[:MOST_WORDS]
+    texts = [query, *(query[:start] + " " + query[end:] for start, end in spans)]
+    words = bundle.encode_queries(texts).astype(np.float64)
+    scores = words @ _without_each(bundle, photo).T.astype(np.float64)
+    return Explanation(_words(query, spans), _tuples(interactions(scores)), float(scores[0, 0]))
 
 
 @dataclass(frozen=True)
@@ -160,45 +169,76 @@ def _photo(folder: str | Path | None, product_id: int) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def _spans(query: str, photo: Photos) -> list[tuple[int, int]]:
+    """Where each word of the query stands."""
+    if len(photo.lengths) != 1:
+        raise ValueError(f"{len(photo.lengths)} photos: one is explained at a time")
+    spans = [match.span() for match in _WORD.finditer(query)]
+    if not spans:
+        raise ValueError("no words to explain")
+    return spans
+
+
+def _words(query: str, spans: list[tuple[int, int]]) -> tuple[str, ...]:
+    return tuple(query[start:end] for start, end in spans)
+
+
+def _tuples(weights: Float64[np.ndarray, "words regions"]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in weights.tolist())
+
+
 @torch.inference_mode()
-def _late(
-    bundle: Bundle, query: str, words: tuple[str, ...], photo: Photos
-) -> tuple[Float64[np.ndarray, "words regions"], float]:
-    """Each word's weight times its cosine with each region, its pieces added up; not selected regions have 0."""
-    model = bundle.model
-    assert model.late is not None
-    encoded = [
-        bundle.tokenizer.encode(normalise(word, model.query_rules), add_special_tokens=False)
-        for word in words
-    ]
-    pieces = [(number, token) for number, one in enumerate(encoded) for token in one.ids]
-    owners = np.array([number for number, _ in pieces], np.int64)
-    tokens = torch.tensor([token for _, token in pieces], dtype=torch.int64, device=model.device)
-    counted = model.late.words[tokens]
-    weights = np.zeros((len(words), len(photo.regions)))
-    vector = bundle.encode_queries([query])[0].astype(np.float64)
-    score = float(vector @ encode_photos(model, photo)[0].astype(np.float64))
-    if bool(counted.any()):
-        numbered = photo.to(model.device)
-        seen = model.seen(numbered)
-        fits = model.late.fits(tokens[counted], seen)
-        shares = model.late.weights(tokens[counted], torch.zeros_like(tokens[counted]), 1)
-        parts = (model.late.share * shares[:, None] * fits).cpu().numpy().astype(np.float64)
-        kept = model.kept(numbered).cpu().numpy()
-        rows = owners[counted.cpu().numpy()]
-        np.add.at(weights, (rows[:, None], kept[None, :]), parts)
-        score += float(parts.max(axis=1).sum())
-    return weights, score
-
-
-def _occluded(
+def _by_late_interaction(
     bundle: Bundle, query: str, spans: list[tuple[int, int]], photo: Photos
-) -> tuple[Float64[np.ndarray, "words regions"], float]:
-    texts = [query, *(query[:start] + " " + query[end:] for start, end in spans)]
-    scores = bundle.encode_queries(texts).astype(np.float64) @ _without_each(bundle, photo).T.astype(
-        np.float64
+) -> Explanation:
+    """Each word's weight times its cosine with each region, its pieces added up; regions not selected have 0."""
+    model, words = bundle.model, _words(query, spans)
+    late = model.late
+    assert late is not None
+    photo = photo.to(model.device)
+    tokens, owners = (
+        torch.tensor(part, dtype=torch.int64, device=model.device) for part in _pieces(bundle, words)
     )
-    return interactions(scores), float(scores[0, 0])
+    counted = late.words[tokens]
+    tokens, owners = tokens[counted], owners[counted]
+    shares = late.share * late.weights(tokens, torch.zeros_like(tokens), 1)
+    parts = torch.zeros(len(words), len(photo.regions), dtype=torch.float64, device=model.device)
+    kept = model.kept(photo)
+    parts[:, kept] = parts[:, kept].index_add(
+        0, owners, (shares[:, None] * late.fits(tokens, model.seen(photo))).double()
+    )
+    return Explanation(
+        words[:MOST_WORDS],
+        _tuples(parts[:MOST_WORDS].cpu().numpy()),
+        _whole_score(bundle, query, photo),
+        tuple(kept.tolist()),
+    )
+
+
+def _pieces(bundle: Bundle, words: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """The tokens of the words as the model reads them in one query, and of which word each is a piece."""
+    spelled = [_spelled(word, bundle.model.query_rules) for word in words]
+    if not any(word.strip() for word in spelled):  # a query of which the rules leave nothing stays as it was
+        spelled = list(words)
+    encoded = bundle.tokenizer.encode_batch(spelled, add_special_tokens=False)
+    pieces = [(token, owner) for owner, one in enumerate(encoded) for token in one.ids]
+    pieces = pieces[: bundle.model.longest - 2]  # [CLS] and [SEP]
+    return [token for token, _ in pieces], [owner for _, owner in pieces]
+
+
+def _spelled(word: str, rules: Sequence[QueryRule]) -> str:
+    for rule in rules:
+        word = rule.apply(word)
+    return word
+
+
+def _whole_score(bundle: Bundle, query: str, photo: Photos) -> float:
+    """The score that `rank` gives."""
+    model = bundle.model
+    vector = bundle.encode_queries([query])[0].astype(np.float64)
+    tokens, lengths = tokenize(bundle.tokenizer, normalised(model, [query]), longest=model.longest)
+    late = model.late_scores(tokens.to(model.device), lengths, photo)
+    return float(vector @ encode_photos(model, photo)[0].astype(np.float64)) + float(late[0, 0])
 
 
 def interactions(scores: Float64[np.ndarray, "words_1 photos"]) -> Float64[np.ndarray, "words regions"]:

@@ -178,7 +178,7 @@ def _from_moments(
     gram, cross = _moments(pooled, dataset, named)
     eye = torch.eye(len(gram), dtype=gram.dtype)
     answers = torch.linalg.solve(gram + ridge * eye, cross) * weights
-    root = torch.linalg.cholesky(gram + 1e-9 * gram.diagonal().mean() * eye)
+    root = torch.linalg.cholesky(gram + (1e-9 * gram.diagonal().mean()).clamp(min=1e-12) * eye)
     right = _leading(root.T @ answers, dimensions)
     photo = answers @ right
     squares = (photo * (gram @ photo)).sum()

@@ -1,0 +1,231 @@
+"""Late interaction is the sum it says it is, in training and in ranking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import shopwindow.model.rank as rank
+from shopwindow.files import DataError
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.late import LateInteraction
+from shopwindow.model.photos import Photos
+from shopwindow.model.recipe import load_recipe
+from shopwindow.model.smoothing import smooth_regions
+from shopwindow.model.tokens import tokenize
+from shopwindow.model.training import Moment, train
+from shopwindow.model.validation import Validation
+from shopwindow.ranking.answers import read_answers
+from shopwindow.ranking.measures import evaluate
+from shopwindow.ranking.runs import Run
+from tests.model.conftest import TinyShop
+
+TINY = {"hidden": "32", "batch_size": "30", "epochs": "6", "vocabulary": "200", "late": "16"}
+VOCABULARY, FEATURES, IGNORED = 12, 5, 2  # tokens 0 and 1 do not count
+
+
+@pytest.fixture
+def late() -> LateInteraction:
+    torch.manual_seed(3)
+    late = LateInteraction(VOCABULARY, FEATURES, width=4)
+    late.words[:IGNORED] = False
+    torch.nn.init.normal_(late.importance.weight)
+    torch.nn.init.normal_(late.centre, std=0.1)
+    return late
+
+
+def some_photos(*lengths: int, seed: int = 0) -> Photos:
+    torch.manual_seed(seed)
+    return Photos(torch.randn(sum(lengths), FEATURES), torch.tensor(lengths))
+
+
+def packed(*queries: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return (
+        torch.tensor([token for query in queries for token in query], dtype=torch.int64),
+        torch.tensor([len(query) for query in queries]),
+    )
+
+
+def plain_loop(late: LateInteraction, queries: list[list[int]], photos: Photos) -> np.ndarray:
+    """The docstring's formula, one number after another, in float64."""
+
+    def unit(vector: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = vector / np.linalg.norm(vector)
+        return scaled
+
+    table, matrix, centre, importance = (
+        tensor.detach().double().numpy()
+        for tensor in (late.word.weight, late.region.weight, late.centre, late.importance.weight)
+    )
+    scores = np.zeros((len(queries), len(photos.lengths)))
+    regions = torch.split(photos.regions.double(), photos.lengths.tolist())
+    for q, query in enumerate(queries):
+        words = [token for token in query if token >= IGNORED]
+        total = sum(np.exp(importance[word, 0]) for word in words)
+        for p, of_photo in enumerate(regions):
+            for word in words:
+                cosines = [
+                    unit(table[word]) @ unit(matrix @ (unit(region) - centre)) for region in of_photo.numpy()
+                ]
+                scores[q, p] += np.exp(importance[word, 0]) / total * max(cosines)
+    return scores
+
+
+def test_scores_equal_the_formula_in_a_loop(late: LateInteraction) -> None:
+    queries = [[0, 3, 4, 1], [0, 5, 1], [0, 1], [0, 6, 6, 7, 8, 1]]
+    photos = some_photos(1, 4, 2)
+    found = late(*packed(*queries), photos).detach().numpy()
+    np.testing.assert_allclose(found, plain_loop(late, queries, photos), atol=1e-6)  # float32
+    assert (found <= 1).all()
+
+
+def test_query_of_ignored_tokens_scores_0_with_every_photo(late: LateInteraction) -> None:
+    assert late(*packed([0, 1]), some_photos(1, 3)).tolist() == [[0.0, 0.0]]
+    assert late(*packed([0, 1], [0, 1, 1]), some_photos(2)).tolist() == [[0.0], [0.0]]
+
+
+def test_ignored_tokens_change_nothing(late: LateInteraction) -> None:
+    photos = some_photos(2, 3)
+    assert torch.equal(late(*packed([3, 4]), photos), late(*packed([0, 3, 0, 4, 1]), photos))
+
+
+def test_a_photo_that_fits_nothing_keeps_its_negative_score(late: LateInteraction) -> None:
+    region = -torch.linalg.pinv(late.region.weight) @ late.word.weight[5]
+    late.centre.zero_()
+    photos = Photos(region[None].detach(), torch.tensor([1]))
+    assert late(*packed([5]), photos).item() == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_weights_of_a_query_add_up_to_1(late: LateInteraction) -> None:
+    weights = late.weights(torch.tensor([3, 4, 5, 6]), torch.tensor([0, 0, 0, 1]), 2).tolist()
+    assert sum(weights[:3]) == pytest.approx(1)
+    assert weights[3] == 1
+    assert len(set(weights)) == 4
+
+
+def test_order_in_the_batch_does_not_matter(late: LateInteraction) -> None:
+    queries, order = [[0, 3, 4, 1], [5], [0, 6, 6, 7, 8, 1]], [2, 0, 1]
+    photos = some_photos(1, 4, 2)
+    together = late(*packed(*queries), photos)
+    moved = Photos.taking(photos, torch.tensor([5, 6, 0, 1, 2, 3, 4]), torch.tensor([2, 1, 4]))
+    other = late(*packed(*(queries[row] for row in order)), moved)
+    torch.testing.assert_close(other, together[order][:, order], atol=1e-6, rtol=0)
+    alone = [late(*packed(query), photos.part(p, p + 1)).item() for query in queries for p in range(3)]
+    np.testing.assert_allclose(alone, together.flatten().tolist(), atol=1e-6)
+
+
+def test_gradients_are_finite_also_of_words_and_regions_of_zeros(late: LateInteraction) -> None:
+    with torch.no_grad():
+        late.word.weight[3] = 0
+    photos = some_photos(1, 3)
+    photos = photos.with_regions(photos.regions.index_fill(0, torch.tensor([0, 2]), 0.0))
+    late.centre.zero_()
+    late(*packed([0, 3, 4, 1], [0, 1]), photos).sum().backward()
+    for name, parameter in late.named_parameters():
+        if name != "share":  # not of the score itself
+            assert parameter.grad is not None
+            assert torch.isfinite(parameter.grad).all()
+    assert late.importance.weight.grad is not None
+    assert late.importance.weight.grad[:IGNORED].abs().sum() == 0
+
+
+def tiny(tiny_shop: TinyShop, out: Path, **how: object) -> Bundle:
+    validation = Validation(tiny_shop.valid, read_answers(tiny_shop.answers))
+    return train(tiny_shop.train, load_recipe("late", TINY), out, validation=validation, **how)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_shop: TinyShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("late") / "bundle"
+    tiny(tiny_shop, out)
+    return out
+
+
+def test_training_learns_and_the_bundle_keeps_the_late_interaction(trained: Path) -> None:
+    bundle = Bundle.load(trained)
+    assert bundle.scores["nDCG@5"] > 0.8  # random order scores about 0.25
+    late = bundle.model.late
+    assert late is not None
+    assert late.width == 16
+    assert (late.share.item(), late.importance.weight.abs().max().item()) != (0.5, 0.0)
+    special = {bundle.tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[UNK]")}
+    assert not any(late.words[token] for token in special)
+    assert late.words.any()
+
+
+def test_validation_counts_the_second_score(trained: Path, tiny_shop: TinyShop) -> None:
+    bundle = Bundle.load(trained)
+    run, answers = bundle.rank(tiny_shop.valid), read_answers(tiny_shop.answers)
+    assert bundle.scores["nDCG@5"] == pytest.approx(evaluate(run, answers).mean("nDCG@5"), abs=1e-9)
+    bundle.model.late = None
+    assert not np.allclose(bundle.rank(tiny_shop.valid).scores, run.scores, atol=1e-3)
+
+
+class KillError(Exception):
+    """Stands for a kill."""
+
+
+def test_resumed_training_equals_an_undisturbed_one(
+    trained: Path, tiny_shop: TinyShop, tmp_path: Path
+) -> None:
+    def kill(moment: Moment) -> None:
+        if moment.step == 13:
+            raise KillError
+
+    with pytest.raises(KillError):
+        tiny(tiny_shop, tmp_path / "broken", seconds_between_saves=0.0, progress=kill)
+    resumed = tiny(tiny_shop, tmp_path / "broken", resume=True)
+    assert resumed.scores == Bundle.load(trained).scores
+    weights = (tmp_path / "broken" / "model.safetensors").read_bytes()
+    assert weights == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("smooth", [None, (0.7, 0.2, 0.1)])
+def test_late_scores_of_pools_are_the_models_own(
+    trained: Path, tiny_shop: TinyShop, smooth: tuple[float, ...] | None
+) -> None:
+    bundle, valid = Bundle.load(trained), tiny_shop.valid
+    queries, products = rank.candidate_pairs(valid)
+    found = rank.late_scores(bundle.model, bundle.tokenizer, valid, queries, products, smooth=smooth)
+    for query in np.unique(queries):
+        rows = queries == query
+        photos = Photos.of(valid, products[rows], boxes=False)
+        if smooth is not None:
+            photos = photos.with_regions(smooth_regions(photos.regions, smooth))
+        tokens, lengths = tokenize(bundle.tokenizer, [valid.query_texts[query]], longest=64)
+        with torch.inference_mode():
+            own = bundle.model.late_scores(tokens, lengths, photos)[0].numpy()
+        np.testing.assert_allclose(found[rows], own, atol=1e-6)
+    vectors = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth)
+    late, bundle.model.late = bundle.model.late, None
+    plain = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth)
+    assert late is not None
+
+    def scores(run: Run) -> dict[tuple[int, int], float]:
+        pairs = zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)
+        return dict(zip(pairs, run.scores.tolist(), strict=True))
+
+    both, first = scores(vectors), scores(plain)
+    for query, product, second in zip(queries, products, found, strict=True):
+        pair = int(valid.query_ids[query]), int(valid.product_ids[product])
+        assert both[pair] == pytest.approx(first[pair] + second, abs=1e-6)
+
+
+def test_late_scores_of_a_model_without_are_refused_by_the_model_and_0_in_ranking(
+    trained: Path, tiny_shop: TinyShop
+) -> None:
+    bundle = Bundle.load(trained)
+    bundle.model.late = None
+    queries, products = rank.candidate_pairs(tiny_shop.valid)
+    assert not rank.late_scores(bundle.model, bundle.tokenizer, tiny_shop.valid, queries, products).any()
+    tokens, lengths = packed([3])
+    with pytest.raises(ValueError, match="no late interaction"):
+        bundle.model.late_scores(tokens, lengths, some_photos(1))
+
+
+def test_negative_width_is_refused() -> None:
+    with pytest.raises((DataError, ValueError), match="late"):
+        load_recipe("late", {"late": "-1"})

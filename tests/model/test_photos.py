@@ -1,0 +1,177 @@
+"""Photos and their selections, counted by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shopwindow.model.photos import PEOPLE, Photos, Selection, geometry, select, selected
+from tests.model.conftest import TinyShop
+
+FACE, HAND, SHOE, BAG = 29, 32, 1, 2
+
+
+def photos_of(
+    lengths: list[int], areas: list[float] | None = None, labels: list[int] | None = None
+) -> Photos:
+    """Regions numbered from 0 on, with areas and labels where given."""
+    count = sum(lengths)
+    shape = torch.zeros(count, 6)
+    shape[:, 4] = torch.tensor(areas or [0.5] * count)
+    return Photos(
+        regions=torch.arange(float(count))[:, None].repeat(1, 3),
+        lengths=torch.tensor(lengths),
+        geometry=shape,
+        labels=torch.tensor(labels or [SHOE] * count),
+    )
+
+
+def test_geometry_counted_by_hand() -> None:
+    boxes = np.array([[0, 0, 100, 200], [25, 50, 75, 100], [10, 20, 10, 60]], np.float32)
+    sizes = np.array([[100, 200], [100, 200], [100, 200]], np.int64)  # height, width
+    wanted: list[list[float]] = [
+        [0, 0, 1, 1, 1, 0],
+        [0.25, 0.25, 0.75, 0.5, 0.5 * 0.25, math.log(2)],
+        [0.1, 0.1, 0.1, 0.3, 1e-3 * 0.2, math.log(1e-3 / 0.2)],  # without any height
+    ]
+    got = geometry(boxes, sizes)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_starts_and_owners_counted_by_hand() -> None:
+    photos = photos_of([2, 1, 3])
+    assert photos.owners.tolist() == [0, 0, 1, 2, 2, 2]
+    assert photos.starts.tolist() == [0, 2, 3]
+
+
+def test_goods_drop_people_but_never_all_of_a_photo() -> None:
+    labels = [FACE, SHOE, HAND, 30, 31, SHOE, BAG, 28, FACE]
+    photos = photos_of([3, 2, 3, 1], labels=labels)
+    assert selected(photos, "goods", 4).tolist() == [1, 3, 4, 5, 6, 7, 8]
+    chosen = select(photos, "goods", 4)
+    assert chosen.lengths.tolist() == [1, 2, 3, 1]
+    assert chosen.regions[:, 0].tolist() == [1, 3, 4, 5, 6, 7, 8]
+    assert chosen.labels is not None
+    assert chosen.labels.tolist() == [SHOE, 30, 31, SHOE, BAG, 28, FACE]
+
+
+def test_people_are_the_competitions_four_labels() -> None:
+    photos = photos_of([33], labels=list(range(33)))
+    kept = selected(photos, "goods", 4).tolist()
+    assert sorted(set(range(33)) - set(kept)) == [29, 30, 31, 32] == list(PEOPLE)
+
+
+def test_largest_keep_their_order_and_ties_go_to_the_earlier() -> None:
+    photos = photos_of([4, 1, 3], areas=[0.1, 0.4, 0.2, 0.4, 0.9, 0.3, 0.3, 0.3])
+    assert selected(photos, "largest", 2).tolist() == [1, 3, 4, 5, 6]
+    assert selected(photos, "largest", 1).tolist() == [1, 4, 5]
+    assert selected(photos, "largest", 3).tolist() == [1, 2, 3, 4, 5, 6, 7]
+    chosen = select(photos, "largest", 2)
+    assert chosen.lengths.tolist() == [2, 1, 2]
+    assert chosen.geometry is not None
+    assert chosen.geometry[:, 4].tolist() == pytest.approx([0.4, 0.4, 0.9, 0.3, 0.3])
+
+
+@given(
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=6),
+    largest=st.integers(1, 8),
+    seed=st.integers(0, 999),
+)
+def test_selections_are_those_of_a_loop(lengths: list[int], largest: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    areas = (rng.integers(1, 5, sum(lengths)) / 8).tolist()  # few values: many ties
+    labels = rng.integers(26, 33, sum(lengths)).tolist()
+    photos = photos_of(lengths, areas, labels)
+    goods, biggest, start = [], [], 0
+    for length in lengths:
+        rows = range(start, start + length)
+        goods += [row for row in rows if labels[row] not in (29, 30, 31, 32)] or list(rows)
+        biggest += sorted(sorted(rows, key=lambda row: (-areas[row], row))[:largest])
+        start += length
+    assert selected(photos, "goods", largest).tolist() == goods
+    assert selected(photos, "largest", largest).tolist() == biggest
+    assert int(select(photos, "largest", largest).lengths.sum()) == len(biggest)
+
+
+def test_all_changes_nothing_and_needs_no_boxes() -> None:
+    bare = Photos(torch.rand(3, 2), torch.tensor([1, 2]))
+    assert select(bare, "all", 1) is bare
+    assert selected(bare, "all", 1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rule", ["goods", "largest"])
+@pytest.mark.parametrize("missing", ["geometry", "labels"])
+def test_selections_without_boxes_are_refused(rule: Selection, missing: str) -> None:
+    photos = replace(photos_of([2, 1]), **{missing: None})  # type: ignore[arg-type] # a field's name
+    with pytest.raises(ValueError, match=f"'{rule}' needs boxes and labels"):
+        select(photos, rule, 2)
+
+
+def test_taking_names_regions_in_any_order_and_more_than_once() -> None:
+    photos = photos_of([2, 2], areas=[0.1, 0.2, 0.3, 0.4], labels=[1, 2, 3, 4])
+    taken = photos.taking(torch.tensor([3, 0, 3]), torch.tensor([2, 1]))
+    assert taken.regions[:, 0].tolist() == [3, 0, 3]
+    assert taken.lengths.tolist() == [2, 1]
+    assert taken.geometry is not None
+    assert taken.labels is not None
+    assert taken.geometry[:, 4].tolist() == pytest.approx([0.4, 0.1, 0.4])
+    assert taken.labels.tolist() == [4, 1, 4]
+    bare = Photos(photos.regions, photos.lengths).taking(torch.tensor([1]), torch.tensor([1]))
+    assert bare.geometry is None
+    assert bare.labels is None
+
+
+def test_parts_lie_end_to_end() -> None:
+    photos = photos_of([2, 1, 3], labels=[1, 2, 3, 4, 5, 6])
+    middle = photos.part(1, 3)
+    assert middle.lengths.tolist() == [1, 3]
+    assert middle.regions[:, 0].tolist() == [2, 3, 4, 5]
+    assert middle.labels is not None
+    assert middle.labels.tolist() == [3, 4, 5, 6]
+    together = torch.cat([photos.part(n, n + 1).regions for n in range(3)])
+    assert torch.equal(together, photos.regions)
+    assert len(photos.part(1, 1).regions) == 0
+
+
+def test_other_features_leave_the_rest_as_it_was() -> None:
+    photos = photos_of([2, 1])
+    other = photos.with_regions(torch.ones(3, 5))
+    assert torch.equal(other.regions, torch.ones(3, 5))
+    assert other.lengths is photos.lengths
+    assert other.geometry is photos.geometry
+    assert other.labels is photos.labels
+
+
+def test_square_roots_keep_the_sign() -> None:
+    photos = Photos(torch.tensor([[4.0, -9.0, 0.0]], dtype=torch.float16), torch.tensor([1]))
+    assert photos.scaled("sqrt").regions.tolist() == [[2.0, -3.0, 0.0]]
+    assert photos.scaled("raw").regions.tolist() == [[4.0, -9.0, 0.0]]
+    assert photos.scaled("raw").regions.dtype == torch.float32
+
+
+def test_photos_of_a_dataset_are_its_rows(tiny_shop: TinyShop) -> None:
+    rows = np.array([5, 0, 5])
+    photos = Photos.of(tiny_shop.train, rows, boxes=True)
+    assert photos.lengths.tolist() == tiny_shop.train.region_counts[rows].tolist()
+    first = int(photos.lengths[0])
+    assert torch.equal(photos.part(0, 1).regions, photos.part(2, 3).regions)
+    assert photos.geometry is not None
+    assert photos.labels is not None
+    assert set(photos.labels.tolist()) == {28}
+    # the fixture's boxes are [0, 0, 20, 30] in a photo 20 px high and 30 px wide, or the other way round
+    shape = photos.geometry[0].tolist()
+    height, width = tiny_shop.train.image_sizes(rows)[0].tolist()
+    assert shape == pytest.approx(
+        [0, 0, 20 / height, 30 / width, 600 / height / width, math.log((20 / height) / (30 / width))]
+    )
+    assert torch.equal(photos.geometry[:first], photos.geometry[:1].expand(first, -1))
+    bare = Photos.of(tiny_shop.train, rows, boxes=False)
+    assert bare.geometry is None
+    assert torch.equal(bare.regions, photos.regions)
