@@ -178,7 +178,7 @@ def encode_texts(
     tokens, lengths = tokenize(tokenizer, list(distinct), longest=model.longest)
     starts = (lengths.cumsum(0) - lengths).tolist()
     vectors = np.empty((len(distinct), model.dimensions), np.float32)
-    with _at_rest(model):
+    with at_rest(model):
         for rows in _by_length(lengths.numpy()):
             pieces = [tokens[starts[row] : starts[row] + int(lengths[row])] for row in rows]
             packed = torch.cat(pieces).to(model.device)
@@ -204,7 +204,7 @@ def encode_products(
     rows = np.arange(len(dataset.product_ids)) if products is None else products
     out = np.empty((len(rows), model.dimensions), np.float32)
     done = 0
-    with _at_rest(model):
+    with at_rest(model):
         for chosen in _by_length(dataset.region_counts[rows]):
             out[chosen] = encode_photos(model, Photos.of(dataset, rows[chosen], boxes=model.needs_boxes))
             done += len(chosen)
@@ -216,7 +216,7 @@ def encode_products(
 @torch.inference_mode()
 def encode_photos(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "photos hidden"]:
     """The vectors of photos, in one forward pass."""
-    with _at_rest(model):
+    with at_rest(model):
         vectors: np.ndarray = model.encode_photo(photos.to(model.device)).cpu().numpy()
     return vectors
 
@@ -235,7 +235,7 @@ def check_features(model: DualEncoder, dataset: Dataset) -> None:
         )
 
 
-class _at_rest:  # noqa: N801 - reads as a word after `with`
+class at_rest:  # noqa: N801 - reads as a word after `with`
     """Dropout off while the block lasts."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.model.dual import (
     TOKENS_AT_ONCE,
     DualEncoder,
+    at_rest,
     check_features,
     encode_photos,
     encode_products,
@@ -111,19 +112,17 @@ def late_scores(
     scores = np.zeros(len(queries))
     if model.late is None:
         return scores
-    was_training = model.training
-    model.eval()
     start = 0
-    for end in _pool_ends(queries).tolist():
-        texts = normalised(model, [dataset.query_texts[queries[start]]])
-        tokens, lengths = tokenize(tokenizer, texts, longest=model.longest)
-        photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
-        if smooth is not None:
-            photos = photos.with_regions(smooth_regions(photos.regions, smooth))
-        found = model.late_scores(tokens.to(model.device), lengths, photos)[0]
-        scores[start:end] = found.cpu().numpy()
-        start = end
-    model.train(was_training)
+    with at_rest(model):
+        for end in _pool_ends(queries).tolist():
+            texts = normalised(model, [dataset.query_texts[queries[start]]])
+            tokens, lengths = tokenize(tokenizer, texts, longest=model.longest)
+            photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
+            if smooth is not None:
+                photos = photos.with_regions(smooth_regions(photos.regions, smooth))
+            found = model.late_scores(tokens.to(model.device), lengths, photos)[0]
+            scores[start:end] = found.cpu().numpy()
+            start = end
     return scores
 
 
