@@ -20,6 +20,7 @@ from shopwindow.model.training import Moment, train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import evaluate
+from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import Run
 from tests.model.conftest import TinyShop
 
@@ -229,3 +230,9 @@ def test_late_scores_of_a_model_without_are_refused_by_the_model_and_0_in_rankin
 def test_negative_width_is_refused() -> None:
     with pytest.raises((DataError, ValueError), match="late"):
         load_recipe("late", {"late": "-1"})
+
+
+def test_operator_beside_late_interaction_is_refused(trained: Path, tiny_shop: TinyShop) -> None:
+    bundle = Bundle.load(trained)
+    with pytest.raises(ValueError, match="--operator: a model with late interaction takes none"):
+        rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, operator=Operator.parse("expand"))

@@ -280,6 +280,13 @@ def test_a_query_equal_to_a_photo_finds_it_first() -> None:
     assert found[7] == pytest.approx(0, abs=1e-12)
 
 
+def test_a_query_equal_to_all_photos_is_at_no_distance_from_any() -> None:
+    vectors = np.random.default_rng(9).normal(size=(20, 33))
+    for vector in vectors:
+        found = reciprocal_rerank(vector, np.tile(vector, (12, 1)))
+        np.testing.assert_allclose(found, np.zeros(12), atol=1e-12)
+
+
 # -- every operator
 
 

@@ -50,9 +50,14 @@ def rank_pools(
     Memory: the vectors of all products, or of one group of pools; what the operator takes for one pool.
     `progress` gets products done and in all.
 
-    Raises: ValueError when the dataset's features have another size than the model's.
+    Raises: ValueError when the dataset's features have another size than the model's, or for an operator with a model
+    of late interaction: its second score is learned on the scale of the plain one.
     """
     check_features(model, dataset)
+    if operator is not None and model.late is not None:
+        raise ValueError(
+            "--operator: a model with late interaction takes none, its two scores belong together"
+        )
     queries, products = candidate_pairs(dataset)
     ids = dataset.product_ids[products]
     words = encode_texts(model, tokenizer, dataset.query_texts)

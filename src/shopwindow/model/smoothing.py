@@ -40,9 +40,9 @@ def smooth_regions(
     """
     if not weights:
         raise ValueError("smoothing needs at least the weight of the region itself")
-    neighbours = max(0, min(len(weights), len(regions)) - 1)
+    neighbours = min(len(weights), len(regions)) - 1
     mixed = regions.float() * (weights[0] + sum(weights[1 + neighbours :]))
-    if neighbours:
+    if neighbours > 0:
         mean = regions.mean(0, dtype=torch.float32)
         for start in range(0, len(regions), REGIONS_AT_ONCE):
             nearest = _nearest(regions, mean, start, neighbours)

@@ -9,16 +9,14 @@ that an undisturbed one takes. Knows no command line.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import platform
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import lightning
 import numpy as np
@@ -28,7 +26,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 import shopwindow
-from shopwindow.data.batches import PairBatch, PairBatches
+from shopwindow.data.batches import PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
@@ -41,6 +39,7 @@ from shopwindow.model.negatives import choose_cells
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, save_best
 from shopwindow.model.steps import LARGEST_SCALE, Steps, TokenTable, batch_loss, learning_rate
+from shopwindow.model.trainer import Device, Loader, interruptible, quietly, trainer
 from shopwindow.model.validation import Validation
 
 CURVE_POINTS: Final = 200
@@ -58,8 +57,6 @@ class Moment:
 
 
 Progress = Callable[[Moment], None]
-Device = Literal["auto", "cpu", "cuda"]
-_ACCELERATORS: Final = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 
 
 def train(
@@ -148,8 +145,8 @@ def _train(
     if state is None and recipe.naming:
         watch.begin(module)
     if len(batches):
-        with _quietly(), _interruptible():
-            _trainer(recipe, watch, device).fit(module, train_dataloaders=_Loader(batches))
+        with quietly(), interruptible():
+            trainer(recipe, watch, device).fit(module, train_dataloaders=Loader(batches))
     model.cpu()
     scores = read_best(folder, model)
     bundle = Bundle(
@@ -387,66 +384,3 @@ def _mined(
     if state is None:
         return Mined(mine_now)
     return Mined(mine_now, epoch=state.mined_at, table=state.mined())
-
-
-class _Loader(Iterable[PairBatch]):
-    """The batches as Lightning wants them: sized, iterable, nothing more."""
-
-    def __init__(self, batches: PairBatches) -> None:
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[PairBatch]:
-        return iter(self._batches)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Lightning's notes on devices and tips, and its advice on loaders it does not know."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Lets Ctrl-C through as KeyboardInterrupt: Lightning turns it into the end of the process."""
-    try:
-        yield
-    except SystemExit as ended:
-        raise KeyboardInterrupt from ended
-
-
-def _trainer(recipe: Recipe, watch: Callback, device: Device) -> lightning.Trainer:
-    return lightning.Trainer(
-        max_epochs=1,
-        accelerator=_ACCELERATORS[device],
-        devices=1,
-        precision=_precision(recipe, device),
-        gradient_clip_val=recipe.gradient_clip or None,
-        callbacks=[watch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-def _precision(recipe: Recipe, device: Device) -> Any:
-    if recipe.precision != "auto":
-        return recipe.precision
-    if device == "cpu" or not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
