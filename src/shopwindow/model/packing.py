@@ -85,20 +85,15 @@ def attend(
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
     first_only = len(query) != len(key)
-    heads, width = query.shape[1:]
-    out, asked = [], 0
-    for start, sequences, length in layout.groups:
-        asking = 1 if first_only else length
-        q = query[asked : asked + sequences * asking].view(sequences, asking, heads, width)
-        k, v = (
-            tensor[start : start + sequences * length].view(sequences, length, heads, width)
-            for tensor in (key, value)
-        )
-        mixed = functional.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), dropout_p=dropout
-        )
-        out.append(mixed.transpose(1, 2).reshape(sequences * asking, heads, width))
-        asked += sequences * asking
+    asking = [group.sequences * (1 if first_only else group.length) for group in layout.groups]
+    tokens = [group.sequences * group.length for group in layout.groups]
+    # Not slices: the gradient of each slice would be a whole tensor, mostly zeros, to be added up.
+    parts = zip(query.split(asking), key.split(tokens), value.split(tokens), strict=True)
+    out = []
+    for group, (q, k, v) in zip(layout.groups, parts, strict=True):
+        apart = (part.unflatten(0, (group.sequences, -1)).transpose(1, 2) for part in (q, k, v))
+        mixed = functional.scaled_dot_product_attention(*apart, dropout_p=dropout)
+        out.append(mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
 
 

@@ -66,11 +66,20 @@ class SelfAttention(nn.Module):
     def forward(
         self, asking: Float[Tensor, "asking hidden"], hidden: Float[Tensor, "tokens hidden"], layout: Layout
     ) -> Float[Tensor, "asking hidden"]:
-        q, k, v = (
-            projection(tokens).unflatten(-1, (self.heads, -1))
-            for projection, tokens in ((self.query, asking), (self.key, hidden), (self.value, hidden))
-        )
+        if asking is hidden:
+            q, k, v = _joined(hidden, self.query, self.key, self.value)
+        else:
+            q = self.query(asking)
+            k, v = _joined(hidden, self.key, self.value)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
         return attend(q, k, v, layout, dropout=self.dropout if self.training else 0.0).flatten(1)
+
+
+def _joined(hidden: Float[Tensor, "tokens hidden"], *maps: nn.Linear) -> tuple[Tensor, ...]:
+    """What several linear maps of one width make of the same tokens: one wide product instead of narrow ones."""
+    weight = torch.cat([own.weight for own in maps])
+    bias = torch.cat([own.bias for own in maps])
+    return functional.linear(hidden, weight, bias).chunk(len(maps), dim=-1)
 
 
 class Output(nn.Module):
