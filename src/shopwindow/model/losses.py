@@ -2,16 +2,21 @@
 
 Every loss takes the scores and what each cell is (`model/negatives.py`). A cell that is neither changes nothing. A
 right cell's weight is how often it counts: weight 2 is what the cell listed twice would be. Lower is better.
-A row or a column that lacks right or wrong cells gives what is left of the formula, never infinity. Pure functions of
-tensors; knows no tower.
+A row or a column that lacks right or wrong cells gives what is left of the formula, never infinity. Each loss is sums
+over rows (`ROW_LOSSES`), so that a matrix may come some rows at a time (`model/blockwise.py`). Pure functions of tensors;
+knows no tower.
 
 Legend of axes: queries and products are the rows and columns of the matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,7 +28,7 @@ def sigmoid_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Flo
 
     Source: the winning solution of KDD Cup 2020 "Multimodalities Recall", where all cells off the diagonal are wrong.
     """
-    return _mean(_cross_entropies(scores, cells), _weights(cells))
+    return ROW_LOSSES["sigmoid"].of(scores, cells)
 
 
 def siglip_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
@@ -32,7 +37,7 @@ def siglip_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Floa
     `scores` are scaled and biased already. It is `sigmoid_loss` times the cells a query has.
     Source: Zhai et al. 2023, "Sigmoid loss for language image pre-training".
     """
-    return (_cross_entropies(scores, cells) * _weights(cells)).sum() / len(scores)
+    return ROW_LOSSES["siglip"].of(scores, cells)
 
 
 def softmax_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
@@ -45,7 +50,7 @@ def softmax_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Flo
     Radford et al. 2021, "CLIP"; several right cells averaged outside the logarithm: Khosla et al. 2020, "Supervised
     contrastive learning", where the other right cells stay in the sum.
     """
-    return (_softmax(scores, cells.right, cells.wrong) + _softmax(scores.T, cells.right.T, cells.wrong.T)) / 2
+    return ROW_LOSSES["softmax"].of(scores, cells)
 
 
 def margin_softmax_loss(
@@ -61,7 +66,14 @@ def margin_softmax_loss(
     Source: Wang et al. 2018, "CosFace: large margin cosine loss for deep face recognition"; scale and margin: a team
     of KDD Cup 2020 "Multimodalities Recall".
     """
-    return softmax_loss(torch.where(cells.right > 0, scores - scale * margin, scores), cells)
+    return softmax_loss(lessened(scores, cells, scale * margin), cells)
+
+
+def lessened(
+    scores: Float[Tensor, "queries products"], cells: Cells, by: float | Float[Tensor, ""]
+) -> Float[Tensor, "queries products"]:
+    """The scores, those of right cells less `by`."""
+    return torch.where(cells.right > 0, scores - by, scores)
 
 
 def multi_similarity_loss(
@@ -82,9 +94,9 @@ def multi_similarity_loss(
     Source: Wang et al. 2019, "Multi-similarity loss with general pair weighting for deep metric learning"; base 0.5
     is that of the authors' code, the paper says 1.
     """
-    rows = _multi_similarity(cosines, cells.right, cells.wrong, alpha, beta, base, epsilon)
-    columns = _multi_similarity(cosines.T, cells.right.T, cells.wrong.T, alpha, beta, base, epsilon)
-    return (rows + columns) / 2
+    return RowLoss(
+        lambda rows, cells_of: _multi_similarity(rows, cells_of, alpha, beta, base, epsilon), both_ways=True
+    ).of(cosines, cells)
 
 
 def focal_loss(
@@ -96,12 +108,57 @@ def focal_loss(
     paper's alpha, a fixed share for right cells: theirs are one in a batch's size, and no fixed share suits all sizes.
     Source: Lin et al. 2017, "Focal loss for dense object detection".
     """
+    return RowLoss(lambda rows, cells_of: _focal(rows, cells_of, gamma)).of(scores, cells)
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """A loss as sums over rows. `sums` gives of some whole rows each mean's (total, weight); they add up over rows.
+
+    The loss is the sum of the means; of a loss `both_ways` half that of the rows and half that of the columns.
+    """
+
+    sums: Callable[[Tensor, Cells], Float[Tensor, "means 2"]]
+    both_ways: bool = False
+
+    def of(self, scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
+        """The loss of a whole matrix."""
+        rows = total_of_means(self.sums(scores, cells))
+        if not self.both_ways:
+            return rows
+        return (rows + total_of_means(self.sums(scores.T, cells.turned()))) / 2
+
+
+def total_of_means(sums: Float[Tensor, "means 2"]) -> Float[Tensor, ""]:
+    """The sum of the means, each total / weight; 0 where nothing has a weight."""
+    totals, weights = sums.unbind(1)
+    return (totals / weights.where(weights > 0, 1)).sum()
+
+
+def _sums(
+    values: Float[Tensor, "queries products"], weights: Float[Tensor, "queries products"]
+) -> Float[Tensor, "1 2"]:
+    return torch.stack([(values * weights).sum(), weights.sum()])[None]
+
+
+def _sigmoid(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, "1 2"]:
+    return _sums(_cross_entropies(scores, cells), _weights(cells))
+
+
+def _siglip(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, "1 2"]:
+    total = (_cross_entropies(scores, cells) * _weights(cells)).sum()
+    return torch.stack([total, total.new_tensor(len(scores))])[None]
+
+
+def _focal(
+    scores: Float[Tensor, "queries products"], cells: Cells, gamma: float = 2.0
+) -> Float[Tensor, "2 2"]:
     right, wrong = cells.right, cells.wrong.to(scores.dtype)
     entropies = _cross_entropies(scores, cells)
     signed = torch.where(cells.wrong, scores, -scores).masked_fill(_weights(cells) == 0, 0)
     # log(1 - p) * gamma, not (1 - p) ** gamma: its gradient is finite where 1 - p rounds to 0
     values = (gamma * functional.logsigmoid(signed)).exp() * entropies
-    return _mean(values, right) + _mean(values, wrong)
+    return torch.cat([_sums(values, right), _sums(values, wrong)])
 
 
 def _weights(cells: Cells) -> Float[Tensor, "queries products"]:
@@ -118,28 +175,22 @@ def _cross_entropies(
     return functional.binary_cross_entropy_with_logits(kept, target, reduction="none")
 
 
-def _softmax(
-    scores: Float[Tensor, "queries products"],
-    right: Float[Tensor, "queries products"],
-    wrong: Bool[Tensor, "queries products"],
-) -> Float[Tensor, ""]:
-    """InfoNCE of the rows."""
-    against = scores.masked_fill(~wrong, -torch.inf).logsumexp(1, keepdim=True)
-    kept = scores.masked_fill(right == 0, 0)
-    counts = (right > 0).sum(1, keepdim=True).clamp(min=1)
-    return _mean(functional.softplus(against - kept), right / counts)
+def _softmax(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, "1 2"]:
+    against = scores.masked_fill(~cells.wrong, -torch.inf).logsumexp(1, keepdim=True)
+    kept = scores.masked_fill(cells.right == 0, 0)
+    counts = (cells.right > 0).sum(1, keepdim=True).clamp(min=1)
+    return _sums(functional.softplus(against - kept), cells.right / counts)
 
 
 def _multi_similarity(
     cosines: Float[Tensor, "queries products"],
-    right: Float[Tensor, "queries products"],
-    wrong: Bool[Tensor, "queries products"],
-    alpha: float,
-    beta: float,
-    base: float,
-    epsilon: float,
-) -> Float[Tensor, ""]:
-    """Multi-similarity loss of the rows."""
+    cells: Cells,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    epsilon: float = 0.1,
+) -> Float[Tensor, "1 2"]:
+    right, wrong = cells.right, cells.wrong
     with torch.no_grad():
         smallest = cosines.masked_fill(right == 0, torch.inf).amin(1, keepdim=True)
         largest = cosines.masked_fill(~wrong, -torch.inf).amax(1, keepdim=True)
@@ -150,12 +201,15 @@ def _multi_similarity(
     push = (beta * shifted).masked_fill(~hard_wrong, -torch.inf)
     # log(1 + sum of powers) = softplus of the logarithm of the sum
     losses = functional.softplus(pull.logsumexp(1)) / alpha + functional.softplus(push.logsumexp(1)) / beta
-    return losses.mean()
+    return torch.stack([losses.sum(), losses.new_tensor(len(losses))])[None]
 
 
-def _mean(
-    values: Float[Tensor, "queries products"], weights: Float[Tensor, "queries products"]
-) -> Float[Tensor, ""]:
-    """The weighted mean; 0 where no cell has a weight."""
-    total = weights.sum()
-    return (values * weights).sum() / total.where(total > 0, 1)
+ROW_LOSSES: Final = {
+    "sigmoid": RowLoss(_sigmoid),
+    "siglip": RowLoss(_siglip),
+    "focal": RowLoss(_focal),
+    "softmax": RowLoss(_softmax, both_ways=True),
+    "margin": RowLoss(_softmax, both_ways=True),
+    "multi-similarity": RowLoss(_multi_similarity, both_ways=True),
+}
+"""By name, with their usual constants; of `margin` the scores come `lessened`."""

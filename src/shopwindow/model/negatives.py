@@ -33,6 +33,7 @@ Positives = Literal["diagonal", "all"]
 
 TEXTS_AT_ONCE: Final = 4096
 """Known texts whose words are compared with a batch's in one product of matrices."""
+_ROWS_AT_ONCE: Final = 1024
 _BITS: Final = 32
 _TEXT: Final = (1 << _BITS) - 1
 _END: Final = 1 << 31
@@ -50,6 +51,10 @@ class Cells:
     def to(self, device: torch.device) -> Cells:
         """The same on a device."""
         return Cells(self.right.to(device, non_blocking=True), self.wrong.to(device, non_blocking=True))
+
+    def turned(self) -> Cells:
+        """The same with rows and columns exchanged."""
+        return Cells(self.right.T, self.wrong.T)
 
 
 @final
@@ -158,12 +163,14 @@ def choose_cells(
     positives: Positives = "diagonal",
     known: KnownPairs | None = None,
     weights: Float[Tensor, " pairs"] | None = None,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
 ) -> Cells:
     """What each cell of a batch's score matrix is, on the device of `queries`; the defaults are the seed's.
 
     `weights` are those of the batch's pairs (1 where none are given); a pair of weight 0 is left out. A right cell off
     the diagonal is a pair too, and has that pair's weight: of an equal text the column's pair, of an equal product
-    the row's pair, else what `known` says.
+    the row's pair, else what `known` says. Of a part of the matrix only, `rows` by `columns`, where they are given.
     Raises: ValueError where a masking needs `known`, or "none" leaves nothing out that could be right.
     """
     if masking in ("known", "words") and known is None:
@@ -171,20 +178,21 @@ def choose_cells(
     if masking == "none" and positives == "all":
         raise ValueError("positives all: masking none calls them negatives, choose same, known or words")
     own = torch.ones(len(queries), device=queries.device) if weights is None else weights
-    diagonal = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
-    right = torch.diag(own)
+    places = torch.arange(len(queries), device=queries.device)
+    diagonal = places[rows, None] == places[None, columns]
+    right = own[rows, None] * diagonal
     if masking == "none":
         return Cells(right, ~diagonal)
-    same_text, same_product = _equal(queries), _equal(products)
-    left_out = same_text | same_product
-    pairs = torch.where(same_text, own[None, :], own[:, None]) * left_out
+    same_text = queries[rows, None] == queries[None, columns]
+    left_out = same_text | (products[rows, None] == products[None, columns])
+    pairs = torch.where(same_text, own[None, columns], own[rows, None]) * left_out
     if masking != "same" and known is not None:
-        rows, columns = queries.cpu().numpy(), products.cpu().numpy()
-        elsewhere = torch.from_numpy(known.weights(rows, columns)).to(pairs)
+        asked, seen = queries[rows].cpu().numpy(), products[columns].cpu().numpy()
+        elsewhere = torch.from_numpy(known.weights(asked, seen)).to(pairs)
         pairs = torch.where(left_out, pairs, elsewhere)
         left_out = left_out | (elsewhere > 0)
         if masking == "words":
-            left_out |= torch.from_numpy(known.inclusions(rows, columns)).to(queries.device)
+            left_out |= torch.from_numpy(known.inclusions(asked, seen)).to(queries.device)
     if positives == "all":
         right = torch.where(diagonal, right, pairs)
     return Cells(right, ~left_out)
@@ -194,12 +202,12 @@ def count_false_negatives(
     queries: Int64[Tensor, " pairs"], products: Int64[Tensor, " pairs"], known: KnownPairs
 ) -> int:
     """How many cells off the diagonal are no negatives: of an equal text, an equal product, or a known pair."""
-    cells = choose_cells(queries, products, masking="known", known=known)
-    return cells.wrong.numel() - len(queries) - int(cells.wrong.sum())
-
-
-def _equal(numbers: Int64[Tensor, " pairs"]) -> Bool[Tensor, "pairs pairs"]:
-    return numbers[:, None] == numbers[None, :]
+    count = -len(queries)
+    for start in range(0, len(queries), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        cells = choose_cells(queries, products, masking="known", known=known, rows=part)
+        count += cells.wrong.numel() - int(cells.wrong.sum())
+    return count
 
 
 def _words_of(texts: Sequence[str]) -> tuple[np.ndarray, Int64[np.ndarray, " ends"]]:

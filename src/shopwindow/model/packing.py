@@ -52,10 +52,8 @@ class Layout:
             raise ValueError("every batch needs a sequence, every sequence a token")
         by_length = torch.argsort(lengths, stable=True)
         sorted_lengths = lengths[by_length]
-        starts = lengths.cumsum(0) - lengths
         sorted_starts = sorted_lengths.cumsum(0) - sorted_lengths
-        shift = torch.repeat_interleave(starts[by_length] - sorted_starts, sorted_lengths)
-        order = torch.arange(int(lengths.sum())) + shift
+        order = places_of(lengths, by_length)
         place = torch.empty_like(by_length)
         place[by_length] = torch.arange(len(lengths))
         return cls(order.to(device), sorted_starts.to(device), place.to(device), _groups(sorted_lengths))
@@ -95,6 +93,17 @@ def attend(
         mixed = functional.scaled_dot_product_attention(*apart, dropout_p=dropout)
         out.append(mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
+
+
+def places_of(lengths: Lengths, rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " places"]:
+    """Where the tokens of some sequences lie, sequence after sequence in the order named.
+
+    >>> places_of(torch.tensor([2, 1, 3]), torch.tensor([2, 0])).tolist()
+    [3, 4, 5, 0, 1]
+    """
+    starts, chosen = lengths.cumsum(0) - lengths, lengths[rows]
+    shift = torch.repeat_interleave(starts[rows] - (chosen.cumsum(0) - chosen), chosen)
+    return torch.arange(len(shift)) + shift
 
 
 def positions(lengths: Lengths) -> Int64[Tensor, " tokens"]:
