@@ -24,6 +24,7 @@ def train(
     set: list[str] | None = None,
     resume: bool = False,
     device: Device = "auto",
+    devices: int = 1,
 ) -> None:
     """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
 
@@ -37,6 +38,7 @@ def train(
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
         device: Where to compute; auto takes a GPU where there is one.
+        devices: How many GPUs (or, on a CPU, processes) share every batch; they must divide its size.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
@@ -49,6 +51,7 @@ def train(
     from shopwindow.ranking.answers import read_answers
 
     _device(device)
+    _enough(device, devices)
     validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 
@@ -58,7 +61,14 @@ def train(
             show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
 
         bundle = train_towers(
-            Dataset(dataset), chosen, out, validation=validation, resume=resume, progress=tell
+            Dataset(dataset),
+            chosen,
+            out,
+            validation=validation,
+            resume=resume,
+            device=device,
+            devices=devices,
+            progress=tell,
         )
     console = standard_output()
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
@@ -178,6 +188,13 @@ def _operator(text: str) -> Operator:
         return Operator.parse(text)
     except ValueError as error:
         raise DataError(str(error), field="--operator") from error
+
+
+def _enough(device: Device, devices: int) -> None:
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available() and devices > torch.cuda.device_count():
+        raise DataError(f"{devices}, there are {torch.cuda.device_count()} CUDA devices", field="--devices")
 
 
 def _device(device: Device) -> str:

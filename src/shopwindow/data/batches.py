@@ -36,12 +36,19 @@ in the order in which they first stand in the dataset's queries (`numbers_of`). 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """The pairs of one step: rows of the dataset's queries and products, and the products' regions packed."""
+    """The pairs of one step: rows of the dataset's queries and products, and the regions, packed, of the share of the
+    products that this process encodes: those from the `first` on."""
 
     queries: Int64[np.ndarray, " pairs"]
     products: Int64[np.ndarray, " pairs"]
     regions: Float16[np.ndarray, "regions features"]
-    lengths: Int64[np.ndarray, " pairs"]
+    lengths: Int64[np.ndarray, " share"]
+    first: int = 0
+
+    @property
+    def share(self) -> slice:
+        """Which of the pairs this process encodes."""
+        return slice(self.first, self.first + len(self.lengths))
 
 
 class PairBatches:
@@ -59,6 +66,8 @@ class PairBatches:
     `neighbours` is asked once an epoch, in the thread that iterates, when the epoch's first batch is asked for and
     no earlier: the steps before it are done, so that it may ask the model.
 
+    Of several `processes` each names the same pairs of a step and reads an equal share of their products.
+
     Raises: ValueError when there are fewer training pairs than a batch holds, or an argument makes no sense.
     """
 
@@ -75,12 +84,18 @@ class PairBatches:
         hard: float = 1.0,
         temper: float = 1.0,
         neighbours: Neighbours | None = None,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         if (order == "neighbours") != (neighbours is not None):
             raise ValueError('the order "neighbours" and a table of neighbours go together')
         if group < 2 or not 0 <= hard <= 1:
             raise ValueError(f"group: {group}, at least 2 is needed; hard: {hard}, from 0 to 1")
+        if batch_size % processes:
+            raise ValueError(f"batch_size: {batch_size}, {processes} processes do not divide it")
         self.dataset = dataset
+        self._share = batch_size // processes
+        self._first = process * self._share
         self.batch_size = batch_size
         self.epochs = epochs
         self.seed = seed
@@ -185,8 +200,8 @@ class PairBatches:
 
     def _batch(self, pairs: Int64[np.ndarray, " pairs"]) -> PairBatch:
         products = self.dataset.pair_products[pairs]
-        regions, lengths = self.dataset.regions(products)
-        return PairBatch(self.dataset.pair_queries[pairs], products, regions, lengths)
+        regions, lengths = self.dataset.regions(products[self._first : self._first + self._share])
+        return PairBatch(self.dataset.pair_queries[pairs], products, regions, lengths, self._first)
 
 
 def _read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:

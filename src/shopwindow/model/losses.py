@@ -3,8 +3,8 @@
 Every loss takes the scores and what each cell is (`model/negatives.py`). A cell that is neither changes nothing. A
 right cell's weight is how often it counts: weight 2 is what the cell listed twice would be. Lower is better.
 A row or a column that lacks right or wrong cells gives what is left of the formula, never infinity. Each loss is sums
-over rows (`ROW_LOSSES`), so that a matrix may come some rows at a time (`model/blockwise.py`). Pure functions of tensors;
-knows no tower.
+over rows (`ROW_LOSSES`), so that a matrix may come some rows at a time (`model/blockwise.py`). Pure functions of
+tensors; knows no tower.
 
 Legend of axes: queries and products are the rows and columns of the matrix.
 """

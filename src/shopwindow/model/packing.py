@@ -2,7 +2,8 @@
 
 All tokens of all sequences lie end to end; the lengths say where one ends. Inside the encoder the
 sequences are ordered by length, so that those of equal length lie side by side and attention is a plain
-batched product over each group, without a mask. Knows nothing of words or photos.
+batched product over each group, without a mask; on a GPU in half precision one variable-length kernel takes all of them
+(`model/kernels.py`). Knows nothing of words or photos.
 
 Legend of axes: tokens = all tokens of a batch, sequences = its members.
 """
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
+
+from shopwindow.model.kernels import variable_kernel
 
 Lengths = Int64[Tensor, " sequences"]
 
@@ -33,13 +36,20 @@ class Layout:
     """Where everything lies in a batch ordered by length.
 
     `order` gives the token that comes to each place. `starts` are the places of the sequences' first tokens,
-    ascending; `place` says, for the caller's sequences in their order, which of these is theirs.
+    ascending; `place` says, for the caller's sequences in their order, which of these is theirs. `bounds` are the
+    starts and the end, as variable-length kernels take them.
     """
 
     order: Int64[Tensor, " tokens"]
     starts: Int64[Tensor, " sequences"]
     place: Int64[Tensor, " sequences"]
+    bounds: Int32[Tensor, " ends"]
     groups: tuple[Group, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return self.groups[-1].length
 
     @classmethod
     def of(cls, lengths: Lengths, device: torch.device) -> Layout:
@@ -56,7 +66,9 @@ class Layout:
         order = places_of(lengths, by_length)
         place = torch.empty_like(by_length)
         place[by_length] = torch.arange(len(lengths))
-        return cls(order.to(device), sorted_starts.to(device), place.to(device), _groups(sorted_lengths))
+        bounds = torch.cat([sorted_starts, sorted_lengths.sum()[None]]).int()
+        tensors = (to_device(tensor, device) for tensor in (order, sorted_starts, place, bounds))
+        return cls(*tensors, _groups(sorted_lengths))
 
 
 def _groups(sorted_lengths: Lengths) -> tuple[Group, ...]:
@@ -82,17 +94,39 @@ def attend(
     ordered as `layout` orders it. `dropout` is the share of attention weights dropped.
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
-    first_only = len(query) != len(key)
+    kernel = variable_kernel(query.device, query.dtype, query.shape[-1], dropout)
+    if kernel is None:
+        return _by_group(query, key, value, layout, dropout)
+    if len(query) == len(key):
+        return kernel(query, key, value, layout.bounds, layout.bounds, layout.longest, layout.longest)
+    each = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
+    return kernel(query, key, value, each, layout.bounds, 1, layout.longest)
+
+
+def _by_group(
+    query: Float[Tensor, "asking heads width"],
+    key: Float[Tensor, "tokens heads width"],
+    value: Float[Tensor, "tokens heads width"],
+    layout: Layout,
+    dropout: float,
+) -> Float[Tensor, "asking heads width"]:
+    """One batched product for each length."""
+    first_only, (heads, width) = len(query) != len(key), query.shape[1:]
     asking = [group.sequences * (1 if first_only else group.length) for group in layout.groups]
     tokens = [group.sequences * group.length for group in layout.groups]
     # Not slices: the gradient of each slice would be a whole tensor, mostly zeros, to be added up.
-    parts = zip(query.split(asking), key.split(tokens), value.split(tokens), strict=True)
+    parts = zip(torch.split(query, asking), torch.split(key, tokens), torch.split(value, tokens), strict=True)
     out = []
-    for group, (q, k, v) in zip(layout.groups, parts, strict=True):
-        apart = (part.unflatten(0, (group.sequences, -1)).transpose(1, 2) for part in (q, k, v))
-        mixed = functional.scaled_dot_product_attention(*apart, dropout_p=dropout)
+    for group, own in zip(layout.groups, parts, strict=True):
+        q, k, v = (part.view(group.sequences, -1, heads, width).transpose(1, 2) for part in own)
+        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         out.append(mixed.transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same on a device; on its way to a GPU through pinned memory, so that nothing waits for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def places_of(lengths: Lengths, rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " places"]:

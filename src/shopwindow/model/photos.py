@@ -69,10 +69,15 @@ class Photos:
         )
 
     def part(self, start: int, end: int) -> Photos:
-        """The photos from the `start`-th to before the `end`-th."""
-        ends = torch.cat([torch.zeros(1, dtype=torch.int64), self.lengths.cumsum(0)])
-        tokens = torch.arange(int(ends[start]), int(ends[end]), device=self.regions.device)
-        return self.taking(tokens, self.lengths[start:end])
+        """The photos from the `start`-th to before the `end`-th: views, no copies."""
+        first, last = int(self.lengths[:start].sum()), int(self.lengths[:end].sum())
+        return replace(
+            self,
+            regions=self.regions[first:last],
+            lengths=self.lengths[start:end],
+            geometry=None if self.geometry is None else self.geometry[first:last],
+            labels=None if self.labels is None else self.labels[first:last],
+        )
 
     def with_regions(self, regions: Float[Tensor, "tokens features"]) -> Photos:
         """The same photos with other features."""

@@ -146,6 +146,12 @@ class Recipe:
     """Probability with which the words before the head noun are put in another order."""
     batch_size: int = 512
     """Pairs a step; what is left of an epoch is dropped."""
+    chunk: int = 0
+    """Pairs encoded, and rows of scores made, at a time: large batches in little memory, each vector made twice; 0: all
+    at once. It is also what dropout is seeded by, so another chunk is another training."""
+    share_masks: bool = False
+    """Whether equal queries, and equal products, of a batch (a chunk) are encoded once where dropout is on too: they
+    then share a mask. On a side without dropout they always are."""
     epochs: int = 14
     learning_rate: float = 2e-5
     weight_decay: float = 0.0
@@ -198,6 +204,7 @@ class Recipe:
             "text_names",
             "late",
             "margin",
+            "chunk",
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
@@ -226,6 +233,12 @@ class Recipe:
             raise ValueError("positives: all, but masking none calls them negatives; choose same or known")
         if self.naming_loss and "bag" not in self.text:
             raise ValueError("naming_loss: the names are those of the text's bag; text must have one")
+        if self.chunk and self.late:
+            raise ValueError("chunk: late interaction takes a whole batch at once; one of them must be 0")
+        if self.share_masks and (self.word_dropout or self.word_shuffle):
+            raise ValueError(
+                "share_masks: equal queries are worded differently; word_dropout, word_shuffle must be 0"
+            )
         if self.loss in ("margin", "multi-similarity") and not self.normalise:
             raise ValueError(f"loss: {self.loss} is one of cosines; normalise must be true")
 

@@ -22,6 +22,7 @@ from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import augment, numbers_of
 from shopwindow.model.bags import names_of
+from shopwindow.model.blockwise import blockwise_loss
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.losses import (
     focal_loss,
@@ -32,7 +33,9 @@ from shopwindow.model.losses import (
     softmax_loss,
 )
 from shopwindow.model.negatives import Cells, KnownPairs, choose_cells, count_false_negatives
+from shopwindow.model.pairs import Pairs, encode_pairs
 from shopwindow.model.photos import Photos
+from shopwindow.model.processes import gathered
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import TrainingState
 from shopwindow.model.tokens import tokenize
@@ -114,37 +117,68 @@ class Steps(lightning.LightningModule):
     def transfer_batch_to_device(
         self, batch: PairBatch, device: torch.device, dataloader_idx: int
     ) -> tuple[Any, ...]:
-        """Rows of queries and their numbers, photos, cells, false negatives; tokens are made in the step."""
+        """Rows of queries, their numbers, rows of products, this process's share and its photos, false negatives."""
         queries, products = torch.from_numpy(batch.queries), torch.from_numpy(batch.products)
         numbers = self.table.numbers[queries]
         photos = Photos(torch.from_numpy(batch.regions), torch.from_numpy(batch.lengths))
         if self.model.needs_boxes:
-            photos = photos.located(self._dataset, batch.products)
-        cells = choose_cells(
-            numbers,
-            products,
-            masking=self.recipe.masking,
-            positives=self.recipe.positives,
-            known=self._known,
-        )
+            photos = photos.located(self._dataset, batch.products[batch.share])
         false_negatives = count_false_negatives(numbers, products, self._known)
-        return queries, numbers, photos.to(device), cells.to(device), false_negatives
+        return queries, numbers, products, batch.share, photos.to(device), false_negatives
 
     def training_step(self, batch: tuple[Any, ...], index: int) -> dict[str, Any]:
         """The loss of a batch. Dropout and wording are seeded by the step: they are part of what a step is."""
-        step = self.first_step + index
-        torch.manual_seed(self.recipe.seed * _STEP_SEEDS + step)
+        step, recipe = self.first_step + index, self.recipe
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = learning_rate(step, self.steps, self.recipe)
-        queries, numbers, photos, cells, false_negatives = batch
-        tokens, lengths = self._worded(queries, step)
-        tokens = tokens.to(photos.regions.device)
-        text, photo = self.model.encode_text(tokens, lengths), self.model.encode_photo(photos)
-        late = self.model.late_scores(tokens, lengths, photos) if self.model.late is not None else None
-        loss = batch_loss(self.model, self.recipe, text, photo, cells, late)
+            group["lr"] = learning_rate(step, self.steps, recipe)
+        queries, numbers, products, share, photos, false_negatives = batch
+        pairs = self._pairs(step, queries, numbers, products, share, photos)
+        own_text, own_photo = encode_pairs(
+            self.model,
+            pairs,
+            seed=recipe.seed * _STEP_SEEDS + step,
+            first_part=share.start // (recipe.chunk or len(pairs.lengths)),
+            chunk=recipe.chunk,
+            share_masks=recipe.share_masks,
+        )
+        text, photo = gathered(own_text), gathered(own_photo)
+        late = None
+        if self.model.late is not None:
+            late = self.model.late_scores(pairs.tokens, pairs.lengths, photos)
+
+        def cells_of(rows: slice, columns: slice) -> Cells:
+            return choose_cells(
+                numbers,
+                products,
+                masking=recipe.masking,
+                positives=recipe.positives,
+                known=self._known,
+                rows=rows,
+                columns=columns,
+            ).to(photo.device)
+
+        if recipe.chunk:
+            loss = blockwise_loss(self.model, recipe, text, photo, cells_of, rows_at_once=recipe.chunk)
+        else:
+            loss = batch_loss(self.model, recipe, text, photo, cells_of(slice(None), slice(None)), late)
         if self._names is not None:
-            loss = loss + self.recipe.naming_loss * self._names(self.model, photo, numbers)
+            loss = loss + recipe.naming_loss * self._names(self.model, photo, numbers)
         return {"loss": loss, "false_negatives": false_negatives}
+
+    def _pairs(
+        self, step: int, queries: Tensor, numbers: Tensor, products: Tensor, share: slice, photos: Photos
+    ) -> Pairs:
+        """What this process encodes of a step. Where queries are worded anew, none counts as another's equal."""
+        tokens, lengths = self._worded(queries, step)
+        first, last = int(lengths[: share.start].sum()), int(lengths[: share.stop].sum())
+        worded = self.recipe.word_dropout or self.recipe.word_shuffle
+        return Pairs(
+            tokens[first:last].to(photos.regions.device),
+            lengths[share],
+            photos,
+            torch.arange(len(lengths))[share] if worded else numbers[share],
+            products[share],
+        )
 
     def _worded(
         self, queries: Int64[Tensor, " pairs"], step: int
@@ -160,6 +194,11 @@ class Steps(lightning.LightningModule):
         if self.average is not None:
             self.average.follow(self.first_step + batch_idx + 1)
 
+    @property
+    def _fused(self) -> bool:
+        """Whether one kernel steps all weights; Lightning does not clip gradients of mixed precision before one."""
+        return not (self.recipe.gradient_clip and self.trainer.precision != "32-true")
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, or AdamW where the recipe decays weights (matrices only), with a resumed training's moments."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -172,6 +211,7 @@ class Steps(lightning.LightningModule):
             ],
             lr=self.recipe.learning_rate,
             eps=self.recipe.adam_epsilon,
+            fused=self._fused,
         )
         if self._state is not None:
             self._state.load_optimizer(optimizer)

@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
         else:
             q = self.query(asking)
             k, v = _joined(hidden, self.key, self.value)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
+        q, k, v = (part.view(len(part), self.heads, -1) for part in (q, k, v))
         return attend(q, k, v, layout, dropout=self.dropout if self.training else 0.0).flatten(1)
 
 

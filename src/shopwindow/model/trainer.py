@@ -6,6 +6,7 @@ Knows what a trainer is told; knows no model, no validation and no file.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,12 +14,16 @@ from typing import Any, Final, Literal
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 
 from shopwindow.data.batches import PairBatch, PairBatches
+from shopwindow.model.processes import Place
 from shopwindow.model.recipe import Recipe
 
 Device = Literal["auto", "cpu", "cuda"]
+_PATIENCE: Final = datetime.timedelta(hours=12)
 _ACCELERATORS: Final = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 
 
@@ -61,11 +66,12 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from ended
 
 
-def trainer(recipe: Recipe, watch: Callback, device: Device) -> lightning.Trainer:
+def trainer(recipe: Recipe, watch: Callback, device: Device, place: Place) -> lightning.Trainer:
     return lightning.Trainer(
         max_epochs=1,
         accelerator=_ACCELERATORS[device],
-        devices=1,
+        devices=place.of,
+        strategy="auto" if place.of == 1 else _together(device),
         precision=_precision(recipe, device),
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[watch],
@@ -74,6 +80,16 @@ def trainer(recipe: Recipe, watch: Callback, device: Device) -> lightning.Traine
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+    )
+
+
+def _together(device: Device) -> DDPStrategy:
+    """The processes that `processes.run_together` started. They wait for the one that validates."""
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    return DDPStrategy(
+        cluster_environment=TorchElasticEnvironment(),
+        process_group_backend="nccl" if on_gpu else "gloo",
+        timeout=_PATIENCE,
     )
 
 

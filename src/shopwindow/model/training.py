@@ -36,11 +36,13 @@ from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, no
 from shopwindow.model.initial import initial_model
 from shopwindow.model.mining import Mined, Table, mine
 from shopwindow.model.negatives import choose_cells
+from shopwindow.model.processes import Place, run_together
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, save_best
 from shopwindow.model.steps import LARGEST_SCALE, Steps, TokenTable, batch_loss, learning_rate
 from shopwindow.model.trainer import Device, Loader, interruptible, quietly, trainer
 from shopwindow.model.validation import Validation
+from shopwindow.ranking.answers import Answers
 
 CURVE_POINTS: Final = 200
 
@@ -67,6 +69,7 @@ def train(
     validation: Validation,
     resume: bool = False,
     device: Device = "auto",
+    devices: int = 1,
     seconds_between_saves: float = 60.0,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -75,7 +78,8 @@ def train(
     What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
     and data found there goes on, which gives the same weights as beginning anew; one of another is dropped, or,
     with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
-    The last validation is after the last step.
+    The last validation is after the last step. Of several `devices` each has a process of its own and an equal share of
+    every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
 
     Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training
     of another recipe or other data; when the training pairs do not fill a batch.
@@ -87,10 +91,14 @@ def train(
             f"features of {validation.dataset.feature_size} values, the training's have {dataset.feature_size}",
             path=validation.dataset.path,
         )
+    if devices < 1:
+        raise DataError(f"{devices}, at least 1 is needed", field="devices")
+    if devices > 1 and (recipe.late or recipe.order == "neighbours"):
+        raise DataError("late interaction and the order neighbours need one device", field="devices")
     folder = out.with_name(out.name + ".training")
     with alone(folder):
         return _train(
-            dataset, recipe, out, folder, validation, resume, device, seconds_between_saves, progress
+            dataset, recipe, out, folder, validation, resume, device, devices, seconds_between_saves, progress
         )
 
 
@@ -102,15 +110,11 @@ def _train(
     validation: Validation,
     resume: bool,
     device: Device,
+    devices: int,
     seconds_between_saves: float,
     progress: Progress | None,
 ) -> Bundle:
-    identity = {
-        "recipe": recipe.to_yaml(),
-        "dataset": dataset.content_hash,
-        "valid": validation.dataset.content_hash,
-        "answers": validation.answers_hash,
-    }
+    identity = _identity(dataset, recipe, validation)
     if resume and (out / MARKER).is_file():
         bundle = Bundle.load(out)
         if {key: bundle.provenance.get(key) for key in identity} == identity:
@@ -124,11 +128,71 @@ def _train(
         state = None
     if state is None:
         _drop(folder)
+    if devices == 1:
+        bundle = _fit(
+            dataset, recipe, out, folder, validation, device, seconds_between_saves, progress, Place()
+        )
+    else:
+        _batches(
+            dataset, recipe, start=0, neighbours=None, place=Place(0, devices)
+        )  # refuses before any process starts
+        valid, answers = validation.dataset.path, validation.answers
+        arguments = (dataset.path, recipe, out, folder, valid, answers, device, seconds_between_saves)
+        run_together(devices, _fit_together, *arguments, tell=progress or _silent)
+        bundle = Bundle.load(out)
+    _drop(folder)
+    return bundle
+
+
+def _silent(moment: Moment) -> None:
+    """Shows no progress."""
+
+
+def _fit_together(
+    place: Place,
+    say: Progress,
+    dataset: Path,
+    recipe: Recipe,
+    out: Path,
+    folder: Path,
+    valid: Path,
+    answers: Answers,
+    device: Device,
+    seconds_between_saves: float,
+) -> None:
+    """One process of several: opens the data anew."""
+    validation = Validation(Dataset(valid), answers)
+    _fit(Dataset(dataset), recipe, out, folder, validation, device, seconds_between_saves, say, place)
+
+
+def _identity(dataset: Dataset, recipe: Recipe, validation: Validation) -> dict[str, str]:
+    return {
+        "recipe": recipe.to_yaml(),
+        "dataset": dataset.content_hash,
+        "valid": validation.dataset.content_hash,
+        "answers": validation.answers_hash,
+    }
+
+
+def _fit(
+    dataset: Dataset,
+    recipe: Recipe,
+    out: Path,
+    folder: Path,
+    validation: Validation,
+    device: Device,
+    seconds_between_saves: float,
+    progress: Progress | None,
+    place: Place,
+) -> Bundle:
+    """Takes the steps that are left; the leading process writes the bundle."""
+    identity = _identity(dataset, recipe, validation)
+    state = TrainingState.read(folder, identity)
     tokenizer, model = initial_model(dataset, recipe)
     if state is not None:
         state.load_model(model)
     mined = _mined(dataset, recipe, model, tokenizer, state) if recipe.order == "neighbours" else None
-    batches = _batches(dataset, recipe, start=state.step if state else 0, neighbours=mined)
+    batches = _batches(dataset, recipe, start=state.step if state else 0, neighbours=mined, place=place)
     table = TokenTable(tokenizer, normalised(model, dataset.query_texts), longest=model.longest)
     module = Steps(model, recipe, table, batches, state)
     watch = _Watch(
@@ -139,16 +203,17 @@ def _train(
         identity,
         state,
         mined,
+        leads=place.leads,
         seconds_between_saves=seconds_between_saves,
         progress=progress,
     )
-    if state is None and recipe.naming:
+    if state is None and recipe.naming and place.leads:
         watch.begin(module)
     if len(batches):
         with quietly(), interruptible():
-            trainer(recipe, watch, device).fit(module, train_dataloaders=Loader(batches))
+            trainer(recipe, watch, device, place).fit(module, train_dataloaders=Loader(batches))
     model.cpu()
-    scores = read_best(folder, model)
+    scores = read_best(folder, model) if place.leads else {"step": 0.0}
     bundle = Bundle(
         model=model.eval(),
         tokenizer=tokenizer,
@@ -158,6 +223,7 @@ def _train(
             "shopwindow": shopwindow.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "devices": place.of,
             "pairs": int(dataset.pair_training.sum()),
             "steps": batches.steps,
             "best_step": int(scores.pop("step")),
@@ -167,10 +233,10 @@ def _train(
         scores=scores,
         audit=validation.audit(),
     )
-    with whole_directory(out, marker=MARKER) as written:
-        write_curves(watch.rows, written)
-        bundle.save_into(written)
-    _drop(folder)
+    if place.leads:
+        with whole_directory(out, marker=MARKER) as written:
+            write_curves(watch.rows, written)
+            bundle.save_into(written)
     return bundle
 
 
@@ -205,6 +271,7 @@ class _Watch(Callback):
         state: TrainingState | None,
         mined: Mined | None,
         *,
+        leads: bool,
         seconds_between_saves: float,
         progress: Progress | None,
     ) -> None:
@@ -214,6 +281,7 @@ class _Watch(Callback):
         self._tokenizer = tokenizer
         self._identity = identity
         self._mined = mined
+        self._leads = leads
         self._best = state.best if state else None
         self._seconds_before = state.seconds if state else 0.0
         self._started = self._last_shown = self._last_saved = time.monotonic()
@@ -258,6 +326,10 @@ class _Watch(Callback):
         if module.model.log_scale.requires_grad:
             with torch.no_grad():
                 module.model.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+        if self._leads:
+            self._keep_and_tell(trainer, module, step)
+
+    def _keep_and_tell(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
         valid = None
         if step in self._validate_at:
             with contextlib.nullcontext() if module.average is None else module.average.in_place():
@@ -342,7 +414,9 @@ def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[i
     return sorted({min(steps, round(every * (i + 1))) for i in range(count)} | {steps})
 
 
-def _batches(dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Mined | None) -> PairBatches:
+def _batches(
+    dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Mined | None, place: Place
+) -> PairBatches:
     try:
         return PairBatches(
             dataset,
@@ -355,6 +429,8 @@ def _batches(dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Mined 
             hard=recipe.hard,
             temper=recipe.temper,
             neighbours=neighbours,
+            process=place.number,
+            processes=place.of,
         )
     except ValueError as error:
         raise DataError(str(error), path=dataset.path) from error
