@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check fix bench
+.PHONY: setup demo test check fix bench bench-gpu
 
 setup: $(READY)
 
@@ -36,3 +36,7 @@ fix: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py
+
+# On a machine with a GPU, and perhaps without a network: takes the Python that is there, installs nothing.
+bench-gpu:
+	PYTHONPATH=src $(PYTHON) benchmarks/step_gpu.py

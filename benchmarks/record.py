@@ -44,14 +44,17 @@ def record(question: str, figures: Figures) -> None:
 
 
 def commit() -> str:
-    """The commit that was measured; `+` where the sources differ from it."""
+    """The commit that was measured; `+` where the sources differ from it; unknown in a copy without its history."""
 
     def git(*words: str) -> str:
         return subprocess.run(
             ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "src") else "")
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "src") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def machine() -> str:

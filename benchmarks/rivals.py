@@ -167,11 +167,17 @@ def operations(batch: Batch, size: EncoderSize = SEED, *, padded_to: tuple[int, 
 
 
 def matmul_rate(
-    rows: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32, times: int = 5
+    rows: int,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    times: int = 5,
+    size: EncoderSize = SEED,
 ) -> float:
     """Operations a second of the best of some products: a step's own shapes, and a large square."""
     best = 0.0
-    for shape in ((rows, SEED.hidden, SEED.inner), (rows, SEED.inner, SEED.hidden), (2048, 2048, 2048)):
+    square = 2048 if device == "cpu" else 8192
+    for shape in ((rows, size.hidden, size.inner), (rows, size.inner, size.hidden), (square,) * 3):
         first = torch.randn(shape[0], shape[1], device=device, dtype=dtype)
         second = torch.randn(shape[1], shape[2], device=device, dtype=dtype)
         product = functools.partial(torch.matmul, first, second)

@@ -14,9 +14,12 @@ NO_BENCHMARKS: Final = {
     "explanation.py",
     "real_sets.py",
     "record.py",
+    "lengths.py",
+    "rivals.py",
     "rows.py",
     "run_all.py",
     "make_results.py",
+    "step_gpu.py",
 }
 
 

@@ -13,7 +13,7 @@ from torch.nn.attention.varlen import varlen_attn
 
 from shopwindow.model import kernels, packing
 from shopwindow.model.packing import Layout, attend
-from shopwindow.model.towers import EncoderSize, TextTower
+from shopwindow.model.towers import EncoderSize, TextTower, compile_parts
 
 LENGTHS = [3, 1, 6, 3, 2, 9, 1]
 
@@ -83,6 +83,25 @@ def test_a_kernel_is_taken_on_a_gpu_in_half_precision_alone() -> None:
     assert kernel("cpu", torch.bfloat16) is None
     assert kernel("cuda", torch.float32) is None
     assert kernel("cuda", torch.bfloat16, width=12) is None
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's compiler's own
+def test_compiled_parts_give_the_vectors_and_gradients_of_the_others() -> None:
+    """Traced whole and differentiated by torch's compiler; code is not generated, which takes a C compiler."""
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        tower = TextTower(EncoderSize(16, 3, 2, 24, 0.0), vocabulary=30, longest=12)
+        names = list(tower.state_dict())
+        if compiled:
+            compile_parts(tower, backend="aot_eager")
+        tokens, lengths = torch.randint(0, 30, (sum(LENGTHS),)), torch.tensor(LENGTHS)
+        out = tower(tokens, lengths)
+        torch.autograd.backward((out * torch.arange(16.0)).sum())
+        assert list(tower.state_dict()) == names
+        results.append([out.detach(), *(own.grad for own in tower.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.gpu

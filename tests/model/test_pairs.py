@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -113,7 +114,7 @@ def test_no_chunk_keeps_another_ones_activations() -> None:
             encode_pairs(model, pairs, seed=0, chunk=4 * place)
         return kept[place]
 
-    def count_into(place: int) -> object:
+    def count_into(place: int) -> Callable[[Tensor], Tensor]:
         def pack(tensor: Tensor) -> Tensor:
             kept[place] += tensor.numel()
             return tensor
@@ -146,16 +147,15 @@ def test_equal_pairs_encoded_once_give_equal_vectors_and_gradients(chunk: int) -
     model, pairs = towers(0.0), some_pairs()
     weights = torch.randn(2, PAIRS, 16, generator=torch.Generator().manual_seed(1))
     calls: list[int] = []
-    model.text.register_forward_hook(  # type: ignore[union-attr] # it has one
-        lambda *seen: calls.append(len(seen[-1]))
-    )
+    assert model.text is not None
+    model.text.register_forward_hook(lambda *seen: calls.append(len(seen[-1])))
     plain = (model.encode_text(pairs.tokens, pairs.lengths), model.encode_photo(pairs.photos))
-    wanted = gradients(model, sum((a * b).sum() for a, b in zip(plain, weights, strict=True)))  # type: ignore[arg-type]
+    wanted = gradients(model, torch.stack([(a * b).sum() for a, b in zip(plain, weights, strict=True)]).sum())
     once = encode_pairs(model, pairs, seed=0, chunk=chunk)
     for vectors, others in zip(once, plain, strict=True):
         torch.testing.assert_close(vectors, others, atol=1e-6, rtol=0)
     assert_alike(
-        gradients(model, sum((a * b).sum() for a, b in zip(once, weights, strict=True))),  # type: ignore[arg-type]
+        gradients(model, torch.stack([(a * b).sum() for a, b in zip(once, weights, strict=True)]).sum()),
         wanted,
     )
     assert calls[:2] == [PAIRS, 5]  # five texts are distinct, in a chunk and in all

@@ -46,6 +46,7 @@ def gather_in_a_process(place: Place, say: Callable[[Any], None]) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_gathered_rows_have_the_gradient_of_all_rows() -> None:
     found: list[Any] = []
     run_together(2, gather_in_a_process, tell=found.append)
@@ -64,6 +65,7 @@ def sit(*_: object) -> None:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_all() -> None:
     with pytest.raises((DataError, RuntimeError), match=r"a\.tsv: wrong|other"):
         run_together(2, fail, tell=print)

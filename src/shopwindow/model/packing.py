@@ -67,8 +67,13 @@ class Layout:
         place = torch.empty_like(by_length)
         place[by_length] = torch.arange(len(lengths))
         bounds = torch.cat([sorted_starts, sorted_lengths.sum()[None]]).int()
-        tensors = (to_device(tensor, device) for tensor in (order, sorted_starts, place, bounds))
-        return cls(*tensors, _groups(sorted_lengths))
+        return cls(
+            to_device(order, device),
+            to_device(sorted_starts, device),
+            to_device(place, device),
+            to_device(bounds, device),
+            _groups(sorted_lengths),
+        )
 
 
 def _groups(sorted_lengths: Lengths) -> tuple[Group, ...]:

@@ -167,6 +167,8 @@ class Recipe:
     validations: float = 2.0
     """Validations an epoch; below 1 one every so many epochs."""
     seed: int = 0
+    compiled: bool = False
+    """Whether torch.compile fuses the small operations of the encoders; worth it on a GPU only."""
     precision: Precision = "auto"
     """auto: bf16-mixed where the device has it, else 16-mixed on a CUDA device, float32 on a CPU."""
 

@@ -39,6 +39,7 @@ from shopwindow.model.processes import gathered
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import TrainingState
 from shopwindow.model.tokens import tokenize
+from shopwindow.model.towers import compile_parts
 
 _STEP_SEEDS: Final = 1_000_003
 _WORDING: Final = 5
@@ -113,6 +114,8 @@ class Steps(lightning.LightningModule):
         model.log_scale.requires_grad_(recipe.loss not in ("sigmoid", "focal", "multi-similarity"))
         model.score_bias.requires_grad_(recipe.loss == "siglip")
         self._names = NamesLoss(table) if recipe.naming_loss else None
+        if recipe.compiled:
+            compile_parts(model)
 
     def transfer_batch_to_device(
         self, batch: PairBatch, device: torch.device, dataloader_idx: int
