@@ -24,8 +24,9 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import SEED_WEIGHTS
-from shopwindow.model.training import Moment, train
+from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
+from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import evaluate
 from shopwindow.ranking.pools import oracle_run, random_run, read_pools

@@ -1,9 +1,9 @@
 """What does a training step cost on this GPU, against the seed's padded step and the card's own rate?
 
-`make bench-gpu`: one command, under 8 minutes, no network, nothing installed but torch and numpy (transformers where it
-is there). 768 wide, 4 + 4 layers, 512 pairs of lengths like the competition's, dropout 0.1. In turn, several rounds: ours
-in bf16, ours with compiled parts, the seed's way (padded, fp16), `transformers` (padded to the longest, bf16). Batches lie
-on the card for these; reading them and sending them is timed apart. `--toy` runs every line small on a CPU.
+`make bench-gpu`: one command, under 8 minutes, no network, nothing installed but torch and numpy (transformers where
+it is there). 768 wide, 4 + 4 layers, 512 pairs of lengths like the competition's, dropout 0.1. In turn, several rounds:
+ours in bf16, ours with compiled parts, the seed's way (padded, fp16), `transformers` (padded to the longest, bf16).
+Batches lie on the card for these; reading them and sending them is timed apart. `--toy` runs every line small on a CPU.
 """
 
 from __future__ import annotations

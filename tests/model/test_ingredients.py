@@ -13,8 +13,9 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.steps import WeightAverage
-from shopwindow.model.training import Moment, train
+from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
+from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import TinyShop
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
+from shopwindow.data.batches import PairBatches
 from shopwindow.model import kernels, packing
 from shopwindow.model.packing import Layout, attend
-from shopwindow.model.towers import EncoderSize, TextTower, compile_parts
+from shopwindow.model.towers import EncoderSize, TextTower
+from shopwindow.model.trainer import Loader
+from tests.model.conftest import TinyShop
 
 LENGTHS = [3, 1, 6, 3, 2, 9, 1]
 
@@ -85,23 +91,47 @@ def test_a_kernel_is_taken_on_a_gpu_in_half_precision_alone() -> None:
     assert kernel("cuda", torch.bfloat16, width=12) is None
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's compiler's own
+COMPILED = """
+import torch
+from shopwindow.model.towers import EncoderSize, TextTower, compile_parts
+results, lengths = [], torch.tensor([3, 1, 6, 3, 2, 9, 1])
+for compiled in (False, True):
+    torch.manual_seed(1)
+    tower = TextTower(EncoderSize(16, 3, 2, 24, 0.0), vocabulary=30, longest=12)
+    names = list(tower.state_dict())
+    if compiled:
+        compile_parts(tower, backend="aot_eager")
+    out = tower(torch.randint(0, 30, (25,)), lengths)
+    torch.autograd.backward((out * torch.arange(16.0)).sum())
+    assert list(tower.state_dict()) == names
+    results.append([out.detach(), *(own.grad for own in tower.parameters())])
+for one, other in zip(*results, strict=True):
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+"""
+
+
+@pytest.mark.slow
 def test_compiled_parts_give_the_vectors_and_gradients_of_the_others() -> None:
-    """Traced whole and differentiated by torch's compiler; code is not generated, which takes a C compiler."""
-    results = []
-    for compiled in (False, True):
-        torch.manual_seed(1)
-        tower = TextTower(EncoderSize(16, 3, 2, 24, 0.0), vocabulary=30, longest=12)
-        names = list(tower.state_dict())
-        if compiled:
-            compile_parts(tower, backend="aot_eager")
-        tokens, lengths = torch.randint(0, 30, (sum(LENGTHS),)), torch.tensor(LENGTHS)
-        out = tower(tokens, lengths)
-        torch.autograd.backward((out * torch.arange(16.0)).sum())
-        assert list(tower.state_dict()) == names
-        results.append([out.detach(), *(own.grad for own in tower.parameters())])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    """Traced whole and differentiated by torch's compiler, in a process of its own: the tests' shape checks cannot be
+    traced. Code is not generated, which takes a C compiler."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, capture_output=True, timeout=300)
+
+
+def test_batches_on_their_way_to_a_gpu_are_the_others(
+    tiny_shop: TinyShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[int] = []
+
+    def pin_memory(own: Tensor) -> Tensor:
+        pinned.append(len(own))
+        return own.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    batches = PairBatches(tiny_shop.train, batch_size=30, epochs=2, seed=0)
+    for one, other in zip(Loader(batches), Loader(batches, to_gpu=True), strict=True):
+        assert np.array_equal(one.products, other.products)
+        assert np.array_equal(one.regions, other.regions)
+    assert len(pinned) == len(batches)
 
 
 @pytest.mark.gpu

@@ -16,8 +16,9 @@ from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.model.tokens import tokenize
-from shopwindow.model.training import Moment, train
+from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
+from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import evaluate
 from shopwindow.ranking.operators import Operator

@@ -16,8 +16,9 @@ from shopwindow.data.batches import PairBatches
 from shopwindow.files import DataError
 from shopwindow.model.processes import Place, gathered, run_together
 from shopwindow.model.recipe import Recipe, load_recipe
-from shopwindow.model.training import Moment, train
+from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
+from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import TinyShop
 from tests.model.test_training import TINY, KillError

@@ -23,8 +23,9 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.steps import learning_rate
-from shopwindow.model.training import Moment, train, validation_steps
+from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
+from shopwindow.model.watch import Moment, validation_steps
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import FEATURES, TinyShop
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
 if TYPE_CHECKING:
-    from shopwindow.model.training import Moment
+    from shopwindow.model.watch import Moment
     from shopwindow.ranking.operators import Operator
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -127,7 +127,7 @@ class PairBatches:
 
     def __iter__(self) -> Iterator[PairBatch]:
         if self.order != "neighbours":
-            return _read_ahead(self._batches(self.start, self.steps))
+            return read_ahead(self._batches(self.start, self.steps))
         return self._epoch_by_epoch()
 
     def pairs_of(self, step: int) -> Int64[np.ndarray, " pairs"]:
@@ -183,7 +183,7 @@ class PairBatches:
         while start < self.steps:
             end = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
             order = self._order(start // self.steps_per_epoch)
-            yield from _read_ahead(self._batches(start, end, order))
+            yield from read_ahead(self._batches(start, end, order))
             start = end
 
     def _batches(
@@ -204,8 +204,8 @@ class PairBatches:
         return PairBatch(self.dataset.pair_queries[pairs], products, regions, lengths, self._first)
 
 
-def _read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
-    """The same batches, the next one made by a thread while this one is used."""
+def read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
+    """The same batches, the next one made by a thread while this one is used; leaving early stops the thread."""
     queue: Queue[PairBatch | BaseException | None] = Queue(maxsize=1)
     stopped = threading.Event()
 

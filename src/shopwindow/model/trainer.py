@@ -6,6 +6,7 @@ Knows what a trainer is told; knows no model, no validation and no file.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import warnings
@@ -18,7 +19,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
-from shopwindow.data.batches import PairBatch, PairBatches
+from shopwindow.data.batches import PairBatch, PairBatches, read_ahead
 from shopwindow.model.processes import Place
 from shopwindow.model.recipe import Recipe
 
@@ -28,16 +29,22 @@ _ACCELERATORS: Final = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 
 
 class Loader(Iterable[PairBatch]):
-    """The batches as Lightning wants them: sized, iterable, nothing more."""
+    """The batches as Lightning wants them: sized, iterable; on the way to a GPU a thread puts the next one into pinned
+    memory, from where it is sent while the card computes. Not batches of neighbours: no thread may ask the model."""
 
-    def __init__(self, batches: PairBatches) -> None:
+    def __init__(self, batches: PairBatches, *, to_gpu: bool = False) -> None:
         self._batches = batches
+        self._pinned = to_gpu and batches.order != "neighbours"
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[PairBatch]:
-        return iter(self._batches)
+        return read_ahead(map(_pinned, self._batches)) if self._pinned else iter(self._batches)
+
+
+def _pinned(batch: PairBatch) -> PairBatch:
+    return dataclasses.replace(batch, regions=torch.from_numpy(batch.regions).pin_memory().numpy())
 
 
 @contextlib.contextmanager
@@ -83,12 +90,16 @@ def trainer(recipe: Recipe, watch: Callback, device: Device, place: Place) -> li
     )
 
 
+def on_gpu(device: Device) -> bool:
+    """Whether a training on this device runs on a GPU."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
 def _together(device: Device) -> DDPStrategy:
     """The processes that `processes.run_together` started. They wait for the one that validates."""
-    on_gpu = device != "cpu" and torch.cuda.is_available()
     return DDPStrategy(
         cluster_environment=TorchElasticEnvironment(),
-        process_group_backend="nccl" if on_gpu else "gloo",
+        process_group_backend="nccl" if on_gpu(device) else "gloo",
         timeout=_PATIENCE,
     )
 

@@ -8,22 +8,13 @@ that an undisturbed one takes. Knows no command line.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import platform
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from tokenizers import Tokenizer
-from torch import Tensor
 
 import shopwindow
 from shopwindow.data.batches import PairBatches
@@ -31,34 +22,18 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.curves import CurveRow, write_curves
+from shopwindow.model.curves import write_curves
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, normalised
 from shopwindow.model.initial import initial_model
 from shopwindow.model.mining import Mined, Table, mine
-from shopwindow.model.negatives import choose_cells
 from shopwindow.model.processes import Place, run_together
 from shopwindow.model.recipe import Recipe
-from shopwindow.model.state import BEST, LAST, TrainingState, read_best, save_best
-from shopwindow.model.steps import LARGEST_SCALE, Steps, TokenTable, batch_loss, learning_rate
-from shopwindow.model.trainer import Device, Loader, interruptible, quietly, trainer
+from shopwindow.model.state import BEST, LAST, TrainingState, read_best
+from shopwindow.model.steps import Steps, TokenTable
+from shopwindow.model.trainer import Device, Loader, interruptible, on_gpu, quietly, trainer
 from shopwindow.model.validation import Validation
+from shopwindow.model.watch import Moment, Progress, Watch
 from shopwindow.ranking.answers import Answers
-
-CURVE_POINTS: Final = 200
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where a training stands, for whoever shows progress. `loss` is the mean since the last moment shown."""
-
-    step: int
-    steps: int
-    pairs_per_second: float
-    loss: float
-    best: float | None
-
-
-Progress = Callable[[Moment], None]
 
 
 def train(
@@ -195,7 +170,7 @@ def _fit(
     batches = _batches(dataset, recipe, start=state.step if state else 0, neighbours=mined, place=place)
     table = TokenTable(tokenizer, normalised(model, dataset.query_texts), longest=model.longest)
     module = Steps(model, recipe, table, batches, state)
-    watch = _Watch(
+    watch = Watch(
         folder,
         module,
         validation,
@@ -211,7 +186,9 @@ def _fit(
         watch.begin(module)
     if len(batches):
         with quietly(), interruptible():
-            trainer(recipe, watch, device, place).fit(module, train_dataloaders=Loader(batches))
+            trainer(recipe, watch, device, place).fit(
+                module, train_dataloaders=Loader(batches, to_gpu=on_gpu(device))
+            )
     model.cpu()
     scores = read_best(folder, model) if place.leads else {"step": 0.0}
     bundle = Bundle(
@@ -256,162 +233,6 @@ def _drop(folder: Path) -> None:
         raise DataError(f"holds {foreign[0]}, which no training wrote; move it away", path=folder)
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-class _Watch(Callback):
-    """After each step: counts, draws the curve, validates, saves, and tells of the progress."""
-
-    def __init__(
-        self,
-        folder: Path,
-        module: Steps,
-        validation: Validation,
-        tokenizer: Tokenizer,
-        identity: dict[str, str],
-        state: TrainingState | None,
-        mined: Mined | None,
-        *,
-        leads: bool,
-        seconds_between_saves: float,
-        progress: Progress | None,
-    ) -> None:
-        self.rows: list[CurveRow] = list(state.rows) if state else []
-        self._folder = folder
-        self._validation = validation
-        self._tokenizer = tokenizer
-        self._identity = identity
-        self._mined = mined
-        self._leads = leads
-        self._best = state.best if state else None
-        self._seconds_before = state.seconds if state else 0.0
-        self._started = self._last_shown = self._last_saved = time.monotonic()
-        self._seconds_between_saves = seconds_between_saves
-        self._progress = progress
-        self._losses = list(state.losses) if state else []
-        self._false_negatives = list(state.false_negatives) if state else []
-        self._validate_at = frozenset(validation_steps(module.recipe, module.steps, module.steps_per_epoch))
-        self._point_every = max(1, module.steps // CURVE_POINTS)
-
-    def begin(self, module: Steps) -> None:
-        """Validates what a training begins with: the closed form may be the best there is."""
-        self._add_row(module, 0, self._validate(module, 0))
-
-    @property
-    def seconds(self) -> float:
-        """Spent on this training so far, those before a resume counted."""
-        return self._seconds_before + time.monotonic() - self._started
-
-    @property
-    def false_negatives_a_batch(self) -> float | None:
-        """The mean over the points of the curve; None where no step was taken."""
-        found = [row.false_negatives for row in self.rows if row.false_negatives is not None]
-        return round(float(np.mean(found)), 2) if found else None
-
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Steps are counted from 1 here: the number of steps done."""
-        assert isinstance(module, Steps)
-        step = module.first_step + batch_idx + 1
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise DataError(f"the loss is {loss} after step {step}; lower learning_rate", path=self._folder)
-        self._losses.append(loss)
-        self._false_negatives.append(outputs["false_negatives"])
-        if module.model.log_scale.requires_grad:
-            with torch.no_grad():
-                module.model.log_scale.clamp_(max=math.log(LARGEST_SCALE))
-        if self._leads:
-            self._keep_and_tell(trainer, module, step)
-
-    def _keep_and_tell(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
-        valid = None
-        if step in self._validate_at:
-            with contextlib.nullcontext() if module.average is None else module.average.in_place():
-                valid = self._validate(module, step)
-        if valid is not None or step % self._point_every == 0:
-            self._add_row(module, step, valid)
-        if valid is not None or time.monotonic() - self._last_saved > self._seconds_between_saves:
-            self._save(trainer, module, step)
-        self._show(module, step)
-
-    def _validate(self, module: Steps, step: int) -> tuple[float, float]:
-        model = module.model
-
-        def loss(text: Tensor, photo: Tensor, queries: Tensor, products: Tensor) -> float:
-            with torch.inference_mode():
-                seed_masks = module.recipe.masking == "none"
-                cells = choose_cells(queries, products, masking="none" if seed_masks else "same")
-                return float(batch_loss(model, module.recipe, text, photo, cells))
-
-        result = self._validation.measure(model, self._tokenizer, loss, batch_size=module.recipe.batch_size)
-        if self._best is None or result.score > self._best:
-            self._best = result.score
-            save_best(self._folder, model, {**result.scores, "step": float(step)})
-        return result.loss, result.score
-
-    def _add_row(self, module: Steps, step: int, valid: tuple[float, float] | None) -> None:
-        self.rows.append(
-            CurveRow(
-                step=step,
-                epoch=step / module.steps_per_epoch,
-                seconds=round(self.seconds, 2),
-                learning_rate=learning_rate(max(step - 1, 0), module.steps, module.recipe),
-                train_loss=float(np.mean(self._losses)) if self._losses else None,
-                false_negatives=float(np.mean(self._false_negatives)) if self._false_negatives else None,
-                valid_loss=valid[0] if valid else None,
-                valid_score=valid[1] if valid else None,
-            )
-        )
-        self._losses = []
-        self._false_negatives = []
-
-    def _save(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
-        state = TrainingState(
-            step,
-            self.seconds,
-            self._best,
-            tuple(self.rows),
-            tuple(self._losses),
-            self._folder,
-            tuple(self._false_negatives),
-            None if self._mined is None else self._mined.epoch,
-        )
-        state.write(
-            module.model,
-            trainer.optimizers[0],
-            self._identity,
-            average=None if module.average is None else module.average.weights,
-            mined=None if self._mined is None else self._mined.table,
-        )
-        self._last_saved = time.monotonic()
-
-    def _show(self, module: Steps, step: int) -> None:
-        if self._progress is None:
-            return
-        now = time.monotonic()
-        done = step - module.first_step
-        speed = done * module.recipe.batch_size / max(now - self._started, 1e-9)
-        loss = float(np.mean(self._losses)) if self._losses else self.rows[-1].train_loss or math.nan
-        self._progress(Moment(step, module.steps, speed, loss, self._best))
-
-
-def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[int]:
-    """After how many steps a training validates: `validations` times an epoch, evenly, and at the end.
-
-    >>> validation_steps(Recipe(validations=2.0), steps=8, steps_per_epoch=4)
-    [2, 4, 6, 8]
-    >>> validation_steps(Recipe(validations=0.5), steps=12, steps_per_epoch=4)
-    [8, 12]
-    """
-    every = max(1.0, steps_per_epoch / recipe.validations)
-    count = math.ceil(steps / every)
-    return sorted({min(steps, round(every * (i + 1))) for i in range(count)} | {steps})
 
 
 def _batches(
