@@ -6,12 +6,14 @@ The rest of that page is written by hand and stays as it is.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from typing import Any, Final
 
 from record import RESULTS, ROOT, shown
 
 PAGE: Final = ROOT / "docs" / "results.md"
+PICTURE: Final = ROOT / "docs" / "images" / "ratios.png"
 BEGIN: Final = "<!-- benchmarks:begin -->"
 END: Final = "<!-- benchmarks:end -->"
 
@@ -23,17 +25,67 @@ def main() -> None:
         sys.exit(f"{PAGE}: {BEGIN} and {END} must each stand in it once")
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    lines = RESULTS.read_text(encoding="utf-8").splitlines()
-    PAGE.write_text(f"{before}{BEGIN}\n{tables(lines)}{END}{after}", encoding="utf-8")
+    latest = latest_of(RESULTS.read_text(encoding="utf-8").splitlines())
+    ratios = ratios_of(latest)
+    draw(ratios)
+    generated = ratios_table(ratios) + "".join(table(entry) for entry in latest.values())
+    PAGE.write_text(f"{before}{BEGIN}\n{generated}{END}{after}", encoding="utf-8")
 
 
-def tables(lines: list[str]) -> str:
-    """A table for each question, of its latest entry, in the order in which the questions were first asked."""
+def latest_of(lines: list[str]) -> dict[str, dict[str, Any]]:
+    """The latest entry of each question, in the order in which the questions were first asked."""
     latest: dict[str, dict[str, Any]] = {}
     for line in lines:
         entry = json.loads(line)
         latest[entry["question"]] = entry
-    return "".join(table(entry) for entry in latest.values())
+    return latest
+
+
+def ratios_of(latest: dict[str, dict[str, Any]]) -> list[tuple[str, str, float | list[float]]]:
+    """Question, figure and value of every ratio to an alternative or to a floor."""
+    return [
+        (question, name, value)
+        for question, entry in latest.items()
+        for name, value in entry["figures"].items()
+        if any(
+            mark in name
+            for mark in ("times faster", "share of the floor", "times the floor", "share of the memory")
+        )
+    ]
+
+
+def ratios_table(ratios: list[tuple[str, str, float | list[float]]]) -> str:
+    """Markdown of all ratios, and the picture of those to an alternative."""
+    rows = "".join(f"| {question} | {name} | {shown(value)} |\n" for question, name, value in ratios)
+    return (
+        "\n### Ratios\n\nOurs against the alternative, measured in one run; median (lowest to highest).\n\n"
+        f"![times faster]({PICTURE.relative_to(PAGE.parent).as_posix()})\n\n"
+        f"| question | ratio | value |\n|---|---|---|\n{rows}"
+    )
+
+
+def draw(ratios: list[tuple[str, str, float | list[float]]]) -> None:
+    """A bar for each alternative that we are faster than, with the spread of its rounds."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    faster = [
+        (f"{question.split(':')[0]}: {name}", value if isinstance(value, list) else [value])
+        for question, name, value in ratios
+        if "times faster" in name
+    ]
+    middles = [statistics.median(values) for _, values in faster]
+    below = [middle - min(values) for middle, (_, values) in zip(middles, faster, strict=True)]
+    above = [max(values) - middle for middle, (_, values) in zip(middles, faster, strict=True)]
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(faster) + 1), layout="constrained")
+    axes.barh([name for name, _ in faster], middles, xerr=[below, above], capsize=3)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("times faster than the alternative (median, lowest to highest)")
+    figure.savefig(PICTURE, metadata={"Software": None})
+    plt.close(figure)
 
 
 def table(entry: dict[str, Any]) -> str:

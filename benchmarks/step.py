@@ -2,8 +2,8 @@
 
 768 wide, 4 + 4 layers, 512 pairs of lengths like the competition's, dropout 0.1, float32. One process for each way and
 round, in turn: forward, loss, backward, Adam. The floor is the packed step's matrix products at the rate that a matrix
-product has in the same processes: by the clock the best product, by processor time the median one, which is the fairer on a
-machine that others use too. Ours is warmed up by a step; the padded ways, a minute a step, by a small batch.
+product has in the same processes: by the clock the best product, by processor time the median one, which is fairer on
+a machine that others use too. Ours is warmed up by a step; the padded ways, a minute a step, by a small batch.
 """
 
 from __future__ import annotations

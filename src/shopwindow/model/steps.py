@@ -136,11 +136,13 @@ class Steps(lightning.LightningModule):
             group["lr"] = learning_rate(step, self.steps, recipe)
         queries, numbers, products, share, photos, false_negatives = batch
         pairs = self._pairs(step, queries, numbers, products, share, photos)
+        count = len(pairs.lengths)
+        parts = math.ceil(count / recipe.chunk) if recipe.chunk else 1
         own_text, own_photo = encode_pairs(
             self.model,
             pairs,
             seed=recipe.seed * _STEP_SEEDS + step,
-            first_part=share.start // (recipe.chunk or len(pairs.lengths)),
+            first_part=share.start // count * parts,
             chunk=recipe.chunk,
             share_masks=recipe.share_masks,
         )
