@@ -14,6 +14,7 @@ from record import RESULTS, ROOT, shown
 
 PAGE: Final = ROOT / "docs" / "results.md"
 PICTURE: Final = ROOT / "docs" / "images" / "ratios.png"
+RATIOS: Final = ("times faster", "share of the floor", "times the floor", "share of the memory map")
 BEGIN: Final = "<!-- benchmarks:begin -->"
 END: Final = "<!-- benchmarks:end -->"
 
@@ -47,10 +48,7 @@ def ratios_of(latest: dict[str, dict[str, Any]]) -> list[tuple[str, str, float |
         (question, name, value)
         for question, entry in latest.items()
         for name, value in entry["figures"].items()
-        if any(
-            mark in name
-            for mark in ("times faster", "share of the floor", "times the floor", "share of the memory")
-        )
+        if any(mark in name for mark in RATIOS)
     ]
 
 

@@ -19,6 +19,7 @@ NO_BENCHMARKS: Final = {
     "rows.py",
     "run_all.py",
     "make_results.py",
+    "pool_operators.py",
     "step_gpu.py",
 }
 
