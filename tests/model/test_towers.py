@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from shopwindow.model import towers
 from shopwindow.model.packing import Layout, attend, positions
 from shopwindow.model.towers import GEOMETRY, LABELS, EncoderSize, PhotoTower, Readout, TextTower
 
@@ -104,6 +105,20 @@ def test_company_and_order_do_not_change_an_embedding(lengths: list[int], seed: 
     order = np.random.default_rng(seed).permutation(len(rows))
     mixed = tower(torch.cat([rows[i] for i in order]), torch.tensor([lengths[i] for i in order]))
     torch.testing.assert_close(mixed, together[torch.from_numpy(order)], atol=1e-6, rtol=0)
+
+
+def test_joined_projections_are_the_projections(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    tower = TextTower(SIZE, vocabulary=VOCABULARY, longest=LONGEST)
+    rows, results = sequences([3, 1, 5]), []
+    for least in (0, 1000):
+        monkeypatch.setattr(towers, "JOINED_FROM", least)
+        tower.zero_grad()
+        out = tower(torch.cat(rows), torch.tensor([3, 1, 5]))
+        torch.autograd.backward((out * torch.arange(32.0)).sum())
+        results.append([out.detach(), *(own.grad for own in tower.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_later_regions_have_no_order_but_the_first_speaks() -> None:

@@ -26,6 +26,8 @@ LABELS = 33
 GEOMETRY = 6
 """Numbers that say where a box is (`photos.geometry`)."""
 NORM_EPSILON = 1e-12
+JOINED_FROM = 256
+"""Tokens from which on the projections of attention are one product."""
 INITIAL_SPREAD = 0.02
 """Standard deviation of random initial weights, as BERT's."""
 
@@ -76,7 +78,12 @@ class SelfAttention(nn.Module):
 
 
 def _joined(hidden: Float[Tensor, "tokens hidden"], *maps: nn.Linear) -> tuple[Tensor, ...]:
-    """What several linear maps of one width make of the same tokens: one wide product instead of narrow ones."""
+    """What several linear maps of one width make of the same tokens: one wide product instead of narrow ones.
+
+    Of few tokens, as one query's, they stay apart: joining the weights would take longer than the products.
+    """
+    if len(hidden) < JOINED_FROM:
+        return tuple(own(hidden) for own in maps)
     weight = torch.cat([own.weight for own in maps])
     bias = torch.cat([own.bias for own in maps])
     return functional.linear(hidden, weight, bias).chunk(len(maps), dim=-1)
