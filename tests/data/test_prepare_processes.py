@@ -66,7 +66,7 @@ def test_several_processes_give_the_bytes_of_one(
                 rules=choose_rules(kept),
                 allow_malformed=True,
                 processes=count,
-                progress=lambda *now, told=told: told.append(now),  # type: ignore[misc] # bound early
+                progress=lambda *now, told=told: told.append(now),
             )
         alone = directory_bytes(tmp_path / "by 1")
         assert b'"line"' in alone["rejected.jsonl"]

@@ -24,6 +24,7 @@ def train(
     set: list[str] | None = None,
     resume: bool = False,
     device: Device = "auto",
+    bounded_memory: bool = False,
 ) -> None:
     """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
 
@@ -37,6 +38,8 @@ def train(
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
         device: Where to compute; auto takes a GPU where there is one.
+        bounded_memory: Read regions by system calls instead of the memory map, so that what was read once does not
+            count as memory of the process.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
@@ -58,7 +61,12 @@ def train(
             show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
 
         bundle = train_towers(
-            Dataset(dataset), chosen, out, validation=validation, resume=resume, progress=tell
+            Dataset(dataset, mapped=not bounded_memory),
+            chosen,
+            out,
+            validation=validation,
+            resume=resume,
+            progress=tell,
         )
     console = standard_output()
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]

@@ -130,10 +130,24 @@ class RangeReaders:
                 reason, field, detail = told
                 yield MalformedRow(Reason(reason), field, detail), end
                 continue
-            *values, count = told
+            product_id, image_h, image_w, query, query_id, digest, broken, count = told
             mine = slice(first, first + count)
             # A copy: the slot is written anew, and a stored product must not keep a whole range alive.
-            yield GoodRow(*values, found.boxes[mine], found.labels[mine], regions[mine].copy()), end
+            yield (
+                GoodRow(
+                    product_id,
+                    image_h,
+                    image_w,
+                    query,
+                    query_id,
+                    digest,
+                    broken,
+                    found.boxes[mine],
+                    found.labels[mine],
+                    regions[mine].copy(),
+                ),
+                end,
+            )
             first += count
 
     def _ask(self, reader: int, task: _Task) -> None:

@@ -103,7 +103,7 @@ def geometry(
     `sizes` are (height, width) in px of the photo of each box. A box without any height or width counts as one of a
     thousandth of the photo.
     """
-    shares = boxes / sizes[:, [0, 1, 0, 1]]
+    shares = boxes / sizes[:, [0, 1, 0, 1]].astype(np.float32)
     height = np.maximum(shares[:, 2] - shares[:, 0], 1e-3)
     width = np.maximum(shares[:, 3] - shares[:, 1], 1e-3)
     found = np.column_stack([shares, height * width, np.log(height / width)])

@@ -355,6 +355,7 @@ def _batches(dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Mined 
             hard=recipe.hard,
             temper=recipe.temper,
             neighbours=neighbours,
+            shards_at_once=recipe.shards_at_once,
         )
     except ValueError as error:
         raise DataError(str(error), path=dataset.path) from error
