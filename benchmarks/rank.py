@@ -1,6 +1,6 @@
 """How many queries a second does `rank` answer, on pools of 30 products, and where does the time go?
 
-1,000 pools of made-up regions (3.8 a product on average, as in the competition), untrained weights: what is computed does
+1,000 pools of made-up regions (3.8 a product on average), untrained weights: what is computed does
 not depend on what was learned.
 """
 

@@ -180,15 +180,14 @@ class Dataset:
         return np.array(sizes, np.int64).reshape(len(sizes), 2)
 
     def _gather(self, products: Int64[np.ndarray, " asked"], column: str) -> np.ndarray:
-        chunks, rows = self._locate(products)
+        self._check_rows(products)
         lengths = self.region_counts[products]
         like = getattr(self._products.chunks[0], column)
         out = np.empty((int(lengths.sum()), *like.shape[1:]), like.dtype)
+        chunks, starts = self._chunk_of[products].tolist(), self._start_of[products].tolist()
         end = 0
-        for chunk_row, row, length in zip(chunks, rows, lengths.tolist(), strict=True):
-            chunk = self._products.chunks[chunk_row]
-            start = chunk.offsets[row]
-            out[end : end + length] = getattr(chunk, column)[start : start + length]
+        for chunk, start, length in zip(chunks, starts, lengths.tolist(), strict=True):
+            out[end : end + length] = getattr(self._products.chunks[chunk], column)[start : start + length]
             end += length
         return out
 
@@ -231,9 +230,23 @@ class Dataset:
     def _hands(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=_READERS)
 
-    def _locate(self, products: np.ndarray) -> tuple[list[int], list[int]]:
+    @cached_property
+    def _chunk_of(self) -> Int64[np.ndarray, " products"]:
+        """The chunk of every product."""
+        sizes = np.diff(np.append(self._products.starts, len(self.product_ids)))
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    @cached_property
+    def _start_of(self) -> Int64[np.ndarray, " products"]:
+        """Where the regions of every product begin in its chunk."""
+        return np.concatenate([chunk.offsets[:-1] for chunk in self._products.chunks]).astype(np.int64)
+
+    def _check_rows(self, products: np.ndarray) -> None:
         if len(products) and not (products.min() >= 0 and products.max() < len(self.product_ids)):
             raise IndexError(f"product rows go from 0 to {len(self.product_ids) - 1}")
+
+    def _locate(self, products: np.ndarray) -> tuple[list[int], list[int]]:
+        self._check_rows(products)
         starts = self._products.starts
         chunks = np.searchsorted(starts, products, side="right") - 1
         return chunks.tolist(), (products - starts[chunks]).tolist()
@@ -298,7 +311,7 @@ def _opened(path: Path, mapped: bool) -> Dataset:
 
 def _read_into(out: np.ndarray, file: int, place: int, path: Path) -> None:
     """Fills an array from a place of an open file."""
-    left = memoryview(out).cast("B")
+    left = out.reshape(-1).view(np.uint8).data
     while len(left):
         done = os.preadv(file, [left], place)
         if done == 0:

@@ -81,7 +81,12 @@ class Photos:
     def scaled(self, features: Features) -> Photos:
         """The same in float32: raw, or the signed square roots (square roots of counts-like values spread evenly)."""
         regions = self.regions.float()
-        return self.with_regions(regions.sign() * regions.abs().sqrt() if features == "sqrt" else regions)
+        if features == "raw":
+            return self.with_regions(regions)
+        if regions.requires_grad:
+            return self.with_regions(regions.sign() * regions.abs().sqrt())
+        # In place: of a large batch, new memory costs more than the arithmetic.
+        return self.with_regions(regions.abs().sqrt_().copysign_(regions))
 
     @property
     def owners(self) -> Int64[Tensor, " tokens"]:
