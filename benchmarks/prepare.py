@@ -7,14 +7,43 @@ Memory is anonymous memory, watched from outside: pages of mapped files are not 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from batches import drop, read_through
 from record import Cost, Figures, record, run_measured
 from rows import write_rows
 
 OURS = "import sys; from shopwindow.data.prepare import prepare; prepare([sys.argv[1]], sys.argv[2])"
+TOGETHER = """
+import os, resource, sys, time
+from shopwindow.data.prepare import prepare
+start = time.perf_counter()
+prepare([sys.argv[1]], sys.argv[2], processes=int(sys.argv[3]))
+for name in os.listdir(sys.argv[2]):
+    with open(os.path.join(sys.argv[2], name), "rb") as file:
+        os.fsync(file.fileno())
+kilobytes = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(time.perf_counter() - start, max(kilobytes) / 1000)
+"""
+DECODING = """
+import itertools, sys, time
+import pybase64, numpy as np
+from shopwindow.data.float16 import round_to_float16
+with open(sys.argv[1], "rb") as file:
+    texts = [line.split(b"\\t")[5] for line in itertools.islice(file, 1, 501)]
+start = time.perf_counter()
+done = 0
+while time.perf_counter() - start < 1:
+    for text in texts:
+        round_to_float16(np.frombuffer(pybase64.b64decode(text, validate=True), np.float32))
+    done += len(texts)
+print(done / (time.perf_counter() - start))
+"""
 PANDAS = """
 import base64, sys
 import numpy as np, pandas as pd
@@ -46,6 +75,7 @@ def main() -> None:
                 measured[code].append(
                     run_measured([sys.executable, "-c", code, str(source), str(folder / out)])
                 )
+        measure_together(source, folder, options.rows, options.rounds)
     ours, pandas = measured[OURS], measured[PANDAS]
     pairs = list(zip(ours, pandas, strict=True))
     figures: Figures = {
@@ -66,6 +96,70 @@ def main() -> None:
         "share of pandas' memory": [our.private_mb / theirs.private_mb for our, theirs in pairs],
     }
     record("prepare: 1 GB of competition rows into a dataset, process start included", figures)
+
+
+def measure_together(source: Path, folder: Path, rows: int, rounds: int) -> None:
+    """As many reading processes as cores, from a cold file, written through to the disk; beside its two limits."""
+    count = os.cpu_count() or 1
+    decoding, disk, speeds, shares, memory = [], [], [], [], []
+    megabytes = source.stat().st_size / 1e6
+    for _ in range(rounds):
+        readers = [started(DECODING, source) for _ in range(count)]
+        decoding.append(sum(float(said(reader)) for reader in readers))
+        drop(source)
+        seconds, resident = said(started(TOGETHER, source, folder / "together", count)).split()
+        written = sum(file.stat().st_size for file in (folder / "together").iterdir())
+        speeds.append(rows / float(seconds))
+        memory.append(float(resident))
+        drop(source)
+        disk.append(rows / (seconds_to_read(source) + seconds_to_write(folder / "zeros", written)))
+        shares.append(speeds[-1] / min(decoding[-1], disk[-1]))
+    figures: Figures = {
+        "reading processes": float(count),
+        "load of the machine": os.getloadavg()[0],
+        "rows/s": speeds,
+        "MB/s": [speed * megabytes / rows for speed in speeds],
+        "decode limit, all cores: rows/s": decoding,
+        "disk limit, read and write: rows/s": disk,
+        "share of the slower limit": shares,
+        "largest resident memory of a process, MB": memory,
+        "projection for 123 GB, minutes": [123e3 / (speed * megabytes / rows) / 60 for speed in speeds],
+    }
+    record("prepare: several processes, from a cold file to the disk", figures)
+
+
+def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A Python process that runs `code`."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """What it printed, once it ended."""
+    printed = process.communicate()[0]
+    if process.returncode != 0:
+        raise RuntimeError(f"exit {process.returncode}")
+    return printed
+
+
+def seconds_to_read(path: Path) -> float:
+    """Sequentially, as dd does."""
+    start = time.perf_counter()
+    read_through(path)
+    return time.perf_counter() - start
+
+
+def seconds_to_write(path: Path, size: int) -> float:
+    """Sequentially, as dd does, until it is on the disk."""
+    block = os.urandom(2**24)
+    start = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        for place in range(0, size, len(block)):
+            file.write(block[: size - place])
+        os.fsync(file.fileno())
+    took = time.perf_counter() - start
+    path.unlink()
+    return took
 
 
 if __name__ == "__main__":

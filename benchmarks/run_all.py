@@ -12,6 +12,7 @@ FOLDER: Final = Path(__file__).parent
 NO_BENCHMARKS: Final = {
     "ablation.py",
     "explanation.py",
+    "made.py",
     "real_sets.py",
     "record.py",
     "lengths.py",

@@ -7,14 +7,18 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from jaxtyping import Int64
 
+from shopwindow.data import writer
 from shopwindow.data.batches import PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.grouping import Order
@@ -195,3 +199,62 @@ def test_leaving_early_stops_the_reader(shop: Dataset) -> None:
 def test_what_makes_no_sense_is_named(shop: Dataset, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         PairBatches(shop, **{"batch_size": 20, "epochs": 1, "seed": 0, **changes})
+
+
+def test_batches_by_shards_visit_every_pair_once_and_few_shards_at_a_time(
+    shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(writer, "SHARD_BYTES", 700)
+    lines = [make_line(make_product(row, 3), f"text {row}", row) for row in range(120)]
+    prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=SIZE)
+    dataset = Dataset(tmp_path / "ds")
+    assert len(dataset.manifest["shards"]) > 6
+    made = PairBatches(dataset, batch_size=5, epochs=2, seed=1, shards_at_once=2)
+    again = PairBatches(Dataset(tmp_path / "ds"), batch_size=5, epochs=2, seed=1, start=9, shards_at_once=2)
+    assert np.array_equal(next(iter(again)).products, dataset.pair_products[made.pairs_of(9)])
+    epochs = []
+    for epoch in range(2):
+        pairs = np.concatenate([made.pairs_of(24 * epoch + step) for step in range(24)])
+        assert sorted(pairs.tolist()) == list(range(120))
+        shards = dataset.shards_of(dataset.pair_products[pairs])
+        assert np.array_equal(np.bincount(shards), [s["products"] for s in dataset.manifest["shards"]])
+        # The shards met so far never run ahead of the finished ones by more than two.
+        for place in range(1, 121):
+            met = set(shards[:place].tolist())
+            assert len(met & set(shards[place:].tolist())) <= 2
+        epochs.append(pairs.tolist())
+    assert epochs[0] != epochs[1]
+    with pytest.raises(ValueError, match=r"shards_at_once: 1, .* shuffled alone"):
+        batches(shop, "nouns", shards_at_once=1)
+
+
+def test_no_more_than_two_copies_of_a_batch_are_in_memory(tmp_path: Path) -> None:
+    lines = [make_line(make_product(row, 3, size=512), f"text {row}", row) for row in range(512)]
+    prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=512)
+    for mapped in (True, False):
+        made = PairBatches(Dataset(tmp_path / "ds", mapped=mapped), batch_size=256, epochs=4, seed=0)
+        size = next(iter(made)).regions.nbytes
+        tracemalloc.start()
+        for batch in made:
+            time.sleep(0.05)
+            assert batch.regions.nbytes == size
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert size < peak < 2.3 * size
+
+
+def test_nothing_of_a_batch_is_float64(shop: Dataset) -> None:
+    batch = next(iter(batches(shop, "shuffled")))
+    kinds = {name: getattr(batch, name).dtype for name in ("queries", "products", "regions", "lengths")}
+    assert kinds == {"queries": np.int64, "products": np.int64, "regions": np.float16, "lengths": np.int64}
+
+
+def test_regions_read_past_the_map_are_those_of_the_map(shop: Dataset) -> None:
+    other = pickle.loads(pickle.dumps(Dataset(shop.path, mapped=False)))
+    assert not other.mapped
+    for products in (np.arange(len(shop.product_ids)), np.array([7, 3, 3, 0]), np.empty(0, np.int64)):
+        for one, two in zip(shop.regions(products), other.regions(products), strict=True):
+            np.testing.assert_array_equal(one, two)
+    with pytest.raises(IndexError, match="product rows go from 0"):
+        other.regions(np.array([-1]))

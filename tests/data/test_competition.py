@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shopwindow.data import competition
+from shopwindow.data.checking import as_float16
 from shopwindow.data.competition import (
     HEADER,
     MalformedRow,
@@ -23,7 +24,6 @@ from shopwindow.data.competition import (
     encode_product,
     split_row,
 )
-from shopwindow.data.prepare import as_float16
 from tests.data.rows import SIZE, make_line, make_product, replaced
 
 GOOD = make_line(make_product(7, 2))

@@ -175,3 +175,14 @@ def test_photos_of_a_dataset_are_its_rows(tiny_shop: TinyShop) -> None:
     bare = Photos.of(tiny_shop.train, rows, boxes=False)
     assert bare.geometry is None
     assert torch.equal(bare.regions, photos.regions)
+
+
+def test_square_roots_are_the_same_with_and_without_gradients() -> None:
+    regions = torch.tensor([[-4.0, 0.0, 9.0, 0.25]])
+    plain = Photos(regions, torch.tensor([1]))
+    asked = Photos(regions.clone().requires_grad_(), torch.tensor([1]))
+    wanted = [[-2.0, 0.0, 3.0, 0.5]]
+    assert plain.scaled("sqrt").regions.tolist() == wanted
+    assert asked.scaled("sqrt").regions.tolist() == wanted
+    assert plain.regions.tolist() == [[-4.0, 0.0, 9.0, 0.25]]
+    assert Photos(regions.half(), torch.tensor([1])).scaled("sqrt").regions.tolist() == wanted

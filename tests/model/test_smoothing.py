@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.neighbors import BallTree
 
 from shopwindow.model import smoothing
 from shopwindow.model.smoothing import smooth_regions
@@ -110,3 +111,12 @@ def test_matrix_form_equals_the_loop(count: int, copies: int, seed: int) -> None
     regions = np.concatenate([regions, regions[:copies]])
     got = smooth_regions(torch.from_numpy(regions)).numpy()
     np.testing.assert_allclose(got, smoothed_by_loop(regions, (0.7, 0.2, 0.1)), atol=1e-5)
+
+
+def test_matrix_form_equals_the_ball_tree_of_the_seed() -> None:
+    regions = np.random.default_rng(5).standard_normal((120, 64), np.float32)
+    tree = BallTree(regions)
+    nearest = np.stack([tree.query(region[None], k=3, return_distance=False)[0] for region in regions])
+    assert np.array_equal(nearest[:, 0], np.arange(120))  # without copies the nearest is the region itself
+    wanted = sum(weight * regions[nearest[:, place]] for place, weight in enumerate(smoothing.SEED_WEIGHTS))
+    np.testing.assert_allclose(smooth_regions(torch.from_numpy(regions)).numpy(), wanted, atol=1e-5)

@@ -25,6 +25,7 @@ def train(
     resume: bool = False,
     device: Device = "auto",
     devices: int = 1,
+    bounded_memory: bool = False,
 ) -> None:
     """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
 
@@ -39,6 +40,8 @@ def train(
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
         device: Where to compute; auto takes a GPU where there is one.
         devices: How many GPUs (or, on a CPU, processes) share every batch; they must divide its size.
+        bounded_memory: Read regions by system calls instead of the memory map, so that what was read once does not
+            count as memory of the process.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
@@ -61,7 +64,7 @@ def train(
             show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
 
         bundle = train_towers(
-            Dataset(dataset),
+            Dataset(dataset, mapped=not bounded_memory),
             chosen,
             out,
             validation=validation,

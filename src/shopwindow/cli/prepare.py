@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from shopwindow.cli.progress import Show
+
+_LARGE_BYTES: Final = 2**28
+_MOST: Final = 8
+"""Reading processes beyond this wait for the one that stores."""
 
 
 def prepare(
@@ -17,6 +23,7 @@ def prepare(
     keep: list[str] | None = None,
     feature_size: int = 2048,
     allow_malformed: bool = False,
+    processes: int | None = None,
 ) -> None:
     """Clean competition files and store them as one dataset; tell what was dropped and why.
 
@@ -26,6 +33,8 @@ def prepare(
         keep: Cleaning rules not to apply: possessive, many_boxes.
         feature_size: Values in the feature of one region.
         allow_malformed: Store the good rows even when more than 1 % of the rows are malformed.
+        processes: Processes that read plain files together; none given: one, or one for each core above 0.25 GB. The
+            dataset is the same.
     """
     from shopwindow.cli.progress import progress
     from shopwindow.data import prepare as stage
@@ -39,9 +48,20 @@ def prepare(
             feature_size=feature_size,
             rules=rules,
             allow_malformed=allow_malformed,
+            processes=_processes_for(tsv) if processes is None else processes,
             progress=_with_speed(show),
         )
     _print_report(report.lines(), out)
+
+
+def _processes_for(tsv: list[str]) -> int:
+    """One for each core where the plain files are large enough to be worth the half second of a start."""
+    plain = [Path(name) for name in tsv if Path(name).is_file()]
+    if sum(path.stat().st_size for path in plain) < _LARGE_BYTES:
+        return 1
+    return min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MOST
+    )
 
 
 def _print_report(lines: list[tuple[str, int]], out: str) -> None:

@@ -63,6 +63,10 @@ class PairBatches:
     others are strewn between them. With `temper` below 1 an epoch visits ceil(n^temper) of a text's n pairs, in
     turns. The words of the texts are read once, before the first batch (25 microseconds a text).
 
+    With `shards_at_once` an epoch goes through the products files (about 1 GB each) in a new order, so many at a time,
+    and shuffles the pairs within those: for data larger than memory. A batch then mixes fewer products, and one may
+    hold pairs of two such lots.
+
     `neighbours` is asked once an epoch, in the thread that iterates, when the epoch's first batch is asked for and
     no earlier: the steps before it are done, so that it may ask the model.
 
@@ -86,7 +90,12 @@ class PairBatches:
         neighbours: Neighbours | None = None,
         process: int = 0,
         processes: int = 1,
+        shards_at_once: int = 0,
     ) -> None:
+        if shards_at_once < 0 or (shards_at_once and order != "shuffled"):
+            raise ValueError(
+                f"shards_at_once: {shards_at_once}, at least 0 is needed, with the order shuffled alone"
+            )
         if (order == "neighbours") != (neighbours is not None):
             raise ValueError('the order "neighbours" and a table of neighbours go together')
         if group < 2 or not 0 <= hard <= 1:
@@ -105,6 +114,7 @@ class PairBatches:
         self.hard = hard
         self.temper = temper
         self._neighbours = neighbours
+        self.shards_at_once = shards_at_once
         self._pairs = np.flatnonzero(dataset.pair_training)
         self._pairs_per_epoch = len(self._kept(0))
         if self._pairs_per_epoch < batch_size:
@@ -142,12 +152,21 @@ class PairBatches:
         anchors = None if self.order == "shuffled" else self._anchors(epoch, rng)
         if anchors is None:
             shuffled: np.ndarray = rng.permutation(self._pairs[kept])
-            return shuffled
+            return self._by_shards(shuffled, rng) if self.shards_at_once else shuffled
         places = grouped(
             self._texts[kept], anchors, self._words.meanings, rng, group=self.group, hard=self.hard
         )
         pairs: np.ndarray = self._pairs[kept[places]]
         return pairs
+
+    def _by_shards(
+        self, pairs: Int64[np.ndarray, " pairs"], rng: np.random.Generator
+    ) -> Int64[np.ndarray, " pairs"]:
+        """The same pairs, those of `shards_at_once` products files side by side, else in the order given."""
+        turns = rng.permutation(len(self.dataset.manifest["shards"])) // self.shards_at_once
+        shards = self.dataset.shards_of(self.dataset.pair_products[pairs])
+        ordered: np.ndarray = pairs[np.argsort(turns[shards], kind="stable")]
+        return ordered
 
     def _anchors(self, epoch: int, rng: np.random.Generator) -> Int64[np.ndarray, "levels texts"] | None:
         """What the texts are grouped by in an epoch; None where it is shuffled."""
@@ -205,17 +224,20 @@ class PairBatches:
 
 
 def read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
-    """The same batches, the next one made by a thread while this one is used; leaving early stops the thread."""
+    """The same batches, the next one made by a thread while this one is used; a third is not begun before."""
     queue: Queue[PairBatch | BaseException | None] = Queue(maxsize=1)
+    wanted = threading.Semaphore(1)
     stopped = threading.Event()
 
     def fill() -> None:
         try:
-            for batch in batches:
+            while not stopped.is_set():
+                wanted.acquire()
+                batch = None if stopped.is_set() else next(batches, None)
                 queue.put(batch)
-                if stopped.is_set():
+                if batch is None:
                     return
-            queue.put(None)
+                del batch
         except BaseException as error:  # handed to the reader, who raises it
             queue.put(error)
 
@@ -225,9 +247,12 @@ def read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
         while (item := queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
+            wanted.release()
             yield item
+            del item
     finally:
         stopped.set()
+        wanted.release()
         while thread.is_alive() or not queue.empty():
             if not queue.empty():
                 queue.get()

@@ -6,6 +6,8 @@ dataset appears whole or not at all, and equal input gives equal bytes. Knows no
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import json
 import shutil
@@ -16,22 +18,19 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 import numpy as np
-from jaxtyping import Float16, Float32
 
+from shopwindow.data.checking import GoodRow, LineCheck, check_line
 from shopwindow.data.cleaning import RULES, Report, Rule
 from shopwindow.data.competition import (
     FEATURE_SIZE,
     HEADER,
     LABEL_COUNT,
     MalformedRow,
-    Product,
     Reason,
-    Row,
     bounded_lines,
-    split_row,
 )
 from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED
-from shopwindow.data.float16 import FLOAT16_END, round_to_float16
+from shopwindow.data.ranges import Checked, RangeReaders
 from shopwindow.data.writer import DatasetWriter
 from shopwindow.files import DataError, open_bytes, whole_directory, whole_file
 
@@ -51,32 +50,42 @@ def prepare(
     label_count: int = LABEL_COUNT,
     rules: tuple[Rule, ...] = RULES,
     allow_malformed: bool = False,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> Report:
     """Cleans competition files into one dataset at `out`; gives the report that the dataset keeps.
+
+    With more than one process that many read and check plain files together, and this one stores (`ranges.py`); what
+    is gzipped or comes through a pipe is read here. The dataset is the same to the byte. They are fresh
+    interpreters: a script that asks for them needs `if __name__ == "__main__":`.
 
     The same product in many rows is stored once. A row whose product id or query id was seen before
     with other content is a conflict: the first stays, the row is rejected and counted as malformed.
 
     Raises: DataError for a file that is missing or has another header; when more than 1 % of the rows
     are malformed and `allow_malformed` is not set, or no row is left (then `OUT.rejected.jsonl` lists the
-    malformed ones); when the disk is full. ValueError for no file or a feature size below 1.
+    malformed ones); when the disk is full. ValueError for no file, or a feature size or processes below 1.
     """
     paths = [Path(source) for source in sources]
     if not paths:
         raise ValueError("no file to prepare")
     if feature_size < 1:
         raise ValueError(f"feature size {feature_size}: at least 1 is wanted")
+    if processes < 1:
+        raise ValueError(f"processes: {processes}, at least 1 is needed")
+    how = LineCheck(feature_size, label_count, rules)
     out = Path(out).absolute()
     beside = out.parent / f"{out.name}.rejected.jsonl"
     try:
         with whole_directory(out, marker=MANIFEST) as folder:
-            with (
-                DatasetWriter(folder, feature_size) as writer,
-                (folder / REJECTED).open("w", encoding="utf-8") as rejected,
-            ):
-                intake = _Intake(writer, rejected, rules, feature_size, label_count)
-                _feed(intake, paths, progress, stop_when_hopeless=not allow_malformed)
+            with contextlib.ExitStack() as stack:
+                readers = None
+                if processes > 1:
+                    readers = stack.enter_context(RangeReaders(folder, how, processes))
+                writer = stack.enter_context(DatasetWriter(folder, feature_size))
+                rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
+                intake = _Intake(writer, rejected, how)
+                _feed(intake, paths, progress, readers, stop_when_hopeless=not allow_malformed)
             problem = _problem(intake, allow_malformed=allow_malformed)
             if problem is not None:
                 if intake.first_malformed is None:
@@ -93,13 +102,11 @@ def prepare(
 
 @dataclass
 class _Intake:
-    """Takes one line after the other: checks it, cleans it, hands it to the writer, counts it."""
+    """Takes one checked line after the other: cleans it, hands it to the writer, counts it."""
 
     writer: DatasetWriter
     rejected: TextIO
-    rules: tuple[Rule, ...]
-    feature_size: int
-    label_count: int
+    how: LineCheck
     report: Report = field(default_factory=Report)
     first_malformed: tuple[str, int] | None = None
     content: Any = field(default_factory=hashlib.sha256)
@@ -109,10 +116,12 @@ class _Intake:
         """Whether most of a fair number of rows is malformed: then the rest need not be read."""
         return self.report.rows >= _HOPELESS_ROWS and 2 * self.report.malformed_rows > self.report.rows
 
-    def take(self, line: bytes, source: str, number: int) -> None:
+    def take(self, row: GoodRow | MalformedRow, source: str, number: int) -> None:
         self.report.rows += 1
         try:
-            self._store(split_row(line))
+            if isinstance(row, MalformedRow):
+                raise row
+            self._store(row)
         except MalformedRow as malformed:
             self.report.malformed[malformed.reason] += 1
             self.first_malformed = self.first_malformed or (source, number)
@@ -125,13 +134,10 @@ class _Intake:
             }
             self.rejected.write(json.dumps(entry) + "\n")
 
-    def _store(self, row: Row) -> None:
-        product = row.decode(feature_size=self.feature_size, label_count=self.label_count)
-        regions = as_float16(product.features)
-        digest = _digest(product, regions)
+    def _store(self, row: GoodRow) -> None:
         known_product = self.writer.seen_product(row.product_id)
         known_query = self.writer.seen_query(row.query_id)
-        if known_product is not None and known_product[1] != digest:
+        if known_product is not None and known_product[1] != row.digest:
             raise MalformedRow(Reason.PRODUCT_CONFLICT, "product_id", str(row.product_id))
         if known_query is not None and known_query[1] != row.query:
             raise MalformedRow(
@@ -139,15 +145,15 @@ class _Intake:
                 "query_id",
                 f"{row.query_id}: {known_query[1][:60]!r}, now {row.query[:60]!r}",
             )
-        broken = [rule for rule in self.rules if rule.breaks(row)]
+        broken = [self.how.rules[place] for place in row.broken]
         for rule in broken:
             self.report.rules[rule.name] += 1
         if any(rule.drops_row for rule in broken):
             return
         if known_product is None:
-            product_row = self.writer.add_product(product, regions, digest)
+            product_row = self.writer.add_product(row)
             self.report.products += 1
-            self.report.regions += len(regions)
+            self.report.regions += len(row.regions)
         else:
             product_row = known_product[0]
         if known_query is None:
@@ -159,39 +165,22 @@ class _Intake:
         self.writer.add_pair(product_row, query_row, training=training)
         self.report.pairs += 1
         self.report.training_pairs += training
-        self.content.update(digest + row.query.encode() + b"\t%d\t%d\n" % (row.query_id, training))
+        self.content.update(row.digest + row.query.encode() + b"\t%d\t%d\n" % (row.query_id, training))
 
 
-def as_float16(features: Float32[np.ndarray, "regions features"]) -> Float16[np.ndarray, "regions features"]:
-    """The features rounded to the nearest float16, ties to even.
-
-    Raises: MalformedRow for a value that is NaN, infinite, or too large for float16.
-    """
-    # Written so that NaN, for which every comparison is false, counts too.
-    if not (features.max() < FLOAT16_END and features.min() > -FLOAT16_END):
-        region, place = np.argwhere(~(np.abs(features) < FLOAT16_END))[0]
-        raise MalformedRow(
-            Reason.FEATURE_NOT_FINITE,
-            "features",
-            f"value {place} of region {region} is {features[region, place]} (float16 ends at 65504)",
-        )
-    return round_to_float16(features)
-
-
-def _digest(product: Product, regions: Float16[np.ndarray, "regions features"]) -> bytes:
-    """Names what is stored of a product. Over the float16 values: the row's text is three times as long."""
-    content = hashlib.sha256(b"%d %d %d" % (product.product_id, product.image_h, product.image_w))
-    for array in (product.boxes, product.labels, regions):
-        content.update(array.data)
-    return content.digest()
-
-
-def _feed(intake: _Intake, paths: list[Path], progress: Progress | None, *, stop_when_hopeless: bool) -> None:
+def _feed(
+    intake: _Intake,
+    paths: list[Path],
+    progress: Progress | None,
+    readers: RangeReaders | None,
+    *,
+    stop_when_hopeless: bool,
+) -> None:
     sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
     total = sum(sizes) if all(sizes) else 0
     for path, before in zip(paths, np.cumsum([0, *sizes]).tolist(), strict=False):
-        for number, line, position in _rows(path):
-            intake.take(line, str(path), number)
+        for number, row, position in _rows(path, intake.how, readers):
+            intake.take(row, str(path), number)
             if intake.report.rows % _ROWS_BETWEEN_PROGRESS:
                 continue
             if progress is not None:
@@ -202,15 +191,20 @@ def _feed(intake: _Intake, paths: list[Path], progress: Progress | None, *, stop
         progress(intake.report.rows, sum(sizes), total)
 
 
-def _rows(source: Path) -> Iterator[tuple[int, bytes, int]]:
-    """(line number, line, bytes of the file on disk read so far) of every line after the header."""
+def _rows(source: Path, how: LineCheck, readers: RangeReaders | None) -> Iterator[Checked]:
+    """Every line after the header, checked, in order: read by the readers where there are any and the file is plain."""
     with open_bytes(source) as file:
         lines = bounded_lines(file)
         _check_header(next(lines, b""), source)
-        on_disk = getattr(file, "fileobj", file)
-        seekable = on_disk.seekable()
-        for number, line in enumerate(lines, start=2):
-            yield number, line, on_disk.tell() if seekable else 0
+        plain = source.is_file() and not isinstance(file, gzip.GzipFile)
+        if readers is None or not plain:
+            on_disk = getattr(file, "fileobj", file)
+            seekable = on_disk.seekable()
+            for number, line in enumerate(lines, start=2):
+                yield number, check_line(line, how), on_disk.tell() if seekable else 0
+            return
+        start = file.tell()
+    yield from readers.rows(source, start)
 
 
 def _check_header(line: bytes, source: Path) -> None:
@@ -247,10 +241,10 @@ def _keep_beside(rejected: Path, beside: Path) -> None:
 def _write_manifest(folder: Path, intake: _Intake, names: list[str]) -> None:
     manifest = {
         "format": FORMAT,
-        "feature_size": intake.feature_size,
+        "feature_size": intake.how.feature_size,
         "content_hash": intake.content.hexdigest(),
         "sources": names,
-        "rules": [rule.name for rule in intake.rules],
+        "rules": [rule.name for rule in intake.how.rules],
         "shards": intake.writer.shards,
         "report": intake.report.to_json(),
     }

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float16
 
-from shopwindow.data.competition import Product
+from shopwindow.data.checking import GoodRow
 from shopwindow.data.dataset import PAIR_SCHEMA, PAIRS, QUERIES, QUERY_SCHEMA, product_schema
 
 SHARD_BYTES: Final = 2**30
@@ -79,14 +78,12 @@ class DatasetWriter:
         ).fetchone()
         return found
 
-    def add_product(
-        self, product: Product, regions: Float16[np.ndarray, "regions features"], digest: bytes
-    ) -> int:
-        """Stores a new product, its features as `regions`; gives its row."""
+    def add_product(self, product: GoodRow) -> int:
+        """Stores a new product, that of a row; gives its own row among the products."""
         row = self.products
-        self._seen.execute("INSERT INTO product VALUES (?, ?, ?)", (product.product_id, row, digest))
+        self._seen.execute("INSERT INTO product VALUES (?, ?, ?)", (product.product_id, row, product.digest))
         self.products += 1
-        self._shards.append(product, regions)
+        self._shards.append(product)
         return row
 
     def add_query(self, query_id: int, text: str) -> int:
@@ -130,12 +127,18 @@ class _Shards:
             self._hand.shutdown()
             self._close()
 
-    def append(self, product: Product, regions: Float16[np.ndarray, "regions features"]) -> None:
-        # The float32 features stay behind: they would be two thirds of the chunk.
+    def append(self, product: GoodRow) -> None:
         self._chunk.append(
-            (product.product_id, product.image_h, product.image_w, product.boxes, product.labels, regions)
+            (
+                product.product_id,
+                product.image_h,
+                product.image_w,
+                product.boxes,
+                product.labels,
+                product.regions,
+            )
         )
-        self._chunk_bytes += regions.nbytes
+        self._chunk_bytes += product.regions.nbytes
         if self._chunk_bytes >= CHUNK_BYTES:
             self._flush()
 

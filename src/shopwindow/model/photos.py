@@ -86,7 +86,12 @@ class Photos:
     def scaled(self, features: Features) -> Photos:
         """The same in float32: raw, or the signed square roots (square roots of counts-like values spread evenly)."""
         regions = self.regions.float()
-        return self.with_regions(regions.sign() * regions.abs().sqrt() if features == "sqrt" else regions)
+        if features == "raw":
+            return self.with_regions(regions)
+        if regions.requires_grad:
+            return self.with_regions(regions.sign() * regions.abs().sqrt())
+        # In place: of a large batch, new memory costs more than the arithmetic.
+        return self.with_regions(regions.abs().sqrt_().copysign_(regions))
 
     @property
     def owners(self) -> Int64[Tensor, " tokens"]:
@@ -108,7 +113,7 @@ def geometry(
     `sizes` are (height, width) in px of the photo of each box. A box without any height or width counts as one of a
     thousandth of the photo.
     """
-    shares = boxes / sizes[:, [0, 1, 0, 1]]
+    shares = boxes / sizes[:, [0, 1, 0, 1]].astype(np.float32)
     height = np.maximum(shares[:, 2] - shares[:, 0], 1e-3)
     width = np.maximum(shares[:, 3] - shares[:, 1], 1e-3)
     found = np.column_stack([shares, height * width, np.log(height / width)])

@@ -140,6 +140,8 @@ class Recipe:
     """Share of the pairs that lie in such groups."""
     temper: float = 1.0
     """A text with n pairs keeps n^temper of them an epoch."""
+    shards_at_once: int = 0
+    """Products files (about 1 GB each) whose pairs are shuffled together, for data larger than memory; 0: all."""
     word_dropout: float = 0.0
     """Probability with which each word of a training query is left out."""
     word_shuffle: float = 0.0
@@ -191,6 +193,10 @@ class Recipe:
         for name in ("hard", "word_shuffle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, from 0 to 1 is needed")
+        if self.shards_at_once < 0 or (self.shards_at_once and self.order != "shuffled"):
+            raise ValueError(
+                f"shards_at_once: {self.shards_at_once}, at least 0 is needed, with the order shuffled alone"
+            )
         if not 0 < self.temper <= 1:
             raise ValueError(f"temper: {self.temper}, above 0 and at most 1 is needed")
         if self.group < 2:

@@ -112,7 +112,8 @@ def _train(
             dataset, recipe, start=0, neighbours=None, place=Place(0, devices)
         )  # refuses before any process starts
         valid, answers = validation.dataset.path, validation.answers
-        arguments = (dataset.path, recipe, out, folder, valid, answers, device, seconds_between_saves)
+        data = (dataset.path, dataset.mapped)
+        arguments = (data, recipe, out, folder, valid, answers, device, seconds_between_saves)
         run_together(devices, _fit_together, *arguments, tell=progress or _silent)
         bundle = Bundle.load(out)
     _drop(folder)
@@ -126,7 +127,7 @@ def _silent(moment: Moment) -> None:
 def _fit_together(
     place: Place,
     say: Progress,
-    dataset: Path,
+    data: tuple[Path, bool],
     recipe: Recipe,
     out: Path,
     folder: Path,
@@ -137,7 +138,8 @@ def _fit_together(
 ) -> None:
     """One process of several: opens the data anew."""
     validation = Validation(Dataset(valid), answers)
-    _fit(Dataset(dataset), recipe, out, folder, validation, device, seconds_between_saves, say, place)
+    dataset = Dataset(data[0], mapped=data[1])
+    _fit(dataset, recipe, out, folder, validation, device, seconds_between_saves, say, place)
 
 
 def _identity(dataset: Dataset, recipe: Recipe, validation: Validation) -> dict[str, str]:
@@ -252,6 +254,7 @@ def _batches(
             neighbours=neighbours,
             process=place.number,
             processes=place.of,
+            shards_at_once=recipe.shards_at_once,
         )
     except ValueError as error:
         raise DataError(str(error), path=dataset.path) from error
