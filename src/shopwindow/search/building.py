@@ -30,7 +30,6 @@ from shopwindow.search.index import (
     SEGMENTS,
     Manifest,
     OpenIndex,
-    OpenPart,
     Part,
     Source,
     add_deleted,
@@ -162,7 +161,7 @@ def compact_index(index: str | Path) -> Manifest:
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         keep(index, folder, dataclasses.replace(before.manifest, parts=()))
-        rows = [_living(part) for part in before.parts]
+        rows = [part.living_rows for part in before.parts]
         pairs = list(zip(before.parts, rows, strict=True))
         columns = Columns.join([part.segment.columns.take(chosen) for part, chosen in pairs])
         vectors = np.concatenate([part.segment.vectors(chosen) for part, chosen in pairs])
@@ -294,17 +293,13 @@ def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " g
     parts = []
     for part, opened in zip(before.manifest.parts, before.parts, strict=True):
         changed = add_deleted(folder, part, opened.segment, product_ids)
-        living = _living(opened)
+        living = opened.living_rows
         if np.isin(opened.segment.columns.ids[living], product_ids).all():
             shutil.rmtree(folder / SEGMENTS / part.name)
             (folder / str(changed.deleted)).unlink(missing_ok=True)
         else:
             parts.append(changed)
     return dataclasses.replace(before.manifest, parts=tuple(parts))
-
-
-def _living(part: OpenPart) -> Int64[np.ndarray, " rows"]:
-    return np.arange(len(part.segment)) if part.live is None else np.flatnonzero(part.live)
 
 
 def _columns(dataset: Dataset, source: int) -> Columns:

@@ -113,6 +113,10 @@ class SearchEngine:
             return [_hits(found, k) for found in find_exactly(state.index, vectors, k, where=where)]
         return [_hits(find(state.index, vector, k, where=where), k) for vector in vectors]
 
+    def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
+        """The vectors of words: what a search compares with those of the products."""
+        return _encode(self._state, list(words))
+
     def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
         """The products whose photos are nearest to one's own, itself left out.
 

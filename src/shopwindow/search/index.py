@@ -130,6 +130,11 @@ class OpenPart:
     live: Bool[np.ndarray, " products"] | None
     texts: Texts | None
 
+    @property
+    def living_rows(self) -> Int64[np.ndarray, " rows"]:
+        """The rows of the products that count, rising."""
+        return np.arange(len(self.segment)) if self.live is None else np.flatnonzero(self.live)
+
 
 @dataclass(frozen=True)
 class OpenIndex:
