@@ -29,6 +29,7 @@ def index(
     rescore: Literal["float32", "int8", "none"] = "float32",
     approximate_from: int = 50_000,
     smooth: str | None = None,
+    smooth_regions: str | None = None,
 ) -> None:
     """Make a catalogue searchable: encode its products and write an index; or change or check one.
 
@@ -52,6 +53,7 @@ def index(
         rescore: With which vectors the best candidates of codes are scored anew.
         approximate_from: Products from which on a search looks into a part of the index only.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
+        smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress, rate
@@ -96,7 +98,8 @@ def index(
                 photos=photos,
                 texts=texts,
                 labels=labels,
-                smooth=None if smooth is None else _weights(smooth),
+                smooth=_weights("--smooth", smooth),
+                smooth_regions=_weights("--smooth-regions", smooth_regions),
                 progress=tell,
             )
     console = standard_output()
@@ -284,8 +287,15 @@ def _reranking(text: str) -> Reranking:
         raise DataError(str(error), field="--rerank") from error
 
 
-def _weights(text: str) -> tuple[float, ...]:
+def _weights(option: str, text: str | None) -> tuple[float, ...] | None:
+    import math
+
+    if text is None:
+        return None
     try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise DataError(f"{text!r}, wanted numbers with commas such as 0.8,0.2", field="--smooth") from error
+        weights = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        weights = ()
+    if not weights or not all(math.isfinite(weight) for weight in weights):
+        raise DataError(f"{text!r}, wanted numbers with commas such as 0.8,0.2", field=option)
+    return weights

@@ -188,7 +188,12 @@ def _encode_smoothed(
     pool_sizes = np.diff(np.concatenate([[0], ends[_pool_ends(queries) - 1]])).tolist()
     pools = torch.split(photos.regions, pool_sizes)
     photos = photos.with_regions(torch.cat([smooth_regions(pool, weights) for pool in pools]))
-    # One pool alone may be larger than what is encoded at once.
+    return encode_in_pieces(model, photos)  # one pool alone may be larger than what is encoded at once
+
+
+def encode_in_pieces(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "photos hidden"]:
+    """The vectors of any number of photos, at most TOKENS_AT_ONCE regions (one photo at least) at once."""
+    ends = np.cumsum(photos.lengths.numpy())
     pieces, start, begin = [], 0, 0
     for end in range(1, len(ends) + 1):
         if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:

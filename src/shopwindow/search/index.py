@@ -64,6 +64,7 @@ class Manifest:
 
     `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
+    `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours.
     """
 
     bundle_hash: str
@@ -80,6 +81,7 @@ class Manifest:
     photos: str | None = None
     label_names: dict[int, str] = field(default_factory=dict)
     smooth: tuple[float, ...] | None = None
+    smooth_regions: tuple[float, ...] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -111,13 +113,14 @@ class Manifest:
         for name in (name for part in parts for name in (part.name, part.deleted or "-")):
             if "/" in name or name.startswith("."):
                 raise ValueError(f"a part named {name!r}")
-        smooth = content.pop("smooth")
+        smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
             coding=Coding(**content.pop("coding")),
             parts=parts,
             sources=tuple(Source(**source) for source in content.pop("sources")),
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
             smooth=None if smooth is None else tuple(smooth),
+            smooth_regions=None if regions is None else tuple(regions),
             **content,
         )
 

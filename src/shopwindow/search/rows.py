@@ -58,6 +58,7 @@ def describe_vectors(index: OpenIndex) -> dict[str, Any]:
         "unit_length": manifest.unit,
         "score": "dot product, higher is better",
         "smoothed": None if manifest.smooth is None else list(manifest.smooth),
+        "smoothed_regions": None if manifest.smooth_regions is None else list(manifest.smooth_regions),
         "datasets": [source.content_hash for source in manifest.sources],
         "label_names": {str(label): name for label, name in manifest.label_names.items()},
     }
