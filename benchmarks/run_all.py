@@ -14,6 +14,7 @@ NO_BENCHMARKS: Final = {
     "explanation.py",
     "real_sets.py",
     "record.py",
+    "rivals.py",
     "rows.py",
     "run_all.py",
     "make_results.py",

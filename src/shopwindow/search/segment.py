@@ -220,15 +220,17 @@ def write_segment(
     unit: bool,
     approximate: bool,
     rng: np.random.Generator,
+    parted: tuple[Cells, Int64[np.ndarray, " products"]] | None = None,
 ) -> None:
-    """Writes a segment into an empty folder, its card last. `approximate`: with cells.
+    """Writes a segment into an empty folder, its card last. `approximate`: with cells, `parted` if
+    they are known.
 
     Raises: OSError where the disk is full.
     """
     cells = None
     order = np.arange(len(vectors))
     if approximate:
-        cells, order = part_into_cells(vectors, cells=cell_count(len(vectors)), rng=rng)
+        cells, order = parted or part_into_cells(vectors, cells=cell_count(len(vectors)), rng=rng)
         save_array(folder / "means.npy", cells.means)
         save_array(folder / "bounds.npy", cells.offsets)
     sample = np.sort(rng.choice(len(vectors), min(len(vectors), 2 * _ROWS_AT_ONCE), replace=False))

@@ -30,7 +30,7 @@ EXACT_VECTORS: Final = 20_000
 """Catalogues of at most so many products are smoothed exactly: some seconds."""
 EXACT_REGIONS: Final = 8192
 """The same of regions, which have eight times the values: some seconds and 100 MB."""
-PROBES: Final = 24
+PROBES: Final = 64
 """Cells looked into, a cell's own among them (docs/results.md has the recall)."""
 _PROJECTED: Final = 128
 _CANDIDATES: Final = 8
