@@ -76,6 +76,18 @@ def test_small_codes_are_exported_as_vectors(shop: Shop, tmp_path: Path) -> None
     assert not np.array_equal(found, wanted)
 
 
+def test_leading_values_alone_are_exported_as_such(shop: Shop, tmp_path: Path) -> None:
+    coding = Coding(dimensions=16, rescore="none")
+    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=coding)
+    write_parquet(tmp_path / "index", tmp_path / "vectors.parquet")
+    table = pq.read_table(tmp_path / "vectors.parquet")
+    found = np.array(table.column("vector").to_pylist(), np.float32)
+    whole = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))
+    wanted = whole[np.array(table.column("product_id").to_pylist()), :16]
+    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
+    assert json.loads(table.schema.metadata[METADATA])["dimensions"] == 16
+
+
 def test_no_index_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no index"):
         write_parquet(tmp_path / "none", tmp_path / "vectors.parquet")

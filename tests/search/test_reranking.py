@@ -133,6 +133,14 @@ def test_small_codes_are_scored_by_the_finest_vectors(shop: Shop, tmp_path: Path
     assert small == SearchEngine.open(shop.index).search("red shoe", k=20, rerank=how, candidates=PRODUCTS)
 
 
+def test_leading_values_alone_are_a_pool_too(shop: Shop, tmp_path: Path) -> None:
+    coding = Coding(dimensions=16, rescore="none")
+    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=coding)
+    engine = SearchEngine.open(tmp_path / "index")
+    plain = engine.search("red shoe", k=20)
+    assert engine.search("red shoe", k=20, rerank=Operator.parse("smooth:1"), candidates=20) == plain
+
+
 @pytest.mark.parametrize("text", ["late", "expand"])
 def test_reranking_that_does_not_fit_the_model_is_refused(shop: Shop, late: Shop, text: str) -> None:
     engine = SearchEngine.open((shop if text == "late" else late).index)

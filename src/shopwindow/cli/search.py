@@ -65,6 +65,18 @@ def index(
     if len(asked) != 1:
         raise DataError("one of --out, --add, --delete, --compact, --check says what to do with which index")
     target = asked[0]
+    only_out = {"photos": photos, "labels": labels, "smooth": smooth, "smooth-regions": smooth_regions}
+    misplaced = {
+        "--ids goes with --delete": ids is not None and delete is None,
+        "--texts goes with --out or --add": texts is not None and out is None and add is None,
+        **{
+            f"--{name} goes with --out": value is not None and out is None for name, value in only_out.items()
+        },
+        "--delete, --compact and --check take no other paths": bool(sources) and out is None and add is None,
+    }
+    for problem, found in misplaced.items():
+        if found:
+            raise DataError(problem)
     if check is not None:
         _check(check)
         return

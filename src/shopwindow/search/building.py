@@ -74,12 +74,14 @@ def build_index(
     `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). Products added later lean on those
     of their own dataset.
 
-    Raises: DataError for a broken bundle or dataset, a folder with other files at `out`, a second indexer, a full
-    disk. ValueError where features or dimensions do not fit the model.
+    Raises: DataError for a broken bundle or dataset, no folder `photos`, a folder with other files at `out`, a second
+    indexer, a full disk, a vector that is not finite. ValueError where features or dimensions do not fit the model.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
     check_features(opened.model, products)
+    if photos is not None and not Path(photos).is_dir():
+        raise DataError("no such folder of photos", path=photos)
     for weights in (smooth, smooth_regions):
         if weights is not None:
             check_weights(weights)
@@ -146,8 +148,10 @@ def delete_products(index: str | Path, product_ids: Sequence[int]) -> Manifest:
     """Deletes products from an index.
 
     Raises: UnknownProduct for an id that it does not hold: nothing is deleted then. DataError as `build_index`, or
-    where no product would be left.
+    where no product would be left. ValueError for no ids.
     """
+    if not len(product_ids):
+        raise ValueError("no product ids to delete")
     index = Path(index).resolve()
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
@@ -344,10 +348,15 @@ def _encode(
         smoothed = SmoothedRegions.of(dataset, weights, folder) if weights and done < total else None
         for start in range(done, total, _ENCODED_AT_ONCE):
             rows = np.arange(start, min(start + _ENCODED_AT_ONCE, total))
-            if smoothed is not None:
-                file.write(smoothed.encode(bundle.model, rows).data)
-            else:
-                file.write(bundle.encode_products(dataset, rows).data)
+            vectors = (
+                bundle.encode_products(dataset, rows)
+                if smoothed is None
+                else smoothed.encode(bundle.model, rows)
+            )
+            if not np.isfinite(vectors).all():
+                wrong = dataset.product_ids[rows[~np.isfinite(vectors).all(1)][0]]
+                raise DataError(f"product {wrong}: the model's vector is not finite", path=dataset.path)
+            file.write(vectors.data)
             file.flush()
             if progress is not None:
                 progress(int(rows[-1]) + 1, total)

@@ -328,7 +328,8 @@ def _pool_scores(
             dataset = _dataset(state, source)
             yield some, Photos.of(dataset, rows[some], boxes=state.bundle.model.needs_boxes)
 
-    return pool_scores(how, state.bundle, _clean(words), vector, Candidates(ids, vectors), photos())
+    asked = places[0][0].segment.asked(vector)
+    return pool_scores(how, state.bundle, _clean(words), asked, Candidates(ids, vectors), photos())
 
 
 def _others(
@@ -371,7 +372,7 @@ def _hits(found: Found, k: int) -> list[Hit]:
 
 
 def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
-    place = state.index.locate(product_id) if -(2**63) <= product_id < 2**63 else None
+    place = state.index.locate(product_id)
     if place is None:
         raise UnknownProduct(product_id)
     return place

@@ -83,6 +83,11 @@ class Manifest:
     smooth: tuple[float, ...] | None = None
     smooth_regions: tuple[float, ...] | None = None
 
+    @property
+    def width(self) -> int:
+        """Values of the finest vectors kept."""
+        return self.coding.finest_width(self.hidden)
+
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1)
@@ -113,6 +118,17 @@ class Manifest:
         for name in (name for part in parts for name in (part.name, part.deleted or "-")):
             if "/" in name or name.startswith("."):
                 raise ValueError(f"a part named {name!r}")
+        for name, kind in (
+            ("bundle_hash", str),
+            ("hidden", int),
+            ("unit", bool),
+            ("probes", int),
+            ("revision", int),
+        ):
+            if not isinstance(content[name], kind):
+                raise ValueError(f"{name} {content[name]!r}")
+        if content["hidden"] < 1 or content["probes"] < 1:
+            raise ValueError(f"hidden {content['hidden']}, probes {content['probes']}: at least 1 is wanted")
         smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
             coding=Coding(**content.pop("coding")),
@@ -157,7 +173,9 @@ class OpenIndex:
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:
-                return cls(path, manifest, tuple(_open_part(path, part) for part in manifest.parts))
+                return cls(
+                    path, manifest, tuple(_open_part(path, part, manifest.width) for part in manifest.parts)
+                )
             except (DataError, FileNotFoundError) as error:
                 wrong = error
                 if Manifest.read(path) == manifest:
@@ -174,6 +192,8 @@ class OpenIndex:
 
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
         """The part that holds a product, and its row there; None where there is none."""
+        if not -(2**63) <= product_id < 2**63:
+            return None
         asked = np.array([product_id], np.int64)
         for part in self.parts:
             row = int(part.segment.rows_of(asked)[0])
@@ -182,9 +202,11 @@ class OpenIndex:
         return None
 
 
-def _open_part(index: Path, part: Part) -> OpenPart:
+def _open_part(index: Path, part: Part, width: int) -> OpenPart:
     folder = index / SEGMENTS / part.name
     segment = Segment.open(folder)
+    if segment.width != width:
+        raise DataError(f"vectors of {segment.width} values, the index says {width}", path=folder)
     if len(segment) != part.products:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None

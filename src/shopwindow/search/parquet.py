@@ -33,7 +33,7 @@ def write_parquet(index: str | Path, out: str | Path, *, progress: Progress | No
     schema = pa.schema(
         [
             ("product_id", pa.int64()),
-            ("vector", pa.list_(pa.float32(), opened.manifest.hidden)),
+            ("vector", pa.list_(pa.float32(), opened.manifest.width)),
             ("image_h", pa.int32()),
             ("image_w", pa.int32()),
             ("labels", pa.list_(pa.int32())),

@@ -60,7 +60,7 @@ def write_pgvector(
     psycopg = _driver()
     schema, name = _table_name(table)
     opened = OpenIndex.open(index)
-    hidden = opened.manifest.hidden
+    hidden = opened.manifest.width
     most = INDEXED_DIMENSIONS if nearest else _MOST_DIMENSIONS
     if hidden > most:
         raise DataError(
@@ -91,7 +91,7 @@ class _Writing:
         self.index = index
         self.schema = schema
         self.name = name
-        self.hidden = index.manifest.hidden
+        self.hidden = index.manifest.width
         self.comment = json.dumps(describe_vectors(index))
         beside = f"shopwindow_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         self.goal: sql.Identifier = sql.Identifier(*filter(None, (schema, name)))

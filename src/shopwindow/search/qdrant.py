@@ -73,7 +73,7 @@ def write_qdrant(
                 "is a collection that shopwindow did not write; give another name", path=collection
             )
         if filled not in ours:
-            size = models.VectorParams(size=opened.manifest.hidden, distance=models.Distance.DOT)
+            size = models.VectorParams(size=opened.manifest.width, distance=models.Distance.DOT)
             client.create_collection(filled, vectors_config=size, metadata=card)
         for rows in rows_of(opened, _ROWS_AT_ONCE):
             client.upsert(filled, _batch(models, rows), wait=True)

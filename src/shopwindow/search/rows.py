@@ -28,7 +28,7 @@ class Rows:
     `texts` texts known to match."""
 
     ids: Int64[np.ndarray, " products"]
-    vectors: Float32[np.ndarray, "products hidden"]
+    vectors: Float32[np.ndarray, "products width"]
     sizes: Int32[np.ndarray, "products 2"]
     labels: list[list[int]]
     texts: list[list[str]]
@@ -54,7 +54,7 @@ def describe_vectors(index: OpenIndex) -> dict[str, Any]:
         "bundle": manifest.bundle_hash,
         "state": hashlib.sha256(json.dumps([manifest.bundle_hash, parts]).encode()).hexdigest()[:16],
         "products": len(index),
-        "dimensions": manifest.hidden,
+        "dimensions": manifest.width,
         "unit_length": manifest.unit,
         "score": "dot product, higher is better",
         "smoothed": None if manifest.smooth is None else list(manifest.smooth),
