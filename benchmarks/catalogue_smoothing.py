@@ -36,7 +36,7 @@ Made = TypeVar("Made")
 def main() -> None:
     """Measures and records."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--products", type=int, default=200_000)
+    parser.add_argument("--products", type=int, default=100_000)
     options = parser.parse_args()
     torch.set_num_threads(1)
     measure_vectors(options.products)
