@@ -5,6 +5,7 @@ A figure that was measured several times is kept as the list of its values, so t
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,6 +101,28 @@ def run_measured(command: list[str]) -> Cost:
     if process.returncode != 0:
         raise RuntimeError(f"exit {process.returncode}: {' '.join(command)}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, max(peak_kilobytes) / 1000)
+
+
+@contextlib.contextmanager
+def private_peak() -> Iterator[list[float]]:
+    """While the block runs an empty list; after it, the most private memory in MB beyond that of the beginning."""
+    peak: list[float] = []
+    done, kilobytes = threading.Event(), list[int]()
+    watch = threading.Thread(target=_watch, args=(os.getpid(), done, kilobytes))
+    before = resident_kilobytes("RssAnon")
+    watch.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watch.join()
+        peak.append((max([before, *kilobytes]) - before) / 1000)
+
+
+def resident_kilobytes(kind: str) -> int:
+    """Pages of this process in memory: private ones (RssAnon) or those of mapped files (RssFile)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
 
 
 def _watch(process: int, done: threading.Event, peak_kilobytes: list[int]) -> None:

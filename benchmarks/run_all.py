@@ -19,6 +19,7 @@ NO_BENCHMARKS: Final = {
     "rivals.py",
     "rows.py",
     "run_all.py",
+    "vector_rivals.py",
     "make_results.py",
     "pool_operators.py",
     "step_gpu.py",

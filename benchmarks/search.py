@@ -1,6 +1,8 @@
 """How fast is one query among a million products, how much is found, and what do bytes and libraries change?
 
-Vectors are generated: 2,000 clusters in 24 directions of 256, with noise. Queries are noisy products. One thread.
+Vectors are generated: 2,000 clusters in 24 directions of 256, with noise. Queries are noisy products. One thread. The
+cells are made once, for all codings. Beside ours: faiss, usearch and lancedb, where they are installed (`vector_rivals.py`);
+usearch only when named, as its graph takes minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,9 +20,11 @@ import numpy as np
 import torch
 
 from record import Figures, record
+from vector_rivals import RIVALS, latencies, measure_rival, resident
 from shopwindow.model.dual import DualEncoder, encode_texts
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.search.cells import Cells, cell_count, part_into_cells
 from shopwindow.search.golden import AT, Golden, ask_exactly, recall
 from shopwindow.search.index import Manifest, OpenIndex, OpenPart
 from shopwindow.search.lookup import find, find_exactly
@@ -38,6 +41,7 @@ CODINGS = {
     "128 of 256 values, re-scored by float32": Coding(dimensions=128),
 }
 PROBES = (4, 8, 16, 32, 64, 128, 256)
+PARTS = ("ours", *RIVALS)
 
 
 def main() -> None:
@@ -45,15 +49,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--products", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--without-faiss", action="store_true")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=[one for one in PARTS if one != "usearch"]
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     products, queries = clustered(options.products)
-    towers = {"small (2 layers of 256)": small_tower(256, 2), "seed (4 layers of 768)": small_tower(768, 4)}
     with tempfile.TemporaryDirectory(prefix="shopwindow-") as name:
-        measure_ours(Path(name), products, queries, towers, options.rounds)
-    if not options.without_faiss:
-        measure_faiss(products, queries, options.rounds)
+        for part in options.parts:
+            if part == "ours":
+                measure_ours(Path(name), products, queries, options.rounds)
+            else:
+                measure_rival(part, Path(name), products, queries, options.rounds)
 
 
 def clustered(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,13 +94,7 @@ def small_tower(hidden: int, layers: int) -> Callable[[str], np.ndarray]:
     return lambda words: encode_texts(model.eval(), tokenizer, [words])
 
 
-def measure_ours(
-    folder: Path,
-    products: np.ndarray,
-    queries: np.ndarray,
-    towers: dict[str, Callable[[str], np.ndarray]],
-    rounds: int,
-) -> None:
+def measure_ours(folder: Path, products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
     """Every coding, with cells; exact search; one query end to end."""
     count = len(products)
     columns = Columns(
@@ -105,9 +106,12 @@ def measure_ours(
         source=np.zeros(count, np.int32),
         dataset_row=np.arange(count),
     )
+    start = time.perf_counter()
+    parted = part_into_cells(products, cells=cell_count(count), rng=np.random.default_rng(0))
+    seconds = time.perf_counter() - start
     for name, coding in CODINGS.items():
         with tempfile.TemporaryDirectory(dir=folder) as where:
-            measure_coding(name, coding, Path(where), (products, columns, queries), towers, rounds)
+            measure_coding(name, coding, Path(where), (products, columns, queries), (parted, seconds), rounds)
 
 
 def measure_coding(
@@ -115,27 +119,31 @@ def measure_coding(
     coding: Coding,
     where: Path,
     data: tuple[np.ndarray, Columns, np.ndarray],
-    towers: dict[str, Callable[[str], np.ndarray]],
+    parted: tuple[tuple[Cells, np.ndarray], float],
     rounds: int,
 ) -> None:
     """One coding of products, and what it gives the queries."""
     products, columns, queries = data
     start = time.perf_counter()
+    rng = np.random.default_rng(0)
     write_segment(
-        where, products, columns, coding=coding, unit=True, approximate=True, rng=np.random.default_rng(0)
+        where, products, columns, coding=coding, unit=True, approximate=True, rng=rng, parted=parted[0]
     )
-    seconds = time.perf_counter() - start
-    manifest = Manifest("generated", HIDDEN, True, coding, 0)
-    index = OpenIndex(where, manifest, (OpenPart(Segment.open(where), None, None),))
+    seconds = parted[1] + time.perf_counter() - start
+    index = opened(where, coding)
     texts = [str(row) for row in range(QUERIES)]
     golden = ask_exactly(index, texts, queries, products)
     probes, found = enough_probes(index, golden)
     times = [latencies(lambda query: find(index, query, AT, probes=probes), queries) for _ in range(rounds)]
+    private, mapped = resident(ask_ours, where, queries, coding, probes)
     figures: Figures = {
         "products": len(products),
-        "build: seconds": seconds,
+        "build: seconds, cells among them": seconds,
+        "seconds of the cells": parted[1],
         "bytes a product, scanned": coding.bytes_per_product(HIDDEN)[0],
         "bytes a product, for re-scoring": coding.bytes_per_product(HIDDEN)[1],
+        "resident after the queries: private MB": private,
+        "resident after the queries: mapped MB": mapped,
         "cells looked into": probes,
         f"recall@{AT}": found,
         "one query, ms: median": [float(np.median(one)) for one in times],
@@ -147,6 +155,10 @@ def measure_coding(
             for _ in range(rounds)
         ]
         figures["exact search, ms: median"] = [float(np.median(one)) for one in exact]
+        towers = {
+            "small (2 layers of 256)": small_tower(256, 2),
+            "seed (4 layers of 768)": small_tower(768, 4),
+        }
         for tower, encode in towers.items():
             whole = [latencies_with(encode, index, queries, probes) for _ in range(rounds)]
             figures[f"words to hits, {tower}, ms: median"] = [float(np.median(one)) for one in whole]
@@ -154,6 +166,18 @@ def measure_coding(
                 float(np.percentile(one, 99)) for one in whole
             ]
     record(f"search: {name}, one thread", figures)
+
+
+def opened(where: Path, coding: Coding) -> OpenIndex:
+    """A segment as an index of nothing else."""
+    manifest = Manifest("generated", HIDDEN, True, coding, 0)
+    return OpenIndex(where, manifest, (OpenPart(Segment.open(where), None, None),))
+
+
+def ask_ours(where: Path, queries: np.ndarray, coding: Coding, probes: int) -> object:
+    """Opens a segment and asks all queries."""
+    index = opened(where, coding)
+    return index, [find(index, query, AT, probes=probes) for query in queries]
 
 
 def enough_probes(index: OpenIndex, golden: Golden) -> tuple[int, float]:
@@ -166,16 +190,6 @@ def enough_probes(index: OpenIndex, golden: Golden) -> tuple[int, float]:
     return probes, found
 
 
-def latencies(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> np.ndarray:
-    """Milliseconds of each query, after a few to warm up."""
-    times = []
-    for query in [*queries[:5], *queries]:
-        start = time.perf_counter()
-        ask(query)
-        times.append(1000 * (time.perf_counter() - start))
-    return np.array(times[5:])
-
-
 def latencies_with(
     encode: Callable[[str], np.ndarray], index: OpenIndex, queries: np.ndarray, probes: int
 ) -> np.ndarray:
@@ -186,42 +200,6 @@ def latencies_with(
         find(index, query, AT, probes=probes)
 
     return latencies(ask, queries)
-
-
-def measure_faiss(products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
-    """The same vectors in faiss: as many cells, as high a recall."""
-    import faiss
-
-    faiss.omp_set_num_threads(1)
-    flat = faiss.IndexFlatIP(HIDDEN)
-    flat.add(products)
-    _, exact = flat.search(queries, AT)
-    figures: Figures = {"products": len(products)}
-    times = [latencies(lambda query: flat.search(query[None], AT), queries[:30]) for _ in range(rounds)]
-    figures["flat, ms: median"] = [float(np.median(one)) for one in times]
-    del flat
-    cells = round(4 * len(products) ** 0.5)
-    start = time.perf_counter()
-    index = faiss.index_factory(HIDDEN, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
-    cells_of: Any = index  # the general class has not the attributes of cells
-    cells_of.cp.max_points_per_centroid = 39
-    index.train(products)
-    index.add(products)
-    figures["IVF: build seconds"] = time.perf_counter() - start
-    for probes in PROBES:
-        cells_of.nprobe = probes
-        _, found = index.search(queries, AT)
-        share = np.mean([np.isin(one, other).mean() for one, other in zip(found, exact, strict=True)])
-        if share >= 0.98:
-            break
-    times = [latencies(lambda query: index.search(query[None], AT), queries) for _ in range(rounds)]
-    figures |= {
-        "IVF: cells looked into": probes,
-        f"IVF: recall@{AT}": float(share),
-        "IVF, ms: median": [float(np.median(one)) for one in times],
-        "IVF, ms: 99th percentile": [float(np.percentile(one, 99)) for one in times],
-    }
-    record("search: the same by faiss, one thread", figures)
 
 
 if __name__ == "__main__":

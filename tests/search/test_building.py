@@ -21,7 +21,6 @@ from shopwindow.search.building import (
     compact_index,
     delete_products,
     read_label_names,
-    smooth_vectors,
 )
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import UnknownProduct
@@ -337,27 +336,3 @@ def test_label_names_by_line(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("category_id\tcategory_name\nshoes\n")
     with pytest.raises(DataError, match="line 2: a number, a tab and a name"):
         read_label_names(tmp_path / "labels.txt")
-
-
-def test_smoothing_is_the_weighted_mean_with_the_nearest_others() -> None:
-    vectors = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
-    vectors[3] = vectors[2]  # an exact copy is a neighbour, not the product itself
-    smoothed = smooth_vectors(vectors, (0.7, 0.2, 0.1), unit=False)
-    for row in range(40):
-        scores = vectors @ vectors[row]
-        others = sorted((one for one in range(40) if one != row), key=lambda one: (-scores[one], one))
-        wanted = 0.7 * vectors[row] + 0.2 * vectors[others[0]] + 0.1 * vectors[others[1]]
-        np.testing.assert_allclose(smoothed[row], wanted, atol=1e-5)
-    np.testing.assert_allclose(
-        np.linalg.norm(smooth_vectors(vectors, (0.8, 0.2), unit=True), axis=1), 1, atol=1e-5
-    )
-    np.testing.assert_array_equal(smooth_vectors(vectors, (1.0,), unit=False), vectors)
-    np.testing.assert_allclose(smooth_vectors(vectors[:1], (0.7, 0.3), unit=False), vectors[:1], atol=1e-6)
-    with pytest.raises(ValueError, match="at least the weight"):
-        smooth_vectors(vectors, (), unit=False)
-
-
-def test_smoothed_index_says_so(shop: Shop, tmp_path: Path) -> None:
-    made = build_index(shop.bundle, shop.dataset, tmp_path / "index", smooth=(0.8, 0.2))
-    assert made.smooth == (0.8, 0.2)
-    assert answers(tmp_path / "index") != answers(shop.index)

@@ -16,7 +16,7 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Any]:
-    from shopwindow.cli import audit, learn, measure, prepare, search, serve, shop
+    from shopwindow.cli import audit, learn, measure, prepare, search, serve, shop, vectors
 
     return {
         "demo": shop.demo,
@@ -32,6 +32,7 @@ def _verbs() -> dict[str, Any]:
         "submit": measure.submit,
         "index": search.index,
         "search": search.search,
+        "export-vectors": vectors.export_vectors,
         "serve": serve.serve,
         "key": serve.key,
     }

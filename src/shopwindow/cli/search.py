@@ -9,6 +9,7 @@ from shopwindow.files import DataError
 if TYPE_CHECKING:
     from shopwindow.search.engine import SearchEngine
     from shopwindow.search.index import Manifest
+    from shopwindow.search.reranking import Reranking
 
 
 def index(
@@ -28,6 +29,7 @@ def index(
     rescore: Literal["float32", "int8", "none"] = "float32",
     approximate_from: int = 50_000,
     smooth: str | None = None,
+    smooth_regions: str | None = None,
 ) -> None:
     """Make a catalogue searchable: encode its products and write an index; or change or check one.
 
@@ -51,6 +53,7 @@ def index(
         rescore: With which vectors the best candidates of codes are scored anew.
         approximate_from: Products from which on a search looks into a part of the index only.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
+        smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress, rate
@@ -62,6 +65,18 @@ def index(
     if len(asked) != 1:
         raise DataError("one of --out, --add, --delete, --compact, --check says what to do with which index")
     target = asked[0]
+    only_out = {"photos": photos, "labels": labels, "smooth": smooth, "smooth-regions": smooth_regions}
+    misplaced = {
+        "--ids goes with --delete": ids is not None and delete is None,
+        "--texts goes with --out or --add": texts is not None and out is None and add is None,
+        **{
+            f"--{name} goes with --out": value is not None and out is None for name, value in only_out.items()
+        },
+        "--delete, --compact and --check take no other paths": bool(sources) and out is None and add is None,
+    }
+    for problem, found in misplaced.items():
+        if found:
+            raise DataError(problem)
     if check is not None:
         _check(check)
         return
@@ -95,7 +110,8 @@ def index(
                 photos=photos,
                 texts=texts,
                 labels=labels,
-                smooth=None if smooth is None else _weights(smooth),
+                smooth=_weights("--smooth", smooth),
+                smooth_regions=_weights("--smooth-regions", smooth_regions),
                 progress=tell,
             )
     console = standard_output()
@@ -111,6 +127,8 @@ def search(
     exact: bool = False,
     hybrid: bool = False,
     labels: list[int] | None = None,
+    rerank: str | None = None,
+    candidates: int = 50,
     queries: str | None = None,
     answers: str | None = None,
     measures: list[str] | None = None,
@@ -126,6 +144,10 @@ def search(
         exact: Compare with every product, also where the index is set to look into a part only.
         hybrid: Fuse with full text, where the index has any (for words only).
         labels: Only products with a region of one of these labels.
+        rerank: How the first products are scored anew: late (words against regions, of a model that has it; needs the
+            dataset that the index was made from), or a pool operator: smooth:0.7,0.2,0.1, expand:5,3,
+            reciprocal:20,6,0.3; a name alone has these numbers. The scores are those of `rank` for the same products.
+        candidates: How many first products are scored anew; as many as --top where that is more.
         queries: A dataset whose queries are asked of the whole catalogue, instead of words.
         answers: Their right products (competition JSON or TREC qrels): prints what the rankings are worth.
         measures: Which measures; recall@10, recall@100 (as far as --top goes), MRR and nDCG when not given.
@@ -137,12 +159,19 @@ def search(
 
     if bool(words) == bool(queries):
         raise DataError("either words or --queries")
+    again = None if rerank is None else _reranking(rerank)
     engine = SearchEngine.open(index)
     where = Filter(frozenset(labels or ()))
     if not words:
-        _search_queries(engine, str(queries), answers, measures, run, top=top, exact=exact, json=json)
+        for option, given in (("--hybrid", hybrid), ("--labels", labels)):
+            if given:
+                raise DataError("goes with words, not with --queries", field=option)
+        asked = (str(queries), answers, measures, run)
+        _search_queries(engine, *asked, top=top, exact=exact, rerank=again, candidates=candidates, json=json)
         return
-    hits = engine.search(" ".join(words), k=top, where=where, exact=exact, hybrid=hybrid)
+    hits = engine.search(
+        " ".join(words), k=top, where=where, exact=exact, hybrid=hybrid, rerank=again, candidates=candidates
+    )
     views = [engine.product(hit.product_id) for hit in hits]
     if json:
         from shopwindow.cli.console import print_json
@@ -179,6 +208,8 @@ def _search_queries(
     *,
     top: int,
     exact: bool,
+    rerank: Reranking | None,
+    candidates: int,
     json: bool,
 ) -> None:
     from shopwindow.cli.console import aligned_table, print_json, standard_output
@@ -192,7 +223,15 @@ def _search_queries(
         raise DataError("--queries needs --answers to measure the rankings, --run to write them, or both")
     dataset = Dataset(queries)
     taken = tuple(map(Measure.parse, measures)) if measures else default_measures(top)
-    found = rank_catalogue(engine, dataset.query_ids, dataset.query_texts, k=top, exact=exact)
+    found = rank_catalogue(
+        engine,
+        dataset.query_ids,
+        dataset.query_texts,
+        k=top,
+        exact=exact,
+        rerank=rerank,
+        candidates=candidates,
+    )
     if run is not None:
         write_run(found, run)
     if answers is None:
@@ -251,8 +290,24 @@ def _exactly(sources: list[str] | None, count: int, says: str) -> list[str]:
     return found
 
 
-def _weights(text: str) -> tuple[float, ...]:
+def _reranking(text: str) -> Reranking:
+    from shopwindow.search.reranking import parse_reranking
+
     try:
-        return tuple(float(word) for word in text.split(","))
+        return parse_reranking(text)
     except ValueError as error:
-        raise DataError(f"{text!r}, wanted numbers with commas such as 0.8,0.2", field="--smooth") from error
+        raise DataError(str(error), field="--rerank") from error
+
+
+def _weights(option: str, text: str | None) -> tuple[float, ...] | None:
+    import math
+
+    if text is None:
+        return None
+    try:
+        weights = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        weights = ()
+    if not weights or not all(math.isfinite(weight) for weight in weights):
+        raise DataError(f"{text!r}, wanted numbers with commas such as 0.8,0.2", field=option)
+    return weights

@@ -100,7 +100,6 @@ def score_pairs(
     return scores
 
 
-@torch.inference_mode()
 def late_scores(
     model: DualEncoder,
     tokenizer: Tokenizer,
@@ -118,16 +117,24 @@ def late_scores(
     if model.late is None:
         return scores
     start = 0
+    for end in _pool_ends(queries).tolist():
+        photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
+        if smooth is not None:
+            photos = photos.with_regions(smooth_regions(photos.regions, smooth))
+        scores[start:end] = second_scores(model, tokenizer, dataset.query_texts[queries[start]], photos)
+        start = end
+    return scores
+
+
+@torch.inference_mode()
+def second_scores(
+    model: DualEncoder, tokenizer: Tokenizer, text: str, photos: Photos
+) -> Float64[np.ndarray, " photos"]:
+    """The second score of one query with each photo. Raises: ValueError for a model without late interaction."""
+    tokens, lengths = tokenize(tokenizer, normalised(model, [text]), longest=model.longest)
     with at_rest(model):
-        for end in _pool_ends(queries).tolist():
-            texts = normalised(model, [dataset.query_texts[queries[start]]])
-            tokens, lengths = tokenize(tokenizer, texts, longest=model.longest)
-            photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
-            if smooth is not None:
-                photos = photos.with_regions(smooth_regions(photos.regions, smooth))
-            found = model.late_scores(tokens.to(model.device), lengths, photos)[0]
-            scores[start:end] = found.cpu().numpy()
-            start = end
+        found = model.late_scores(tokens.to(model.device), lengths, photos.to(model.device))[0]
+    scores: np.ndarray = found.cpu().numpy().astype(np.float64)
     return scores
 
 
@@ -181,7 +188,12 @@ def _encode_smoothed(
     pool_sizes = np.diff(np.concatenate([[0], ends[_pool_ends(queries) - 1]])).tolist()
     pools = torch.split(photos.regions, pool_sizes)
     photos = photos.with_regions(torch.cat([smooth_regions(pool, weights) for pool in pools]))
-    # One pool alone may be larger than what is encoded at once.
+    return encode_in_pieces(model, photos)  # one pool alone may be larger than what is encoded at once
+
+
+def encode_in_pieces(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "photos hidden"]:
+    """The vectors of any number of photos, at most TOKENS_AT_ONCE regions (one photo at least) at once."""
+    ends = np.cumsum(photos.lengths.numpy())
     pieces, start, begin = [], 0, 0
     for end in range(1, len(ends) + 1):
         if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:

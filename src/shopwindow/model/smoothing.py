@@ -30,7 +30,7 @@ def smooth_regions(
     itself, so that they always sum to the same. float32 from any float type. Cost: regions^2 x features
     operations; memory the result and a few blocks of REGIONS_AT_ONCE x OTHERS_AT_ONCE numbers.
 
-    Catalogue form: the same call on all regions of a catalogue, exact; a photo then has the same regions in
+    Catalogue form: `search/smoothing.py`, over all regions of a dataset; a photo then has the same regions in
     every pool. `ranking/operators.py` has the same for one vector per product.
 
     >>> smooth_regions(torch.tensor([[0.0], [1.0], [10.0]]))[:, 0].tolist()
@@ -50,6 +50,19 @@ def smooth_regions(
             for rank in range(neighbours):
                 some.add_(regions[nearest[:, rank]].float(), alpha=weights[1 + rank])
     return mixed
+
+
+def nearest_regions(regions: Float[Tensor, "regions features"], count: int) -> Int64[Tensor, "regions count"]:
+    """The `count` nearest others of every region, nearest first, as `smooth_regions` takes them.
+
+    Raises: ValueError for fewer than `count` others.
+    """
+    if not 0 < count < len(regions):
+        raise ValueError(f"{count} neighbours of {len(regions)} regions")
+    mean = regions.mean(0, dtype=torch.float32)
+    return torch.cat(
+        [_nearest(regions, mean, start, count) for start in range(0, len(regions), REGIONS_AT_ONCE)]
+    )
 
 
 def _nearest(

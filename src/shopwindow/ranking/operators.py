@@ -47,10 +47,7 @@ def smooth_vectors(
     >>> smooth_vectors(np.array([[0.0], [1.0], [10.0]]))[:, 0].round(6).tolist()
     [1.2, 1.7, 7.2]
     """
-    if not weights:
-        raise ValueError("smoothing needs at least the weight of the vector itself")
-    if not np.isfinite(weights).all():
-        raise ValueError(f"weights {', '.join(map(str, weights))}: finite numbers were wanted")
+    check_weights(weights)
     values = photos.astype(np.result_type(photos.dtype, np.float32), copy=False)
     neighbours = max(0, min(len(weights), len(values)) - 1)
     mixed = values * (weights[0] + sum(weights[1 + neighbours :]))
@@ -61,6 +58,14 @@ def smooth_vectors(
             for rank, others in enumerate(nearest.T):
                 mixed[start : start + ROWS_AT_ONCE] += weights[1 + rank] * values[others]
     return mixed
+
+
+def check_weights(weights: tuple[float, ...]) -> None:
+    """Raises: ValueError for no weights of smoothing, or one that is not finite."""
+    if not weights:
+        raise ValueError("smoothing needs at least the weight of the vector itself")
+    if not np.isfinite(weights).all():
+        raise ValueError(f"weights {', '.join(map(str, weights))}: finite numbers were wanted")
 
 
 def _nearest_others(

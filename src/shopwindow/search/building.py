@@ -21,6 +21,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import check_features
+from shopwindow.ranking.operators import check_weights
 from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import UnknownProduct
@@ -30,7 +31,6 @@ from shopwindow.search.index import (
     SEGMENTS,
     Manifest,
     OpenIndex,
-    OpenPart,
     Part,
     Source,
     add_deleted,
@@ -38,6 +38,7 @@ from shopwindow.search.index import (
     named_by_content,
 )
 from shopwindow.search.segment import Columns, write_segment
+from shopwindow.search.smoothing import SmoothedRegions, smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
 from shopwindow.search.vectors import Coding
 
@@ -62,20 +63,28 @@ def build_index(
     texts: str | Path | None = None,
     labels: str | Path | None = None,
     smooth: tuple[float, ...] | None = None,
+    smooth_regions: tuple[float, ...] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Makes an index of all products of a dataset; an older index at `out` is replaced when it is done.
 
     `photos`: the folder of the photos, PRODUCT_ID.jpg or .png, remembered by its path. `texts`: a dataset whose
     pairs are known to match; their queries become the products' full texts. `labels`: a table of label names as
-    the competition has it. `smooth`: weights of each vector itself, its nearest, its second nearest ...
+    the competition has it. `smooth`: weights of each vector itself, its nearest, its second nearest ...;
+    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). Products added later lean on those
+    of their own dataset.
 
-    Raises: DataError for a broken bundle or dataset, a folder with other files at `out`, a second indexer, a full
-    disk. ValueError where features or dimensions do not fit the model.
+    Raises: DataError for a broken bundle or dataset, no folder `photos`, a folder with other files at `out`, a second
+    indexer, a full disk, a vector that is not finite. ValueError where features or dimensions do not fit the model.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
     check_features(opened.model, products)
+    if photos is not None and not Path(photos).is_dir():
+        raise DataError("no such folder of photos", path=photos)
+    for weights in (smooth, smooth_regions):
+        if weights is not None:
+            check_weights(weights)
     coding = coding or Coding()
     hidden = opened.model.dimensions
     if coding.dimensions is not None and coding.dimensions > hidden:
@@ -91,6 +100,7 @@ def build_index(
         photos=None if photos is None else str(Path(photos).resolve()),
         label_names={} if labels is None else read_label_names(labels),
         smooth=smooth,
+        smooth_regions=smooth_regions,
     )
     known = None if texts is None else known_texts(Dataset(texts))
     out = Path(out).resolve()
@@ -138,8 +148,10 @@ def delete_products(index: str | Path, product_ids: Sequence[int]) -> Manifest:
     """Deletes products from an index.
 
     Raises: UnknownProduct for an id that it does not hold: nothing is deleted then. DataError as `build_index`, or
-    where no product would be left.
+    where no product would be left. ValueError for no ids.
     """
+    if not len(product_ids):
+        raise ValueError("no product ids to delete")
     index = Path(index).resolve()
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
@@ -162,7 +174,7 @@ def compact_index(index: str | Path) -> Manifest:
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         keep(index, folder, dataclasses.replace(before.manifest, parts=()))
-        rows = [_living(part) for part in before.parts]
+        rows = [part.living_rows for part in before.parts]
         pairs = list(zip(before.parts, rows, strict=True))
         columns = Columns.join([part.segment.columns.take(chosen) for part, chosen in pairs])
         vectors = np.concatenate([part.segment.vectors(chosen) for part, chosen in pairs])
@@ -214,9 +226,9 @@ def _add_segment(
     known: dict[int, list[str]] | None,
     progress: Progress | None,
 ) -> tuple[Manifest, Float32[np.ndarray, "products hidden"]]:
-    vectors = _encode(out, manifest.bundle_hash, bundle, dataset, progress)
+    vectors = _encode(out, manifest, bundle, dataset, progress)
     if manifest.smooth is not None:
-        vectors = smooth_vectors(vectors, manifest.smooth, unit=manifest.unit)
+        vectors = smooth_catalogue(vectors, manifest.smooth, unit=manifest.unit)
     source = Source(str(dataset.path.resolve()), dataset.content_hash)
     sources = manifest.sources if source in manifest.sources else (*manifest.sources, source)
     manifest = dataclasses.replace(manifest, sources=sources)
@@ -294,17 +306,13 @@ def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " g
     parts = []
     for part, opened in zip(before.manifest.parts, before.parts, strict=True):
         changed = add_deleted(folder, part, opened.segment, product_ids)
-        living = _living(opened)
+        living = opened.living_rows
         if np.isin(opened.segment.columns.ids[living], product_ids).all():
             shutil.rmtree(folder / SEGMENTS / part.name)
             (folder / str(changed.deleted)).unlink(missing_ok=True)
         else:
             parts.append(changed)
     return dataclasses.replace(before.manifest, parts=tuple(parts))
-
-
-def _living(part: OpenPart) -> Int64[np.ndarray, " rows"]:
-    return np.arange(len(part.segment)) if part.live is None else np.flatnonzero(part.live)
 
 
 def _columns(dataset: Dataset, source: int) -> Columns:
@@ -321,11 +329,13 @@ def _columns(dataset: Dataset, source: int) -> Columns:
 
 
 def _encode(
-    out: Path, bundle_hash: str, bundle: Bundle, dataset: Dataset, progress: Progress | None
+    out: Path, manifest: Manifest, bundle: Bundle, dataset: Dataset, progress: Progress | None
 ) -> Float32[np.ndarray, "products hidden"]:
     """The vectors of all products, mapped; what an interrupted run of the same bundle and dataset left is kept."""
     folder = _encoded_folder(out)
-    identity = json.dumps({"bundle": bundle_hash, "dataset": dataset.content_hash})
+    made_of = {"bundle": manifest.bundle_hash, "dataset": dataset.content_hash}
+    weights = manifest.smooth_regions
+    identity = json.dumps(made_of if weights is None else {**made_of, "smooth_regions": weights})
     known, values = folder / "of.json", folder / "vectors.f32"
     if not known.is_file() or read_text(known) != identity:
         shutil.rmtree(folder, ignore_errors=True)
@@ -335,9 +345,18 @@ def _encode(
     with values.open("ab") as file:
         done = file.tell() // (4 * hidden)
         file.truncate(done * 4 * hidden)
+        smoothed = SmoothedRegions.of(dataset, weights, folder) if weights and done < total else None
         for start in range(done, total, _ENCODED_AT_ONCE):
             rows = np.arange(start, min(start + _ENCODED_AT_ONCE, total))
-            file.write(bundle.encode_products(dataset, rows).data)
+            vectors = (
+                bundle.encode_products(dataset, rows)
+                if smoothed is None
+                else smoothed.encode(bundle.model, rows)
+            )
+            if not np.isfinite(vectors).all():
+                wrong = dataset.product_ids[rows[~np.isfinite(vectors).all(1)][0]]
+                raise DataError(f"product {wrong}: the model's vector is not finite", path=dataset.path)
+            file.write(vectors.data)
             file.flush()
             if progress is not None:
                 progress(int(rows[-1]) + 1, total)
@@ -350,31 +369,3 @@ def _encoded_folder(out: Path) -> Path:
 
 def _forget_encoded(out: Path) -> None:
     shutil.rmtree(_encoded_folder(out), ignore_errors=True)
-
-
-def smooth_vectors(
-    vectors: Float32[np.ndarray, "products hidden"], weights: tuple[float, ...], *, unit: bool
-) -> Float32[np.ndarray, "products hidden"]:
-    """Each vector becomes weights[0] of itself + weights[1] of its nearest other by score, and so on; of length 1 again
-    where vectors are. Cost: products^2 x hidden operations.
-
-    Source: database-side augmentation, Turcot and Lowe 2009; the seed does the same to regions of a pool.
-    Raises: ValueError for no weights.
-    """
-    if not weights:
-        raise ValueError("smoothing needs at least the weight of the product itself")
-    others = min(len(weights) - 1, len(vectors) - 1)
-    out = np.empty(vectors.shape, np.float32)
-    for start in range(0, len(vectors), 1024):
-        own = np.asarray(vectors[start : start + 1024])
-        mixed = own * (weights[0] + sum(weights[1 + others :]))
-        if others:
-            scores = own @ np.asarray(vectors).T
-            scores[np.arange(len(own)), start + np.arange(len(own))] = -np.inf
-            nearest = np.argsort(-scores, axis=1, kind="stable")[:, :others]
-            for rank in range(others):
-                mixed += weights[1 + rank] * vectors[nearest[:, rank]]
-        if unit:
-            mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
-        out[start : start + 1024] = mixed
-    return out

@@ -6,14 +6,14 @@ scored anew -> hits. A search takes one opened state of the index and stays in i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.word_boxes import PHOTO_ENDINGS
@@ -22,16 +22,19 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_photos
 from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.photos import Photos
+from shopwindow.ranking.operators import Operator
 from shopwindow.search.bundled import load_same_bundle
 from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
 from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
+from shopwindow.search.reranking import Candidates, Reranking, check_reranking, pool_scores
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
 
 MOST_TEXTS_SHOWN: Final = 8
-_RERANKED: Final = 50
+RERANKED: Final = 50
+"""First products that are scored anew, where nothing else is asked for."""
 _FUSED: Final = 100
 _RRF_CONSTANT: Final = 60
 _TEXTS_ASKED: Final = 1000
@@ -39,11 +42,12 @@ _TEXTS_ASKED: Final = 1000
 
 @dataclass(frozen=True)
 class _State:
-    """What one search sees: an opened index, its bundle, and which `index.json` it was."""
+    """What one search sees: an opened index, its bundle, which `index.json` it was, and the datasets opened so far."""
 
     index: OpenIndex
     bundle: Bundle
     stamp: tuple[int, int]
+    datasets: dict[int, Dataset] = field(default_factory=dict)
 
 
 class SearchEngine:
@@ -75,43 +79,59 @@ class SearchEngine:
         where: Filter = EVERYTHING,
         exact: bool = False,
         hybrid: bool = False,
-        rerank: Rerank | None = None,
+        rerank: Rerank | Reranking | None = None,
+        candidates: int = RERANKED,
     ) -> list[Hit]:
         """The best k products for the words, fewer when there are fewer.
 
         `exact`: every vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank
-        (1 / (60 + rank) of either list, summed: that is the score then). `rerank`: gives the first 50, or k where that
-        is more, new scores.
+        (1 / (60 + rank) of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k
+        where that is more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
 
-        Raises: ValueError for no words, a k below 1, or another number of new scores than products.
+        Raises: ValueError for no words, a k or candidates below 1, a re-ranking that does not fit the model, or another
+        number of new scores than products. DataError, of `late`, as `similar_region`.
         Source: Cormack, Clarke and Büttcher, SIGIR 2009.
         """
         _check(words, k)
         state = self._state
-        wanted = max(k, _RERANKED) if rerank else k
+        wanted = _wanted(state, k, rerank, candidates)
         depth = max(wanted, _FUSED) if hybrid else wanted
-        found = _find(state, _encode(state, [words])[0], depth, where, exact=exact)
+        vector = _encode(state, [words])[0]
+        found = _find(state, vector, depth, where, exact=exact)
         if hybrid:
             found = _fused(found, _by_texts(state, _clean(words), depth, where), wanted)
         if rerank is not None:
-            scores = np.asarray(rerank(words, found.ids.tolist()), np.float64)
-            if scores.shape != found.ids.shape:
-                raise ValueError(f"{scores.size} new scores for {len(found.ids)} products")
-            order = np.lexsort((found.ids, -scores))
-            found = Found(found.ids[order], scores[order])
+            found = _reranked(state, words, vector, found, rerank)
         return _hits(found, k)
 
     def search_many(
-        self, words: Sequence[str], *, k: int = 10, where: Filter = EVERYTHING, exact: bool = False
+        self,
+        words: Sequence[str],
+        *,
+        k: int = 10,
+        where: Filter = EVERYTHING,
+        exact: bool = False,
+        rerank: Reranking | None = None,
+        candidates: int = RERANKED,
     ) -> list[list[Hit]]:
-        """The hits of several queries, in their order. Raises: ValueError as `search`."""
+        """The hits of several queries, in their order. Raises: as `search`."""
         for one in words:
             _check(one, k)
         state = self._state
+        wanted = _wanted(state, k, rerank, candidates)
         vectors = _encode(state, list(words))
         if exact:
-            return [_hits(found, k) for found in find_exactly(state.index, vectors, k, where=where)]
-        return [_hits(find(state.index, vector, k, where=where), k) for vector in vectors]
+            every = find_exactly(state.index, vectors, wanted, where=where)
+        else:
+            every = (find(state.index, vector, wanted, where=where) for vector in vectors)
+        if rerank is not None:
+            three = zip(words, vectors, every, strict=True)
+            every = (_reranked(state, text, vector, found, rerank) for text, vector, found in three)
+        return [_hits(found, k) for found in every]
+
+    def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
+        """The vectors of words: what a search compares with those of the products."""
+        return _encode(self._state, list(words))
 
     def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
         """The products whose photos are nearest to one's own, itself left out.
@@ -261,6 +281,57 @@ def _find(
     return find(state.index, vector, k, where=where)
 
 
+def _wanted(state: _State, k: int, rerank: Rerank | Reranking | None, candidates: int) -> int:
+    if rerank is None:
+        return k
+    if candidates < 1:
+        raise ValueError(f"candidates {candidates}: at least 1 is wanted")
+    if isinstance(rerank, str | Operator):
+        check_reranking(rerank, state.bundle)
+    return max(k, candidates)
+
+
+def _reranked(
+    state: _State,
+    words: str,
+    vector: Float32[np.ndarray, " hidden"],
+    found: Found,
+    rerank: Rerank | Reranking,
+) -> Found:
+    """The products found by their new scores; of equal ones the smaller id first."""
+    if isinstance(rerank, str | Operator):
+        ids = np.sort(found.ids)
+        scores = _pool_scores(state, words, vector, ids, rerank) if len(ids) else np.zeros(0)
+    else:
+        ids, scores = found.ids, np.asarray(rerank(words, found.ids.tolist()), np.float64)
+    if scores.shape != ids.shape:
+        raise ValueError(f"{scores.size} new scores for {len(ids)} products")
+    order = np.lexsort((ids, -scores))
+    return Found(ids[order], scores[order])
+
+
+def _pool_scores(
+    state: _State,
+    words: str,
+    vector: Float32[np.ndarray, " hidden"],
+    ids: Int64[np.ndarray, " candidates"],
+    how: Reranking,
+) -> np.ndarray:
+    places = [_locate(state, one) for one in ids.tolist()]
+    vectors = np.concatenate([part.segment.vectors(np.array([row])) for part, row in places])
+
+    def photos() -> Iterator[tuple[Int64[np.ndarray, " some"], Photos]]:
+        sources = np.array([part.segment.columns.source[row] for part, row in places])
+        rows = np.array([part.segment.columns.dataset_row[row] for part, row in places])
+        for source in np.unique(sources).tolist():
+            some = np.flatnonzero(sources == source)
+            dataset = _dataset(state, source)
+            yield some, Photos.of(dataset, rows[some], boxes=state.bundle.model.needs_boxes)
+
+    asked = places[0][0].segment.asked(vector)
+    return pool_scores(how, state.bundle, _clean(words), asked, Candidates(ids, vectors), photos())
+
+
 def _others(
     state: _State, vector: Float32[np.ndarray, " hidden"], product_id: int, k: int, where: Filter
 ) -> list[Hit]:
@@ -301,7 +372,7 @@ def _hits(found: Found, k: int) -> list[Hit]:
 
 
 def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
-    place = state.index.locate(product_id) if -(2**63) <= product_id < 2**63 else None
+    place = state.index.locate(product_id)
     if place is None:
         raise UnknownProduct(product_id)
     return place
@@ -309,12 +380,20 @@ def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
 
 def _regions(state: _State, part: OpenPart, row: int) -> Photos:
     columns = part.segment.columns
-    source = state.index.manifest.sources[int(columns.source[row])]
-    dataset = Dataset(source.path)
-    if dataset.content_hash != source.content_hash:
-        raise DataError("was replaced since the index was made; its regions are others", path=source.path)
-    rows = columns.dataset_row[row : row + 1]
-    return Photos.of(dataset, rows, boxes=state.bundle.model.needs_boxes)
+    dataset = _dataset(state, int(columns.source[row]))
+    return Photos.of(dataset, columns.dataset_row[row : row + 1], boxes=state.bundle.model.needs_boxes)
+
+
+def _dataset(state: _State, source: int) -> Dataset:
+    """A dataset that products came from; stays open, and the same, when it is replaced later."""
+    if source not in state.datasets:
+        wanted = state.index.manifest.sources[source]
+        dataset = Dataset(wanted.path)
+        if dataset.content_hash != wanted.content_hash:
+            raise DataError("was replaced since the index was made; its regions are others", path=wanted.path)
+        _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
+        state.datasets[source] = dataset
+    return state.datasets[source]
 
 
 def _photo(folder: str | None, product_id: int) -> Path | None:

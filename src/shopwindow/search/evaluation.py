@@ -9,7 +9,8 @@ from jaxtyping import Int64
 
 from shopwindow.ranking.measures import Measure
 from shopwindow.ranking.runs import Run
-from shopwindow.search.engine import SearchEngine
+from shopwindow.search.engine import RERANKED, SearchEngine
+from shopwindow.search.reranking import Reranking
 
 
 def rank_catalogue(
@@ -19,18 +20,20 @@ def rank_catalogue(
     *,
     k: int = 100,
     exact: bool = False,
+    rerank: Reranking | None = None,
+    candidates: int = RERANKED,
 ) -> Run:
-    """The best k products of the catalogue for each query, as the engine finds them.
+    """The best k products of the catalogue for each query, as the engine finds and re-ranks them.
 
     Raises: ValueError as `SearchEngine.search`.
     """
-    hits = engine.search_many(texts, k=k, exact=exact)
+    hits = engine.search_many(texts, k=k, exact=exact, rerank=rerank, candidates=candidates)
     flat = [hit for some in hits for hit in some]
     return Run.from_arrays(
         np.repeat(query_ids, [len(some) for some in hits]),
         np.array([hit.product_id for hit in flat], np.int64),
         np.array([hit.score for hit in flat]),
-        name="search-exact" if exact else "search",
+        name="-".join(["search", *(["exact"] if exact else []), *([] if rerank is None else [str(rerank)])]),
     )
 
 

@@ -64,6 +64,7 @@ class Manifest:
 
     `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
+    `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours.
     """
 
     bundle_hash: str
@@ -80,6 +81,12 @@ class Manifest:
     photos: str | None = None
     label_names: dict[int, str] = field(default_factory=dict)
     smooth: tuple[float, ...] | None = None
+    smooth_regions: tuple[float, ...] | None = None
+
+    @property
+    def width(self) -> int:
+        """Values of the finest vectors kept."""
+        return self.coding.finest_width(self.hidden)
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -111,13 +118,25 @@ class Manifest:
         for name in (name for part in parts for name in (part.name, part.deleted or "-")):
             if "/" in name or name.startswith("."):
                 raise ValueError(f"a part named {name!r}")
-        smooth = content.pop("smooth")
+        for name, kind in (
+            ("bundle_hash", str),
+            ("hidden", int),
+            ("unit", bool),
+            ("probes", int),
+            ("revision", int),
+        ):
+            if not isinstance(content[name], kind):
+                raise ValueError(f"{name} {content[name]!r}")
+        if content["hidden"] < 1 or content["probes"] < 1:
+            raise ValueError(f"hidden {content['hidden']}, probes {content['probes']}: at least 1 is wanted")
+        smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
             coding=Coding(**content.pop("coding")),
             parts=parts,
             sources=tuple(Source(**source) for source in content.pop("sources")),
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
             smooth=None if smooth is None else tuple(smooth),
+            smooth_regions=None if regions is None else tuple(regions),
             **content,
         )
 
@@ -129,6 +148,11 @@ class OpenPart:
     segment: Segment
     live: Bool[np.ndarray, " products"] | None
     texts: Texts | None
+
+    @property
+    def living_rows(self) -> Int64[np.ndarray, " rows"]:
+        """The rows of the products that count, rising."""
+        return np.arange(len(self.segment)) if self.live is None else np.flatnonzero(self.live)
 
 
 @dataclass(frozen=True)
@@ -149,7 +173,9 @@ class OpenIndex:
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:
-                return cls(path, manifest, tuple(_open_part(path, part) for part in manifest.parts))
+                return cls(
+                    path, manifest, tuple(_open_part(path, part, manifest.width) for part in manifest.parts)
+                )
             except (DataError, FileNotFoundError) as error:
                 wrong = error
                 if Manifest.read(path) == manifest:
@@ -166,6 +192,8 @@ class OpenIndex:
 
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
         """The part that holds a product, and its row there; None where there is none."""
+        if not -(2**63) <= product_id < 2**63:
+            return None
         asked = np.array([product_id], np.int64)
         for part in self.parts:
             row = int(part.segment.rows_of(asked)[0])
@@ -174,9 +202,11 @@ class OpenIndex:
         return None
 
 
-def _open_part(index: Path, part: Part) -> OpenPart:
+def _open_part(index: Path, part: Part, width: int) -> OpenPart:
     folder = index / SEGMENTS / part.name
     segment = Segment.open(folder)
+    if segment.width != width:
+        raise DataError(f"vectors of {segment.width} values, the index says {width}", path=folder)
     if len(segment) != part.products:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None

@@ -1,10 +1,11 @@
-"""How do the vectors of an index get into another system? As a Parquet file: product_id, vector.
+"""How do the vectors of an index become a Parquet file, which nearly everything reads?
 
-Living products only, as finely as the index keeps them, a segment at a time. Knows no query.
+Living products only, a segment at a time. Knows no query.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -14,28 +15,51 @@ import pyarrow.parquet as pq
 
 from shopwindow.files import whole_file
 from shopwindow.search.index import OpenIndex
+from shopwindow.search.rows import Progress, Rows, describe_vectors, rows_of
 
+METADATA: Final = b"shopwindow"
+"""The key of the file's metadata that holds `describe_vectors` as JSON."""
 _ROWS_AT_ONCE: Final = 65_536
 
 
-def write_parquet(index: str | Path, out: str | Path) -> int:
+def write_parquet(index: str | Path, out: str | Path, *, progress: Progress | None = None) -> int:
     """Writes the vectors of all living products, whole or not at all; gives how many.
 
-    Columns: `product_id` int64, `vector` a fixed-size list of float32.
+    Columns: `product_id` int64, `vector` a fixed-size list of float32, `image_h` and `image_w` int32 (px), `labels` a
+    list of int32, `texts` a list of strings. The metadata names bundle and state.
     Raises: DataError for no index, or where `out` cannot be written.
     """
     opened = OpenIndex.open(index)
-    hidden, count = opened.manifest.hidden, 0
-    vector = pa.list_(pa.float32(), hidden)
-    schema = pa.schema([("product_id", pa.int64()), ("vector", vector)])
+    schema = pa.schema(
+        [
+            ("product_id", pa.int64()),
+            ("vector", pa.list_(pa.float32(), opened.manifest.width)),
+            ("image_h", pa.int32()),
+            ("image_w", pa.int32()),
+            ("labels", pa.list_(pa.int32())),
+            ("texts", pa.list_(pa.string())),
+        ],
+        metadata={METADATA: json.dumps(describe_vectors(opened))},
+    )
+    count = 0
     with whole_file(out) as partial, pq.ParquetWriter(partial, schema) as writer:
-        for part in opened.parts:
-            rows = np.arange(len(part.segment)) if part.live is None else np.flatnonzero(part.live)
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                chosen = rows[start : start + _ROWS_AT_ONCE]
-                values = pa.array(np.ascontiguousarray(part.segment.vectors(chosen)).reshape(-1))
-                ids = pa.array(np.ascontiguousarray(part.segment.columns.ids[chosen]))
-                columns = [ids, pa.FixedSizeListArray.from_arrays(values, type=vector)]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
-                count += len(chosen)
+        for rows in rows_of(opened, _ROWS_AT_ONCE):
+            writer.write_batch(_batch(rows, schema))
+            count += len(rows.ids)
+            if progress is not None:
+                progress(count, len(opened))
     return count
+
+
+def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
+    vectors = pa.FixedSizeListArray.from_arrays(
+        pa.array(rows.vectors.reshape(-1)), type=schema.field("vector").type
+    )
+    height, width = np.ascontiguousarray(rows.sizes.T)
+    columns = [pa.array(rows.ids), vectors, pa.array(height), pa.array(width)]
+    columns += [pa.array(some, type=schema.field(name).type) for name, some in _lists(rows)]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _lists(rows: Rows) -> list[tuple[str, list[list[int]] | list[list[str]]]]:
+    return [("labels", rows.labels), ("texts", rows.texts)]

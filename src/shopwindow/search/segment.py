@@ -126,19 +126,23 @@ class Segment:
             )
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
-        if not len(segment) == len(codes) == len(finest) == len(segment.id_order) == card["products"]:
-            raise DataError("its files differ in the number of products", path=folder)
+        _check_belonging(segment, int(card["products"]), folder)
         return segment
 
     def __len__(self) -> int:
         return len(self.columns.ids)
+
+    @property
+    def width(self) -> int:
+        """Values of the finest vectors kept."""
+        return len(self.finest_coder.centre)
 
     def rows_of(self, product_ids: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
         """The row of each product, -1 where there is none."""
         places = np.minimum(np.searchsorted(self.rising, product_ids), len(self) - 1)
         return np.where(self.rising[places] == product_ids, self.id_order[places], -1)
 
-    def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows hidden"]:
+    def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows width"]:
         """The vectors of some products, as exactly as they are kept."""
         return self.finest_coder.decode(self.finest[rows])
 
@@ -146,7 +150,12 @@ class Segment:
         self, query: Float32[np.ndarray, " hidden"], rows: Int64[np.ndarray, " rows"]
     ) -> Float64[np.ndarray, " rows"]:
         """The scores of some products with a query vector, from the finest vectors kept."""
-        return self.finest_coder.score(self.finest_coder.ask(query[None])[0], self.finest[rows])
+        return self.finest_coder.score(self.asked(query), self.finest[rows])
+
+    def asked(self, query: Float32[np.ndarray, " hidden"]) -> Float32[np.ndarray, " width"]:
+        """A query vector as it is compared with `vectors`."""
+        asked: Float32[np.ndarray, " width"] = self.finest_coder.ask(query[None])[0]
+        return asked
 
     def candidates(
         self,
@@ -220,15 +229,17 @@ def write_segment(
     unit: bool,
     approximate: bool,
     rng: np.random.Generator,
+    parted: tuple[Cells, Int64[np.ndarray, " products"]] | None = None,
 ) -> None:
-    """Writes a segment into an empty folder, its card last. `approximate`: with cells.
+    """Writes a segment into an empty folder, its card last. `approximate`: with cells, `parted` if
+    they are known.
 
     Raises: OSError where the disk is full.
     """
     cells = None
     order = np.arange(len(vectors))
     if approximate:
-        cells, order = part_into_cells(vectors, cells=cell_count(len(vectors)), rng=rng)
+        cells, order = parted or part_into_cells(vectors, cells=cell_count(len(vectors)), rng=rng)
         save_array(folder / "means.npy", cells.means)
         save_array(folder / "bounds.npy", cells.offsets)
     sample = np.sort(rng.choice(len(vectors), min(len(vectors), 2 * _ROWS_AT_ONCE), replace=False))
@@ -272,6 +283,24 @@ def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"broken or missing: {error}", path=path) from error
+
+
+def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
+    """Raises: DataError where files of a segment do not belong together."""
+    columns = segment.columns
+    by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
+    arrays = (*by_product, segment.rising, segment.id_order, segment.codes, segment.finest)
+    if {len(array) for array in arrays} != {products}:
+        raise DataError("its files differ in the number of products", path=folder)
+    if not int(columns.region_bounds[-1]) == len(columns.boxes) == len(columns.labels):
+        raise DataError("its files differ in the number of regions", path=folder)
+    for coder, codes in ((segment.coder, segment.codes), (segment.finest_coder, segment.finest)):
+        values = len(coder.centre)
+        wanted = values // 8 if coder.precision == "binary" else values
+        if codes.ndim != 2 or codes.shape[1] != wanted or len(coder.scale) != values:
+            raise DataError("its files differ in the number of values", path=folder)
+    if segment.cells is not None and int(segment.cells.offsets[-1]) != products:
+        raise DataError("its cells hold another number of products", path=folder)
 
 
 def _load(folder: Path, name: str) -> np.ndarray:

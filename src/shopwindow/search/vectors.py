@@ -54,6 +54,12 @@ class Coding:
         whole = self.precision == "float32" and (self.dimensions is None or self.dimensions >= hidden)
         return "none" if whole else self.rescore
 
+    def finest_width(self, hidden: int) -> int:
+        """Values of the finest vectors kept: all of them, or the leading ones where nothing else is kept."""
+        if self.dimensions is None or self.needs_rescoring(hidden) != "none":
+            return hidden
+        return min(self.dimensions, hidden)
+
     def keeps_all(self, hidden: int) -> bool:
         """Whether the whole float32 vectors are kept, as codes or for re-scoring."""
         code, more = self.bytes_per_product(hidden)

