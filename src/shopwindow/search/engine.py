@@ -6,6 +6,7 @@ scored anew -> hits. A search takes one opened state of the index and stays in i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,7 +319,8 @@ def _regions(state: _State, part: OpenPart, row: int) -> Photos:
 
 
 def _photo(folder: str | None, product_id: int) -> Path | None:
+    """Asked for every hit of every search, so without pathlib until a file is found: a fifth of its time."""
     if folder is None:
         return None
-    files = (Path(folder) / f"{product_id}{ending}" for ending in PHOTO_ENDINGS)
-    return next((file for file in files if file.is_file()), None)
+    files = (f"{folder}{os.sep}{product_id}{ending}" for ending in PHOTO_ENDINGS)
+    return next((Path(file) for file in files if os.path.isfile(file)), None)  # noqa: PTH113 - as said
