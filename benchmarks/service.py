@@ -1,13 +1,16 @@
 """How many searches a second does the service answer over HTTP, how late are the latest, and does its memory grow?
 
-Closed loop on loopback: so many clients, each asks again as soon as it is answered. The text tower has the sizes of the
-seed's recipe and random weights (time does not depend on them). `--index INDEX` measures another index;
-`--seconds` is the length of one of the rounds.
+Closed loop on loopback: so many clients in a process of their own (this one), each asks again when it is answered, each
+query another one. The index is a million generated products and a bundle of a recipe's sizes with random weights
+(large_index.py; time depends on neither). `--index INDEX` keeps it there, or measures one that is there. What the two
+processes take of the processors is told apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,83 +19,54 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode, urlsplit
 
-import httpx
 import numpy as np
 
+from large_index import make_index, some_words
 from record import Figures, record
-from shopwindow.data.dataset import Dataset
-from shopwindow.data.prepare import prepare
-from shopwindow.data.shop.writing import draw_shop
-from shopwindow.files import whole_directory
-from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.dual import DualEncoder
-from shopwindow.model.tokens import train_tokenizer
-from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
-from shopwindow.search.building import build_index
 
-PRODUCTS: Final = 300
 ROUNDS: Final = 3
 CLIENTS: Final = (1, 8)
 HITS: Final = 24
-WORDS: Final = (
-    "red",
-    "blue",
-    "green",
-    "striped",
-    "leather",
-    "wooden",
-    "new",
-    "small",
-    "dress",
-    "bag",
-    "chair",
-    "shoes",
-)
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
     """Measures one client alone, then eight at once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--index", type=Path)
+    parser.add_argument("--products", type=int, default=1_000_000)
+    parser.add_argument("--recipe", default="default")
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--options", default="", help="more options of `shopwindow serve`, in quotes")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        index = given.index or make_index(Path(folder))
-        process, url = start(index)
+        index = given.index or Path(folder) / "index"
+        if not index.exists():
+            make_index(Path(folder), index, products=given.products, recipe=given.recipe)
+        process, url = start(index, given.options.split())
         try:
-            ask_for(url, clients=1, seconds=1.0)  # warm
+            ask_for(url, process.pid, clients=1, seconds=1.0)  # warm
             for clients in CLIENTS:
-                rounds = [ask_for(url, clients=clients, seconds=given.seconds) for _ in range(ROUNDS)]
-                record(question(clients, index, given.index is None), figures(rounds))
+                rounds = [
+                    ask_for(url, process.pid, clients=clients, seconds=given.seconds) for _ in range(ROUNDS)
+                ]
+                record(question(clients, index, given.options), figures(rounds))
         finally:
             process.terminate()
             process.wait(20)
 
 
-def question(clients: int, index: Path, own: bool) -> str:
+def question(clients: int, index: Path, options: str) -> str:
     """The question, in words."""
-    of = f"{PRODUCTS} drawn products" if own else index.name
-    return f"searching over HTTP, {HITS} hits of {of}, {clients} client{'s' if clients > 1 else ''} at once"
+    asking = f"{clients} client{'s' if clients > 1 else ''} at once"
+    return " ".join(f"searching over HTTP, {HITS} hits of {index.name}, {asking} {options}".split())
 
 
-def make_index(folder: Path) -> Path:
-    """An index of a small drawn shop by a bundle of the seed's sizes."""
-    draw_shop(folder / "shop", products=PRODUCTS)
-    prepare([folder / "shop" / "train.tsv"], folder / "dataset")
-    tokenizer = train_tokenizer(Dataset(folder / "dataset").query_texts, vocabulary=2000)
-    size = EncoderSize()
-    text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
-    model = DualEncoder(text, PhotoTower(size, feature_size=2048), normalise=True)
-    with whole_directory(folder / "bundle", marker=MARKER) as bundle:
-        Bundle(model.eval(), tokenizer).save_into(bundle)
-    build_index(folder / "bundle", folder / "dataset", folder / "index", photos=folder / "shop" / "photos")
-    return folder / "index"
-
-
-def start(index: Path) -> tuple[subprocess.Popen[str], str]:
+def start(index: Path, options: list[str]) -> tuple[subprocess.Popen[str], str]:
     """The service as a process, and its address."""
-    command = [sys.executable, "-m", "shopwindow", "serve", str(index), "--port", "0"]
+    command = [sys.executable, "-m", "shopwindow", "serve", str(index), "--port", "0", *options]
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     return process, process.stdout.readline().split()[-1]
@@ -100,38 +74,64 @@ def start(index: Path) -> tuple[subprocess.Popen[str], str]:
 
 @dataclass
 class Round:
-    """One round of asking: seconds of each answer, and the memory afterwards."""
+    """One round of asking: seconds of each answer, processor seconds of either side, and the memory afterwards."""
 
     seconds: float
     answers_seconds: list[float] = field(default_factory=list)
     refused: int = 0
     memory_mb: float = 0.0
+    asking_seconds: float = 0.0
+    answering_seconds: float = 0.0
 
 
-def ask_for(url: str, *, clients: int, seconds: float) -> Round:
+def ask_for(url: str, process: int, *, clients: int, seconds: float) -> Round:
     """Asks for so long, with so many clients; every query is another one."""
     found = Round(seconds)
-    threads = [threading.Thread(target=_ask, args=(url, seed, found)) for seed in range(clients)]
+    address = urlsplit(url).netloc
+    threads = [threading.Thread(target=_ask, args=(address, seed, found)) for seed in range(clients)]
+    mine, theirs = time.process_time(), processor_seconds(process)
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    text = httpx.get(f"{url}metrics", trust_env=False).text
-    line = next(one for one in text.splitlines() if one.startswith("shopwindow_resident_memory_bytes"))
-    found.memory_mb = float(line.split()[1]) / 1e6
+    found.asking_seconds = time.process_time() - mine
+    found.answering_seconds = processor_seconds(process) - theirs
+    found.memory_mb = private_mb(process)
     return found
 
 
-def _ask(url: str, seed: int, found: Round) -> None:
+def family(process: int) -> list[int]:
+    """A process and its children."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(one for child in children for one in family(int(child)))]
+
+
+def processor_seconds(process: int) -> float:
+    """What a process and its children took of the processors."""
+    fields = [Path(f"/proc/{one}/stat").read_text().rsplit(") ", 1)[1].split() for one in family(process)]
+    return sum(int(one[11]) + int(one[12]) for one in fields) / _TICKS_PER_SECOND
+
+
+def private_mb(process: int) -> float:
+    """The memory of a process and its children that is not a mapped file."""
+    texts = [Path(f"/proc/{one}/status").read_text() for one in family(process)]
+    lines = [line for text in texts for line in text.splitlines() if line.startswith("RssAnon:")]
+    return sum(int(line.split()[1]) for line in lines) / 1000
+
+
+def _ask(address: str, seed: int, found: Round) -> None:
     rng = np.random.default_rng([seed, time.monotonic_ns()])
     end = time.perf_counter() + found.seconds
-    with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
-        while (start := time.perf_counter()) < end:
-            words = " ".join(rng.choice(WORDS, int(rng.integers(1, 5)), replace=False).tolist())
-            if client.get("/search", params={"q": words, "k": HITS}).status_code == 200:
-                found.answers_seconds.append(time.perf_counter() - start)
-            else:
-                found.refused += 1
+    connection = http.client.HTTPConnection(address, timeout=20)
+    while (start := time.perf_counter()) < end:
+        connection.request("GET", "/search?" + urlencode({"q": some_words(rng), "k": HITS}))
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == 200:
+            found.answers_seconds.append(time.perf_counter() - start)
+        else:
+            found.refused += 1
+    connection.close()
 
 
 def figures(rounds: list[Round]) -> Figures:
@@ -145,8 +145,15 @@ def figures(rounds: list[Round]) -> Figures:
         "p50, ms": late(50),
         "p99, ms": late(99),
         "refused": float(sum(one.refused for one in rounds)),
-        "memory of the service after the first round, MB": rounds[0].memory_mb,
+        "processor ms a search, service": [
+            1000 * one.answering_seconds / len(one.answers_seconds) for one in rounds
+        ],
+        "processor ms a search, clients": [
+            1000 * one.asking_seconds / len(one.answers_seconds) for one in rounds
+        ],
+        "private memory of the service after the first round, MB": rounds[0].memory_mb,
         "after the last, MB": rounds[-1].memory_mb,
+        "load of the machine": os.getloadavg()[0],
     }
 
 

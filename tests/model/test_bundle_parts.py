@@ -163,3 +163,40 @@ def test_a_gate_of_zero_leaves_the_bag_alone(tiny_shop: TinyShop) -> None:
         model.photo_gate.fill_(0.5)
     assert np.abs(bundle.encode_queries(["red shoe"]) - wanted).max() > 1e-3
     assert np.abs(bundle.encode_products(tiny_shop.valid) - photos).max() > 1e-3
+
+
+def regions_of(shop: TinyShop, row: int) -> np.ndarray:
+    regions, _ = shop.valid.regions(np.array([row]))
+    return regions
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "boxes" not in kind and "goods" not in kind])
+def test_photos_in_memory_have_the_vectors_of_the_dataset(tiny_shop: TinyShop, kind: str) -> None:
+    bundle = made(tiny_shop, kind)
+    if bundle.model.needs_boxes:
+        with pytest.raises(ValueError, match="give it a dataset"):
+            bundle.encode_products([regions_of(tiny_shop, 0)])
+        return
+    rows = np.array([7, 3, 20])
+    photos = [regions_of(tiny_shop, row) for row in rows.tolist()]
+    np.testing.assert_allclose(
+        bundle.encode_products(photos), bundle.encode_products(tiny_shop.valid, rows), atol=1e-5, rtol=0
+    )
+    assert bundle.encode_products([]).shape == (0, 16)
+
+
+def test_photos_in_memory_that_are_none_are_refused(tiny_shop: TinyShop) -> None:
+    bundle = made(tiny_shop, "bert")
+    good = regions_of(tiny_shop, 0)
+    broken = good.astype(np.float32)
+    broken[0, 0] = np.nan
+    for wrong, says in (
+        (good[:0], "wanted"),
+        (good[:, :3], "wanted"),
+        (good[0], "wanted"),
+        (broken, "finite"),
+    ):
+        with pytest.raises(ValueError, match=f"photo 1: .*{says}"):
+            bundle.encode_products([good, wrong])
+    with pytest.raises(ValueError, match="rows of a dataset"):
+        bundle.encode_products([good], np.array([0]))

@@ -25,6 +25,7 @@ def _verbs() -> dict[str, Any]:
         "train": learn.train,
         "rank": learn.rank,
         "export": learn.export,
+        "export-text": learn.export_text,
         "evaluate": measure.evaluate,
         "audit": audit.audit,
         "fuse": measure.fuse,

@@ -165,6 +165,24 @@ def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -
     write_tower(chosen, opened.tokenizer, out)
 
 
+def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
+    """Write what turns words into vectors as ONNX, with its tokenizer: `ExportedText` opens it without torch.
+
+    Args:
+        bundle: The model, a directory that `shopwindow train` wrote.
+        out: The directory to write: text.onnx, tokenizer.json, text.json, and keys.npy where names are looked up.
+        int8: Weights as whole numbers of 8 bits: a quarter of the bytes, vectors a little off.
+    """
+    from shopwindow.model.bundle import Bundle
+
+    try:
+        from shopwindow.model.onnx_export import export_text as write
+
+        write(Bundle.load(bundle), out, int8=int8)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
 def _assignment(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shopwindow.model.exported_text import ExportedText
+
 
 def serve(
     index: str,
@@ -9,6 +14,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     keys: str | None = None,
+    text: str | None = None,
     threads: int | None = None,
     seconds: float = 5.0,
     requests_at_once: int = 64,
@@ -24,6 +30,7 @@ def serve(
         host: The address to listen at. One that others can reach needs --keys.
         port: The port to listen at; 0 takes a free one.
         keys: A file with the hashes of API keys (`shopwindow key NAME --keys FILE`); then every request needs a key.
+        text: A directory that `shopwindow export-text` wrote of the index's bundle; it then encodes the words, faster.
         threads: Searches that run at once; as many as there are processors when not given.
         seconds: The longest that a request may take; after that it is answered with 503.
         requests_at_once: Requests inside at once; one more is answered with 503.
@@ -52,12 +59,21 @@ def serve(
     threads = threads or processors
     limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
     torch.set_num_threads(max(1, processors // threads))
-    engine = SearchEngine.open(index)
+    engine = SearchEngine.open(index, text=None if text is None else _text_side(text))
     service = Service(engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries)
     with open_socket(host, port) as listener:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
         console = standard_output()
         answer(service, listener, listens=lambda: console.print(f"search page: {shown}", soft_wrap=True))
+
+
+def _text_side(path: str) -> ExportedText:
+    from shopwindow.model.exported_text import ExportedText
+
+    try:
+        return ExportedText.load(path)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def key(name: str, *, keys: str) -> None:

@@ -9,6 +9,7 @@ model.safetensors   weights
 tokenizer.json
 recipe.yaml         how it was trained (differences from the defaults)
 curves.csv, .png    loss and score over the steps
+modules.json        lets sentence-transformers open the directory (sentence_encoder.py)
 ```
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +31,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text
 from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
-from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.dual import DualEncoder, encode_products, encode_regions, encode_texts
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import View
@@ -39,6 +41,10 @@ from shopwindow.ranking.runs import Run
 
 MARKER: Final = "bundle.json"
 FORMAT: Final = "shopwindow bundle 2"
+MODULES: Final = "modules.json"
+_MODULES: Final = [
+    {"idx": 0, "name": "0", "path": "", "type": "shopwindow.model.sentence_encoder.TextModule"}
+]
 
 
 @dataclass
@@ -88,6 +94,7 @@ class Bundle:
         save_weights(self.model, folder / WEIGHTS)
         self.tokenizer.save(str(folder / TOKENIZER_FILE))
         (folder / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
+        (folder / MODULES).write_text(json.dumps(_MODULES, indent=1) + "\n", encoding="utf-8")
         card = {
             "format": FORMAT,
             "model": describe(self.model),
@@ -102,10 +109,20 @@ class Bundle:
         return encode_texts(self.model, self.tokenizer, texts)
 
     def encode_products(
-        self, dataset: Dataset, products: Int64[np.ndarray, " products"] | None = None
+        self,
+        photos: Dataset | Sequence[np.ndarray],
+        products: Int64[np.ndarray, " products"] | None = None,
     ) -> Float32[np.ndarray, "products hidden"]:
-        """The vectors of products (rows of a dataset; all of them when none are named)."""
-        return encode_products(self.model, dataset, products)
+        """The vectors of products: of a dataset (`products` are some of its rows; all of them when none are named), or
+        of photos in memory, one array [regions, features] each.
+
+        Raises: ValueError where features are not of the model's size, and as `dual.encode_regions`.
+        """
+        if isinstance(photos, Dataset):
+            return encode_products(self.model, photos, products)
+        if products is not None:
+            raise ValueError("products are rows of a dataset; give the photos that are wanted")
+        return encode_regions(self.model, photos)
 
     def rank(
         self, dataset: Dataset, *, smooth: tuple[float, ...] | None = None, name: str = "shopwindow"

@@ -1,0 +1,229 @@
+"""How does the text side of a model become an ONNX graph?
+
+Built node by node, with the operators' own names, from the weights: padded inside (a graph knows no packing), the last
+layer for the first token alone, as the towers do it. `exported_text.py` reads what is written here. Knows no photos.
+
+Source: https://onnx.ai/onnx/operators/ (opset 20).
+
+Legend of axes: texts, tokens = of the longest text, names = of the text with the most.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32
+from torch import Tensor
+
+from shopwindow.files import whole_directory
+from shopwindow.model.bags import WordBag
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.dual import DualEncoder
+from shopwindow.model.exported_text import FORMAT, GRAPH, KEYS, MARKER, TOKENIZER
+from shopwindow.model.towers import NORM_EPSILON, Layer, TextTower
+
+_OPSET: Final = 20
+_IR_VERSION: Final = 10
+_MOST_BYTES: Final = 2**31 - 2**20
+"""What one ONNX file may have."""
+
+
+def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> None:
+    """Writes the text side of a bundle as a directory for `ExportedText`; its vectors are those of `encode_queries`.
+
+    `int8`: tables by rows, matrices by columns (7 bits, so that no processor's sums overflow), what flows through them
+    at run time, by the largest value of a batch: a text's vector then depends a little on its company. The directory
+    appears whole or not at all.
+
+    Raises: ImportError without the extra `onnx`, ValueError for more than 2 GiB, DataError as `whole_directory`.
+    """
+    try:
+        import onnx
+        import onnxruntime.quantization as quantization
+    except ImportError as error:
+        raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
+    model = bundle.model
+    graph = _Graph(onnx, int8=int8)
+    _text_side(graph, model)
+    made = graph.model(model.dimensions)
+    if made.ByteSize() > _MOST_BYTES:
+        raise ValueError(f"the graph has {made.ByteSize()} bytes; one ONNX file holds 2 GiB")
+    with whole_directory(path, marker=MARKER) as folder:
+        if int8 and model.text is not None:
+            with tempfile.NamedTemporaryFile(suffix=".onnx") as whole:
+                onnx.save(made, whole.name)
+                quantization.quantize_dynamic(
+                    whole.name,
+                    folder / GRAPH,
+                    op_types_to_quantize=["MatMul"],
+                    per_channel=True,
+                    reduce_range=True,
+                    extra_options={"MatMulConstBOnly": True},
+                )
+        else:
+            onnx.save(made, folder / GRAPH)
+        bundle.tokenizer.save(str(folder / TOKENIZER))
+        if model.bag is not None:
+            np.save(folder / KEYS, _array(model.bag.keys), allow_pickle=False)
+        card = {"format": FORMAT, **_card(model), "precision": "int8" if int8 else "float32"}
+        (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _card(model: DualEncoder) -> dict[str, Any]:
+    return {
+        "dimensions": model.dimensions,
+        "longest": model.longest,
+        "query_rules": [rule.name for rule in model.query_rules],
+        "tower": model.text is not None,
+        "bag": None if model.bag is None else {"pairs": model.bag.pairs, "texts": model.bag.texts},
+    }
+
+
+class _Graph:
+    """Nodes and weights of a graph that is being built. A value is known by its name."""
+
+    def __init__(self, onnx: Any, *, int8: bool) -> None:
+        self._onnx = onnx
+        self._int8 = int8
+        self._nodes: list[Any] = []
+        self._weights: list[Any] = []
+        self._inputs: list[Any] = []
+
+    def input(self, name: str, *axes: str) -> str:
+        """A tensor of int64 that comes from outside."""
+        integers = self._onnx.TensorProto.INT64
+        self._inputs.append(self._onnx.helper.make_tensor_value_info(name, integers, list(axes)))
+        return name
+
+    def constant(self, values: Any, kind: type = np.float32) -> str:
+        """Weights, or a number."""
+        name = f"w{len(self._weights)}"
+        self._weights.append(self._onnx.numpy_helper.from_array(np.asarray(values, kind), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """A row of int64."""
+        return self.constant(values, np.int64)
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """The one output of an operator."""
+        name = f"v{len(self._nodes)}"
+        self._nodes.append(self._onnx.helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def rows(self, table: Float32[np.ndarray, "rows width"], chosen: str) -> str:
+        """Rows of a table; as int8 each row has its own scale."""
+        if not self._int8:
+            return self.node("Gather", self.constant(table), chosen)
+        scales = np.maximum(np.abs(table).max(axis=1, keepdims=True) / 127, 1e-30)
+        codes = self.constant(np.rint(table / scales), np.int8)
+        values = self.node("Cast", self.node("Gather", codes, chosen), to=self._onnx.TensorProto.FLOAT)
+        return self.node("Mul", values, self.node("Gather", self.constant(scales), chosen))
+
+    def model(self, dimensions: int) -> Any:
+        """The finished model; its output is the last node's."""
+        helper, floats = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        self._nodes[-1].output[0] = "vectors"
+        out = helper.make_tensor_value_info("vectors", floats, ["texts", dimensions])
+        graph = helper.make_graph(self._nodes, "text", self._inputs, [out], self._weights)
+        imports = [helper.make_opsetid("", _OPSET)]
+        made = helper.make_model(
+            graph, opset_imports=imports, ir_version=_IR_VERSION, producer_name="shopwindow"
+        )
+        self._onnx.checker.check_model(made)
+        return made
+
+
+def _text_side(graph: _Graph, model: DualEncoder) -> None:
+    """`DualEncoder.encode_text`."""
+    bag = None if model.bag is None else _bag(graph, model.bag)
+    tower = None if model.text is None else _tower(graph, model.text)
+    vectors = bag or tower
+    if bag is not None and tower is not None:
+        vectors = graph.node("Add", bag, graph.node("Mul", tower, graph.constant(_array(model.text_gate))))
+    if vectors is None or not model.normalise:
+        return
+    parts = graph.node("Reshape", vectors, graph.integers(0, model.members, -1))
+    lengths = graph.node("ReduceL2", parts, graph.integers(2), keepdims=1)
+    unit = graph.node("Div", parts, graph.node("Max", lengths, graph.constant(1e-12)))
+    scaled = graph.node("Mul", unit, graph.constant(model.members**-0.5))
+    graph.node("Reshape", scaled, graph.integers(0, -1))
+
+
+def _bag(graph: _Graph, bag: WordBag) -> str:
+    table = np.vstack([_array(bag.weight), np.zeros((1, bag.weight.shape[1]), np.float32)])
+    rows = graph.rows(table, graph.input("names", "texts", "names"))
+    return graph.node("ReduceSum", rows, graph.integers(1), keepdims=0)
+
+
+def _tower(graph: _Graph, tower: TextTower) -> str:
+    tokens, lengths = graph.input("tokens", "texts", "tokens"), graph.input("lengths", "texts")
+    longest = graph.node("Gather", graph.node("Shape", tokens), graph.integers(1))
+    embeddings = tower.embeddings
+    places = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
+    first_places = graph.node(
+        "Slice", graph.constant(_array(places)), graph.integers(0), longest, graph.integers(0)
+    )
+    hidden = graph.node("Add", graph.rows(_array(embeddings.word_embeddings.weight), tokens), first_places)
+    hidden = _normed(graph, hidden, embeddings.LayerNorm)
+    mask = _mask(graph, lengths, longest)
+    *lower, last = tower.encoder.layer
+    for layer in lower:
+        hidden = _layer(graph, layer, hidden, hidden, mask)
+    start, end, axis = graph.integers(0), graph.integers(1), graph.integers(1)
+    first = _layer(graph, last, graph.node("Slice", hidden, start, end, axis), hidden, mask)
+    return graph.node(
+        "Tanh", _linear(graph, graph.node("Squeeze", first, graph.integers(1)), tower.pooler.dense)
+    )
+
+
+def _mask(graph: _Graph, lengths: str, longest: str) -> str:
+    """0 where a text has a token, very low where it has none: [texts, 1, 1, tokens]."""
+    end = graph.node("Squeeze", longest, graph.integers(0))
+    places = graph.node("Range", graph.constant(0, np.int64), end, graph.constant(1, np.int64))
+    there = graph.node("Less", places, graph.node("Unsqueeze", lengths, graph.integers(1)))
+    cells = graph.node("Where", there, graph.constant(0.0), graph.constant(-1e30))
+    return graph.node("Unsqueeze", cells, graph.integers(1, 2))
+
+
+def _layer(graph: _Graph, layer: Any, asking: str, hidden: str, mask: str) -> str:
+    assert isinstance(layer, Layer)
+    attention = layer.attention
+    heads = attention.self.heads
+    width = attention.self.query.out_features // heads
+    split = graph.integers(0, 0, heads, width)
+
+    def projected(tokens: str, linear: Any, order: tuple[int, ...]) -> str:
+        parts = graph.node("Reshape", _linear(graph, tokens, linear), split)
+        return graph.node("Transpose", parts, perm=order)
+
+    query = projected(asking, attention.self.query, (0, 2, 1, 3))
+    key = projected(hidden, attention.self.key, (0, 2, 3, 1))
+    value = projected(hidden, attention.self.value, (0, 2, 1, 3))
+    asked = graph.node("Mul", graph.node("MatMul", query, key), graph.constant(width**-0.5))
+    weights = graph.node("Softmax", graph.node("Add", asked, mask), axis=-1)
+    mixed = graph.node("Transpose", graph.node("MatMul", weights, value), perm=(0, 2, 1, 3))
+    mixed = _linear(graph, graph.node("Reshape", mixed, graph.integers(0, 0, -1)), attention.output.dense)
+    attended = _normed(graph, graph.node("Add", asking, mixed), attention.output.LayerNorm)
+    wide = graph.node("Gelu", _linear(graph, attended, layer.intermediate.dense))
+    out = _linear(graph, wide, layer.output.dense)
+    return _normed(graph, graph.node("Add", attended, out), layer.output.LayerNorm)
+
+
+def _linear(graph: _Graph, values: str, linear: Any) -> str:
+    product = graph.node("MatMul", values, graph.constant(_array(linear.weight).T.copy()))
+    return graph.node("Add", product, graph.constant(_array(linear.bias)))
+
+
+def _normed(graph: _Graph, values: str, norm: Any) -> str:
+    weight, bias = graph.constant(_array(norm.weight)), graph.constant(_array(norm.bias))
+    return graph.node("LayerNormalization", values, weight, bias, axis=-1, epsilon=NORM_EPSILON)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
