@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from record import Figures, record
-from vector_rivals import RIVALS, latencies, measure_rival, resident
 from shopwindow.model.dual import DualEncoder, encode_texts
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
@@ -30,6 +29,7 @@ from shopwindow.search.index import Manifest, OpenIndex, OpenPart
 from shopwindow.search.lookup import find, find_exactly
 from shopwindow.search.segment import Columns, Segment, write_segment
 from shopwindow.search.vectors import Coding
+from vector_rivals import RIVALS, latencies, measure_rival, resident
 
 HIDDEN = 256
 QUERIES = 200
