@@ -1,7 +1,7 @@
 """How fast is one query among a million products, how much is found, and what do bytes and libraries change?
 
 Vectors are generated: 2,000 clusters in 24 directions of 256, with noise. Queries are noisy products. One thread. The
-cells are made once, for all codings. Beside ours: faiss, usearch and lancedb, where they are installed (`vector_rivals.py`);
+cells are made once, for all codings. Beside ours: faiss, usearch and lancedb, where installed (`vector_rivals.py`);
 usearch only when named, as its graph takes minutes.
 """
 
