@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from torch import distributed
 
 from shopwindow.data.batches import PairBatches
 from shopwindow.files import DataError
-from shopwindow.model.processes import Place, gathered, run_together
+from shopwindow.model.processes import Place, _end_with_parent, gathered, run_together
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
@@ -133,3 +137,39 @@ def test_what_several_devices_cannot_do_is_named_before_the_training(
     ):
         with pytest.raises(DataError, match=says):
             train(tiny_shop.train, recipe, tmp_path / "b", validation=validation, devices=devices)
+
+
+def _begin_another(said: Any) -> None:
+    """Starts a process that would run for long, tells its number, and waits."""
+    other = multiprocessing.get_context("fork").Process(target=_wait_for_parent)
+    other.start()
+    said.send(other.pid)
+    time.sleep(60)
+
+
+def _wait_for_parent() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    time.sleep(60)
+
+
+def test_a_process_ends_when_the_one_that_began_it_was_killed() -> None:
+    context = multiprocessing.get_context("spawn")
+    hears, says = context.Pipe(duplex=False)
+    first = context.Process(target=_begin_another, args=(says,))
+    first.start()
+    number = hears.recv()
+    os.kill(number, 0)
+    first.kill()
+    first.join()
+    assert ends_within(number, seconds=20)
+
+
+def ends_within(number: int, *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

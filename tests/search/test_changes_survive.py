@@ -107,7 +107,7 @@ def test_killed_at_any_call_leaves_the_old_state_or_the_new(
     new = files_of(index)
     assert old != new
     assert calls > 20
-    moments = np.random.default_rng(len(change)).integers(0, calls, 8).tolist()
+    moments = np.random.default_rng(len(change)).integers(0, calls, 2).tolist()
     found = []
     for moment in sorted({*moments, *range(calls - 8, calls)}):
         shutil.rmtree(index.parent)
@@ -132,7 +132,7 @@ def wait_inside(words: list[str], inside: Any, leave: Any) -> None:
     def stop(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.mkdir" and "partial" in str(arguments[0]) and not inside.is_set():
             inside.set()
-            leave.wait()
+            leave.recv()
 
     sys.addaudithook(stop)
     main(words)
@@ -140,14 +140,15 @@ def wait_inside(words: list[str], inside: Any, leave: Any) -> None:
 
 @contextlib.contextmanager
 def held(processes: Any, words: list[str]) -> Iterator[BaseProcess]:
-    inside, leave = processes.Event(), processes.Event()
+    # a pipe, not a second event: setting one waits for its waiters to wake, killed ones too
+    inside, (leave, let) = processes.Event(), processes.Pipe(duplex=False)
     process = processes.Process(target=wait_inside, args=(words, inside, leave))
     process.start()
     assert inside.wait(60)
     try:
         yield process
     finally:
-        leave.set()
+        let.send(None)
         process.join()
 
 

@@ -152,6 +152,16 @@ def test_reranking_that_does_not_fit_the_model_is_refused(shop: Shop, late: Shop
         engine.search_many([], rerank=how)
 
 
+def test_late_scores_of_raw_regions_do_not_mix_with_vectors_of_smoothed_ones(
+    late: Shop, tmp_path: Path
+) -> None:
+    build_index(late.bundle, late.dataset, tmp_path / "index", smooth_regions=(0.7, 0.2, 0.1))
+    engine = SearchEngine.open(tmp_path / "index")
+    assert engine.search("red")
+    with pytest.raises(ValueError, match="vectors of this index are of smoothed regions"):
+        engine.search("red", rerank="late")
+
+
 def test_vanished_regions_are_said(late: Shop, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "ds", range(20))
     build_index(late.bundle, dataset, tmp_path / "index")

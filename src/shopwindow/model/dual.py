@@ -137,7 +137,7 @@ class DualEncoder(nn.Module):
         Raises: ValueError for a model that has none.
         """
         if self.late is None:
-            raise ValueError("this model has no late interaction: train with a recipe that has (late)")
+            raise ValueError("this model has no late interaction; the recipe late has")
         scores: Tensor = self.late(tokens, lengths, self.seen(photos))
         return self.late.share * scores
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -85,7 +86,8 @@ def run_together(
         _listen(said, started, tell)
     finally:
         for process in started:
-            process.terminate()
+            process.kill()  # asked to end, Lightning would first talk to the others, which may have gone
+        for process in started:
             process.join()
 
 
@@ -122,6 +124,7 @@ def _run(
         MASTER_PORT=str(port),
     )
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(place, lambda value: said.put(("says", value)), *arguments)
         said.put(("done", None))
@@ -129,6 +132,14 @@ def _run(
         said.put(("wrong", str(error)))
     except Exception as error:  # the waiting process raises it
         said.put(("failed", repr(error)))
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that began it has gone: its files may then be another's to write."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _free_port() -> int:

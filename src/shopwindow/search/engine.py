@@ -30,7 +30,7 @@ from shopwindow.search.golden import Golden
 from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
 from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
-from shopwindow.search.reranking import Candidates, Reranking, check_reranking, pool_scores
+from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
@@ -316,6 +316,10 @@ def _wanted(state: _State, k: int, rerank: Rerank | Reranking | None, candidates
         raise ValueError(f"candidates {candidates}: at least 1 is wanted")
     if isinstance(rerank, str | Operator):
         check_reranking(rerank, state.bundle)
+        if rerank == LATE and state.index.manifest.smooth_regions is not None:
+            raise ValueError(
+                "re-ranking late: the vectors of this index are of smoothed regions, its scores would mix"
+            )
     return max(k, candidates)
 
 

@@ -243,4 +243,7 @@ def _without_password(psycopg: Any, url: str) -> str:
         known = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error:
         return "PostgreSQL"
-    return f"PostgreSQL {known.get('host', 'local')}/{known.get('dbname', known.get('user', ''))}"
+    name = str(known.get("dbname", known.get("user", "")))
+    if "@" in name:  # a password with an unescaped slash was read as a host and this
+        return "PostgreSQL"
+    return f"PostgreSQL {known.get('host', 'local')}/{name}"

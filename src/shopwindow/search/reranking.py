@@ -49,9 +49,7 @@ def check_reranking(how: Reranking, bundle: Bundle) -> None:
     together."""
     has_late = bundle.model.late is not None
     if how == LATE and not has_late:
-        raise ValueError(
-            "re-ranking late: this model has no late interaction; train with a recipe that has (late)"
-        )
+        raise ValueError("re-ranking late: this model has no late interaction; the recipe late has")
     if how != LATE and has_late:
         raise ValueError(f"re-ranking {how}: a model with late interaction takes no operator, only {LATE}")
 
