@@ -402,6 +402,7 @@ BAD = [
     ("smooth:0.7,nan", "weights 0.7, nan: finite numbers were wanted"),
     ("smooth:inf", "weights inf: finite numbers"),
     ("smooth:1e999", "weights inf: finite numbers"),
+    ("smooth:1,1e39", "weights 1.0, 1e+39: finite numbers"),
 ]
 
 

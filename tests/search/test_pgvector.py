@@ -210,6 +210,16 @@ def test_no_server_is_one_clear_line_without_the_password(
     assert "geheim" not in said
 
 
+def test_address_that_cannot_be_read_is_not_repeated(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    url = "postgresql://shop:geh%zzeim@127.0.0.1:1/goods"
+    with pytest.raises(SystemExit) as left:
+        main(["export-vectors", str(shop.index), "--to", "pgvector", "--url", url, "--table", "t"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("shopwindow: --url: no address of a server")
+    assert "geh" not in said
+
+
 def test_verb_makes_the_table(shop: Shop, url: str, table: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--to", "pgvector", "--url", url, "--table", table, "--nearest", "hnsw"]
     main(["export-vectors", str(shop.index), *words])

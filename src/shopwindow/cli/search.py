@@ -159,6 +159,10 @@ def search(
 
     if bool(words) == bool(queries):
         raise DataError("either words or --queries")
+    if not queries:
+        for option, value in (("--answers", answers), ("--measures", measures), ("--run", run)):
+            if value is not None:
+                raise DataError("goes with --queries, not with words", field=option)
     again = None if rerank is None else _reranking(rerank)
     engine = SearchEngine.open(index)
     where = Filter(frozenset(labels or ()))

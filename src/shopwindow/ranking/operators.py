@@ -61,10 +61,10 @@ def smooth_vectors(
 
 
 def check_weights(weights: tuple[float, ...]) -> None:
-    """Raises: ValueError for no weights of smoothing, or one that is not finite."""
+    """Raises: ValueError for no weights of smoothing, or one that is not finite as a float32."""
     if not weights:
         raise ValueError("smoothing needs at least the weight of the vector itself")
-    if not np.isfinite(weights).all():
+    if not (np.abs(weights) <= np.finfo(np.float32).max).all():
         raise ValueError(f"weights {', '.join(map(str, weights))}: finite numbers were wanted")
 
 

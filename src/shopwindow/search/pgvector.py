@@ -232,6 +232,13 @@ def _card(comment: str | None) -> dict[str, Any] | None:
 def _told(psycopg: Any, url: str) -> Iterator[None]:
     """What the server says as a DataError; never the password."""
     try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        # What is said of it holds pieces of it, perhaps the password.
+        raise DataError(
+            "no address of a server: postgresql://USER@HOST/DATABASE was wanted", field="--url"
+        ) from None
+    try:
         yield
     except psycopg.Error as error:
         said = " ".join(str(error).split()) or type(error).__name__
@@ -239,10 +246,7 @@ def _told(psycopg: Any, url: str) -> Iterator[None]:
 
 
 def _without_password(psycopg: Any, url: str) -> str:
-    try:
-        known = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.Error:
-        return "PostgreSQL"
+    known = psycopg.conninfo.conninfo_to_dict(url)
     name = str(known.get("dbname", known.get("user", "")))
     if "@" in name:  # a password with an unescaped slash was read as a host and this
         return "PostgreSQL"

@@ -191,6 +191,8 @@ def test_wrong_indexes_and_taken_ports_end_with_one_line(own_drawn_index: Path, 
         taken.listen()
         port = str(taken.getsockname()[1])
         assert port in _fails(*SERVE, str(own_drawn_index), "--port", port)
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:99999: cannot listen there: .*0-65535"):
+        open_socket("127.0.0.1", 99_999)
 
 
 def test_a_made_key_opens_and_only_its_hash_is_kept(tmp_path: Path) -> None:

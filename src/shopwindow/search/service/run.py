@@ -62,9 +62,10 @@ def open_socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise DataError(f"cannot listen there: {error.strerror or error}", path=f"{host}:{port}") from error
+        said = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot listen there: {said}", path=f"{host}:{port}") from error
     return listener
 
 
