@@ -92,6 +92,30 @@ def test_resumed_training_equals_an_undisturbed_one(
     assert rows[0] == rows[1]
 
 
+def test_resumed_mean_of_weights_misses_no_step(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    recipe = recipe_of("mean of weights", validations="0.01")  # the last step alone is validated, and so kept
+
+    def killed(moment: Moment) -> None:
+        if moment.step == moment.steps - 2:
+            raise KillError
+
+    whole = train(tiny_shop.train, recipe, tmp_path / "whole", validation=validation)
+    with pytest.raises(KillError):
+        train(
+            tiny_shop.train,
+            recipe,
+            tmp_path / "broken",
+            validation=validation,
+            seconds_between_saves=0.0,
+            progress=killed,
+        )
+    resumed = train(tiny_shop.train, recipe, tmp_path / "broken", validation=validation, resume=True)
+    for expected, found in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", INGREDIENTS)
 def test_each_ingredient_learns_the_tiny_shop(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path, name: str

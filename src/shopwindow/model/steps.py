@@ -194,11 +194,6 @@ class Steps(lightning.LightningModule):
         rng = np.random.default_rng([recipe.seed, step, _WORDING])
         return self.table.reworded(queries, rng, dropout=recipe.word_dropout, shuffle=recipe.word_shuffle)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Moves the mean of the weights."""
-        if self.average is not None:
-            self.average.follow(self.first_step + batch_idx + 1)
-
     @property
     def _fused(self) -> bool:
         """Whether one kernel steps all weights; Lightning does not clip gradients of mixed precision before one."""

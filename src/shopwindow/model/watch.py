@@ -49,7 +49,7 @@ Progress = Callable[[Moment], None]
 
 
 class Watch(Callback):
-    """After each step: counts, draws the curve, validates, saves, and tells of the progress."""
+    """After each step: moves the mean of the weights, counts, draws the curve, validates, saves, and tells."""
 
     def __init__(
         self,
@@ -116,6 +116,9 @@ class Watch(Callback):
         if module.model.log_scale.requires_grad:
             with torch.no_grad():
                 module.model.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+        # Not in the module's own hook: Lightning calls that after this one, and what is saved would lack the step.
+        if module.average is not None:
+            module.average.follow(step)
         if self._leads:
             self._keep_and_tell(trainer, module, step)
 
