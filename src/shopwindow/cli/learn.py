@@ -40,8 +40,10 @@ def train(
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
         device: Where to compute; auto takes a GPU where there is one.
         devices: How many GPUs (or, on a CPU, processes) share every batch; they must divide its size.
-        bounded_memory: Read regions by system calls instead of the memory map, so that what was read once does not
-            count as memory of the process.
+            The weights are those of one device but for rounding, and for dropout unless the recipe's chunk divides a
+            device's share.
+        bounded_memory: Read the training's regions by system calls instead of the memory map, so that what was read
+            once does not count as memory of the process.
     """
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
