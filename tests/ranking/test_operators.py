@@ -400,6 +400,7 @@ BAD = [
     ("expand:5,nan", "alpha nan: a finite number"),
     ("expand:5,inf", "alpha inf: a finite number"),
     ("smooth:0.7,nan", "weights 0.7, nan: finite numbers were wanted"),
+    ("smooth:0,0", "weights 0.0, 0.0: at least one must not be 0"),
     ("smooth:inf", "weights inf: finite numbers"),
     ("smooth:1e999", "weights inf: finite numbers"),
     ("smooth:1,1e39", "weights 1.0, 1e+39: finite numbers"),

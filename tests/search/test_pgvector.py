@@ -131,6 +131,9 @@ def test_table_is_replaced_and_upsert_keeps_others(
         assert scores[hit.product_id] == pytest.approx(hit.score, abs=1e-5)
     write_pgvector(own_index, url, table)
     assert ids_in(url, table) == list(range(100, 305))
+    build_index(shop.bundle, shop.dataset, tmp_path / "smoothed", smooth=(0.9, 0.1))
+    with pytest.raises(DataError, match=r"made otherwise \(smoothed: None, here \[0.9, 0.1\]\)"):
+        write_pgvector(tmp_path / "smoothed", url, table, upsert=True)
     build_index(write_bundle(tmp_path / "other", seed=1), shop.dataset, tmp_path / "foreign")
     with pytest.raises(DataError, match="vectors of another model"):
         write_pgvector(tmp_path / "foreign", url, table, upsert=True)

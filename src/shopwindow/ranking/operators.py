@@ -61,11 +61,13 @@ def smooth_vectors(
 
 
 def check_weights(weights: tuple[float, ...]) -> None:
-    """Raises: ValueError for no weights of smoothing, or one that is not finite as a float32."""
+    """Raises: ValueError for no weights of smoothing, all of them 0, or one that is not finite as a float32."""
     if not weights:
         raise ValueError("smoothing needs at least the weight of the vector itself")
     if not (np.abs(weights) <= np.finfo(np.float32).max).all():
         raise ValueError(f"weights {', '.join(map(str, weights))}: finite numbers were wanted")
+    if not any(weights):
+        raise ValueError(f"weights {', '.join(map(str, weights))}: at least one must not be 0")
 
 
 def _nearest_others(

@@ -112,8 +112,17 @@ class _Writing:
         card = _card(comment)
         if card is None:
             raise DataError("is a table that shopwindow did not write; give another name", path=self.name)
-        if upsert and card.get("bundle") != self.index.manifest.bundle_hash:
+        if not upsert:
+            return
+        own = describe_vectors(self.index)
+        if card.get("bundle") != own["bundle"]:
             raise DataError("holds vectors of another model, which cannot be compared", path=self.name)
+        for made in ("dimensions", "smoothed", "smoothed_regions"):
+            if card.get(made) != own[made]:
+                raise DataError(
+                    f"holds vectors made otherwise ({made}: {card.get(made)}, here {own[made]})",
+                    path=self.name,
+                )
 
     def make_table_beside(self, cursor: Cursor[Any]) -> None:
         """An empty table for the rows."""
