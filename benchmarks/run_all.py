@@ -26,6 +26,7 @@ NO_BENCHMARKS: Final = {
     "vector_rivals.py",
     "make_results.py",
     "pool_operators.py",
+    "stability.py",
     "step_gpu.py",
 }
 SMALLER: Final = {
