@@ -49,16 +49,18 @@ def test_finds_what_brute_force_finds(
         np.testing.assert_allclose([h.score for h in found], [h.score for h in wanted], atol=1e-12)
 
 
-def test_many_queries_find_what_each_finds(engine: SearchEngine) -> None:
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_many_queries_find_what_each_finds(engine: SearchEngine, exact: bool, hybrid: bool) -> None:
     words = ["red shoe", "bag", "red shoe", "green lamp small"]
-    for exact in (False, True):
-        many = engine.search_many(words, k=7, exact=exact)
+    for where in (Filter(), Filter(labels=frozenset({3, 17}))):
+        many = engine.search_many(words, k=7, exact=exact, hybrid=hybrid, where=where)
         for one, found in zip(words, many, strict=True):
-            alone = engine.search(one, k=7, exact=exact)
+            alone = engine.search(one, k=7, exact=exact, hybrid=hybrid, where=where)
             assert ids(found) == ids(alone)
             # another batch may round the query's vector otherwise in the last bits
             np.testing.assert_allclose([h.score for h in found], [h.score for h in alone], atol=1e-6)
-    assert engine.search_many([], k=7) == []
+    assert engine.search_many([], k=7, exact=exact, hybrid=hybrid) == []
 
 
 @pytest.mark.parametrize(

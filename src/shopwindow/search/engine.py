@@ -103,17 +103,9 @@ class SearchEngine:
         number of new scores than products. DataError, of `late`, as `similar_region`.
         Source: Cormack, Clarke and Büttcher, SIGIR 2009.
         """
-        _check(words, k)
-        state = self._state
-        wanted = _wanted(state, k, rerank, candidates)
-        depth = max(wanted, _FUSED) if hybrid else wanted
-        vector = _encode(state, [words])[0]
-        found = _find(state, vector, depth, where, exact=exact)
-        if hybrid:
-            found = _fused(found, _by_texts(state, _clean(words), depth, where), wanted)
-        if rerank is not None:
-            found = _reranked(state, words, vector, found, rerank)
-        return _hits(found, k)
+        return self.search_many(
+            [words], k=k, where=where, exact=exact, hybrid=hybrid, rerank=rerank, candidates=candidates
+        )[0]
 
     def search_many(
         self,
@@ -122,22 +114,28 @@ class SearchEngine:
         k: int = 10,
         where: Filter = EVERYTHING,
         exact: bool = False,
-        rerank: Reranking | None = None,
+        hybrid: bool = False,
+        rerank: Rerank | Reranking | None = None,
         candidates: int = RERANKED,
     ) -> list[list[Hit]]:
-        """The hits of several queries, in their order. Raises: as `search`."""
+        """The hits of several queries, in their order: those of `search`, cheaper. Raises: as `search`."""
         for one in words:
             _check(one, k)
         state = self._state
         wanted = _wanted(state, k, rerank, candidates)
+        depth = max(wanted, _FUSED) if hybrid else wanted
         vectors = _encode(state, list(words))
-        if exact:
-            every = find_exactly(state.index, vectors, wanted, where=where)
-        else:
-            every = (find(state.index, vector, wanted, where=where) for vector in vectors)
+        every = _found(state, vectors, depth, where, exact=exact)
+        if hybrid:
+            every = (
+                _fused(found, _by_texts(state, _clean(text), depth, where), wanted)
+                for text, found in zip(words, every, strict=True)
+            )
         if rerank is not None:
-            three = zip(words, vectors, every, strict=True)
-            every = (_reranked(state, text, vector, found, rerank) for text, vector, found in three)
+            every = (
+                _reranked(state, text, vector, found, rerank)
+                for text, vector, found in zip(words, vectors, every, strict=True)
+            )
         return [_hits(found, k) for found in every]
 
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
@@ -301,12 +299,12 @@ def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hid
     return encode([_clean(one) for one in words])
 
 
-def _find(
-    state: _State, vector: Float32[np.ndarray, " hidden"], k: int, where: Filter, *, exact: bool
-) -> Found:
+def _found(
+    state: _State, vectors: Float32[np.ndarray, "queries hidden"], k: int, where: Filter, *, exact: bool
+) -> Iterator[Found]:
     if exact:
-        return next(find_exactly(state.index, vector[None], k, where=where))
-    return find(state.index, vector, k, where=where)
+        return find_exactly(state.index, vectors, k, where=where)
+    return (find(state.index, vector, k, where=where) for vector in vectors)
 
 
 def _wanted(state: _State, k: int, rerank: Rerank | Reranking | None, candidates: int) -> int:
