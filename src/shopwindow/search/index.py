@@ -22,6 +22,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,6 +155,13 @@ class OpenPart:
         """The rows of the products that count, rising."""
         return np.arange(len(self.segment)) if self.live is None else np.flatnonzero(self.live)
 
+    @property
+    def with_texts(self) -> int:
+        """How many of the products that count have texts."""
+        if self.texts is None or self.live is None:
+            return 0 if self.texts is None else self.texts.products
+        return int(np.count_nonzero(self.live[self.segment.rows_of(self.texts.ids())]))
+
 
 @dataclass(frozen=True)
 class OpenIndex:
@@ -189,6 +197,21 @@ class OpenIndex:
             len(part.segment) if part.live is None else int(np.count_nonzero(part.live))
             for part in self.parts
         )
+
+    @cached_property
+    def with_texts(self) -> int | None:
+        """How many of its products have texts; None where it has no full text."""
+        if all(part.texts is None for part in self.parts):
+            return None
+        return sum(part.with_texts for part in self.parts)
+
+    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+        """Which products it holds."""
+        found = np.zeros(len(product_ids), bool)
+        for part in self.parts:
+            rows = part.segment.rows_of(product_ids)
+            found |= (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+        return found
 
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
         """The part that holds a product, and its row there; None where there is none."""
