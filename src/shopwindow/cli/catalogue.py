@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.console import counted
 from shopwindow.cli.systems import read_measures, read_queries
-from shopwindow.files import DataError
+from shopwindow.files import STANDARD_STREAM, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,12 @@ PLAIN: Final = Asking()
 
 
 def is_index(path: str) -> bool:
-    """Whether a path is meant as an index: a run is a file."""
+    """Whether a path is meant as an index: a run is a file.
+
+    Raises: DataError where there is neither.
+    """
+    if path != STANDARD_STREAM and not Path(path).exists():
+        raise DataError("no such run or index", path=path)
     return bool(path.strip()) and Path(path).is_dir()
 
 

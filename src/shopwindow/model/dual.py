@@ -254,9 +254,7 @@ def knows(model: DualEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bo
 
     All other words look alike to a tower, and to a bag like none; the vector of a query of them alone says nothing.
     """
-    special = {tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
-    encoded = tokenizer.encode_batch(normalised(model, words), add_special_tokens=False)
-    pieces = [[token for token in one.ids if token not in special] for one in encoded]
+    pieces = known_pieces(model, tokenizer, words)
     if model.text is not None or model.bag is None:
         return [bool(some) for some in pieces]
     tokens = torch.tensor([token for some in pieces for token in some], dtype=torch.int64)
@@ -265,6 +263,13 @@ def knows(model: DualEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bo
     known = np.zeros(len(words), bool)
     known[owners[found.cpu().numpy()]] = True
     return known.tolist()
+
+
+def known_pieces(model: DualEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """The tokens of texts that stand for something: neither [UNK] nor another special one."""
+    special = {tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
+    encoded = tokenizer.encode_batch(normalised(model, texts), add_special_tokens=False)
+    return [[token for token in one.ids if token not in special] for one in encoded]
 
 
 def check_features(model: DualEncoder, dataset: Dataset) -> None:

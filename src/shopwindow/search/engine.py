@@ -126,8 +126,10 @@ class SearchEngine:
         depth = max(wanted, _FUSED) if hybrid else wanted
         vectors = _encode(state, list(words))
         every = (
-            found if any(state.bundle.knows(_parts(state, text))) else _NOTHING
-            for text, found in zip(words, _found(state, vectors, depth, where, exact=exact), strict=True)
+            found if vector.any() and state.bundle.reads(_clean(text)) else _NOTHING
+            for text, vector, found in zip(
+                words, vectors, _found(state, vectors, depth, where, exact=exact), strict=True
+            )
         )
         if hybrid:
             every = (
@@ -286,7 +288,8 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        raise DataError(f"no index: {error.strerror}", path=path) from error
+        says = "no index (a directory with index.json that `shopwindow index` writes)"
+        raise DataError(f"{says}: {error.strerror}", path=path) from error
     return found.st_mtime_ns, found.st_ino
 
 
