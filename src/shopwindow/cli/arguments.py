@@ -1,8 +1,8 @@
 """How does a verb's signature become arguments that a shell user expects?
 
 jsonargparse makes one argument per parameter. Here are the three habits of a shell that it lacks: a list
-is given as several words (`TSV TSV ...`, `--keep a b`), a switch needs no value (`--allow-malformed`), and
-the names of options have dashes. Knows no verb.
+is given as several words (`TSV TSV ...`, `--keep a b`, or `--keep a --keep b`), a switch needs no value
+(`--allow-malformed`), and the names of options have dashes. Knows no verb.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class VerbParser(ArgumentParser):
                 self.add_argument(name, type=item, nargs="+" if required else "*", help=says.get(name))
             else:
                 choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
+                if required or parameter.default is None:  # else the first would be added to the default
+                    choice["action"] = "extend"
                 self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)
         return [*added, *items]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
+    from shopwindow.search.conditions import Condition
     from shopwindow.search.engine import SearchEngine
     from shopwindow.search.index import Manifest
     from shopwindow.search.reranking import Reranking
@@ -24,6 +25,7 @@ def index(
     photos: str | None = None,
     texts: str | None = None,
     labels: str | None = None,
+    columns: str | None = None,
     precision: Literal["float32", "int8", "binary"] = "float32",
     dimensions: int | None = None,
     rescore: Literal["float32", "int8", "none"] = "float32",
@@ -48,6 +50,7 @@ def index(
         photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
         texts: A dataset whose pairs are known to match (training pairs): its queries become full text.
         labels: The names of labels, a table `category_id category_name` with tabs.
+        columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id.
         precision: How vectors are kept for scanning; int8 is a quarter of the bytes, binary a thirty-second.
         dimensions: Keep so many leading values of each vector for scanning; all when not given.
         rescore: With which vectors the best candidates of codes are scored anew.
@@ -69,6 +72,7 @@ def index(
     misplaced = {
         "--ids goes with --delete": ids is not None and delete is None,
         "--texts goes with --out or --add": texts is not None and out is None and add is None,
+        "--columns goes with --out or --add": columns is not None and out is None and add is None,
         **{
             f"--{name} goes with --out": value is not None and out is None for name, value in only_out.items()
         },
@@ -80,6 +84,7 @@ def index(
     if check is not None:
         _check(check)
         return
+    remarks: list[str] = []
     with progress("index") as show:
         says = rate(0.0, "products")
 
@@ -88,7 +93,12 @@ def index(
 
         if add is not None:
             made = add_products(
-                add, _exactly(sources, 1, "--add takes one DATASET")[0], texts=texts, progress=tell
+                add,
+                _exactly(sources, 1, "--add takes one DATASET")[0],
+                texts=texts,
+                columns=columns,
+                progress=tell,
+                remark=remarks.append,
             )
         elif delete is not None:
             try:
@@ -110,11 +120,15 @@ def index(
                 photos=photos,
                 texts=texts,
                 labels=labels,
+                columns=columns,
                 smooth=_weights("--smooth", smooth),
                 smooth_regions=_weights("--smooth-regions", smooth_regions),
                 progress=tell,
+                remark=remarks.append,
             )
     console = standard_output()
+    for told in remarks:
+        console.print(told, markup=False, soft_wrap=True)
     console.print(_summary(made), markup=False, soft_wrap=True)
     console.print(f"index: {target}", markup=False, soft_wrap=True)
 
@@ -127,6 +141,7 @@ def search(
     exact: bool = False,
     hybrid: bool = False,
     labels: list[int] | None = None,
+    where: list[str] | None = None,
     rerank: str | None = None,
     candidates: int = 50,
     queries: str | None = None,
@@ -144,6 +159,8 @@ def search(
         exact: Compare with every product, also where the index is set to look into a part only.
         hybrid: Fuse with full text, where the index has any (for words only).
         labels: Only products with a region of one of these labels.
+        where: Only products that pass these conditions: price<=20, price>=5, colour=red, colour=red|blue (in quotes);
+            columns are those of `index --columns`, and image_h and image_w (px).
         rerank: How the first products are scored anew: late (words against regions, of a model that has it; needs the
             dataset that the index was made from), or a pool operator: smooth:0.7,0.2,0.1, expand:5,3,
             reciprocal:20,6,0.3; a name alone has these numbers. The scores are those of `rank` for the same products.
@@ -165,16 +182,16 @@ def search(
                 raise DataError("goes with --queries, not with words", field=option)
     again = None if rerank is None else _reranking(rerank)
     engine = SearchEngine.open(index)
-    where = Filter(frozenset(labels or ()))
+    chosen = Filter(frozenset(labels or ()), _conditions(where or []))
     if not words:
-        for option, given in (("--hybrid", hybrid), ("--labels", labels)):
+        for option, given in (("--hybrid", hybrid), ("--labels", labels), ("--where", where)):
             if given:
                 raise DataError("goes with words, not with --queries", field=option)
         asked = (str(queries), answers, measures, run)
         _search_queries(engine, *asked, top=top, exact=exact, rerank=again, candidates=candidates, json=json)
         return
     hits = engine.search(
-        " ".join(words), k=top, where=where, exact=exact, hybrid=hybrid, rerank=again, candidates=candidates
+        " ".join(words), k=top, where=chosen, exact=exact, hybrid=hybrid, rerank=again, candidates=candidates
     )
     views = [engine.product(hit.product_id) for hit in hits]
     if json:
@@ -187,6 +204,7 @@ def search(
                     "product_id": hit.product_id,
                     "score": hit.score,
                     "labels": list(dict.fromkeys(view.label_names)),
+                    "values": dict(view.values),
                     "photo": None if view.photo is None else str(view.photo),
                 }
                 for hit, view in zip(hits, views, strict=True)
@@ -195,11 +213,20 @@ def search(
         return
     from shopwindow.cli.console import aligned_table, standard_output
 
-    table = aligned_table(["rank", "product", "score", "labels", "photo"])
+    valued = ["values"] if engine.columns else []
+    table = aligned_table(["rank", "product", "score", "labels", *valued, "photo"])
     for hit, view in zip(hits, views, strict=True):
         shown = ", ".join(dict.fromkeys(view.label_names))
+        values = ", ".join(f"{name} {_shown(value)}" for name, value in view.values.items())
         photo = "" if view.photo is None else str(view.photo)
-        table.add_row(str(hit.rank), str(hit.product_id), f"{hit.score:.4f}", shown, photo)
+        table.add_row(
+            str(hit.rank),
+            str(hit.product_id),
+            f"{hit.score:.4f}",
+            shown,
+            *([values] if valued else []),
+            photo,
+        )
     standard_output().print(table)
 
 
@@ -278,12 +305,14 @@ def _check(index: str) -> None:
 def _summary(made: Manifest) -> str:
     deleted = sum(part.deleted is not None for part in made.parts)
     code, more = made.coding.bytes_per_product(made.hidden)
+    columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
     return (
         f"{sum(part.products for part in made.parts):,} products in {len(made.parts)} segments"
         f"{f' ({deleted} with deleted products)' if deleted else ''}; {kept}; {code} bytes a product"
         f"{f' and {more} for re-scoring' if more else ''}; recall@10 {made.recall['recall@10']:.3f}"
         f" of {made.recall['queries']:.0f} queries against exact search"
+        f"{f'; columns {columns}' if columns else ''}"
     )
 
 
@@ -301,6 +330,19 @@ def _reranking(text: str) -> Reranking:
         return parse_reranking(text)
     except ValueError as error:
         raise DataError(str(error), field="--rerank") from error
+
+
+def _conditions(texts: list[str]) -> tuple[Condition, ...]:
+    from shopwindow.search.conditions import parse_conditions
+
+    try:
+        return parse_conditions(texts)
+    except ValueError as error:
+        raise DataError(str(error), field="--where") from error
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"
 
 
 def _weights(option: str, text: str | None) -> tuple[float, ...] | None:
