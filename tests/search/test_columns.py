@@ -18,8 +18,10 @@ from shopwindow.search.attributes import ATTRIBUTES_FILE
 from shopwindow.search.building import add_products, build_index, compact_index, delete_products
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
+from shopwindow.search.golden import check
 from shopwindow.search.hits import ColumnView, Filter, Value
-from shopwindow.search.index import MANIFEST, OpenIndex
+from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex
+from shopwindow.search.index_columns import update_columns
 from shopwindow.search.masks import MASKS_KEPT
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop
@@ -222,9 +224,7 @@ def test_added_products_bring_their_values_and_replaced_ones_keep_theirs(own: Pa
     table.write_text("product_id,price,size\n295,1.25,XL\n305,7,\n4,1,L\n")
     made = add_products(own, more, columns=table, remark=told.append)
     assert made.columns == {"price": "number", "colour": "word", "size": "word"}
-    assert told == [
-        f"{table}: 18 of 20 products have no row; 1 rows are of products that the dataset does not hold"
-    ]
+    assert told == [f"{table}: 18 of 20 products have no row; 1 rows are of other products"]
     engine = SearchEngine.open(own)
     assert engine.product(295).values == {"price": 1.25, "size": "XL"}
     assert engine.product(296).values == {}  # the table has no row of it
@@ -255,6 +255,35 @@ def test_compacting_keeps_every_value(own: Path, tmp_path: Path) -> None:
     )  # a column that no product has a value in stays known
 
 
+def test_new_values_come_without_new_vectors(own: Path, tmp_path: Path) -> None:
+    add_products(own, write_dataset(tmp_path / "more", range(300, 305)))
+    delete_products(own, [3])
+    before = {path.name: path.stat().st_ino for path in own.rglob("codes.npy")}
+    engine = SearchEngine.open(own)
+    hits = engine.search(WORDS, k=400)
+    table = tmp_path / "new.csv"
+    table.write_text("product_id,price,size\n1,99,XL\n2,,\n302,5,M\n3,1,M\n")
+    told: list[str] = []
+    made = update_columns(own, table, remark=told.append)
+    assert told == [f"{table}: 301 of 304 products have no row; 1 rows are of other products"]
+    assert made.revision == 4
+    assert engine.reload()
+    wanted = {one: known_of(one) if one < 300 else {} for one in range(305) if one != 3}
+    wanted[1] = {**wanted[1], "price": 99.0, "size": "XL"}
+    wanted[2] = {name: value for name, value in wanted[2].items() if name != "price"}
+    wanted[302] = {"price": 5.0, "size": "M"}
+    assert {one: engine.product(one).values for one in wanted} == wanted
+    assert engine.search(WORDS, k=400) == hits
+    assert {path.name: path.stat().st_ino for path in own.rglob("codes.npy")} == before
+    assert sorted(found(engine, ("price>=99",))) == [1]
+    opened = OpenIndex.open(own)
+    assert not check(opened, Bundle.load(own / BUNDLE)).problems
+    names = {path.name for path in (own / "segments").iterdir()}
+    assert names == {part.name for part in made.parts}
+    update_columns(own, table)  # the same again changes nothing
+    assert {path.name for path in (own / "segments").iterdir()} == names
+
+
 def test_a_column_of_the_other_kind_is_refused_and_changes_nothing(own: Path, tmp_path: Path) -> None:
     more = write_dataset(tmp_path / "more", range(300, 305))
     table = tmp_path / "more.csv"
@@ -265,6 +294,12 @@ def test_a_column_of_the_other_kind_is_refused_and_changes_nothing(own: Path, tm
     table.write_text("product_id,price\n77,1\n")
     with pytest.raises(DataError, match="none of its 1 products"):
         add_products(own, more, columns=table)
+    table.write_text("product_id,price\n1,cheap\n")
+    with pytest.raises(DataError, match="holds words, in the index"):
+        update_columns(own, table)
+    table.write_text("product_id,price\n777,1\n")
+    with pytest.raises(DataError, match="none of its 1 products"):
+        update_columns(own, table)
     assert (own / MANIFEST).read_bytes() == before
 
 
@@ -341,7 +376,7 @@ def test_the_verbs_take_columns_and_conditions(
         ]
     )
     said = capsys.readouterr().out
-    assert "28 of 300 products have no row; 2 rows are of products that the dataset does not hold" in said
+    assert "28 of 300 products have no row; 2 rows are of other products" in said
     assert "columns price (numbers), colour (words)" in said
     search = ["search", str(tmp_path / "i"), "red", "--top", "300"]
     main([*search, "--json", "--where", "price<=20", "--where", "colour=red|blue"])
@@ -363,7 +398,11 @@ def test_the_verbs_take_columns_and_conditions(
             "--where: condition 'price<20': wanted one such as",
         ),
         (["search", "INDEX", "red", "--where", "price<=2"], "no column price"),
-        (["index", "--compact", "INDEX", "--columns", "x.csv"], "--columns goes with --out or --add"),
+        (
+            ["index", "--compact", "INDEX", "--columns", "x.csv"],
+            "--columns goes with --out, --add or --update",
+        ),
+        (["index", "--update", "INDEX"], "--update needs --columns"),
         (["index", "BUNDLE", "DATASET", "--out", "OUT", "--columns", "x.csv"], "x.csv: no such file"),
     ],
 )

@@ -178,10 +178,10 @@ def test_a_table_is_put_in_the_order_of_products(tmp_path: Path) -> None:
     asked = np.array([9, 100, 7, 4, -5])
     assert [table.of_products(asked).of(row) for row in range(5)] == [ROWS[9], {}, ROWS[7], {}, {}]
     assert table.told_of(asked) == (
-        f"{table.path}: 2 of 5 products have no row; 1 rows are of products that the dataset does not hold"
+        f"{table.path}: 2 of 5 products have no row; 1 rows are of other products"
     )
     assert table.told_of(table.ids) == ""
-    with pytest.raises(DataError, match="product_id: none of its 4 products is one of the dataset's"):
+    with pytest.raises(DataError, match="product_id: none of its 4 products is one of these"):
         table.told_of(np.array([100, 101]))
 
 

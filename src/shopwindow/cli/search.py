@@ -20,6 +20,7 @@ def index(
     add: str | None = None,
     delete: str | None = None,
     compact: str | None = None,
+    update: str | None = None,
     check: str | None = None,
     ids: list[int] | None = None,
     photos: str | None = None,
@@ -35,8 +36,8 @@ def index(
 ) -> None:
     """Make a catalogue searchable: encode its products and write an index; or change or check one.
 
-    Without --add, --delete, --compact or --check: `shopwindow index BUNDLE DATASET --out INDEX`. An interrupted run
-    goes on where it was.
+    Without --add, --delete, --compact, --update or --check: `shopwindow index BUNDLE DATASET --out INDEX`. An
+    interrupted run goes on where it was.
 
     Args:
         sources: BUNDLE DATASET: the model, a directory that `shopwindow train` wrote, and the products, a dataset. With
@@ -45,6 +46,7 @@ def index(
         add: Add the products of the dataset to this index; those it holds already are replaced.
         delete: Delete the products of --ids from this index.
         compact: Write all living products of this index into one segment.
+        update: Give the products of this index the values of --columns; nothing is encoded anew.
         check: Ask the golden queries of this index again; exit 2 where the model or the index gives something else.
         ids: Product ids to delete.
         photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
@@ -62,21 +64,30 @@ def index(
     from shopwindow.cli.progress import progress, rate
     from shopwindow.search.building import add_products, build_index, compact_index, delete_products
     from shopwindow.search.hits import UnknownProduct
+    from shopwindow.search.index_columns import update_columns
     from shopwindow.search.vectors import Coding
 
-    asked = [name for name in (out, add, delete, compact, check) if name is not None]
+    asked = [name for name in (out, add, delete, compact, update, check) if name is not None]
     if len(asked) != 1:
-        raise DataError("one of --out, --add, --delete, --compact, --check says what to do with which index")
+        raise DataError(
+            "one of --out, --add, --delete, --compact, --update, --check says what to do with which index"
+        )
     target = asked[0]
     only_out = {"photos": photos, "labels": labels, "smooth": smooth, "smooth-regions": smooth_regions}
     misplaced = {
         "--ids goes with --delete": ids is not None and delete is None,
         "--texts goes with --out or --add": texts is not None and out is None and add is None,
-        "--columns goes with --out or --add": columns is not None and out is None and add is None,
+        "--columns goes with --out, --add or --update": columns is not None
+        and out is None
+        and add is None
+        and update is None,
+        "--update needs --columns": update is not None and columns is None,
         **{
             f"--{name} goes with --out": value is not None and out is None for name, value in only_out.items()
         },
-        "--delete, --compact and --check take no other paths": bool(sources) and out is None and add is None,
+        "--delete, --compact, --update and --check take no other paths": bool(sources)
+        and out is None
+        and add is None,
     }
     for problem, found in misplaced.items():
         if found:
@@ -107,6 +118,8 @@ def index(
                 raise DataError(str(error), path=delete) from error
         elif compact is not None:
             made = compact_index(compact)
+        elif update is not None:
+            made = update_columns(update, str(columns), remark=remarks.append)
         else:
             bundle, dataset = _exactly(
                 sources, 2, "--out wants both: shopwindow index BUNDLE DATASET --out INDEX"

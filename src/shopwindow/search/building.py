@@ -38,7 +38,8 @@ from shopwindow.search.index import (
     keep,
     named_by_content,
 )
-from shopwindow.search.product_table import ProductTable, read_product_table
+from shopwindow.search.index_columns import Remark, values_before, values_of, with_columns
+from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import SmoothedRegions, smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
@@ -52,8 +53,6 @@ _SEED: Final = 0
 
 Progress = Callable[[int, int], None]
 """Called with products encoded and products in all."""
-Remark = Callable[[str], None]
-"""Called with what a user should know, in words."""
 
 
 def build_index(
@@ -111,7 +110,7 @@ def build_index(
         smooth_regions=smooth_regions,
     )
     known = None if texts is None else known_texts(Dataset(texts))
-    values = None if columns is None else _values(read_product_table(columns), products, remark)
+    values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
     if values is not None:
         manifest = dataclasses.replace(manifest, columns=values.kinds)
     out = Path(out).resolve()
@@ -146,7 +145,7 @@ def add_products(
     index = Path(index).resolve()
     products = Dataset(dataset)
     known = None if texts is None else known_texts(Dataset(texts))
-    values = None if columns is None else _values(read_product_table(columns), products, remark)
+    values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
@@ -155,9 +154,9 @@ def add_products(
         keep(index, folder, before.manifest)
         manifest = _without(folder, before, products.product_ids)
         if values is None:
-            values = _values_before(before, products.product_ids)
+            values = values_before(before, products.product_ids)
         else:
-            manifest = _with_columns(manifest, values, str(columns))
+            manifest = with_columns(manifest, values, str(columns))
         manifest, _ = _add_segment(folder, index, manifest, opened, products, known, values, progress)
         _finish_again(folder, index, manifest)
     _forget_encoded(index)
@@ -343,40 +342,6 @@ def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " g
         else:
             parts.append(changed)
     return dataclasses.replace(before.manifest, parts=tuple(parts))
-
-
-def _values(table: ProductTable, dataset: Dataset, remark: Remark | None) -> Attributes:
-    """What a table says of a dataset's products. Raises: DataError where it knows none of them."""
-    told = table.told_of(dataset.product_ids)
-    if told and remark is not None:
-        remark(told)
-    return table.of_products(dataset.product_ids)
-
-
-def _values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes | None:
-    """The values that an index has of these products; None where it has none of any."""
-    found, places = [], []
-    for part in before.parts:
-        if part.segment.attributes is not None:
-            rows = part.segment.rows_of(product_ids)
-            held = np.flatnonzero(rows >= 0 if part.live is None else (rows >= 0) & part.live[rows])
-            found.append(part.segment.attributes.take(rows[held]))
-            places.append(held)
-    if not any(map(len, found)):
-        return None
-    rows = np.full(len(product_ids), -1)
-    rows[np.concatenate(places)] = np.arange(sum(map(len, found)))
-    return Attributes.join(found).take(rows)
-
-
-def _with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
-    """The index with these columns too. Raises: DataError where one is of the other kind."""
-    for name, kind in values.kinds.items():
-        if manifest.columns.get(name, kind) != kind:
-            raise DataError(
-                f"holds {kind}s, in the index it holds {manifest.columns[name]}s", path=path, field=name
-            )
-    return dataclasses.replace(manifest, columns={**manifest.columns, **values.kinds})
 
 
 def _columns(dataset: Dataset, source: int) -> Columns:

@@ -239,7 +239,7 @@ def keep(index: Path, folder: Path, manifest: Manifest) -> None:
     for part in manifest.parts:
         _link_tree(index / SEGMENTS / part.name, folder / SEGMENTS / part.name)
         if part.deleted is not None:
-            _link(index / part.deleted, folder / part.deleted)
+            link(index / part.deleted, folder / part.deleted)
 
 
 def add_deleted(folder: Path, part: Part, segment: Segment, product_ids: Int64[np.ndarray, " asked"]) -> Part:
@@ -281,10 +281,11 @@ def hash_file(path: Path) -> str:
 def _link_tree(source: Path, goal: Path) -> None:
     goal.mkdir()
     for path in sorted(source.iterdir()):
-        _link(path, goal / path.name)
+        link(path, goal / path.name)
 
 
-def _link(source: Path, goal: Path) -> None:
+def link(source: Path, goal: Path) -> None:
+    """Takes a file over, as a link where the file system has them."""
     try:
         os.link(source, goal)
     except OSError:

@@ -57,7 +57,7 @@ class ProductTable:
         known = int(np.isin(product_ids, self.ids).sum())
         if not known:
             raise DataError(
-                f"none of its {len(self.ids):,} products is one of the dataset's",
+                f"none of its {len(self.ids):,} products is one of these",
                 path=self.path,
                 field=ID_COLUMN,
             )
@@ -65,7 +65,7 @@ class ProductTable:
         if without := len(product_ids) - known:
             told.append(f"{without:,} of {len(product_ids):,} products have no row")
         if strangers := len(self.ids) - known:
-            told.append(f"{strangers:,} rows are of products that the dataset does not hold")
+            told.append(f"{strangers:,} rows are of other products")
         return f"{self.path}: {'; '.join(told)}" if told else ""
 
 

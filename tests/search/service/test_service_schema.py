@@ -45,7 +45,7 @@ def test_answers_are_as_described(toy_server: ServerProcess, mode: GenerationMod
 
 
 def _index_decides(case: schemathesis.Case[Any]) -> bool:
-    """Whether a question well formed may be refused: a condition that fits no column, an operator that fits no model."""
+    """Whether a question well formed may be refused: a condition or an operator that fits nothing here."""
     asked = {**(case.query or {}), **(case.body if isinstance(case.body, dict) else {})}
     return bool({"where", "rerank"} & set(asked))
 
