@@ -120,7 +120,11 @@ def test_parquet_integers_and_truth_values_are_values(tmp_path: Path) -> None:
         ("product_id,price:number\n1,red\n", "line 2, price: 'red' is no finite number"),
         ("product_id,price\n1,\n2,\n", "price: has no value in any row"),
         ("product_id,colour\n1,re\x07d\n", "line 2, colour: 're\\x07d' holds a control character"),
-        ("product_id,colour\n1,red|blue\n", "line 2, colour: 'red|blue' holds |"),
+        (
+            "product_id,colour\n1,red|blue\n",
+            "line 2, colour: 'red|blue' cannot be asked for: a word holds no |",
+        ),
+        ("product_id,colour\n1,=red\n", "line 2, colour: '=red' cannot be asked for"),
         ('product_id,colour\n1,"re\nd"\n', "line 3, colour: 're\\nd' holds a control character"),
         ("product_id,colour\n1," + "x" * 201 + "\n", "has 201 characters, a word may have 200"),
         ('product_id,colour\n1,"red\n2,blue\n', "no CSV: unexpected end of data"),
@@ -181,7 +185,7 @@ def test_a_table_is_put_in_the_order_of_products(tmp_path: Path) -> None:
         f"{table.path}: 2 of 5 products have no row; 1 rows are of other products"
     )
     assert table.told_of(table.ids) == ""
-    with pytest.raises(DataError, match="product_id: none of its 4 products is one of these"):
+    with pytest.raises(DataError, match="product_id: none of its 4 products is in the dataset or index"):
         table.told_of(np.array([100, 101]))
 
 

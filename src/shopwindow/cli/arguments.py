@@ -27,6 +27,7 @@ class VerbParser(ArgumentParser):
         function = inspect.unwrap(function)
         function.__annotations__ = typing.get_type_hints(function)
         items = _list_items(function)
+        repeatable = repeatable_options(function)
         added = super().add_function_arguments(function, *args, **{**options, "skip": set(items)})
         says = {
             parameter.arg_name: parameter.description for parameter in parse(function.__doc__ or "").params
@@ -38,7 +39,7 @@ class VerbParser(ArgumentParser):
                 self.add_argument(name, type=item, nargs="+" if required else "*", help=says.get(name))
             else:
                 choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
-                if required or parameter.default is None:  # else the first would be added to the default
+                if f"--{name.replace('_', '-')}" in repeatable:
                     choice["action"] = "extend"
                 self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)
         return [*added, *items]
@@ -57,6 +58,22 @@ class VerbParser(ArgumentParser):
         """Says in one line what is wrong with the words of the command, and exits 2."""
         sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
         sys.exit(2)
+
+
+def repeatable_options(verb: Callable[..., Any]) -> set[str]:
+    """The options of a verb that can be given several times: lists without a default, to which nothing is added.
+
+    >>> def verb(*, keep: list[int] | None = None, measures: list[str] = ["MRR"], out: str = "x") -> None: ...
+    >>> repeatable_options(verb)
+    {'--keep'}
+    """
+    parameters = inspect.signature(verb).parameters
+    return {
+        f"--{name.replace('_', '-')}"
+        for name in _list_items(verb)
+        if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        and parameters[name].default in (None, inspect.Parameter.empty)
+    }
 
 
 def _list_items(function: Callable[..., Any]) -> dict[str, type]:

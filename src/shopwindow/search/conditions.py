@@ -10,17 +10,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 Kind = Literal["number", "word"]
+Relation = Literal["<=", ">=", "="]
 PHOTO_COLUMNS: Final = ("image_h", "image_w")
 """Columns that every index has: height and width of the photo in px."""
 COLUMN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 MOST_CHOICES: Final = 100
-_WRITTEN: Final = re.compile(rf"\s*({COLUMN_NAME.pattern})\s*(<=|>=|=)(?![=<>])(.*)", re.DOTALL)
+_WRITTEN: Final = re.compile(rf"\s*({COLUMN_NAME.pattern})\s*(<=|>=|=)(?!=)(.*)", re.DOTALL)
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _SHOWN: Final = 40
 _EXAMPLES: Final = "price<=20, price>=5, colour=red or colour=red|blue"
@@ -37,7 +38,7 @@ class Condition:
     """
 
     column: str
-    relation: Literal["<=", ">=", "="]
+    relation: Relation
     values: tuple[str, ...]
 
     @classmethod
@@ -61,7 +62,7 @@ class Condition:
             raise ValueError(
                 f"condition {shortened(text)}: {len(values)} values, at most {MOST_CHOICES} can be asked for"
             )
-        condition = cls(column, relation, values)  # type: ignore[arg-type] - one of the three that the pattern has
+        condition = cls(column, cast(Relation, relation), values)
         if relation != "=":
             if len(values) > 1:
                 raise ValueError(f"condition {shortened(text)}: {relation} takes one number")

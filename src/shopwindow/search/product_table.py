@@ -57,7 +57,7 @@ class ProductTable:
         known = int(np.isin(product_ids, self.ids).sum())
         if not known:
             raise DataError(
-                f"none of its {len(self.ids):,} products is one of these",
+                f"none of its {len(self.ids):,} products is in the dataset or index",
                 path=self.path,
                 field=ID_COLUMN,
             )
@@ -77,7 +77,7 @@ def read_product_table(path: str | Path) -> ProductTable:
     the header says it. An empty cell is no value.
 
     Raises: DataError naming line and field of what is wrong: no UTF-8, a row of another length, a number that is none
-    or not finite, a word with control characters, a | or longer than LONGEST_WORD, an id that is none or comes twice, a
+    or not finite, a word with control characters or | or too long, an id that is none or comes twice, a
     name that is no plain one (letters, digits, _) or comes twice, a column without any value, more than MOST_COLUMNS,
     no row.
     """
@@ -127,7 +127,7 @@ class _Column:
                 )
             raise DataError(f"{error}{hint}", path=self._path, line=line, field=self.name) from error
 
-    def _fill(self, values: array[Any], nothing: float) -> None:
+    def _fill(self, values: array[Any], nothing: int | float) -> None:
         """Rows without a value, up to the last."""
         values.extend([nothing] * (self._rows - 1 - len(values)))
 
@@ -154,8 +154,8 @@ def check_word(text: str) -> str:
         raise ValueError(f"{shortened(text)} has {len(text)} characters, a word may have {LONGEST_WORD}")
     if _CONTROL.search(text):
         raise ValueError(f"{shortened(text)} holds a control character")
-    if "|" in text:
-        raise ValueError(f"{shortened(text)} holds |, which parts the words of a condition")
+    if "|" in text or text.startswith("="):
+        raise ValueError(f"{shortened(text)} cannot be asked for: a word holds no | and begins with no =")
     return text
 
 

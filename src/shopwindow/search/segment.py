@@ -298,8 +298,8 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
     arrays = (*by_product, segment.rising, segment.id_order, segment.codes, segment.finest)
-    values = () if segment.attributes is None else (segment.attributes,)
-    if {len(array) for array in (*arrays, *values)} != {products}:
+    shop = () if segment.attributes is None else (segment.attributes,)
+    if {len(array) for array in (*arrays, *shop)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if not int(columns.region_bounds[-1]) == len(columns.boxes) == len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)

@@ -32,7 +32,7 @@ def client(drawn_shop: Path) -> Iterator[httpx.Client]:
 
 
 def test_conditions_filter_every_search(client: httpx.Client, engine: ToyEngine) -> None:
-    asked = {"where": ["price<=20", "colour=red|blue"], "k": 100}
+    asked: dict[str, Any] = {"where": ["price<=20", "colour=red|blue"], "k": 100}
     passing = {
         one
         for one, view in engine.products.items()
@@ -45,7 +45,8 @@ def test_conditions_filter_every_search(client: httpx.Client, engine: ToyEngine)
     (batch,) = client.post("/search", json={"queries": ["red blue green"], **asked}).json()["answers"]
     assert batch["hits"] == hits
     product_id = next(iter(engine.products))
-    for region in ({}, {"region": 0}):
+    regions: tuple[dict[str, Any], ...] = ({}, {"region": 0})
+    for region in regions:
         similar = client.get(f"/products/{product_id}/similar", params={**asked, **region}).json()
         assert similar["hits"]
         assert {hit["product_id"] for hit in similar["hits"]} <= passing
@@ -53,7 +54,13 @@ def test_conditions_filter_every_search(client: httpx.Client, engine: ToyEngine)
 
 
 def test_ways_of_search_reach_the_engine(engine: ToyEngine) -> None:
-    way = {"k": 3, "exact": True, "hybrid": True, "rerank": "smooth:0.7,0.2,0.1", "candidates": 60}
+    way: dict[str, Any] = {
+        "k": 3,
+        "exact": True,
+        "hybrid": True,
+        "rerank": "smooth:0.7,0.2,0.1",
+        "candidates": 60,
+    }
     wanted = {**way, "where": Filter(), "rerank": Operator.parse("smooth:0.7,0.2,0.1"), "queries": 1}
     with running(Service(engine)) as client:
         address = {**way, "exact": "true", "hybrid": "true", "q": "red"}
