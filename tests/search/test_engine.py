@@ -13,6 +13,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.search.building import build_index
+from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import Filter, Hit, UnknownProduct
 from shopwindow.search.vectors import Coding
@@ -150,9 +151,13 @@ def test_filter_leaves_only_products_with_a_label(shop: Shop, engine: SearchEngi
 
 
 def test_filter_by_size_and_by_what_no_product_has(engine: SearchEngine) -> None:
-    assert len(engine.search("red", k=PRODUCTS, where=Filter(min_height_px=100, min_width_px=80))) == PRODUCTS
-    assert engine.search("red", where=Filter(min_height_px=101)) == []
-    assert engine.search("red", where=Filter(min_width_px=81), exact=True) == []
+    def asking(*conditions: str) -> Filter:
+        return Filter(conditions=parse_conditions(conditions))
+
+    assert len(engine.search("red", k=PRODUCTS, where=asking("image_h>=100", "image_w=80"))) == PRODUCTS
+    assert engine.search("red", where=asking("image_h>=101")) == []
+    assert engine.search("red", where=asking("image_w>=81"), exact=True) == []
+    assert engine.search("red", where=asking("image_w<=79"), hybrid=True) == []
     assert engine.search("red", where=Filter(labels=frozenset({99})), hybrid=True) == []
 
 

@@ -68,7 +68,7 @@ def test_small_codes_and_smoothing_by_option(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["index"], "one of --out, --add, --delete, --compact, --check"),
+        (["index"], "one of --out, --add, --delete, --compact, --update, --check"),
         (["index", "a", "--out", "x"], "1 paths given"),
         (["index", "a", "b", "--out", "x", "--add", "y"], "one of --out"),
         (["index", "a", "b", "--out", "x"], "no bundle"),

@@ -61,8 +61,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refuse_repeated(words: list[str]) -> None:
-    """An option given twice would silently be the second one alone."""
+    """An option given twice would silently be the second one alone, where it does not take several values."""
+    from shopwindow.cli.arguments import repeatable_options
+
+    verbs = _verbs()
+    several = repeatable_options(verbs[words[0]]) if words and words[0] in verbs else set()
     options = [word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2]
     for option in options:
-        if options.count(option) > 1:
-            raise DataError("is given twice; give all its values after one", field=option)
+        if options.count(option) > 1 and option not in several:
+            raise DataError("is given twice", field=option)

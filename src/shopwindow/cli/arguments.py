@@ -1,8 +1,8 @@
 """How does a verb's signature become arguments that a shell user expects?
 
 jsonargparse makes one argument per parameter. Here are the three habits of a shell that it lacks: a list
-is given as several words (`TSV TSV ...`, `--keep a b`), a switch needs no value (`--allow-malformed`), and
-the names of options have dashes. Knows no verb.
+is given as several words (`TSV TSV ...`, `--keep a b`, or `--keep a --keep b`), a switch needs no value
+(`--allow-malformed`), and the names of options have dashes. Knows no verb.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class VerbParser(ArgumentParser):
         function = inspect.unwrap(function)
         function.__annotations__ = typing.get_type_hints(function)
         items = _list_items(function)
+        repeatable = repeatable_options(function)
         added = super().add_function_arguments(function, *args, **{**options, "skip": set(items)})
         says = {
             parameter.arg_name: parameter.description for parameter in parse(function.__doc__ or "").params
@@ -44,6 +45,8 @@ class VerbParser(ArgumentParser):
                 self.add_argument(name, type=item, help=says.get(name), **some)
             else:
                 choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
+                if option(name) in repeatable:
+                    choice["action"] = "extend"
                 self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)
         return [*added, *items]
 
@@ -94,6 +97,22 @@ def only_with(says: str, **options: object) -> None:
 def option(name: str) -> str:
     """A parameter's name as it is written on the command line."""
     return "--" + name.replace("_", "-")
+
+
+def repeatable_options(verb: Callable[..., Any]) -> set[str]:
+    """The options of a verb that can be given several times: lists without a default, to which nothing is added.
+
+    >>> def verb(*, keep: list[int] | None = None, measures: list[str] = ["MRR"], out: str = "x") -> None: ...
+    >>> repeatable_options(verb)
+    {'--keep'}
+    """
+    parameters = inspect.signature(verb).parameters
+    return {
+        option(name)
+        for name in _list_items(verb)
+        if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        and parameters[name].default in (None, inspect.Parameter.empty)
+    }
 
 
 def _list_items(function: Callable[..., Any]) -> dict[str, type]:

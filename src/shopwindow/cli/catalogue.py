@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Measure
     from shopwindow.ranking.runs import Run
+    from shopwindow.search.conditions import Condition
     from shopwindow.search.engine import SearchEngine
     from shopwindow.search.reranking import Reranking
 
@@ -36,6 +37,7 @@ class Asking:
     exact: bool = False
     hybrid: bool = False
     labels: tuple[int, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     rerank: Reranking | None = None
     candidates: int | None = None
 
@@ -46,6 +48,7 @@ class Asking:
         exact: bool,
         hybrid: bool,
         labels: list[int] | None,
+        where: list[str] | None,
         rerank: str | None,
         candidates: int | None,
     ) -> Asking:
@@ -54,7 +57,7 @@ class Asking:
             only_with("goes with --rerank", candidates=candidates)
         at_least(1, candidates=candidates)
         again = None if rerank is None else _reranking(rerank)
-        return cls(exact, hybrid, tuple(labels or ()), again, candidates)
+        return cls(exact, hybrid, tuple(labels or ()), _conditions(where or []), again, candidates)
 
     def options(self) -> dict[str, Any]:
         """The arguments of `SearchEngine.search`."""
@@ -62,7 +65,7 @@ class Asking:
         from shopwindow.search.hits import Filter
 
         return {
-            "where": Filter(frozenset(self.labels)),
+            "where": Filter(frozenset(self.labels), self.conditions),
             "exact": self.exact,
             "hybrid": self.hybrid,
             "rerank": self.rerank,
@@ -74,6 +77,7 @@ class Asking:
             "exact": self.exact,
             "hybrid": self.hybrid,
             f"labels {','.join(map(str, self.labels))}": self.labels,
+            " ".join(map(str, self.conditions)): self.conditions,
             f"{self.rerank}": self.rerank,
             f"of {self.candidates}": self.candidates,
         }
@@ -168,6 +172,15 @@ def measures_to(top: int | None, words: list[str] | None) -> tuple[int, list[Mea
         return depth, list(dict.fromkeys(measure.within(depth) for measure in wanted))
     except ValueError as error:
         raise DataError(str(error), field="--top") from error
+
+
+def _conditions(texts: list[str]) -> tuple[Condition, ...]:
+    from shopwindow.search.conditions import parse_conditions
+
+    try:
+        return parse_conditions(texts)
+    except ValueError as error:
+        raise DataError(str(error), field="--where") from error
 
 
 def _reranking(text: str) -> Reranking:

@@ -46,6 +46,7 @@ def evaluate(
     exact: bool = False,
     hybrid: bool = False,
     labels: list[int] | None = None,
+    where: list[str] | None = None,
     rerank: str | None = None,
     candidates: int | None = None,
     resamples: int = 10_000,
@@ -74,10 +75,11 @@ def evaluate(
             nDCG-ones@5, hit@1, recall@5, recall@10, MRR; of an index nDCG@10, hit@1, recall@10, recall@100, MRR@100.
         queries: The words that an index is asked: a dataset, or a table `query_id<TAB>query`.
         top: How many products of each query an index ranks; 100, or as many as a measure reads, when not given.
-        exact: RUN, an index, is asked as `search --exact` asks; so with the next four. (What --against names is
+        exact: RUN, an index, is asked as `search --exact` asks; so with the next five. (What --against names is
             asked plainly: `evaluate INDEX ... --hybrid --against INDEX` shows what full text brings.)
         hybrid: As in search.
         labels: As in search.
+        where: As in search.
         rerank: As in search.
         candidates: As in search.
         resamples: Draws of the bootstrap and of the randomisation test.
@@ -100,6 +102,7 @@ def evaluate(
             exact=exact,
             hybrid=hybrid,
             labels=labels,
+            where=where,
             rerank=rerank,
             candidates=candidates,
         )
@@ -110,7 +113,9 @@ def evaluate(
         depth, taken = measures_to(top, measures)
         found = read_answers(answers)
         catalogues = Catalogues(queries, found, depth)
-        asking = Asking.of(exact=exact, hybrid=hybrid, labels=labels, rerank=rerank, candidates=candidates)
+        asking = Asking.of(
+            exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
+        )
         runs = _ranked(catalogues, words, asking)
         notes = catalogues.notes
     else:

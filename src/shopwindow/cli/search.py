@@ -22,11 +22,13 @@ def index(
     add: str | None = None,
     delete: str | None = None,
     compact: str | None = None,
+    update: str | None = None,
     check: str | None = None,
     ids: list[int] | None = None,
     photos: str | None = None,
     texts: str | None = None,
     labels: str | None = None,
+    columns: str | None = None,
     precision: Literal["float32", "int8", "binary"] | None = None,
     dimensions: int | None = None,
     rescore: Literal["float32", "int8", "none"] | None = None,
@@ -36,8 +38,8 @@ def index(
 ) -> None:
     """Make a catalogue searchable: encode its products and write an index; or change or check one.
 
-    Without --add, --delete, --compact or --check: `shopwindow index BUNDLE DATASET --out INDEX`. An interrupted run
-    goes on where it was.
+    Without --add, --delete, --compact, --update or --check: `shopwindow index BUNDLE DATASET --out INDEX`. An
+    interrupted run goes on where it was.
 
     Args:
         sources: BUNDLE DATASET: the model, a directory that `shopwindow train` wrote, and the products, a dataset. With
@@ -46,12 +48,14 @@ def index(
         add: Add the products of the dataset to this index; those it holds already are replaced.
         delete: Delete the products of --ids from this index.
         compact: Write all living products of this index into one segment.
+        update: Give the products of this index the values of --columns; nothing is encoded anew.
         check: Ask the golden queries of this index again; exit 2 where the model or the index gives something else.
         ids: Product ids to delete.
         photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
         texts: A dataset whose pairs are known to match (training pairs): its queries become full text. Products added
             without it have none.
         labels: The names of labels, a table `category_id category_name` with tabs.
+        columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id.
         precision: How vectors are kept for scanning: float32 when not given; int8 is a quarter of the bytes, binary a
             thirty-second.
         dimensions: Keep so many leading values of each vector for scanning; all when not given.
@@ -69,11 +73,14 @@ def index(
         delete_products,
     )
     from shopwindow.search.hits import UnknownProduct
+    from shopwindow.search.index_columns import update_columns
     from shopwindow.search.vectors import Coding
 
-    asked = [name for name in (out, add, delete, compact, check) if name is not None]
+    asked = [name for name in (out, add, delete, compact, update, check) if name is not None]
     if len(asked) != 1:
-        raise DataError("one of --out, --add, --delete, --compact, --check says what to do with which index")
+        raise DataError(
+            "one of --out, --add, --delete, --compact, --update, --check says what to do with which index"
+        )
     target = asked[0]
     if out is None:
         only_with(
@@ -91,13 +98,18 @@ def index(
     if out is None and add is None:
         only_with("goes with --out or --add", texts=texts)
         if sources:
-            raise DataError("--delete, --compact and --check take no other paths")
+            raise DataError("--delete, --compact, --update and --check take no other paths")
+        if update is None:
+            only_with("goes with --out, --add or --update", columns=columns)
+    if update is not None and columns is None:
+        raise DataError("--update needs it", field="--columns")
     if precision in (None, "float32") and dimensions is None:
         only_with("goes with --precision int8 or binary, or with --dimensions", rescore=rescore)
     at_least(1, dimensions=dimensions, approximate_from=approximate_from)
     if check is not None:
         _check(check)
         return
+    remarks: list[str] = []
     with progress("index") as show:
         says = rate(0.0, "products")
 
@@ -105,7 +117,8 @@ def index(
             show(float(done), float(total), says(float(done)))
 
         if add is not None:
-            add_products(add, _exactly(sources, 1, "--add takes one DATASET")[0], texts=texts, progress=tell)
+            dataset = _exactly(sources, 1, "--add takes one DATASET")[0]
+            add_products(add, dataset, texts=texts, columns=columns, progress=tell, remark=remarks.append)
         elif delete is not None:
             try:
                 delete_products(delete, ids or [])
@@ -113,6 +126,8 @@ def index(
                 raise DataError(str(error), path=delete) from error
         elif compact is not None:
             compact_index(compact)
+        elif update is not None:
+            update_columns(update, str(columns), remark=remarks.append)
         else:
             bundle, dataset = _exactly(
                 sources, 2, "--out wants both: shopwindow index BUNDLE DATASET --out INDEX"
@@ -126,13 +141,17 @@ def index(
                 photos=photos,
                 texts=texts,
                 labels=labels,
+                columns=columns,
                 smooth=_weights("--smooth", smooth),
                 smooth_regions=_weights("--smooth-regions", smooth_regions),
                 progress=tell,
+                remark=remarks.append,
             )
     from shopwindow.search.index import OpenIndex
 
     console = standard_output()
+    for told in remarks:
+        console.print(told, markup=False, soft_wrap=True)
     console.print(_summary(OpenIndex.open(target)), markup=False, soft_wrap=True)
     console.print(f"index: {target}", markup=False, soft_wrap=True)
 
@@ -145,6 +164,7 @@ def search(
     exact: bool = False,
     hybrid: bool = False,
     labels: list[int] | None = None,
+    where: list[str] | None = None,
     rerank: str | None = None,
     candidates: int | None = None,
     queries: str | None = None,
@@ -160,6 +180,8 @@ def search(
         exact: Compare with every product, also where the index is set to look into a part only.
         hybrid: Fuse with full text, where the index has any.
         labels: Only products with a region of one of these labels.
+        where: Only products that pass these conditions: price<=20, price>=5, colour=red, colour=red|blue (in quotes);
+            columns are those of `index --columns`, and image_h and image_w (px).
         rerank: How the first products are scored anew: late (words against regions, of a model that has it; needs the
             dataset that the index was made from), or a pool operator: smooth:0.7,0.2,0.1, expand:5,3,
             reciprocal:20,6,0.3; a name alone has these numbers. The scores are those of `rank` for the same products.
@@ -172,7 +194,9 @@ def search(
     from shopwindow.cli.catalogue import DEPTH, Asking
 
     at_least(1, top=top)
-    asking = Asking.of(exact=exact, hybrid=hybrid, labels=labels, rerank=rerank, candidates=candidates)
+    asking = Asking.of(
+        exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
+    )
     if bool(words) == bool(queries):
         raise DataError("either words or --queries")
     if queries is not None:
@@ -188,7 +212,8 @@ def search(
     hits = engine.search(text, k=top or 10, **asking.options())
     for says in _remarks(engine, text, asking, found=bool(hits)):
         remark(says)
-    _print_hits([(hit, engine.product(hit.product_id)) for hit in hits], json=json)
+    found = [(hit, engine.product(hit.product_id)) for hit in hits]
+    _print_hits(found, with_values=bool(engine.columns), json=json)
 
 
 def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -> list[str]:
@@ -198,12 +223,16 @@ def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -
         where = "; found by full text alone" if found else ""
         return [f"no word of the query is known to the model: {' '.join(unknown)}{where}"]
     says = [f"not known to the model: {' '.join(unknown)}"] if unknown else []
-    if not found and asking.labels:
+    if not found and asking.conditions:
+        says.append(
+            "no product passes --labels and --where" if asking.labels else "no product passes --where"
+        )
+    elif not found and asking.labels:
         says.append(f"no product has a region of label {' or '.join(map(str, asking.labels))}")
     return says
 
 
-def _print_hits(found: list[tuple[Hit, ProductView]], *, json: bool) -> None:
+def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json: bool) -> None:
     if json:
         print_json(
             [
@@ -212,6 +241,7 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, json: bool) -> None:
                     "product_id": hit.product_id,
                     "score": hit.score,
                     "labels": list(dict.fromkeys(view.label_names)),
+                    "values": dict(view.values),
                     "photo": None if view.photo is None else str(view.photo),
                 }
                 for hit, view in found
@@ -220,11 +250,13 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, json: bool) -> None:
         return
     if not found:
         return
-    table = aligned_table(["rank", "product", "score", "labels", "photo"])
+    valued = ["values"] if with_values else []
+    table = aligned_table(["rank", "product", "score", "labels", *valued, "photo"])
     for hit, view in found:
         shown = ", ".join(dict.fromkeys(view.label_names))
         photo = "" if view.photo is None else str(view.photo)
-        table.add_row(str(hit.rank), str(hit.product_id), f"{hit.score:.4f}", shown, photo)
+        values = [", ".join(f"{name} {_shown(value)}" for name, value in view.values.items()) for _ in valued]
+        table.add_row(str(hit.rank), str(hit.product_id), f"{hit.score:.4f}", shown, *values, photo)
     standard_output().print(table)
 
 
@@ -270,16 +302,18 @@ def _check(index: str) -> None:
 
 
 def _summary(index: OpenIndex) -> str:
-    made, texts = index.manifest, index.with_texts
+    made = index.manifest
     deleted = sum(part.deleted is not None for part in made.parts)
     code, more = made.coding.bytes_per_product(made.hidden)
+    columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
         f"{f' ({deleted} with deleted products)' if deleted else ''}"
-        f"{'' if texts is None else f', {texts:,} with texts'}; {kept}; {code} bytes a product"
+        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}; {kept}; {code} bytes a product"
         f"{f' and {more} for re-scoring' if more else ''}; recall@10 {made.recall['recall@10']:.3f}"
         f" of {made.recall['queries']:.0f} queries against exact search"
+        f"{f'; columns {columns}' if columns else ''}"
     )
 
 
@@ -288,6 +322,10 @@ def _exactly(sources: list[str] | None, count: int, says: str) -> list[str]:
     if len(found) != count:
         raise DataError(f"{len(found)} paths given; {says}")
     return found
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"
 
 
 def _weights(option: str, text: str | None) -> tuple[float, ...] | None:

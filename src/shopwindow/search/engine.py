@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +26,14 @@ from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.photos import Photos
 from shopwindow.ranking.operators import Operator
+from shopwindow.search.attributes import summarise
 from shopwindow.search.bundled import check_same_text_side, load_same_bundle
+from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
-from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
-from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
+from shopwindow.search.lookup import Found, find, find_exactly
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
@@ -38,9 +42,6 @@ Rerank = Callable[[str, list[int]], Sequence[float]]
 MOST_TEXTS_SHOWN: Final = 8
 RERANKED: Final = 50
 """First products that are scored anew, where nothing else is asked for."""
-_FUSED: Final = 100
-_RRF_CONSTANT: Final = 60
-_TEXTS_ASKED: Final = 1000
 _NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
 
 
@@ -54,6 +55,17 @@ class _State:
     stamp: tuple[int, int]
     datasets: dict[int, Dataset] = field(default_factory=dict)
     text: ExportedText | None = None
+
+    @cached_property
+    def columns(self) -> tuple[ColumnView, ...]:
+        """What can be filtered by, of the products that count."""
+        known = [
+            (part.segment.attributes, part)
+            for part in self.index.parts
+            if part.segment.attributes is not None
+        ]
+        living = [some if part.live is None else some.take(part.living_rows) for some, part in known]
+        return summarise(self.index.manifest.columns, living)
 
 
 class SearchEngine:
@@ -93,15 +105,16 @@ class SearchEngine:
     ) -> list[Hit]:
         """The best k products for the words, fewer when there are fewer.
 
-        `exact`: every vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank
-        (1 / (60 + rank) of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k
-        where that is more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
+        `where`: only products that pass, such as `Filter(conditions=parse_conditions(["price<=20"]))`. `exact`: every
+        vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank (1 / (60 + rank)
+        of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k where that is
+        more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
 
         Words of which the model knows none (`unknown_words`) find nothing but by full text.
 
-        Raises: ValueError for no words, a k or candidates below 1, a re-ranking that does not fit the model, or another
-        number of new scores than products. DataError, of `late`, as `similar_region`.
-        Source: Cormack, Clarke and Büttcher, SIGIR 2009.
+        Raises: ValueError for no words, a k or candidates below 1, a condition that does not fit the index's columns,
+        hybrid without texts, a re-ranking that does not fit the model, or another number of new scores than products.
+        DataError, of `late`, as `similar_region`.
         """
         return self.search_many(
             [words], k=k, where=where, exact=exact, hybrid=hybrid, rerank=rerank, candidates=candidates
@@ -122,8 +135,11 @@ class SearchEngine:
         for one in words:
             _check(one, k)
         state = self._state
+        check_conditions(where.conditions, state.index.manifest.columns)
+        if hybrid and not state.index.has_texts:
+            raise ValueError("hybrid: this index holds no texts; `index --texts` gives it some")
         wanted = _wanted(state, k, rerank, candidates)
-        depth = max(wanted, _FUSED) if hybrid else wanted
+        depth = max(wanted, FUSED) if hybrid else wanted
         vectors = _encode(state, list(words))
         every = (
             found if vector.any() and state.bundle.reads(_clean(text)) else _NOTHING
@@ -133,7 +149,7 @@ class SearchEngine:
         )
         if hybrid:
             every = (
-                _fused(found, _by_texts(state, _clean(text), depth, where), wanted)
+                fused(found, by_texts(state.index, _clean(text), depth, where), wanted)
                 for text, found in zip(words, every, strict=True)
             )
         if rerank is not None:
@@ -160,7 +176,7 @@ class SearchEngine:
     def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
         """The products whose photos are nearest to one's own, itself left out.
 
-        Raises: UnknownProduct, ValueError for a k below 1.
+        Raises: UnknownProduct, ValueError for a k below 1 or a condition that does not fit.
         """
         _check_count(k)
         state = self._state
@@ -175,8 +191,8 @@ class SearchEngine:
         The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
         do; only what is searched is smoothed.
 
-        Raises: UnknownProduct, ValueError for no such region or a k below 1, DataError where the dataset that holds the
-        regions is gone or was replaced.
+        Raises: UnknownProduct, ValueError as `similar` and for no such region, DataError where the dataset that holds
+        the regions is gone or was replaced.
         """
         _check_count(k)
         state = self._state
@@ -205,6 +221,7 @@ class SearchEngine:
             label_names=tuple(names.get(label, str(label)) for label in labels),
             photo=_photo(state.index.manifest.photos, product_id),
             texts=part.texts.of(product_id)[:MOST_TEXTS_SHOWN] if part.texts else (),
+            values=part.segment.attributes.of(row) if part.segment.attributes else {},
         )
 
     def explain(self, words: str, product_id: int) -> Explanation:
@@ -221,34 +238,19 @@ class SearchEngine:
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them."""
-        index = self._state.index
-        manifest = index.manifest
-        code, more = manifest.coding.bytes_per_product(manifest.hidden)
-        return {
-            "products": len(index),
-            "segments": len(index.parts),
-            "version": self.version,
-            "dimensions": manifest.hidden,
-            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
-            "precision": manifest.coding.precision,
-            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
-            "bytes_per_product": {"scanned": code, "rescoring": more},
-            "approximate": any(part.segment.cells is not None for part in index.parts),
-            "probes": manifest.probes,
-            "measured": manifest.recall,
-            "texts": index.with_texts is not None,
-            "products_with_texts": index.with_texts or 0,
-            "smoothed": manifest.smooth,
-            "smoothed_regions": manifest.smooth_regions,
-            "photos": manifest.photos,
-            "bundle": manifest.bundle_hash,
-        }
+        state = self._state
+        return {**state.index.numbers(), "version": self.version, "late": _can_late(state)}
 
     @property
     def version(self) -> str:
         """Names the state of the index that is open; changes with every change."""
         index = self._state.index
         return f"{index.manifest.revision}-{self._state.stamp[0]:x}"
+
+    @property
+    def columns(self) -> tuple[ColumnView, ...]:
+        """The shop's own columns to filter by. `image_h` and `image_w` (px) can be asked for too."""
+        return self._state.columns
 
     @property
     def label_names(self) -> dict[int, str]:
@@ -385,35 +387,10 @@ def _pool_scores(
 def _others(
     state: _State, vector: Float32[np.ndarray, " hidden"], product_id: int, k: int, where: Filter
 ) -> list[Hit]:
+    check_conditions(where.conditions, state.index.manifest.columns)
     found = find(state.index, vector, k + 1, where=where)
     other = found.ids != product_id
     return _hits(Found(found.ids[other], found.scores[other]), k)
-
-
-def _by_texts(state: _State, words: str, k: int, where: Filter) -> list[int]:
-    """Product ids by full text, best first: those that live and pass the filter."""
-    found: list[tuple[float, int]] = []
-    for part in state.index.parts:
-        if part.texts is None:
-            continue
-        ranked = part.texts.find(words, _TEXTS_ASKED)
-        rows = part.segment.rows_of(np.array([product for product, _ in ranked], np.int64))
-        allowed = allowed_rows(part, where)
-        found += [
-            (-score, product)
-            for (product, score), row in zip(ranked, rows.tolist(), strict=True)
-            if row >= 0 and (allowed is None or allowed[row])
-        ]
-    return [product for _, product in sorted(found)[:k]]
-
-
-def _fused(vectors: Found, texts: list[int], k: int) -> Found:
-    scores: dict[int, float] = {}
-    for ranking in (vectors.ids.tolist(), texts):
-        for rank, product in enumerate(ranking, start=1):
-            scores[product] = scores.get(product, 0.0) + 1 / (_RRF_CONSTANT + rank)
-    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-    return Found(np.array([one for one, _ in best], np.int64), np.array([score for _, score in best]))
 
 
 def _hits(found: Found, k: int) -> list[Hit]:
@@ -444,6 +421,13 @@ def _dataset(state: _State, source: int) -> Dataset:
         _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
         state.datasets[source] = dataset
     return state.datasets[source]
+
+
+def _can_late(state: _State) -> bool:
+    """Whether `late` fits model and index, and the datasets that hold the regions are where they were."""
+    manifest = state.index.manifest
+    fits = state.bundle.model.late is not None and manifest.smooth_regions is None
+    return fits and all(Path(source.path).is_dir() for source in manifest.sources)
 
 
 def _photo(folder: str | None, product_id: int) -> Path | None:
