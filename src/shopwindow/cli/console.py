@@ -36,8 +36,9 @@ def aligned_table(columns: Sequence[str]) -> Table:
 
 
 def remark(text: str) -> None:
-    """Says something beside the output, on standard error."""
-    sys.stderr.write(f"shopwindow: {text}\n")
+    """Says something beside the output, on standard error; what cannot be seen in it as a question mark."""
+    seen = "".join(letter if letter.isprintable() else "?" for letter in text)
+    sys.stderr.write(f"shopwindow: {seen}\n")
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
