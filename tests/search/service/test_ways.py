@@ -187,13 +187,13 @@ def test_only_searches_of_one_way_are_answered_together(engine: ToyEngine) -> No
             for way in ways
             if (query, way) != ("brown shoe", ways[-1])
         ]
-        until(lambda: service.metrics.inside == 1 + len(answers))
+        until(lambda: sum(map(len, service.live._waiting.values())) == len(answers))
         engine.gate.set()
         alone = Service(engine)
         found = [answer.result().json() for _, answer in answers]
         assert first.result().status_code == 200
     together = [asked["queries"] for asked in engine.asked[1:]]
-    assert together == [3, 3, 3, 3, 3, 3, 2]
+    assert sorted(together) == [2, 3, 3, 3, 3, 3, 3]
     with running(alone) as client:
         for (way, _), answer in zip(answers, found, strict=True):
             assert client.get("/search", params={"q": answer["query"], **way}).json() == answer
