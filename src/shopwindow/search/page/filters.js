@@ -68,7 +68,7 @@ export function showFilters({ labels, where, hybrid, late }) {
     if (field.value !== value) field.value = value;
   }
   const count = labels.length + where.length;
-  $("filter-says").textContent = count === 0 ? "All products" : count > 1 ? `${count} filters` : labels.length ? short(names.get(labels[0]) ?? labels[0]) : inWords(where[0]);
+  $("filter-says").textContent = count === 0 ? "Filter" : count > 1 ? `${count} filters` : labels.length ? short(names.get(labels[0]) ?? labels[0]) : inWords(where[0]);
   $("chips").replaceChildren(
     ...labels.map((label) => chip(short(names.get(label) ?? label), () => ({ labels: state().labels.filter((one) => one !== label) }))),
     ...where.map((condition) => chip(inWords(condition), () => ({ where: state().where.filter((one) => one !== condition) }))),
