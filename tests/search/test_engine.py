@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.search.building import build_index
+from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import Filter, Hit, UnknownProduct
 from shopwindow.search.vectors import Coding
@@ -37,7 +39,7 @@ def ids(hits: list[Hit]) -> list[int]:
     return [hit.product_id for hit in hits]
 
 
-@pytest.mark.parametrize("words", ["red shoe", "small blue lamp", "x"])
+@pytest.mark.parametrize("words", ["red shoe", "small blue lamp", "s"])
 def test_finds_what_brute_force_finds(
     shop: Shop, engine: SearchEngine, products: np.ndarray, words: str
 ) -> None:
@@ -49,16 +51,18 @@ def test_finds_what_brute_force_finds(
         np.testing.assert_allclose([h.score for h in found], [h.score for h in wanted], atol=1e-12)
 
 
-def test_many_queries_find_what_each_finds(engine: SearchEngine) -> None:
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_many_queries_find_what_each_finds(engine: SearchEngine, exact: bool, hybrid: bool) -> None:
     words = ["red shoe", "bag", "red shoe", "green lamp small"]
-    for exact in (False, True):
-        many = engine.search_many(words, k=7, exact=exact)
+    for where in (Filter(), Filter(labels=frozenset({3, 17}))):
+        many = engine.search_many(words, k=7, exact=exact, hybrid=hybrid, where=where)
         for one, found in zip(words, many, strict=True):
-            alone = engine.search(one, k=7, exact=exact)
+            alone = engine.search(one, k=7, exact=exact, hybrid=hybrid, where=where)
             assert ids(found) == ids(alone)
             # another batch may round the query's vector otherwise in the last bits
             np.testing.assert_allclose([h.score for h in found], [h.score for h in alone], atol=1e-6)
-    assert engine.search_many([], k=7) == []
+    assert engine.search_many([], k=7, exact=exact, hybrid=hybrid) == []
 
 
 @pytest.mark.parametrize(
@@ -147,9 +151,13 @@ def test_filter_leaves_only_products_with_a_label(shop: Shop, engine: SearchEngi
 
 
 def test_filter_by_size_and_by_what_no_product_has(engine: SearchEngine) -> None:
-    assert len(engine.search("red", k=PRODUCTS, where=Filter(min_height_px=100, min_width_px=80))) == PRODUCTS
-    assert engine.search("red", where=Filter(min_height_px=101)) == []
-    assert engine.search("red", where=Filter(min_width_px=81), exact=True) == []
+    def asking(*conditions: str) -> Filter:
+        return Filter(conditions=parse_conditions(conditions))
+
+    assert len(engine.search("red", k=PRODUCTS, where=asking("image_h>=100", "image_w=80"))) == PRODUCTS
+    assert engine.search("red", where=asking("image_h>=101")) == []
+    assert engine.search("red", where=asking("image_w>=81"), exact=True) == []
+    assert engine.search("red", where=asking("image_w<=79"), hybrid=True) == []
     assert engine.search("red", where=Filter(labels=frozenset({99})), hybrid=True) == []
 
 
@@ -283,9 +291,11 @@ def test_no_words_are_refused(engine: SearchEngine, words: str) -> None:
     ],
 )
 def test_strange_words_are_words(engine: SearchEngine, words: str) -> None:
+    nothing_known = len(engine.unknown_words(words)) == len(set(words.split()))
+    assert nothing_known == (not {"red", "shoe", "s"} & set(re.findall(r"\w+", words)))
     for hybrid in (False, True):
         found = engine.search(words, k=5, hybrid=hybrid)
-        assert len(found) == 5
+        assert len(found) == (0 if nothing_known else 5)
         assert all(np.isfinite(hit.score) for hit in found)
     explained = engine.explain(words, 7)
     assert all(np.isfinite(explained.weights).ravel())

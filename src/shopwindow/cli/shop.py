@@ -138,9 +138,10 @@ def _index_all(folder: Path, shop: Path) -> None:
         photos=str(shop / "photos"),
         texts=str(folder / "train"),
         labels=str(shop / "multimodal_labels.txt"),
+        columns=str(shop / "columns.csv"),
     )
     for split in ("valid", "test"):
-        search.index([str(folder / split)], add=index)
+        search.index([str(folder / split)], add=index, columns=str(shop / "columns.csv"))
 
 
 class _Ranked:

@@ -22,6 +22,7 @@ from shopwindow.files import DataError, read_text, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import check_features
 from shopwindow.ranking.operators import check_weights
+from shopwindow.search.attributes import Attributes, nothing_known
 from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import UnknownProduct
@@ -37,6 +38,8 @@ from shopwindow.search.index import (
     keep,
     named_by_content,
 )
+from shopwindow.search.index_columns import Remark, values_before, values_of, with_columns
+from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import SmoothedRegions, smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
@@ -62,20 +65,24 @@ def build_index(
     photos: str | Path | None = None,
     texts: str | Path | None = None,
     labels: str | Path | None = None,
+    columns: str | Path | None = None,
     smooth: tuple[float, ...] | None = None,
     smooth_regions: tuple[float, ...] | None = None,
     progress: Progress | None = None,
+    remark: Remark | None = None,
 ) -> Manifest:
     """Makes an index of all products of a dataset; an older index at `out` is replaced when it is done.
 
     `photos`: the folder of the photos, PRODUCT_ID.jpg or .png, remembered by its path. `texts`: a dataset whose
     pairs are known to match; their queries become the products' full texts. `labels`: a table of label names as
-    the competition has it. `smooth`: weights of each vector itself, its nearest, its second nearest ...;
-    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). Products added later lean on those
-    of their own dataset.
+    the competition has it. `columns`: a table of prices, colours ... (`product_table.py`); rows of other products are
+    told in a remark (a price list is often longer than a set of photos), products without a row have no values.
+    `smooth`: weights of each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions,
+    before they are encoded (`smoothing.py`). Products added later lean on those of their own dataset.
 
-    Raises: DataError for a broken bundle or dataset, no folder `photos`, a folder with other files at `out`, a second
-    indexer, a full disk, a vector that is not finite. ValueError where features or dimensions do not fit the model.
+    Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
+    folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
+    features or dimensions do not fit the model.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -103,11 +110,14 @@ def build_index(
         smooth_regions=smooth_regions,
     )
     known = None if texts is None else known_texts(Dataset(texts))
+    values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
+    if values is not None:
+        manifest = dataclasses.replace(manifest, columns=values.kinds)
     out = Path(out).resolve()
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
         (folder / SEGMENTS).mkdir()
-        manifest, vectors = _add_segment(folder, out, manifest, opened, products, known, progress)
+        manifest, vectors = _add_segment(folder, out, manifest, opened, products, known, values, progress)
         questions = choose_texts(products.query_texts, np.random.default_rng(_SEED))
         by_id = (
             vectors[np.argsort(products.product_ids, kind="stable")] if not coding.keeps_all(hidden) else None
@@ -122,15 +132,20 @@ def add_products(
     dataset: str | Path,
     *,
     texts: str | Path | None = None,
+    columns: str | Path | None = None,
     progress: Progress | None = None,
+    remark: Remark | None = None,
 ) -> Manifest:
     """Adds the products of a dataset to an index; those it holds already are replaced.
 
-    Raises: as `build_index`.
+    `columns`: as of `build_index`; may name new columns. Without it a replaced product keeps the values it had.
+    Raises: as `build_index`, and DataError where a column holds numbers in the index and words in the table, or the
+    other way round.
     """
     index = Path(index).resolve()
     products = Dataset(dataset)
     known = None if texts is None else known_texts(Dataset(texts))
+    values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
@@ -138,7 +153,11 @@ def add_products(
         check_features(opened.model, products)
         keep(index, folder, before.manifest)
         manifest = _without(folder, before, products.product_ids)
-        manifest, _ = _add_segment(folder, index, manifest, opened, products, known, progress)
+        if values is None:
+            values = values_before(before, products.product_ids)
+        else:
+            manifest = with_columns(manifest, values, str(columns))
+        manifest, _ = _add_segment(folder, index, manifest, opened, products, known, values, progress)
         _finish_again(folder, index, manifest)
     _forget_encoded(index)
     return Manifest.read(index)
@@ -184,8 +203,15 @@ def compact_index(index: str | Path) -> Manifest:
             if part.texts is not None
             for product_id in part.segment.columns.ids[chosen]
         }
+        attributes = [
+            nothing_known(len(chosen))
+            if part.segment.attributes is None
+            else part.segment.attributes.take(chosen)
+            for part, chosen in pairs
+        ]
+        values = Attributes.join(attributes) if before.manifest.columns else None
         manifest = dataclasses.replace(before.manifest, parts=())
-        manifest = _write_part(folder, manifest, vectors, columns, known or None)
+        manifest = _write_part(folder, manifest, vectors, columns, known or None, values)
         _finish_again(folder, index, manifest)
     return Manifest.read(index)
 
@@ -224,6 +250,7 @@ def _add_segment(
     bundle: Bundle,
     dataset: Dataset,
     known: dict[int, list[str]] | None,
+    values: Attributes | None,
     progress: Progress | None,
 ) -> tuple[Manifest, Float32[np.ndarray, "products hidden"]]:
     vectors = _encode(out, manifest, bundle, dataset, progress)
@@ -233,7 +260,7 @@ def _add_segment(
     sources = manifest.sources if source in manifest.sources else (*manifest.sources, source)
     manifest = dataclasses.replace(manifest, sources=sources)
     columns = _columns(dataset, sources.index(source))
-    return _write_part(folder, manifest, vectors, columns, known), vectors
+    return _write_part(folder, manifest, vectors, columns, known, values), vectors
 
 
 def _write_part(
@@ -242,6 +269,7 @@ def _write_part(
     vectors: Float32[np.ndarray, "products hidden"],
     columns: Columns,
     known: dict[int, list[str]] | None,
+    values: Attributes | None,
 ) -> Manifest:
     written = folder / SEGMENTS / ".new"
     written.mkdir()
@@ -253,6 +281,7 @@ def _write_part(
         unit=manifest.unit,
         approximate=len(vectors) >= manifest.approximate_from,
         rng=np.random.default_rng(_SEED),
+        attributes=values,
     )
     if known is not None:
         ids = np.sort(columns.ids).tolist()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.word_boxes import PHOTO_ENDINGS
@@ -25,11 +26,14 @@ from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.photos import Photos
 from shopwindow.ranking.operators import Operator
-from shopwindow.search.bundled import load_same_bundle
+from shopwindow.search.attributes import summarise
+from shopwindow.search.bundled import check_same_text_side, load_same_bundle
+from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
-from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
-from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
+from shopwindow.search.lookup import Found, find, find_exactly
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
@@ -38,12 +42,7 @@ Rerank = Callable[[str, list[int]], Sequence[float]]
 MOST_TEXTS_SHOWN: Final = 8
 RERANKED: Final = 50
 """First products that are scored anew, where nothing else is asked for."""
-_FUSED: Final = 100
-_RRF_CONSTANT: Final = 60
-_TEXTS_ASKED: Final = 1000
-_TRIED: Final = 50
-_SAME: Final = 0.99
-"""The lowest cosine of an exported text side's vector (int8's) with the bundle's."""
+_NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,17 @@ class _State:
     stamp: tuple[int, int]
     datasets: dict[int, Dataset] = field(default_factory=dict)
     text: ExportedText | None = None
+
+    @cached_property
+    def columns(self) -> tuple[ColumnView, ...]:
+        """What can be filtered by, of the products that count."""
+        known = [
+            (part.segment.attributes, part)
+            for part in self.index.parts
+            if part.segment.attributes is not None
+        ]
+        living = [some if part.live is None else some.take(part.living_rows) for some, part in known]
+        return summarise(self.index.manifest.columns, living)
 
 
 class SearchEngine:
@@ -95,25 +105,20 @@ class SearchEngine:
     ) -> list[Hit]:
         """The best k products for the words, fewer when there are fewer.
 
-        `exact`: every vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank
-        (1 / (60 + rank) of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k
-        where that is more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
+        `where`: only products that pass, such as `Filter(conditions=parse_conditions(["price<=20"]))`. `exact`: every
+        vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank (1 / (60 + rank)
+        of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k where that is
+        more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
 
-        Raises: ValueError for no words, a k or candidates below 1, a re-ranking that does not fit the model, or another
-        number of new scores than products. DataError, of `late`, as `similar_region`.
-        Source: Cormack, Clarke and Büttcher, SIGIR 2009.
+        Words of which the model knows none (`unknown_words`) find nothing but by full text.
+
+        Raises: ValueError for no words, a k or candidates below 1, a condition that does not fit the index's columns,
+        hybrid without texts, a re-ranking that does not fit the model, or another number of new scores than products.
+        DataError, of `late`, as `similar_region`.
         """
-        _check(words, k)
-        state = self._state
-        wanted = _wanted(state, k, rerank, candidates)
-        depth = max(wanted, _FUSED) if hybrid else wanted
-        vector = _encode(state, [words])[0]
-        found = _find(state, vector, depth, where, exact=exact)
-        if hybrid:
-            found = _fused(found, _by_texts(state, _clean(words), depth, where), wanted)
-        if rerank is not None:
-            found = _reranked(state, words, vector, found, rerank)
-        return _hits(found, k)
+        return self.search_many(
+            [words], k=k, where=where, exact=exact, hybrid=hybrid, rerank=rerank, candidates=candidates
+        )[0]
 
     def search_many(
         self,
@@ -122,23 +127,47 @@ class SearchEngine:
         k: int = 10,
         where: Filter = EVERYTHING,
         exact: bool = False,
-        rerank: Reranking | None = None,
+        hybrid: bool = False,
+        rerank: Rerank | Reranking | None = None,
         candidates: int = RERANKED,
     ) -> list[list[Hit]]:
-        """The hits of several queries, in their order. Raises: as `search`."""
+        """The hits of several queries, in their order: those of `search`, cheaper. Raises: as `search`."""
         for one in words:
             _check(one, k)
         state = self._state
+        check_conditions(where.conditions, state.index.manifest.columns)
+        if hybrid and not state.index.has_texts:
+            raise ValueError("hybrid: this index holds no texts; `index --texts` gives it some")
         wanted = _wanted(state, k, rerank, candidates)
+        depth = max(wanted, FUSED) if hybrid else wanted
         vectors = _encode(state, list(words))
-        if exact:
-            every = find_exactly(state.index, vectors, wanted, where=where)
-        else:
-            every = (find(state.index, vector, wanted, where=where) for vector in vectors)
+        every = (
+            found if vector.any() and state.bundle.reads(_clean(text)) else _NOTHING
+            for text, vector, found in zip(
+                words, vectors, _found(state, vectors, depth, where, exact=exact), strict=True
+            )
+        )
+        if hybrid:
+            every = (
+                fused(found, by_texts(state.index, _clean(text), depth, where), wanted)
+                for text, found in zip(words, every, strict=True)
+            )
         if rerank is not None:
-            three = zip(words, vectors, every, strict=True)
-            every = (_reranked(state, text, vector, found, rerank) for text, vector, found in three)
+            every = (
+                _reranked(state, text, vector, found, rerank)
+                for text, vector, found in zip(words, vectors, every, strict=True)
+            )
         return [_hits(found, k) for found in every]
+
+    def unknown_words(self, words: str) -> tuple[str, ...]:
+        """The words, parted by spaces, that the model knows nothing of, each once."""
+        parts = _parts(self._state, words)
+        known = zip(parts, self._state.bundle.knows(parts), strict=True)
+        return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
+
+    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+        """Which products the index holds."""
+        return self._state.index.holds(product_ids)
 
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
@@ -147,7 +176,7 @@ class SearchEngine:
     def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
         """The products whose photos are nearest to one's own, itself left out.
 
-        Raises: UnknownProduct, ValueError for a k below 1.
+        Raises: UnknownProduct, ValueError for a k below 1 or a condition that does not fit.
         """
         _check_count(k)
         state = self._state
@@ -159,8 +188,11 @@ class SearchEngine:
     ) -> list[Hit]:
         """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
 
-        Raises: UnknownProduct, ValueError for no such region or a k below 1, DataError where the dataset that holds the
-        regions is gone or was replaced.
+        The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
+        do; only what is searched is smoothed.
+
+        Raises: UnknownProduct, ValueError as `similar` and for no such region, DataError where the dataset that holds
+        the regions is gone or was replaced.
         """
         _check_count(k)
         state = self._state
@@ -189,10 +221,14 @@ class SearchEngine:
             label_names=tuple(names.get(label, str(label)) for label in labels),
             photo=_photo(state.index.manifest.photos, product_id),
             texts=part.texts.of(product_id)[:MOST_TEXTS_SHOWN] if part.texts else (),
+            values=part.segment.attributes.of(row) if part.segment.attributes else {},
         )
 
     def explain(self, words: str, product_id: int) -> Explanation:
         """Which word looks at which box (explanation.py says how).
+
+        Of the regions as the dataset has them: where the index was made of smoothed vectors or regions (`stats()` says
+        so), its score is not that of the hit.
 
         Raises: UnknownProduct, ValueError for no words, DataError as `similar_region`.
         """
@@ -202,31 +238,19 @@ class SearchEngine:
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them."""
-        index = self._state.index
-        manifest = index.manifest
-        code, more = manifest.coding.bytes_per_product(manifest.hidden)
-        return {
-            "products": len(index),
-            "segments": len(index.parts),
-            "version": self.version,
-            "dimensions": manifest.hidden,
-            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
-            "precision": manifest.coding.precision,
-            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
-            "bytes_per_product": {"scanned": code, "rescoring": more},
-            "approximate": any(part.segment.cells is not None for part in index.parts),
-            "probes": manifest.probes,
-            "measured": manifest.recall,
-            "texts": any(part.texts is not None for part in index.parts),
-            "photos": manifest.photos,
-            "bundle": manifest.bundle_hash,
-        }
+        state = self._state
+        return {**state.index.numbers(), "version": self.version, "late": _can_late(state)}
 
     @property
     def version(self) -> str:
         """Names the state of the index that is open; changes with every change."""
         index = self._state.index
         return f"{index.manifest.revision}-{self._state.stamp[0]:x}"
+
+    @property
+    def columns(self) -> tuple[ColumnView, ...]:
+        """The shop's own columns to filter by. `image_h` and `image_w` (px) can be asked for too."""
+        return self._state.columns
 
     @property
     def label_names(self) -> dict[int, str]:
@@ -254,21 +278,11 @@ def _opened(path: Path, bundle: Path | None, before: _State | None, text: Export
         return _State(index, before.bundle, stamp, text=text)
     opened = load_same_bundle(bundle or path / BUNDLE, wanted)
     if text is not None:
-        _check_same_text_side(text, opened, path, index.manifest.golden)
+        golden = index.manifest.golden
+        if golden is None:
+            raise DataError("has no golden queries to try a text side with", path=path)
+        check_same_text_side(text, opened, list(Golden.read(path / golden).texts), path)
     return _State(index, opened, stamp, text=text)
-
-
-def _check_same_text_side(text: ExportedText, bundle: Bundle, path: Path, golden: str | None) -> None:
-    """Asks both for golden queries of the index. Raises: DataError where the vectors are others."""
-    if golden is None:
-        raise DataError("has no golden queries to try a text side with", path=path)
-    words = list(Golden.read(path / golden).texts)[:_TRIED]
-    theirs, ours = text.encode(words), bundle.encode_queries(words)
-    if theirs.shape == ours.shape:
-        lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
-        if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
-            return
-    raise DataError("the exported text side is of another model than the index was made by", path=path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -276,7 +290,8 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        raise DataError(f"no index: {error.strerror}", path=path) from error
+        says = "no index (a directory with index.json that `shopwindow index` writes)"
+        raise DataError(f"{says}: {error.strerror}", path=path) from error
     return found.st_mtime_ns, found.st_ino
 
 
@@ -296,17 +311,22 @@ def _clean(words: str) -> str:
     return words.encode("utf-8", "replace").decode()
 
 
+def _parts(state: _State, words: str) -> list[str]:
+    """The words one by one, as far as the model reads: each is a token or more."""
+    return _clean(words).split()[: state.bundle.model.longest]
+
+
 def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hidden"]:
     encode = state.bundle.encode_queries if state.text is None else state.text.encode
     return encode([_clean(one) for one in words])
 
 
-def _find(
-    state: _State, vector: Float32[np.ndarray, " hidden"], k: int, where: Filter, *, exact: bool
-) -> Found:
+def _found(
+    state: _State, vectors: Float32[np.ndarray, "queries hidden"], k: int, where: Filter, *, exact: bool
+) -> Iterator[Found]:
     if exact:
-        return next(find_exactly(state.index, vector[None], k, where=where))
-    return find(state.index, vector, k, where=where)
+        return find_exactly(state.index, vectors, k, where=where)
+    return (find(state.index, vector, k, where=where) for vector in vectors)
 
 
 def _wanted(state: _State, k: int, rerank: Rerank | Reranking | None, candidates: int) -> int:
@@ -367,35 +387,10 @@ def _pool_scores(
 def _others(
     state: _State, vector: Float32[np.ndarray, " hidden"], product_id: int, k: int, where: Filter
 ) -> list[Hit]:
+    check_conditions(where.conditions, state.index.manifest.columns)
     found = find(state.index, vector, k + 1, where=where)
     other = found.ids != product_id
     return _hits(Found(found.ids[other], found.scores[other]), k)
-
-
-def _by_texts(state: _State, words: str, k: int, where: Filter) -> list[int]:
-    """Product ids by full text, best first: those that live and pass the filter."""
-    found: list[tuple[float, int]] = []
-    for part in state.index.parts:
-        if part.texts is None:
-            continue
-        ranked = part.texts.find(words, _TEXTS_ASKED)
-        rows = part.segment.rows_of(np.array([product for product, _ in ranked], np.int64))
-        allowed = allowed_rows(part, where)
-        found += [
-            (-score, product)
-            for (product, score), row in zip(ranked, rows.tolist(), strict=True)
-            if row >= 0 and (allowed is None or allowed[row])
-        ]
-    return [product for _, product in sorted(found)[:k]]
-
-
-def _fused(vectors: Found, texts: list[int], k: int) -> Found:
-    scores: dict[int, float] = {}
-    for ranking in (vectors.ids.tolist(), texts):
-        for rank, product in enumerate(ranking, start=1):
-            scores[product] = scores.get(product, 0.0) + 1 / (_RRF_CONSTANT + rank)
-    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-    return Found(np.array([one for one, _ in best], np.int64), np.array([score for _, score in best]))
 
 
 def _hits(found: Found, k: int) -> list[Hit]:
@@ -426,6 +421,13 @@ def _dataset(state: _State, source: int) -> Dataset:
         _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
         state.datasets[source] = dataset
     return state.datasets[source]
+
+
+def _can_late(state: _State) -> bool:
+    """Whether `late` fits model and index, and the datasets that hold the regions are where they were."""
+    manifest = state.index.manifest
+    fits = state.bundle.model.late is not None and manifest.smooth_regions is None
+    return fits and all(Path(source.path).is_dir() for source in manifest.sources)
 
 
 def _photo(folder: str | None, product_id: int) -> Path | None:

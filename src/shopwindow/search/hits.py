@@ -6,11 +6,16 @@ neither files nor models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from shopwindow.search.conditions import Condition, Kind
 
 Box = tuple[float, float, float, float]
 """(top, left, bottom, right) in px of the photo."""
+Value = float | str
+"""What a column says of a product: a number or a word."""
 
 
 class UnknownProduct(KeyError):  # noqa: N818 - reads as what it says where it is caught
@@ -35,17 +40,16 @@ class Hit:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which products may be found: one of whose regions has one of these labels, of at least this size in px.
+    """Which products may be found: one of whose regions has one of these labels, and that pass all conditions.
 
     No labels means any label.
     """
 
     labels: frozenset[int] = frozenset()
-    min_height_px: int = 0
-    min_width_px: int = 0
+    conditions: tuple[Condition, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.labels) or self.min_height_px > 0 or self.min_width_px > 0
+        return bool(self.labels) or bool(self.conditions)
 
 
 EVERYTHING = Filter()
@@ -56,7 +60,7 @@ class ProductView:
     """A product as it can be shown. Boxes, labels and label names are one per region, in the same order.
 
     `photo` is the file of its photo, None where the index knows no folder or the folder has no such file;
-    `texts` are texts known to match, at most a few.
+    `texts` are texts known to match, at most a few. `values` are those of the columns in which it has one.
     """
 
     product_id: int
@@ -67,3 +71,16 @@ class ProductView:
     label_names: tuple[str, ...]
     photo: Path | None
     texts: tuple[str, ...]
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ColumnView:
+    """A column that products can be filtered by: of numbers with the least and the greatest (None where no product has
+    one), or of words with the most frequent."""
+
+    name: str
+    kind: Kind
+    minimum: float | None = None
+    maximum: float | None = None
+    words: tuple[str, ...] = ()

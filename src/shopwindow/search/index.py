@@ -6,7 +6,8 @@ and puts it in place in one step (`whole_directory`); parts are named by their c
 the older `index.json` can never mistake a part. Knows no query.
 
 ```
-index.json                     format, revision, bundle hash, coding, segments, datasets, recall, photos, label names
+index.json                     format, revision, bundle hash, coding, segments, datasets, recall, photos, names of
+                               labels, kinds of columns
 bundle/                        a copy of the bundle
 segments/<content>/            segment.py, and texts.sqlite where texts are known
 deleted-<content>.npy          ids of a segment's products that are deleted or replaced, rising
@@ -22,6 +23,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from shopwindow.files import DataError, read_text
+from shopwindow.search.conditions import Kind
+from shopwindow.search.masks import Masks
 from shopwindow.search.segment import Segment, load_array, save_array
 from shopwindow.search.texts import TEXTS_FILE, Texts
 from shopwindow.search.vectors import Coding
@@ -64,7 +68,8 @@ class Manifest:
 
     `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
-    `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours.
+    `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours. `columns`: what
+    the shop's own columns hold; a segment need not have them all.
     """
 
     bundle_hash: str
@@ -82,6 +87,7 @@ class Manifest:
     label_names: dict[int, str] = field(default_factory=dict)
     smooth: tuple[float, ...] | None = None
     smooth_regions: tuple[float, ...] | None = None
+    columns: dict[str, Kind] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -129,6 +135,9 @@ class Manifest:
                 raise ValueError(f"{name} {content[name]!r}")
         if content["hidden"] < 1 or content["probes"] < 1:
             raise ValueError(f"hidden {content['hidden']}, probes {content['probes']}: at least 1 is wanted")
+        columns = content.pop("columns", {})
+        if not set(columns.values()) <= {"number", "word"}:
+            raise ValueError(f"columns {columns!r}")
         smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
             coding=Coding(**content.pop("coding")),
@@ -137,22 +146,31 @@ class Manifest:
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
             smooth=None if smooth is None else tuple(smooth),
             smooth_regions=None if regions is None else tuple(regions),
+            columns=dict(columns),
             **content,
         )
 
 
 @dataclass(frozen=True)
 class OpenPart:
-    """An opened segment; `live` says which of its products count (None: all)."""
+    """An opened segment; `live` says which of its products count (None: all). `masks`: what of it passes filters."""
 
     segment: Segment
     live: Bool[np.ndarray, " products"] | None
     texts: Texts | None
+    masks: Masks = field(default_factory=Masks)
 
     @property
     def living_rows(self) -> Int64[np.ndarray, " rows"]:
         """The rows of the products that count, rising."""
         return np.arange(len(self.segment)) if self.live is None else np.flatnonzero(self.live)
+
+    @property
+    def with_texts(self) -> int:
+        """How many of the products that count have texts."""
+        if self.texts is None or self.live is None:
+            return 0 if self.texts is None else self.texts.products
+        return int(np.count_nonzero(self.live[self.segment.rows_of(self.texts.ids())]))
 
 
 @dataclass(frozen=True)
@@ -173,9 +191,8 @@ class OpenIndex:
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:
-                return cls(
-                    path, manifest, tuple(_open_part(path, part, manifest.width) for part in manifest.parts)
-                )
+                parts = (_open_part(path, part, manifest.width, manifest.columns) for part in manifest.parts)
+                return cls(path, manifest, tuple(parts))
             except (DataError, FileNotFoundError) as error:
                 wrong = error
                 if Manifest.read(path) == manifest:
@@ -190,6 +207,47 @@ class OpenIndex:
             for part in self.parts
         )
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether it was made with texts, or some were added."""
+        return any(part.texts is not None for part in self.parts)
+
+    @cached_property
+    def with_texts(self) -> int:
+        """How many of its products have texts."""
+        return sum(part.with_texts for part in self.parts)
+
+    def numbers(self) -> dict[str, Any]:
+        """What it holds and how, as JSON can write it."""
+        manifest = self.manifest
+        code, more = manifest.coding.bytes_per_product(manifest.hidden)
+        return {
+            "products": len(self),
+            "segments": len(self.parts),
+            "dimensions": manifest.hidden,
+            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
+            "precision": manifest.coding.precision,
+            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
+            "bytes_per_product": {"scanned": code, "rescoring": more},
+            "approximate": any(part.segment.cells is not None for part in self.parts),
+            "probes": manifest.probes,
+            "measured": manifest.recall,
+            "texts": self.has_texts,
+            "products_with_texts": self.with_texts,
+            "smoothed": manifest.smooth,
+            "smoothed_regions": manifest.smooth_regions,
+            "photos": manifest.photos,
+            "bundle": manifest.bundle_hash,
+        }
+
+    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+        """Which products it holds."""
+        found = np.zeros(len(product_ids), bool)
+        for part in self.parts:
+            rows = part.segment.rows_of(product_ids)
+            found |= (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+        return found
+
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
         """The part that holds a product, and its row there; None where there is none."""
         if not -(2**63) <= product_id < 2**63:
@@ -202,7 +260,7 @@ class OpenIndex:
         return None
 
 
-def _open_part(index: Path, part: Part, width: int) -> OpenPart:
+def _open_part(index: Path, part: Part, width: int, kinds: dict[str, Kind]) -> OpenPart:
     folder = index / SEGMENTS / part.name
     segment = Segment.open(folder)
     if segment.width != width:
@@ -217,6 +275,9 @@ def _open_part(index: Path, part: Part, width: int) -> OpenPart:
         live = np.ones(len(segment), bool)
         live[rows] = False
     texts = Texts(folder / TEXTS_FILE) if (folder / TEXTS_FILE).is_file() else None
+    attributes = segment.attributes
+    if attributes is not None and not attributes.kinds.items() <= kinds.items():
+        raise DataError(f"columns {attributes.kinds}, the index says {kinds}", path=folder)
     return OpenPart(segment, live, texts)
 
 
@@ -227,7 +288,7 @@ def keep(index: Path, folder: Path, manifest: Manifest) -> None:
     for part in manifest.parts:
         _link_tree(index / SEGMENTS / part.name, folder / SEGMENTS / part.name)
         if part.deleted is not None:
-            _link(index / part.deleted, folder / part.deleted)
+            link(index / part.deleted, folder / part.deleted)
 
 
 def add_deleted(folder: Path, part: Part, segment: Segment, product_ids: Int64[np.ndarray, " asked"]) -> Part:
@@ -269,10 +330,11 @@ def hash_file(path: Path) -> str:
 def _link_tree(source: Path, goal: Path) -> None:
     goal.mkdir()
     for path in sorted(source.iterdir()):
-        _link(path, goal / path.name)
+        link(path, goal / path.name)
 
 
-def _link(source: Path, goal: Path) -> None:
+def link(source: Path, goal: Path) -> None:
+    """Takes a file over, as a link where the file system has them."""
     try:
         os.link(source, goal)
     except OSError:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from shopwindow.search.hits import EVERYTHING, Filter
 from shopwindow.search.index import OpenIndex, OpenPart
-from shopwindow.search.segment import Columns
-
-_MASKS_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -62,39 +58,8 @@ def allowed_rows(part: OpenPart, where: Filter) -> Bool[np.ndarray, " products"]
     """Which products of a segment count and pass the filter; None: all."""
     if not where:
         return part.live
-    passes = _passing(part.segment.columns, where)
+    passes = part.masks.of(part.segment, where)
     return passes if part.live is None else passes & part.live
-
-
-class _ByIdentity:
-    """Columns as a key: they are never changed, so the object stands for its content."""
-
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
-
-    def __hash__(self) -> int:
-        return id(self.columns)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.columns is self.columns
-
-
-def _passing(columns: Columns, where: Filter) -> Bool[np.ndarray, " products"]:
-    return _passing_kept(_ByIdentity(columns), where)
-
-
-@lru_cache(maxsize=_MASKS_KEPT)
-def _passing_kept(key: _ByIdentity, where: Filter) -> Bool[np.ndarray, " products"]:
-    columns = key.columns
-    passes: np.ndarray = (columns.sizes[:, 0] >= where.min_height_px) & (
-        columns.sizes[:, 1] >= where.min_width_px
-    )
-    if where.labels:
-        wanted = np.isin(columns.labels, np.array(sorted(where.labels)))
-        # Every product has a region, so no slice of the sum is empty.
-        passes &= np.logical_or.reduceat(wanted, columns.region_bounds[:-1])
-    passes.flags.writeable = False
-    return passes
 
 
 def _merged(

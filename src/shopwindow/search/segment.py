@@ -1,6 +1,6 @@
 """How does an immutable part of an index lie on disk, and which of its products come first for a vector?
 
-A segment is a folder of plain numpy files, mapped into memory: codes of the vectors, ids, and what is shown of
+A segment is a folder of numpy files, mapped into memory: codes of the vectors, ids, and what is shown of
 a product. It is written once and never changed. Knows no words and no model.
 
 ```
@@ -10,6 +10,7 @@ codes.npy, centre.npy, scale.npy  what every scan reads (vectors.py)
 finest*.npy                       vectors for re-scoring, where the codes are not the vectors themselves
 means.npy, bounds.npy             cells (cells.py), in large segments; rows of a cell lie side by side
 sizes, region_bounds, boxes, labels, source, dataset_row (.npy)   what is shown, and where the regions are
+values.arrow                      the shop's own columns (attributes.py), where there are any
 ```
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
+from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.cells import Cells, cell_count, part_into_cells
 from shopwindow.search.vectors import Coder, Coding
 
@@ -95,6 +97,7 @@ class Segment:
     finest: Shaped[np.ndarray, "products finest"]
     cells: Cells | None
     bytes_per_product: tuple[int, int]
+    attributes: Attributes | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Segment:
@@ -112,6 +115,7 @@ class Segment:
                 parts = _load(folder, "finest_centre"), _load(folder, "finest_scale")
                 finest_coder, finest = Coder(card["finest"], card["unit"], *parts), _load(folder, "finest")
             cells = Cells(_load(folder, "means"), _load(folder, "bounds")) if card["cells"] else None
+            values = folder / ATTRIBUTES_FILE
             segment = cls(
                 folder.name,
                 columns,
@@ -123,6 +127,7 @@ class Segment:
                 finest,
                 cells,
                 (int(card["bytes"][0]), int(card["bytes"][1])),
+                Attributes.open(values) if values.is_file() else None,
             )
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
@@ -230,9 +235,10 @@ def write_segment(
     approximate: bool,
     rng: np.random.Generator,
     parted: tuple[Cells, Int64[np.ndarray, " products"]] | None = None,
+    attributes: Attributes | None = None,
 ) -> None:
     """Writes a segment into an empty folder, its card last. `approximate`: with cells, `parted` if
-    they are known.
+    they are known. `attributes`: of the products, in their order.
 
     Raises: OSError where the disk is full.
     """
@@ -253,6 +259,8 @@ def write_segment(
     taken = columns.take(order)
     for field in fields(Columns):
         save_array(folder / f"{field.name}.npy", getattr(taken, field.name))
+    if attributes is not None:
+        attributes.take(order).write(folder / ATTRIBUTES_FILE)
     rising = np.argsort(taken.ids, kind="stable")
     save_array(folder / "id_order.npy", rising)
     save_array(folder / "rising.npy", taken.ids[rising])
@@ -290,7 +298,8 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
     arrays = (*by_product, segment.rising, segment.id_order, segment.codes, segment.finest)
-    if {len(array) for array in arrays} != {products}:
+    shop = () if segment.attributes is None else (segment.attributes,)
+    if {len(array) for array in (*arrays, *shop)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if not int(columns.region_bounds[-1]) == len(columns.boxes) == len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)

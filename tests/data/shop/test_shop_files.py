@@ -32,7 +32,7 @@ def test_a_shop_has_exactly_its_files(shop: tuple[Path, ShopSummary]) -> None:
     folder, _ = shop
     assert {path.name for path in folder.iterdir()} == {
         "photos", "train.tsv", "valid.tsv", "test.tsv", "valid_answer.json", "test_answer.json",
-        "multimodal_labels.txt", "truth.jsonl", "shop.json",
+        "multimodal_labels.txt", "columns.csv", "truth.jsonl", "shop.json",
     }  # fmt: skip
     assert len(list((folder / "photos").glob("*.jpg"))) == 60
 

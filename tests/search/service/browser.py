@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tarfile
@@ -80,6 +81,14 @@ class Page:
             "return document.getElementById('status').textContent.includes(`“${arguments[0]}”`)", words
         )
         return self.shown()
+
+    def until_shown(self, ids: list[int]) -> None:
+        """Waits until these products are on the page, in this order."""
+        self.until(
+            "return JSON.stringify([...document.querySelectorAll('#results .tile')].map(tile => +tile.dataset.id))"
+            " === arguments[0]",
+            json.dumps(ids, separators=(",", ":")),
+        )
 
     def shown(self) -> list[int]:
         """The ids of the products on the page, in their order."""

@@ -107,5 +107,6 @@ def drawn_index(drawn_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         photos=drawn_shop / "photos",
         texts=folder / "dataset",
         labels=drawn_shop / "multimodal_labels.txt",
+        columns=drawn_shop / "columns.csv",
     )
     return folder / "index"

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
+from shopwindow.search.conditions import parse_conditions
+from shopwindow.search.hits import Filter
 from tests.search.service.browser import Page, axe_source, open_browser
 from tests.search.service.conftest import ServerProcess, start_server
 from tests.search.service.toy import ToyEngine
@@ -70,6 +73,100 @@ def test_labels_filter_and_can_be_taken_away(page: Page, engine: ToyEngine) -> N
     assert all(label in engine.products[one].labels for one in page.shown())
     page.driver.execute_script("document.querySelector('#chips button').click()")
     page.until("return document.querySelectorAll('#results .tile').length === arguments[0]", len(everything))
+
+
+def test_values_filter_stay_in_the_address_and_can_be_taken_away(page: Page, engine: ToyEngine) -> None:
+    def expected(*conditions: str) -> list[int]:
+        where = Filter(conditions=parse_conditions(conditions))
+        return [hit.product_id for hit in engine.search("red", k=48, where=where)]
+
+    everything = page.search("red")
+    page.one("#filter-says").click()
+    most = page.one("[data-column=price][data-relation='<=']")
+    assert most.get_attribute("placeholder") == f"{engine.columns[0].maximum:g}"
+    most.send_keys("25", Keys.ENTER)
+    page.until_shown(expected("price<=25"))
+    assert page.one("#filter").get_attribute("open")
+    assert page.one("#filter-says").text == "price ≤ 25"
+    least = page.one("[data-column=price][data-relation='>=']")
+    least.send_keys("9.5", Keys.TAB)
+    page.until_shown(expected("price<=25", "price>=9.5"))
+    Select(page.one("select[data-column=colour]")).select_by_visible_text("red")
+    page.until_shown(expected("price<=25", "price>=9.5", "colour=red"))
+    assert expected("price<=25", "price>=9.5", "colour=red") not in ([], everything)
+    address = page.driver.current_url
+    page.open(address)
+    page.until_shown(expected("price<=25", "price>=9.5", "colour=red"))
+    page.one("#filter-says").click()
+    assert page.one("[data-column=price][data-relation='<=']").get_attribute("value") == "25"
+    assert page.one("select[data-column=colour]").get_attribute("value") == "red"
+    assert [chip.text for chip in page.all("#chips button")] == [
+        "price ≥ 9.5 ✕",
+        "price ≤ 25 ✕",
+        "colour: red ✕",
+    ]
+    page.one("#filter-says").click()
+    for left in (2, 1, 0):
+        page.one("#chips button").click()
+        page.until("return document.querySelectorAll('#chips button').length === arguments[0]", left)
+    page.until_shown(everything)
+
+
+def test_a_condition_typed_into_the_address_is_asked_or_its_fault_shown(
+    page: Page, engine: ToyEngine, toy_server: ServerProcess
+) -> None:
+    page.open(toy_server.url + "/#q=red&where=colour%3Dred%7Cblue")
+    where = Filter(conditions=parse_conditions(["colour=red|blue"]))
+    page.until_shown([hit.product_id for hit in engine.search("red", k=48, where=where)])
+    assert page.one("#chips button").text == "colour: red or blue ✕"
+    page.open(toy_server.url + "/#q=red&where=weight%3C%3D2%3Cimg%3E")
+    page.until("return document.getElementById('message').textContent.includes('cannot be searched')")
+    assert not page.all("#chips img")
+    page.open(toy_server.url + "/#q=red&where=price%3C%3D-1")
+    page.until("return document.getElementById('message').textContent.includes('Nothing found')")
+    page.one("#message button").click()
+    page.until_shown([hit.product_id for hit in engine.search("red", k=48)])
+    page.complaints()  # the browser notes the 422
+
+
+def test_other_ways_of_search_can_be_chosen(page: Page, engine: ToyEngine) -> None:
+    text = next(iter(engine.products.values())).texts[0]
+    plain = page.search(text)
+    page.one("#filter-says").click()
+    page.one("#ways input[value=late]").click()
+    late = [hit.product_id for hit in engine.search(text, k=48, rerank="late")]
+    assert late != plain
+    page.until_shown(late)
+    page.one("#ways input[value=late]").click()
+    page.until_shown(plain)
+    page.one("#ways input[value=hybrid]").click()
+    page.until("return document.querySelector('#results .under span').textContent === '2.000'")
+    page.until_shown([hit.product_id for hit in engine.search(text, k=48, hybrid=True)])
+    assert page.one("#chips button").text == "Also by known texts ✕"
+
+
+def test_keys_typed_into_a_filter_stay_there(page: Page) -> None:
+    page.search("red")
+    page.one("#filter-says").click()
+    page.one("[data-column=price][data-relation='<=']").click()
+    ActionChains(page.driver).send_keys("/", "1").perform()
+    assert page.driver.execute_script("return document.activeElement.dataset.column") == "price"
+    ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+    assert page.focused() == "filter-says"
+    assert not page.one("#filter").get_attribute("open")
+
+
+def test_detail_shows_what_is_known_of_a_product(page: Page, engine: ToyEngine) -> None:
+    product_id = page.search("red")[0]
+    page.one("#results a").click()
+    page.until("return document.querySelectorAll('#values div').length === 2")
+    values = engine.products[product_id].values
+    assert page.one("#values").text.split("\n") == [
+        "price",
+        f"{values['price']:g}",
+        "colour",
+        values["colour"],
+    ]
 
 
 def test_detail_draws_boxes_and_hovering_shows_why(page: Page, engine: ToyEngine) -> None:
@@ -206,6 +303,13 @@ def test_a_phone_shows_everything_without_scrolling_sideways(driven: Page, toy_s
     try:
         driven.open(toy_server.url)
         driven.search("red bag")
+        driven.one("#filter-says").click()
+        panel = (
+            "const at = document.querySelector('.panel').getBoundingClientRect(); return [at.left, at.right]"
+        )
+        left, right = driven.driver.execute_script(panel)
+        assert 0 <= left < right <= 390
+        driven.one("#filter-says").click()
         fits = "return document.documentElement.scrollWidth <= innerWidth"
         assert driven.driver.execute_script(fits)
         driven.one("#results a").click()

@@ -9,24 +9,20 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from PIL import Image
 
 from shopwindow.search.service.app import Service
 from shopwindow.search.service.journal import SECURITY_HEADERS, log_lines_to
 from shopwindow.search.service.keys import KeyRing, hash_of
 from shopwindow.search.service.limits import Limits
-from shopwindow.search.service.run import open_socket, server_config
+from tests.search.service.running import PROBLEM, problem, running, until
 from tests.search.service.toy import ToyEngine
-
-PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
@@ -34,39 +30,10 @@ def engine(drawn_shop: Path) -> ToyEngine:
     return ToyEngine.of_shop(drawn_shop)
 
 
-@contextmanager
-def running(service: Service) -> Iterator[httpx.Client]:
-    """A client of the service, which runs in a thread, on a real socket."""
-    with open_socket("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(server_config(service))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20, trust_env=False
-        ) as client:
-            try:
-                yield client
-            finally:
-                server.should_exit = True
-                thread.join(20)
-
-
 @pytest.fixture(scope="module")
 def client(drawn_shop: Path) -> Iterator[httpx.Client]:
     with running(Service(ToyEngine.of_shop(drawn_shop))) as client:
         yield client
-
-
-def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """The problem of an answer, which must be one of this kind."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == PROBLEM
-    content: dict[str, Any] = answer.json()
-    assert content["type"] == f"urn:shopwindow:problem:{kind}"
-    assert content["status"] == status
-    assert content["title"]
-    assert content["detail"]
-    return content
 
 
 def test_search_gives_the_engines_hits_with_what_is_known_of_them(
@@ -85,6 +52,7 @@ def test_search_gives_the_engines_hits_with_what_is_known_of_them(
         "image_w": view.image_w,
         "href": f"/products/{view.product_id}",
         "photo": f"/photos/{view.product_id}",
+        "values": dict(view.values),
     }
 
 
@@ -284,7 +252,7 @@ def test_too_many_at_once_are_told_to_come_again(engine: ToyEngine) -> None:
     service = Service(engine, limits=Limits(requests_at_once=3))
     with running(service) as client, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(client.get, "/search?q=red") for _ in range(3)]
-        _until(lambda: service.metrics.inside == 3)
+        until(lambda: service.metrics.inside == 3)
         answer = client.get("/search?q=red")
         problem(answer, 503, "busy")
         assert answer.headers["retry-after"] == "1"
@@ -294,20 +262,13 @@ def test_too_many_at_once_are_told_to_come_again(engine: ToyEngine) -> None:
         assert client.get("/search?q=red").status_code == 200
 
 
-def _until(true: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 def test_searches_that_come_together_are_answered_as_if_alone(engine: ToyEngine) -> None:
     queries = ["red bag", "blue", "chair", "green dress", "wooden", "shoes"] * 3
     engine.gate = threading.Event()
     service = Service(engine, limits=Limits(engine_threads=1))
     with running(service) as client, ThreadPoolExecutor(len(queries)) as pool:
         answers = [pool.submit(client.get, "/search", params={"q": one, "k": 5}) for one in queries]
-        _until(lambda: service.metrics.inside == len(queries))
+        until(lambda: service.metrics.inside == len(queries))
         engine.gate.set()
         for query, answer in zip(queries, answers, strict=True):
             found = [hit["product_id"] for hit in answer.result().json()["hits"]]
@@ -393,7 +354,7 @@ def test_a_newer_index_is_taken_over_without_losing_a_request(engine: ToyEngine,
         engine.pending.append(smaller)
         asked += [pool.submit(client.get, "/search?q=red+blue&k=200") for _ in range(100)]
         assert {one.result().status_code for one in asked} == {200}
-        _until(lambda: client.get("/index").json()["version"] == "2")
+        until(lambda: client.get("/index").json()["version"] == "2")
         assert client.get("/index").json()["stats"]["products"] == 60
         assert 'index_swaps_total{outcome="done"} 1' in client.get("/metrics").text
 
@@ -401,6 +362,6 @@ def test_a_newer_index_is_taken_over_without_losing_a_request(engine: ToyEngine,
 def test_a_broken_new_index_leaves_the_old_one(engine: ToyEngine) -> None:
     engine.pending.append(None)  # type: ignore[arg-type]
     with running(Service(engine, look_every_seconds=0.05)) as client:
-        _until(lambda: 'index_swaps_total{outcome="failed"} 1' in client.get("/metrics").text)
+        until(lambda: 'index_swaps_total{outcome="failed"} 1' in client.get("/metrics").text)
         assert client.get("/search?q=red").json()["hits"]
         assert client.get("/readyz").status_code == 200

@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from shopwindow.data.shop.goods import BY_NAME, CATEGORIES
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.conditions import check_conditions
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.reranking import LATE, Reranking
 
 
 @dataclass
@@ -32,6 +36,8 @@ class ToyEngine:
     """States that `reload` is to open, one after the other."""
     gate: threading.Event | None = None
     """While it is there and not set, searches wait for it."""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    """How searches were to be done, the words themselves left out."""
 
     @classmethod
     def of_shop(cls, shop: Path) -> ToyEngine:
@@ -53,7 +59,19 @@ class ToyEngine:
 
     def stats(self) -> dict[str, Any]:
         """Numbers about the catalogue."""
-        return {"products": len(self.products), "version": self.version}
+        return {"products": len(self.products), "version": self.version, "texts": True, "late": True}
+
+    @property
+    def columns(self) -> tuple[ColumnView, ...]:
+        """Price and colour."""
+        prices = [view.values["price"] for view in self.products.values()]
+        colours = Counter(str(view.values["colour"]) for view in self.products.values())
+        numbers = [price for price in prices if isinstance(price, float)]
+        words = tuple(sorted(colours, key=lambda word: (-colours[word], word)))
+        return (
+            ColumnView("price", "number", min(numbers), max(numbers)),
+            ColumnView("colour", "word", words=words),
+        )
 
     def product(self, product_id: int) -> ProductView:
         """One product."""
@@ -61,20 +79,44 @@ class ToyEngine:
             raise UnknownProduct(product_id)
         return self.products[product_id]
 
-    def search(self, words: str, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
-        """The best products for words."""
+    def search(
+        self,
+        words: str,
+        *,
+        k: int,
+        where: Filter = EVERYTHING,
+        hybrid: bool = False,
+        rerank: Reranking | None = None,
+    ) -> list[Hit]:
+        """The best products for words. `hybrid`: a product of such a text is better by 1; late: ties the other way."""
         if self.gate is not None:
             self.gate.wait(20)
         asked = words.lower().split()
-        return self._best(
-            {one: sum(word in truth for word in asked) / len(asked) for one, truth in self.truths.items()},
-            k,
-            where,
-        )
+        scores = {
+            one: sum(word in truth for word in asked) / len(asked) for one, truth in self.truths.items()
+        }
+        if hybrid:
+            scores = {
+                one: score + any(words.lower() == text for text in self.products[one].texts)
+                for one, score in scores.items()
+            }
+        return self._best(scores, k, where, tied=-1 if rerank == LATE else 1)
 
-    def search_many(self, words: Sequence[str], *, k: int, where: Filter = EVERYTHING) -> list[list[Hit]]:
+    def search_many(
+        self,
+        words: Sequence[str],
+        *,
+        k: int,
+        where: Filter,
+        exact: bool,
+        hybrid: bool,
+        rerank: Reranking | None,
+        candidates: int,
+    ) -> list[list[Hit]]:
         """The same for several queries."""
-        return [self.search(one, k=k, where=where) for one in words]
+        self.asked.append({"k": k, "where": where, "exact": exact, "hybrid": hybrid, "rerank": rerank,
+                           "candidates": candidates, "queries": len(words)})  # fmt: skip
+        return [self.search(one, k=k, where=where, hybrid=hybrid, rerank=rerank) for one in words]
 
     def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
         """The products of which most is true that is true of one."""
@@ -118,13 +160,24 @@ class ToyEngine:
         self.products, self.truths, self.version = new.products, new.truths, new.version
         return True
 
-    def _best(self, scores: dict[int, float], k: int, where: Filter) -> list[Hit]:
+    def passes(self, product_id: int, where: Filter) -> bool:
+        """Whether a product may be found."""
+        view = self.products[product_id]
+        known = {**view.values, "image_h": float(view.image_h), "image_w": float(view.image_w)}
+        return (not where.labels or bool(where.labels & set(view.labels))) and all(
+            known[one.column] in one.values
+            if one.column == "colour"
+            else bool(one.holds(np.array([known[one.column]], np.float64))[0])
+            for one in where.conditions
+        )
+
+    def _best(self, scores: dict[int, float], k: int, where: Filter, *, tied: int = 1) -> list[Hit]:
+        check_conditions(where.conditions, {"price": "number", "colour": "word"})
         fitting = [
-            (-score, one)
-            for one, score in scores.items()
-            if score > 0 and (not where.labels or where.labels & set(self.products[one].labels))
+            (-score, tied * one) for one, score in scores.items() if score > 0 and self.passes(one, where)
         ]
-        return [Hit(one, -score, rank) for rank, (score, one) in enumerate(sorted(fitting)[:k], start=1)]
+        best = sorted(fitting)[:k]
+        return [Hit(tied * one, -score, rank) for rank, (score, one) in enumerate(best, start=1)]
 
 
 def _view(told: dict[str, Any], photo: Path) -> ProductView:
@@ -140,6 +193,7 @@ def _view(told: dict[str, Any], photo: Path) -> ProductView:
         label_names=tuple(CATEGORIES[box["label"]] for box in boxes),
         photo=photo,
         texts=(f"{told['colour']} {told['kind']}",),
+        values={"price": 5.5 + int(told["product_id"]) % 40, "colour": told["colour"]},
     )
 
 

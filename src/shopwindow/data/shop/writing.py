@@ -30,7 +30,8 @@ MARKER: Final = "shop.json"
 FORMAT: Final = "shopwindow shop 1"
 _JPEG_QUALITY: Final = 90
 _CROWDED: Final = (41, 60)  # boxes in a photo that cleaning shall drop
-_PLAN_SEED, _CROWD_SEED, _PHOTO_SEED = range(3)
+_PLAN_SEED, _CROWD_SEED, _PHOTO_SEED, _PRICE_SEED = range(4)
+_USUAL_PRICE: Final = 25.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def draw_shop(
     counts = region_counts(products, crowded_share, _generator(seed, _CROWD_SEED))
     with whole_directory(out, marker=MARKER) as folder:
         _draw_products(folder, plan, counts, seed, progress)
+        (folder / "columns.csv").write_text(_columns(plan, _generator(seed, _PRICE_SEED)), encoding="utf-8")
         for split in SPLITS:
             _write_rows(folder, plan, split)
         (folder / "products.spool").unlink()
@@ -181,6 +183,16 @@ def _told(item: Item, scene: str, regions: Regions) -> dict[str, Any]:
         "scene": scene,
         "boxes": boxes,
     }
+
+
+def _columns(plan: Plan, rng: np.random.Generator) -> str:
+    """What the shop knows of its products besides photos: a price that the eye cannot see, colour, material."""
+    prices = _USUAL_PRICE * rng.lognormal(sigma=0.6, size=len(plan.items))
+    rows = (
+        f"{item.product_id},{price:.2f},{item.good.colour},{item.good.material}\n"
+        for item, price in zip(plan.items, prices.tolist(), strict=True)
+    )
+    return f"product_id,price,colour,material\n{''.join(rows)}"
 
 
 def _write_rows(folder: Path, plan: Plan, split: str) -> None:

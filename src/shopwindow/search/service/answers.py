@@ -10,10 +10,17 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import Hit, ProductView
+from shopwindow.search.conditions import Kind
+from shopwindow.search.hits import ColumnView, Hit, ProductView
 
 LARGEST_ID: Final = 2**63 - 1
 Id = Annotated[int, Field(ge=0, le=LARGEST_ID, examples=[10_042])]
+Values = Annotated[
+    dict[str, float | str],
+    Field(
+        description="by column, where the product has a value", examples=[{"price": 12.5, "colour": "red"}]
+    ),
+]
 
 
 class _Record(BaseModel):
@@ -30,6 +37,7 @@ class FoundProduct(_Record):
     image_w: int = Field(description="width of the photo in px", examples=[300])
     href: str = Field(examples=["/products/10042"])
     photo: str | None = Field(description="absent where there is no photo file", examples=["/photos/10042"])
+    values: Values
 
 
 class SearchAnswer(_Record):
@@ -72,7 +80,7 @@ class RegionAnswer(_Record):
 
 
 class ProductAnswer(_Record):
-    """A product, its photo's regions, and texts known to match it."""
+    """A product, its photo's regions, texts known to match it, and its values in the shop's own columns."""
 
     product_id: Id
     image_h: int
@@ -81,6 +89,7 @@ class ProductAnswer(_Record):
     photo: str | None
     regions: list[RegionAnswer]
     texts: list[str]
+    values: Values
 
 
 class ExplanationAnswer(_Record):
@@ -100,11 +109,41 @@ class LabelAnswer(_Record):
     name: str
 
 
+class ColumnAnswer(_Record):
+    """A column that products can be filtered by: numbers with their range, or words with the most frequent."""
+
+    name: str = Field(examples=["price"])
+    kind: Kind
+    minimum: float | None
+    maximum: float | None
+    words: list[str]
+
+    @classmethod
+    def of(cls, column: ColumnView) -> ColumnAnswer:
+        """As JSON."""
+        return cls(
+            name=column.name,
+            kind=column.kind,
+            minimum=column.minimum,
+            maximum=column.maximum,
+            words=list(column.words),
+        )
+
+
+class WaysAnswer(_Record):
+    """Which ways of search this index has besides the plain one."""
+
+    texts: bool = Field(description="hybrid can be asked for")
+    late: bool = Field(description="rerank=late can be asked for")
+
+
 class IndexAnswer(_Record):
-    """What is searched: the index's own numbers, its state, its labels, and queries to begin with."""
+    """What is searched: the index's own numbers, its state, what to filter by, and queries to begin with."""
 
     version: str
     labels: list[LabelAnswer]
+    columns: list[ColumnAnswer]
+    ways: WaysAnswer
     suggestions: list[str]
     stats: dict[str, Any]
 
@@ -126,6 +165,7 @@ def found(hits: list[tuple[Hit, ProductView]]) -> list[FoundProduct]:
             image_w=view.image_w,
             href=f"/products/{hit.product_id}",
             photo=_photo(view),
+            values=dict(view.values),
         )
         for hit, view in hits
     ]
@@ -150,6 +190,7 @@ def product_answer(view: ProductView) -> ProductAnswer:
             for region, (box, label, name) in rows
         ],
         texts=list(view.texts),
+        values=dict(view.values),
     )
 
 

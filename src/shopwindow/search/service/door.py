@@ -16,10 +16,9 @@ from shopwindow.search.service.keys import KeyRing
 from shopwindow.search.service.limits import Limits
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.problems import Problem, busy
+from shopwindow.search.service.site import PAGE_PATHS
 
-OPEN_TO_ALL: Final = frozenset(
-    {"/", "/healthz", "/readyz", "/page/app.js", "/page/style.css", "/favicon.ico"}
-)
+OPEN_TO_ALL: Final = PAGE_PATHS | {"/healthz", "/readyz", "/favicon.ico"}
 """Paths that need no key and no place inside: the page without its contents, and the probes."""
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 

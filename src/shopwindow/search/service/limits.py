@@ -15,6 +15,8 @@ class Limits:
     query_characters: int = 500
     hits: int = 200
     batch: int = 64
+    candidates: int = 200
+    """Products that are scored anew."""
     body_bytes: int = 256 * 1024
     photo_bytes: int = 20 * 2**20
     requests_at_once: int = 64

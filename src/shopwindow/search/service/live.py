@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import EVERYTHING, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.reranking import Reranking
 
 Answer = TypeVar("Answer")
 MOST_TOGETHER: Final = 16
@@ -25,10 +26,17 @@ LOG = logging.getLogger("shopwindow.serve")
 class Engine(Protocol):
     """What the service asks of an engine; `shopwindow.search.engine.SearchEngine` is one."""
 
-    def search(self, words: str, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
-        """The best products for words."""
-
-    def search_many(self, words: Sequence[str], *, k: int, where: Filter = EVERYTHING) -> list[list[Hit]]:
+    def search_many(
+        self,
+        words: Sequence[str],
+        *,
+        k: int,
+        where: Filter,
+        exact: bool,
+        hybrid: bool,
+        rerank: Reranking | None,
+        candidates: int,
+    ) -> list[list[Hit]]:
         """The best products for each of several queries."""
 
     def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
@@ -56,8 +64,24 @@ class Engine(Protocol):
     def label_names(self) -> dict[int, str]:
         """Names of labels."""
 
+    @property
+    def columns(self) -> tuple[ColumnView, ...]:
+        """What can be filtered by besides labels."""
+
     def reload(self) -> bool:
         """Opens a newer state of the index where there is one."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a search is done: the settings of `Engine.search_many`. Searches of one way can be answered together."""
+
+    k: int
+    where: Filter
+    exact: bool
+    hybrid: bool
+    rerank: Reranking | None
+    candidates: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,7 @@ class LiveEngine:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
         self._most_running = threads
         self._running = 0
-        self._waiting: dict[tuple[int, Filter], list[_Asked]] = {}
+        self._waiting: dict[Way, list[_Asked]] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._last_fault = ""
 
@@ -97,34 +121,32 @@ class LiveEngine:
         """The engine's answer to a question."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, question, self.engine)
 
-    async def search(self, words: str, *, k: int, where: Filter) -> list[tuple[Hit, ProductView]]:
-        """The best products for words. Searches that come while all threads are busy are answered together.
+    async def search(self, words: str, way: Way) -> list[tuple[Hit, ProductView]]:
+        """The best products for words. Searches of one way that come while all threads are busy are answered together.
 
         A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
         """
         asked = _Asked(words, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault((k, where), []).append(asked)
+        self._waiting.setdefault(way, []).append(asked)
         self._start_waiting()
         return await asked.answer
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most_running:
-            (k, where), together = next(iter(self._waiting.items()))
-            del self._waiting[k, where]
+            way, together = next(iter(self._waiting.items()))
+            del self._waiting[way]
             if together[MOST_TOGETHER:]:
-                self._waiting[k, where] = together[MOST_TOGETHER:]
+                self._waiting[way] = together[MOST_TOGETHER:]
             now = [one for one in together[:MOST_TOGETHER] if not one.answer.done()]
             if now:
                 self._running += 1
-                task = asyncio.ensure_future(self._search_together(now, k, where))
+                task = asyncio.ensure_future(self._search_together(now, way))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _search_together(self, asked: list[_Asked], k: int, where: Filter) -> None:
+    async def _search_together(self, asked: list[_Asked], way: Way) -> None:
         def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
-            if len(asked) == 1:
-                return [with_views(engine, engine.search(asked[0].words, k=k, where=where))]
-            many = engine.search_many([one.words for one in asked], k=k, where=where)
+            many = engine.search_many([one.words for one in asked], **vars(way))
             return [with_views(engine, hits) for hits in many]
 
         try:

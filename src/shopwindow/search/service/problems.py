@@ -134,7 +134,7 @@ def answer_with_problems(app: FastAPI) -> None:
 def _wrong_value(error: Mapping[str, Any]) -> WrongValue:
     """Where and what, without the value itself: it may be long, or not to be repeated."""
     where = ".".join(str(part)[:60] for part in error["loc"])
-    says = _SAYS.get(str(error["type"]), str(error["msg"])[:200])
+    says = _SAYS.get(str(error["type"]), str(error["msg"]).removeprefix("Value error, ")[:200])
     return WrongValue(where=_printable(where), says=_printable(says))
 
 

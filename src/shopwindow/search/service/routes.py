@@ -12,16 +12,19 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shopwindow.files import DataError
-from shopwindow.search.hits import Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.engine import RERANKED
+from shopwindow.search.hits import Hit, ProductView, UnknownProduct
 from shopwindow.search.service.answers import (
     LARGEST_ID,
     BatchAnswer,
+    ColumnAnswer,
     ExplanationAnswer,
     IndexAnswer,
     LabelAnswer,
     ProductAnswer,
     SearchAnswer,
     SimilarAnswer,
+    WaysAnswer,
     explanation_answer,
     found,
     product_answer,
@@ -31,37 +34,17 @@ from shopwindow.search.service.live import LOG, Engine, LiveEngine, with_views
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.photos import photo_response
 from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
+from shopwindow.search.service.questions import Narrowed, Ways, WaysInAddress, no_truth_value, one_line
 
 Answer = TypeVar("Answer")
 HITS: Final = 24
 """How many hits an answer has when nobody says."""
 _SEEN: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
-_MOST_LABELS: Final = 33
-_LARGEST_LABEL: Final = 2**31 - 1
-_PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured", "texts")
+_PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured")
+"""The engine's numbers without what is nobody's business, such as where files lie."""
 
 
-def no_truth_value(value: object) -> object:
-    """The value, if it is no bool: Python would take true as 1. Raises: ValueError."""
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted")
-    return value
-
-
-Labels = Annotated[
-    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL), BeforeValidator(no_truth_value)]],
-    Field(max_length=_MOST_LABELS, description="only products with a region of one of these labels"),
-]
 ProductId = Annotated[int, Path(ge=0, le=LARGEST_ID, examples=[10_042])]
-
-
-def one_line(words: str) -> str:
-    """Words without control characters, which become spaces, nor spaces around them.
-
-    >>> one_line("  red\\n\\tdress\\x00 ")
-    'red  dress'
-    """
-    return "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in words).strip()
 
 
 def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRouter:
@@ -84,33 +67,37 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         BeforeValidator(no_truth_value),
     ]
 
-    class SearchQuestion(BaseModel):
+    Candidates = Annotated[  # noqa: N806 - a type
+        int,
+        Field(ge=1, le=limits.candidates, description="how many first products are scored anew, with rerank"),
+        BeforeValidator(no_truth_value),
+    ]
+    scored_anew = min(RERANKED, limits.candidates)
+
+    class SearchQuestion(WaysInAddress):
         """The parameters of a search."""
 
-        model_config = ConfigDict(extra="forbid")
         q: Words
         k: HowMany = HITS
-        label: Labels = []
+        candidates: Candidates = scored_anew
 
-    class BatchQuestion(BaseModel):
+    class BatchQuestion(Ways):
         """Several queries with the same settings."""
 
-        model_config = ConfigDict(extra="forbid")
         queries: Annotated[
             list[Words],
             Field(min_length=1, max_length=limits.batch, examples=[["red dress", "leather bag"]]),
         ]
         k: HowMany = HITS
-        label: Labels = []
+        candidates: Candidates = scored_anew
 
     @routes.get("/search", responses=documented(401, 422, 503))
     async def search(request: Request, asked: Annotated[SearchQuestion, Query()]) -> SearchAnswer:
         """The products that answer a query, best first."""
         request.state.words = asked.q
         metrics.queries += 1
-        where = Filter(labels=frozenset(asked.label))
         with told_as_problems():
-            hits = await live.search(asked.q, k=asked.k, where=where)
+            hits = await live.search(asked.q, asked.way(k=asked.k, candidates=asked.candidates))
         return SearchAnswer(query=asked.q, hits=found(hits))
 
     @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
@@ -118,10 +105,10 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         """The products that answer each of several queries: cheaper than asking for one after the other."""
         request.state.words = " | ".join(asked.queries)
         metrics.queries += len(asked.queries)
-        where = Filter(labels=frozenset(asked.label))
+        way = asked.way(k=asked.k, candidates=asked.candidates)
 
         def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
-            many = engine.search_many(asked.queries, k=asked.k, where=where)
+            many = engine.search_many(asked.queries, **vars(way))
             return [with_views(engine, hits) for hits in many]
 
         many = await live.ask(_told(answer))
@@ -143,20 +130,18 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         explanation = await live.ask(_told(lambda engine: engine.explain(asked.q, product_id)))
         return explanation_answer(product_id, asked.q, explanation)
 
-    class SimilarQuestion(BaseModel):
+    class SimilarQuestion(Narrowed):
         """The parameters of a search by photo."""
 
-        model_config = ConfigDict(extra="forbid")
         region: Annotated[
             int | None, Field(ge=0, le=10_000, description="compare one region instead of the whole photo")
         ] = None
         k: HowMany = HITS
-        label: Labels = []
 
     @routes.get("/products/{product_id}/similar", responses=documented(401, 404, 422, 503))
     async def similar(product_id: ProductId, asked: Annotated[SimilarQuestion, Query()]) -> SimilarAnswer:
         """The products most like a product, or like one region of its photo."""
-        where = Filter(labels=frozenset(asked.label))
+        where = asked.filter()
 
         def answer(engine: Engine) -> list[tuple[Hit, ProductView]]:
             if asked.region is None:
@@ -207,20 +192,24 @@ def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -
 
     @routes.get("/index", responses=documented(401, 503))
     async def index() -> IndexAnswer:
-        """What is searched: the index's numbers, its state, and the labels to filter by."""
-        engine = live.engine
-        labels = [LabelAnswer(label=label, name=name) for label, name in sorted(engine.label_names.items())]
-        return IndexAnswer(
-            version=engine.version, labels=labels, suggestions=suggestions, stats=public_stats(engine)
-        )
+        """What is searched: the index's numbers, its state, what to filter by, and which ways of search it has."""
+
+        def answer(engine: Engine) -> IndexAnswer:
+            stats = engine.stats()
+            return IndexAnswer(
+                version=engine.version,
+                labels=[
+                    LabelAnswer(label=label, name=name) for label, name in sorted(engine.label_names.items())
+                ],
+                columns=[ColumnAnswer.of(column) for column in engine.columns],
+                ways=WaysAnswer(texts=bool(stats.get("texts")), late=bool(stats.get("late"))),
+                suggestions=suggestions,
+                stats={name: stats[name] for name in _PUBLIC_STATS if name in stats},
+            )
+
+        return await live.ask(answer)
 
     return routes
-
-
-def public_stats(engine: Engine) -> dict[str, object]:
-    """The engine's numbers without what is nobody's business, such as where files lie."""
-    stats = engine.stats()
-    return {name: stats[name] for name in _PUBLIC_STATS if name in stats}
 
 
 @contextlib.contextmanager

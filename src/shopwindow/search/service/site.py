@@ -1,4 +1,4 @@
-"""How does the page reach the browser? Three files out of the package, read once, and the small probes beside them.
+"""How does the page reach the browser? A few files out of the package, read once, and the small probes beside them.
 
 What a request names is looked up in a table; no path from outside reaches the file system.
 """
@@ -17,11 +17,13 @@ from shopwindow.search.service.live import LiveEngine
 from shopwindow.search.service.metrics import MEDIA_TYPE, Metrics
 from shopwindow.search.service.problems import busy, documented
 
+_SCRIPTS: Final = ("address", "app", "detail", "elements", "filters", "results", "service")
 _FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
-    "/page/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/page/style.css": ("style.css", "text/css; charset=utf-8"),
+    **{f"/page/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in _SCRIPTS},
 }
+PAGE_PATHS: Final = frozenset(_FILES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class _PageFile:
 
 
 def page_routes() -> APIRouter:
-    """The page: index.html, app.js, style.css."""
+    """The page: index.html, its style and its scripts."""
     routes = APIRouter(include_in_schema=False)
     folder = resources.files("shopwindow.search") / "page"
     files = {path: _page_file((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}

@@ -1,0 +1,151 @@
+"""What is known of products besides their photos? Named columns of numbers and words, to filter by and to show.
+
+In memory Arrow arrays, on disk one Arrow file of a segment, mapped, whose rows are those of the segment. A product may
+lack any value. A shop's table is read by product_table.py. Knows no vector and no state of an index.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64
+
+from shopwindow.files import DataError
+from shopwindow.search.conditions import Condition, Kind
+from shopwindow.search.hits import ColumnView, Value
+
+ATTRIBUTES_FILE: Final = "values.arrow"
+MOST_WORDS_SHOWN: Final = 30
+NUMBER: Final = pa.float64()
+WORD: Final = pa.dictionary(pa.int32(), pa.string())
+_KINDS: Final[dict[pa.DataType, Kind]] = {NUMBER: "number", WORD: "word"}
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Columns of `rows` products by name, each an array of NUMBER or WORD with nulls where there is no value."""
+
+    columns: Mapping[str, pa.Array]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What each column holds."""
+        return {name: _KINDS[column.type] for name, column in self.columns.items()}
+
+    def of(self, row: int) -> dict[str, Value]:
+        """The values of one product, those that it has."""
+        values = {name: column[row].as_py() for name, column in self.columns.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def take(self, rows: Int64[np.ndarray, " chosen"]) -> Attributes:
+        """The chosen products, in the order given; -1 stands for one without values."""
+        chosen = pa.array(rows, mask=rows < 0)
+        return Attributes({name: column.take(chosen) for name, column in self.columns.items()}, len(rows))
+
+    def passing(self, condition: Condition) -> Bool[np.ndarray, " products"]:
+        """Which products pass a condition; none where no such column is.
+
+        Raises: ValueError for a condition that does not fit the column.
+        """
+        column = self.columns.get(condition.column)
+        if column is None:
+            return np.zeros(self.rows, bool)
+        if column.type == WORD:
+            condition.check("word")
+            known = pc.is_in(column.dictionary, value_set=pa.array(condition.values, pa.string()))
+            return _as_mask(known.take(column.indices))
+        return condition.holds(column.to_numpy(zero_copy_only=False))
+
+    def write(self, path: Path) -> None:
+        """Writes an Arrow file. Raises: OSError where the disk is full."""
+        # Words that no product has any more are left out.
+        columns = {
+            name: column.cast(pa.string()).dictionary_encode() if column.type == WORD else column
+            for name, column in self.columns.items()
+        }
+        batch = pa.record_batch(columns)
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_file(buffer, batch.schema) as file:
+            file.write_batch(batch)
+        path.write_bytes(buffer.getvalue())
+
+    @classmethod
+    def open(cls, path: Path) -> Attributes:
+        """Maps a file. Raises: DataError where it is broken."""
+        try:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+                if file.num_record_batches != 1:
+                    raise DataError(f"{file.num_record_batches} batches of values, 1 was wanted", path=path)
+                batch = file.get_batch(0)
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"broken values: {error}", path=path) from error
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for name, column in columns.items():
+            if column.type not in _KINDS:
+                raise DataError(f"{column.type} is neither numbers nor words", path=path, field=name)
+        return cls(columns, batch.num_rows)
+
+    @classmethod
+    def join(cls, parts: Sequence[Attributes]) -> Attributes:
+        """The products of several, end to end, with every column that any of them has."""
+        kinds: dict[str, pa.DataType] = {}
+        for part in parts:
+            kinds.update({name: column.type for name, column in part.columns.items()})
+        return cls({name: _joined(parts, name, kind) for name, kind in kinds.items()}, sum(map(len, parts)))
+
+
+def nothing_known(products: int) -> Attributes:
+    """So many products without any column."""
+    return Attributes({}, products)
+
+
+def summarise(kinds: Mapping[str, Kind], parts: Sequence[Attributes]) -> tuple[ColumnView, ...]:
+    """What each column offers to filter by: its range, or its most frequent words, most frequent first."""
+    return tuple(
+        _range(name, parts) if kind == "number" else _frequent(name, parts) for name, kind in kinds.items()
+    )
+
+
+def _range(name: str, parts: Sequence[Attributes]) -> ColumnView:
+    ends = [pc.min_max(part.columns[name]).as_py() for part in parts if name in part.columns]
+    lowest = [one["min"] for one in ends if one["min"] is not None]
+    highest = [one["max"] for one in ends if one["max"] is not None]
+    return ColumnView(name, "number", min(lowest, default=None), max(highest, default=None), ())
+
+
+def _frequent(name: str, parts: Sequence[Attributes]) -> ColumnView:
+    counts: Counter[str] = Counter()
+    for part in parts:
+        if name in part.columns:
+            counted = pc.value_counts(part.columns[name].drop_null())
+            words = counted.field("values").cast(pa.string()).to_pylist()
+            counts.update(dict(zip(words, counted.field("counts").to_pylist(), strict=True)))
+    best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_WORDS_SHOWN]
+    return ColumnView(name, "word", None, None, tuple(word for word, _ in best))
+
+
+def _joined(parts: Sequence[Attributes], name: str, kind: pa.DataType) -> pa.Array:
+    plain = pa.string() if kind == WORD else kind
+    pieces = [
+        part.columns[name].cast(plain) if name in part.columns else pa.nulls(len(part), plain)
+        for part in parts
+    ]
+    joined = pa.concat_arrays(pieces)
+    return joined.dictionary_encode() if kind == WORD else joined
+
+
+def _as_mask(flags: pa.BooleanArray) -> Bool[np.ndarray, " products"]:
+    mask: Bool[np.ndarray, " products"] = flags.fill_null(False).to_numpy(zero_copy_only=False)
+    return mask

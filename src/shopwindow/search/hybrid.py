@@ -1,0 +1,47 @@
+"""Which products do vectors and known texts find together? Two rankings, fused by reciprocal rank.
+
+Knows texts and rankings, no words' vector.
+Source: Cormack, Clarke and Büttcher, SIGIR 2009.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from shopwindow.search.hits import Filter
+from shopwindow.search.index import OpenIndex
+from shopwindow.search.lookup import Found, allowed_rows
+
+FUSED: Final = 100
+"""So many of either ranking at least."""
+_RRF_CONSTANT: Final = 60
+_TEXTS_ASKED: Final = 1000
+
+
+def by_texts(index: OpenIndex, words: str, k: int, where: Filter) -> list[int]:
+    """Product ids by full text, best first: those that live and pass the filter."""
+    found: list[tuple[float, int]] = []
+    for part in index.parts:
+        if part.texts is None:
+            continue
+        ranked = part.texts.find(words, _TEXTS_ASKED)
+        rows = part.segment.rows_of(np.array([product for product, _ in ranked], np.int64))
+        allowed = allowed_rows(part, where)
+        found += [
+            (-score, product)
+            for (product, score), row in zip(ranked, rows.tolist(), strict=True)
+            if row >= 0 and (allowed is None or allowed[row])
+        ]
+    return [product for _, product in sorted(found)[:k]]
+
+
+def fused(vectors: Found, texts: list[int], k: int) -> Found:
+    """The best k of both rankings: of 1 / (60 + rank) in either, summed; of equal ones the smaller id first."""
+    scores: dict[int, float] = {}
+    for ranking in (vectors.ids.tolist(), texts):
+        for rank, product in enumerate(ranking, start=1):
+            scores[product] = scores.get(product, 0.0) + 1 / (_RRF_CONSTANT + rank)
+    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+    return Found(np.array([one for one, _ in best], np.int64), np.array([score for _, score in best]))

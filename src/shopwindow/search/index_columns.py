@@ -1,0 +1,117 @@
+"""How do a shop's values get into an index, stay in it, and change without its vectors?
+
+Between the table that a shop writes (`product_table.py`) and the files of segments (`attributes.py`). Knows no vector.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from shopwindow.files import DataError, whole_directory
+from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes, nothing_known
+from shopwindow.search.index import (
+    MANIFEST,
+    SEGMENTS,
+    Manifest,
+    OpenIndex,
+    OpenPart,
+    Part,
+    keep,
+    link,
+    named_by_content,
+)
+from shopwindow.search.product_table import ProductTable, read_product_table
+
+Remark = Callable[[str], None]
+"""Called with what a user should know, in words."""
+
+
+def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | None = None) -> Manifest:
+    """Gives the products of an index the values of a new table; nothing is encoded.
+
+    A product with a row has in the table's columns what the row says, also nothing; everything else stays.
+    Raises: DataError as `build_index` and `add_products` do of a table.
+    """
+    index = Path(index).resolve()
+    table = read_product_table(columns)
+    Manifest.read(index)
+    with whole_directory(index, marker=MANIFEST) as folder:
+        before = OpenIndex.open(index)
+        manifest = with_columns(before.manifest, table.values, table.path)
+        living = np.concatenate([part.segment.columns.ids[part.living_rows] for part in before.parts])
+        values_of(table, living, remark)
+        keep(index, folder, before.manifest)
+        if manifest.golden is not None:
+            link(index / manifest.golden, folder / manifest.golden)
+        pairs = zip(manifest.parts, before.parts, strict=True)
+        parts = tuple(_updated(folder / SEGMENTS, part, opened, table) for part, opened in pairs)
+        manifest = dataclasses.replace(manifest, parts=parts, revision=manifest.revision + 1)
+        manifest.write(folder)
+    return manifest
+
+
+def values_of(
+    table: ProductTable, product_ids: Int64[np.ndarray, " products"], remark: Remark | None
+) -> Attributes:
+    """What a table says of these products, in their order. Raises: DataError where it knows none of them."""
+    told = table.told_of(product_ids)
+    if told and remark is not None:
+        remark(told)
+    return table.of_products(product_ids)
+
+
+def values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes | None:
+    """The values that an index has of these products; None where it has none of any."""
+    found, places = [], []
+    for part in before.parts:
+        if part.segment.attributes is not None:
+            rows = part.segment.rows_of(product_ids)
+            held = np.flatnonzero(rows >= 0 if part.live is None else (rows >= 0) & part.live[rows])
+            found.append(part.segment.attributes.take(rows[held]))
+            places.append(held)
+    if not any(map(len, found)):
+        return None
+    rows = np.full(len(product_ids), -1)
+    rows[np.concatenate(places)] = np.arange(sum(map(len, found)))
+    return Attributes.join(found).take(rows)
+
+
+def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
+    """The index with these columns too. Raises: DataError where one is of the other kind."""
+    for name, kind in values.kinds.items():
+        if manifest.columns.get(name, kind) != kind:
+            raise DataError(
+                f"holds {kind}s, in the index it holds {manifest.columns[name]}s", path=path, field=name
+            )
+    return dataclasses.replace(manifest, columns={**manifest.columns, **values.kinds})
+
+
+def _updated(segments: Path, part: Part, opened: OpenPart, table: ProductTable) -> Part:
+    """The segment with the table's values, under the name of its new content; the other files are the same."""
+    ids = opened.segment.columns.ids
+    told = np.isin(ids, table.ids)
+    if not told.any():
+        return part
+    new, here = table.of_products(ids), np.arange(len(ids))
+    joined = Attributes.join([opened.segment.attributes or nothing_known(len(ids)), new])
+    rows = {
+        name: np.where(told, here + len(ids), here) if name in new.columns else here
+        for name in joined.columns
+    }
+    columns = {name: joined.columns[name].take(rows[name]) for name in joined.columns}
+    written = segments / ".new"
+    written.mkdir()
+    for path in sorted((segments / part.name).iterdir()):
+        if path.name != ATTRIBUTES_FILE:
+            link(path, written / path.name)
+    Attributes(columns, len(ids)).write(written / ATTRIBUTES_FILE)
+    name = named_by_content(written).name
+    if name != part.name:
+        shutil.rmtree(segments / part.name)
+    return dataclasses.replace(part, name=name)

@@ -1,0 +1,35 @@
+// Making elements. Everything from the service is set as text, never as markup.
+
+import { ask, key } from "./service.js";
+
+export const $ = (id) => document.getElementById(id);
+export const idOf = (product) => product.href.split("/").pop();   // as text: ids may exceed what a number holds
+export const short = (name) => name.replace(/\s*\(.*/, "");
+export const spaced = (column) => column.replaceAll("_", " ");
+
+export function make(tag, { text, on = {}, data = {}, ...rest } = {}, ...inside) {
+  const element = Object.assign(document.createElement(tag), rest);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, does] of Object.entries(on)) element.addEventListener(name, does);
+  Object.assign(element.dataset, data);
+  element.append(...inside);
+  return element;
+}
+
+export function photo(product, alt) {
+  const frame = make("span", { className: "photo" });
+  if (!product.photo) { frame.classList.add("gone"); return frame; }
+  const image = make("img", { alt, width: product.image_w, height: product.image_h, loading: "lazy", decoding: "async" });
+  image.addEventListener("load", () => image.classList.add("here"));
+  image.addEventListener("error", () => { image.remove(); frame.classList.add("gone"); });
+  frame.append(image);
+  if (key.get()) fetchPhoto(product.photo, image); else image.src = product.photo;
+  return frame;
+}
+
+async function fetchPhoto(path, image) {   // an image element cannot send a key
+  try {
+    image.src = URL.createObjectURL(await (await ask(path)).blob());
+    image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  } catch { image.dispatchEvent(new Event("error")); }
+}

@@ -1,0 +1,124 @@
+// The grid: asks for what the address says, shows photos with scores, a wait, a message or a fault.
+
+import { go, question, state } from "./address.js";
+import { $, idOf, make, photo } from "./elements.js";
+import { ask, Fault } from "./service.js";
+
+const PATIENCE_MS = 180;       // before a wait is shown
+export let hits = [];
+let asked = "";                // the address of the shown results
+let flight = null;             // the request whose answer is awaited
+
+export function forget() { asked = ""; }   // so that the same is asked again
+
+export async function showResults(now) {
+  const path = question(now);
+  if (path === asked) return;
+  asked = path;
+  flight?.abort();
+  if (!path) { draw([]); $("status").textContent = ""; return; }
+  const mine = flight = new AbortController();
+  const slow = setTimeout(showWaiting, PATIENCE_MS);
+  try {
+    const answer = await (await ask(path, mine.signal)).json();
+    if (flight !== mine) return;
+    draw(answer.hits);
+    say(now);
+  } catch (error) {
+    if (flight !== mine) return;
+    showFault(error);
+  } finally {
+    clearTimeout(slow);
+    if (flight === mine) { $("progress").hidden = true; $("results").classList.remove("old"); $("results").removeAttribute("aria-busy"); }
+  }
+}
+
+function showWaiting() {
+  $("progress").hidden = false;
+  $("message").hidden = true;
+  $("results").setAttribute("aria-busy", "true");
+  if (hits.length) $("results").classList.add("old");
+  else $("results").replaceChildren(...Array.from({ length: 12 }, () => make("li", { className: "bone", ariaHidden: "true" })));
+}
+
+function say({ q, like, region, labels, where }) {
+  const count = hits.length === 1 ? "The 1 product" : `The ${hits.length} products`;
+  $("status").textContent = !hits.length ? "" : like ? `${count} most like ${region ? "this part" : "this one"}` : `${count} nearest to “${q}”`;
+  if (!hits.length) {
+    message("Nothing found", like ? "Nothing else is like it." : "Try fewer words or others, or take away a filter.",
+      labels.length + where.length ? ["Take away the filters", () => go({ labels: [], where: [] })] : null);
+  }
+}
+
+function message(title, text, act) {
+  const parts = [make("h2", { text: title }), make("p", { text })];
+  if (act) parts.push(make("button", { type: "button", className: "strong", text: act[0], on: { click: act[1] } }));
+  $("message").replaceChildren(...parts);
+  $("message").hidden = false;
+}
+
+function showFault(error) {
+  draw([]);
+  $("status").textContent = "";
+  const fault = error instanceof Fault ? error : new Fault("That did not work", String(error));
+  message(fault.title, fault.message, ["Try again", () => { forget(); showResults(state()); }]);
+}
+
+function draw(found) {
+  hits = found;
+  $("message").hidden = true;
+  const best = Math.max(...found.map((hit) => hit.score), 1e-9);
+  const least = Math.min(...found.map((hit) => hit.score), 0);
+  const digits = best < .1 ? 4 : 3;        // fused ranks are small numbers
+  $("results").replaceChildren(...found.map((hit) => tile(hit, (hit.score - least) / (best - least), digits)));
+  if (found.length) rove($("results").firstChild.querySelector("a"), { focus: false });
+}
+
+function tile(hit, share, digits) {
+  const id = idOf(hit);
+  const strength = make("i");
+  strength.style.setProperty("--share", share.toFixed(3));
+  const score = hit.score.toFixed(digits);
+  return make("li", { className: "tile", data: { id } },
+    make("a", { href: `#open=${id}`, tabIndex: -1, ariaLabel: `Product ${id}, place ${hit.rank}, score ${score}`,
+      on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
+      photo(hit, ""),
+      make("span", { className: "under" }, make("span", { text: score }), make("span", { className: "strength" }, strength))),
+    make("button", { type: "button", tabIndex: -1, text: "Similar", ariaLabel: `Similar to product ${id}`, on: { click: () => like(id) } }));
+}
+
+export function like(id, region = null) {
+  $("words").value = "";
+  go({ q: "", like: id, region, open: null });
+  scrollTo({ top: 0 });
+}
+
+export function rove(link, { focus = true } = {}) {   // one tile at a time is in the tab order
+  for (const other of $("results").querySelectorAll("a, button")) other.tabIndex = -1;
+  link.tabIndex = 0;
+  link.parentElement.querySelector("button").tabIndex = 0;
+  if (focus) link.focus();
+}
+
+export function moveInGrid(event, link) {
+  const links = [...$("results").querySelectorAll("a")];
+  const at = links.indexOf(link);
+  const across = getComputedStyle($("results")).gridTemplateColumns.split(" ").length;
+  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across, Home: -at, End: links.length - 1 - at }[event.key];
+  if (by === undefined) return;
+  event.preventDefault();
+  if (at + by < 0 && event.key === "ArrowUp") { $("words").focus(); return; }
+  rove(links[Math.min(Math.max(at + by, 0), links.length - 1)]);
+}
+
+export function showAnchor({ like: id, region }) {   // what the results are like
+  const mark = id ? `${id} ${region}` : "";
+  if ($("anchor").dataset.mark === mark) return;
+  $("anchor").dataset.mark = mark;
+  $("anchor").hidden = !id;
+  if (!id) { $("anchor").replaceChildren(); return; }
+  const image = photo({ photo: `/photos/${id}` }, "").firstChild;
+  image.classList.add("here");
+  $("anchor").replaceChildren(image, make("span", { text: region ? "Like this part of it" : "More like this" }),
+    make("button", { type: "button", text: "Clear", on: { click: () => { go({ like: null, region: null }); $("words").focus(); } } }));
+}

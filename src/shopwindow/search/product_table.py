@@ -1,0 +1,349 @@
+"""What does a shop's table say of its products? A row per product: its id, then numbers and words.
+
+CSV, TSV or Parquet, read strictly: what is wrong is named by line (Parquet: row) and field, and nothing is guessed but
+the kind of a column. Knows no index.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
+from shopwindow.search.attributes import NUMBER, Attributes
+from shopwindow.search.conditions import COLUMN_NAME, PHOTO_COLUMNS, Kind, parse_number, shortened
+
+ID_COLUMN: Final = "product_id"
+MOST_COLUMNS: Final = 64
+LONGEST_WORD: Final = 200
+_TAKEN: Final = frozenset({ID_COLUMN, *PHOTO_COLUMNS})
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ID: Final = re.compile(r"-?[0-9]{1,19}")
+_IDS_END: Final = 2**63
+_PARQUET: Final = b"PAR1"
+
+
+@dataclass(frozen=True)
+class ProductTable:
+    """A shop's table: ids, each once, and the values of each."""
+
+    path: str
+    ids: Int64[np.ndarray, " rows"]
+    values: Attributes
+
+    def of_products(self, product_ids: Int64[np.ndarray, " products"]) -> Attributes:
+        """The values of these products, in their order; of one without a row none."""
+        order = np.argsort(self.ids, kind="stable")
+        rising = self.ids[order]
+        places = np.minimum(np.searchsorted(rising, product_ids), len(rising) - 1)
+        return self.values.take(np.where(rising[places] == product_ids, order[places], -1))
+
+    def told_of(self, product_ids: Int64[np.ndarray, " products"]) -> str:
+        """What of the table and of these products do not meet, in words; empty where all do.
+
+        Raises: DataError where the table has a row for none of them: its ids are others.
+        """
+        known = int(np.isin(product_ids, self.ids).sum())
+        if not known:
+            raise DataError(
+                f"none of its {len(self.ids):,} products is in the dataset or index",
+                path=self.path,
+                field=ID_COLUMN,
+            )
+        told = []
+        if without := len(product_ids) - known:
+            told.append(f"{without:,} of {len(product_ids):,} products have no row")
+        if strangers := len(self.ids) - known:
+            told.append(f"{strangers:,} rows are of other products")
+        return f"{self.path}: {'; '.join(told)}" if told else ""
+
+
+def read_product_table(path: str | Path) -> ProductTable:
+    """A table with a header line, whose first column is `product_id` and whose others are numbers or words.
+
+    With tabs where the header has one (no quoting then), else with commas (quoted as RFC 4180 has it); or Parquet, by
+    its first bytes. A column holds numbers if its first value is one, words otherwise; `name:word` or `name:number` in
+    the header says it. An empty cell is no value.
+
+    Raises: DataError naming line and field of what is wrong: no UTF-8, a row of another length, a number that is none
+    or not finite, a word with control characters or | or too long, an id that is none or comes twice, a
+    name that is no plain one (letters, digits, _) or comes twice, a column without any value, more than MOST_COLUMNS,
+    no row.
+    """
+    name = str(path)
+    if name != STANDARD_STREAM:
+        with open_bytes(name) as file:
+            packed = file.read(len(_PARQUET)) == _PARQUET
+        if packed:
+            return _read_parquet(name)
+    return _read_text(name)
+
+
+class _Column:
+    """The values of a column as they are read. Numbers are kept as they are, words by their place among all met."""
+
+    def __init__(self, path: str, name: str, kind: Kind | None) -> None:
+        self._path = path
+        self.name = name
+        self._kind = kind
+        self._numbers = array("d")
+        self._places = array("i")
+        self._words: dict[str, int] = {}
+        self._rows = 0
+        self._decided = 0
+
+    def add(self, cell: str, line: int) -> None:
+        """Takes the next row's value. Raises: DataError."""
+        self._rows += 1
+        text = cell.strip()
+        if not text:
+            return
+        if self._kind is None:
+            self._kind, self._decided = _kind_of(text), line
+        try:
+            if self._kind == "number":
+                self._fill(self._numbers, float("nan"))
+                self._numbers.append(parse_number(text))
+            else:
+                self._fill(self._places, -1)
+                self._places.append(self._words.setdefault(check_word(text), len(self._words)))
+        except ValueError as error:
+            hint = ""
+            if self._kind == "number" and self._decided:
+                hint = (
+                    f", as the column's first value is (line {self._decided}); "
+                    f"{self.name}:word in the header makes it words"
+                )
+            raise DataError(f"{error}{hint}", path=self._path, line=line, field=self.name) from error
+
+    def _fill(self, values: array[Any], nothing: int | float) -> None:
+        """Rows without a value, up to the last."""
+        values.extend([nothing] * (self._rows - 1 - len(values)))
+
+    def finished(self) -> pa.Array:
+        """The whole column. Raises: DataError where no row has a value and nothing says its kind."""
+        self._rows += 1
+        if self._kind is None:
+            raise DataError(
+                "has no value in any row: leave it out, or say its kind in the header, as in "
+                f"{self.name}:number",
+                path=self._path,
+                field=self.name,
+            )
+        if self._kind == "number":
+            self._fill(self._numbers, float("nan"))
+            return pa.array(np.frombuffer(self._numbers, np.float64), NUMBER, from_pandas=True)
+        self._fill(self._places, -1)
+        return _words_array(np.frombuffer(self._places, np.int32), list(self._words))
+
+
+def check_word(text: str) -> str:
+    """The word, if it can be one. Raises: ValueError."""
+    if len(text) > LONGEST_WORD:
+        raise ValueError(f"{shortened(text)} has {len(text)} characters, a word may have {LONGEST_WORD}")
+    if _CONTROL.search(text):
+        raise ValueError(f"{shortened(text)} holds a control character")
+    if "|" in text or text.startswith("="):
+        raise ValueError(f"{shortened(text)} cannot be asked for: a word holds no | and begins with no =")
+    return text
+
+
+def _kind_of(first: str) -> Kind:
+    """Also `nan`, `inf` or `1_000` make a column one of numbers: they are told as wrong ones then."""
+    try:
+        float(first)
+    except ValueError:
+        return "word"
+    return "number"
+
+
+def _read_text(path: str) -> ProductTable:
+    shown = "standard input" if path == STANDARD_STREAM else path
+    lines = (line + "\n" for _, line in text_lines(path))
+    first = next(lines, "")
+    how: dict[str, Any] = {"delimiter": ",", "strict": True}
+    if "\t" in first:
+        how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    reader = csv.reader(chain([first], lines), **how)
+    rows = _rows(reader, shown)
+    columns = [_Column(shown, *one) for one in _header(shown, next(rows, (1, []))[1])]
+    ids, places = array("q"), array("q")
+    for line, row in rows:
+        if len(row) != 1 + len(columns):
+            raise DataError(f"{len(row)} fields, the header has {1 + len(columns)}", path=shown, line=line)
+        ids.append(_product_id(row[0], shown, line))
+        places.append(line)
+        for column, cell in zip(columns, row[1:], strict=True):
+            column.add(cell, line)
+    if not ids:
+        raise DataError("holds no product, only a header line", path=shown)
+    found = np.frombuffer(ids, np.int64)
+    if (twice := _first_twice(found)) is not None:
+        earlier, later = (places[one] for one in twice)
+        raise DataError(
+            f"product {found[twice[1]]} stands in line {earlier} too", path=shown, line=later, field=ID_COLUMN
+        )
+    return ProductTable(shown, found, Attributes({one.name: one.finished() for one in columns}, len(found)))
+
+
+def _rows(reader: Any, path: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, with the number of their (last) line."""
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"no CSV: {error}", path=path, line=max(1, reader.line_num)) from error
+        if row:
+            yield reader.line_num, row
+
+
+def _header(path: str, cells: Sequence[str]) -> list[tuple[str, Kind | None]]:
+    """Name and kind, where it is said, of each column after the first."""
+    names = [cell.strip() for cell in cells]
+    if not names or names[0] != ID_COLUMN:
+        raise DataError(
+            f"a header line was wanted, its first column {ID_COLUMN}, with commas or tabs; got "
+            f"{shortened(names[0] if names else '')}",
+            path=path,
+            line=1,
+        )
+    columns: list[tuple[str, Kind | None]] = []
+    for text in names[1:]:
+        name, colon, kind = text.partition(":")
+        if colon and kind not in ("number", "word"):
+            raise DataError(
+                f"column {shortened(text)}: the kind is number or word, as in {name[:40]}:word",
+                path=path,
+                line=1,
+            )
+        columns.append((name, ("number" if kind == "number" else "word") if colon else None))
+    check_names([name for name, _ in columns], path, line=1)
+    return columns
+
+
+def check_names(names: Sequence[str], path: str, *, line: int | None = None) -> None:
+    """Raises: DataError for names of columns that cannot be asked for, or that cannot be told apart."""
+    if not names:
+        raise DataError(f"holds no column beside {ID_COLUMN}", path=path, line=line)
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{len(names)} columns, at most {MOST_COLUMNS} are kept", path=path, line=line)
+    met: dict[str, str] = {}
+    for name in names:
+        if not COLUMN_NAME.fullmatch(name):
+            raise DataError(
+                f"column {shortened(name)}: a name has letters, digits and _, begins with a letter, and has at most "
+                "40 characters",
+                path=path,
+                line=line,
+            )
+        if name.lower() in _TAKEN:
+            raise DataError(f"column {name!r}: every index has one of this name", path=path, line=line)
+        if name.lower() in met:
+            raise DataError(f"columns {met[name.lower()]!r} and {name!r}", path=path, line=line)
+        met[name.lower()] = name
+
+
+def _product_id(cell: str, path: str, line: int) -> int:
+    text = cell.strip()
+    if _ID.fullmatch(text):
+        number = int(text)
+        if -_IDS_END <= number < _IDS_END:
+            return number
+    raise DataError(f"{shortened(text)} is no product id", path=path, line=line, field=ID_COLUMN)
+
+
+def _first_twice(ids: Int64[np.ndarray, " rows"]) -> tuple[int, int] | None:
+    """The rows of the first product that comes again."""
+    order = np.argsort(ids, kind="stable")
+    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
+    if not len(again):
+        return None
+    later = order[again + 1]
+    best = int(np.argmin(later))
+    return int(order[again[best]]), int(later[best])
+
+
+def _read_parquet(path: str) -> ProductTable:
+    try:
+        table = pq.read_table(path)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"broken Parquet: {error}", path=path) from error
+    if ID_COLUMN not in table.column_names or not pa.types.is_integer(table.field(ID_COLUMN).type):
+        raise DataError(f"a column {ID_COLUMN} of integers was wanted", path=path)
+    names = [name for name in table.column_names if name != ID_COLUMN]
+    check_names(names, path)
+    if not len(table):
+        raise DataError("holds no product", path=path)
+    ids = _parquet_ids(table[ID_COLUMN], path)
+    if (twice := _first_twice(ids)) is not None:
+        raise DataError(
+            f"product {ids[twice[1]]} stands in row {twice[0] + 1} and row {twice[1] + 1}",
+            path=path,
+            field=ID_COLUMN,
+        )
+    columns = {name: _parquet_column(table[name], path, name) for name in names}
+    return ProductTable(path, ids, Attributes(columns, len(ids)))
+
+
+def _parquet_ids(column: pa.ChunkedArray, path: str) -> Int64[np.ndarray, " rows"]:
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy())) + 1
+        raise DataError(f"row {row} has none", path=path, field=ID_COLUMN)
+    try:
+        ids = np.array(column.cast(pa.int64()).to_numpy(), np.int64)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"not all are product ids: {error}", path=path, field=ID_COLUMN) from error
+    return ids
+
+
+def _parquet_column(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    try:
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            return _parquet_numbers(column.cast(NUMBER).combine_chunks())
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind):
+            return _parquet_words(column.cast(pa.string()).combine_chunks())
+    except (ValueError, pa.ArrowException) as error:
+        raise DataError(str(error), path=path, field=name) from error
+    raise DataError(f"{column.type} is neither numbers nor words", path=path, field=name)
+
+
+def _parquet_numbers(column: pa.Array) -> pa.Array:
+    numbers = column.fill_null(0.0).to_numpy()
+    if not np.isfinite(numbers).all():
+        row = int(np.argmin(np.isfinite(numbers)))
+        raise ValueError(f"row {row + 1}: {numbers[row]} is no finite number")
+    return column
+
+
+def _parquet_words(column: pa.Array) -> pa.Array:
+    encoded = column.dictionary_encode()
+    places = encoded.indices.fill_null(-1).to_numpy()
+    words: dict[str, int] = {}
+    renamed = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # the last is what -1 finds
+    for place, text in enumerate(encoded.dictionary.to_pylist()):
+        if word := text.strip():
+            try:
+                renamed[place] = words.setdefault(check_word(word), len(words))
+            except ValueError as error:
+                raise ValueError(f"row {int(np.argmax(places == place)) + 1}: {error}") from error
+    return _words_array(renamed[places], list(words))
+
+
+def _words_array(places: np.ndarray, words: list[str]) -> pa.Array:
+    indices = pa.array(places, pa.int32(), mask=places < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
