@@ -51,6 +51,8 @@ def serve(
     if not seconds > 0:
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     try:
+        from threadpoolctl import threadpool_limits
+
         from shopwindow.search.service.app import Service
         from shopwindow.search.service.keys import read_keys
         from shopwindow.search.service.limits import Limits
@@ -64,7 +66,10 @@ def serve(
     processors = os.cpu_count() or 1
     threads = threads or processors
     limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
-    torch.set_num_threads(max(1, processors // threads))
+    # Threads inside one search would only wait for those of the others: they cost, and nobody is answered sooner.
+    each = max(1, processors // threads)
+    torch.set_num_threads(each)
+    threadpool_limits(each)
     engine = SearchEngine.open(index, text=None if text is None else _text_side(text))
     service = Service(engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries)
     with open_socket(host, port) as listener:

@@ -6,7 +6,6 @@ scored anew -> hits. A search takes one opened state of the index and stays in i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.data.word_boxes import PHOTO_ENDINGS
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_photos
@@ -30,16 +28,16 @@ from shopwindow.search.attributes import summarise
 from shopwindow.search.bundled import check_same_text_side, load_same_bundle
 from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
 from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
 from shopwindow.search.lookup import Found, find, find_exactly
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
+from shopwindow.search.showing import shown_hits, view_of
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
 
-MOST_TEXTS_SHOWN: Final = 8
 RERANKED: Final = 50
 """First products that are scored anew, where nothing else is asked for."""
 _NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
@@ -204,25 +202,13 @@ class SearchEngine:
         vector = encode_photos(state.bundle.model, one)[0]
         return _others(state, vector, product_id, k, where)
 
+    def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
+        """Hits as a list shows them; one that was deleted since the search is left out."""
+        return shown_hits(self._state.index, hits)
+
     def product(self, product_id: int) -> ProductView:
         """What is known of a product. Raises: UnknownProduct."""
-        state = self._state
-        part, row = _locate(state, product_id)
-        columns, names = part.segment.columns, state.index.manifest.label_names
-        regions = slice(*columns.region_bounds[row : row + 2].tolist())
-        labels = columns.labels[regions].tolist()
-        image_h, image_w = columns.sizes[row].tolist()
-        return ProductView(
-            product_id=product_id,
-            image_h=image_h,
-            image_w=image_w,
-            boxes=tuple((box[0], box[1], box[2], box[3]) for box in columns.boxes[regions].tolist()),
-            labels=tuple(labels),
-            label_names=tuple(names.get(label, str(label)) for label in labels),
-            photo=_photo(state.index.manifest.photos, product_id),
-            texts=part.texts.of(product_id)[:MOST_TEXTS_SHOWN] if part.texts else (),
-            values=part.segment.attributes.of(row) if part.segment.attributes else {},
-        )
+        return view_of(self._state.index, product_id)
 
     def explain(self, words: str, product_id: int) -> Explanation:
         """Which word looks at which box (explanation.py says how).
@@ -428,11 +414,3 @@ def _can_late(state: _State) -> bool:
     manifest = state.index.manifest
     fits = state.bundle.model.late is not None and manifest.smooth_regions is None
     return fits and all(Path(source.path).is_dir() for source in manifest.sources)
-
-
-def _photo(folder: str | None, product_id: int) -> Path | None:
-    """Asked for every hit of every search, so without pathlib until a file is found: a fifth of its time."""
-    if folder is None:
-        return None
-    files = (f"{folder}{os.sep}{product_id}{ending}" for ending in PHOTO_ENDINGS)
-    return next((Path(file) for file in files if os.path.isfile(file)), None)  # noqa: PTH113 - as said

@@ -75,6 +75,17 @@ class ProductView:
 
 
 @dataclass(frozen=True)
+class ShownHit:
+    """A hit as a list shows it: the size of its photo in px, whether there is a photo file, and its values."""
+
+    hit: Hit
+    image_h: int
+    image_w: int
+    photo: bool
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ColumnView:
     """A column that products can be filtered by: of numbers with the least and the greatest (None where no product has
     one), or of words with the most frequent."""

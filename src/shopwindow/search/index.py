@@ -248,16 +248,21 @@ class OpenIndex:
             found |= (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
         return found
 
+    def places(self, product_ids: Int64[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
+        """The part that holds each product, and its row there; None where there is none."""
+        found: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
+        for part in self.parts:
+            rows = part.segment.rows_of(product_ids)
+            here = (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+            for asked in np.flatnonzero(here).tolist():
+                found[asked] = part, int(rows[asked])
+        return found
+
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
-        """The part that holds a product, and its row there; None where there is none."""
+        """The part that holds one product, and its row there; None where there is none."""
         if not -(2**63) <= product_id < 2**63:
             return None
-        asked = np.array([product_id], np.int64)
-        for part in self.parts:
-            row = int(part.segment.rows_of(asked)[0])
-            if row >= 0 and (part.live is None or part.live[row]):
-                return part, row
-        return None
+        return self.places(np.array([product_id], np.int64))[0]
 
 
 def _open_part(index: Path, part: Part, width: int, kinds: dict[str, Kind]) -> OpenPart:

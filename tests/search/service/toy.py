@@ -21,7 +21,7 @@ from PIL import Image
 from shopwindow.data.shop.goods import BY_NAME, CATEGORIES
 from shopwindow.model.explanation import Explanation
 from shopwindow.search.conditions import check_conditions
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
 from shopwindow.search.reranking import LATE, Reranking
 
 
@@ -72,6 +72,14 @@ class ToyEngine:
             ColumnView("price", "number", min(numbers), max(numbers)),
             ColumnView("colour", "word", words=words),
         )
+
+    def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
+        """Hits as a list shows them."""
+        views = [(hit, self.products[hit.product_id]) for hit in hits if hit.product_id in self.products]
+        return [
+            ShownHit(hit, view.image_h, view.image_w, view.photo is not None, view.values)
+            for hit, view in views
+        ]
 
     def product(self, product_id: int) -> ProductView:
         """One product."""

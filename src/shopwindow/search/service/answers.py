@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shopwindow.model.explanation import Explanation
 from shopwindow.search.conditions import Kind
-from shopwindow.search.hits import ColumnView, Hit, ProductView
+from shopwindow.search.hits import ColumnView, ProductView, ShownHit
 
 LARGEST_ID: Final = 2**63 - 1
 Id = Annotated[int, Field(ge=0, le=LARGEST_ID, examples=[10_042])]
@@ -154,20 +154,20 @@ class StateAnswer(_Record):
     status: str = Field(examples=["ready"])
 
 
-def found(hits: list[tuple[Hit, ProductView]]) -> list[FoundProduct]:
-    """Hits with what is known of their products."""
+def found(hits: list[ShownHit]) -> list[FoundProduct]:
+    """Hits as JSON."""
     return [
         FoundProduct(
-            product_id=hit.product_id,
-            rank=hit.rank,
-            score=hit.score,
-            image_h=view.image_h,
-            image_w=view.image_w,
-            href=f"/products/{hit.product_id}",
-            photo=_photo(view),
-            values=dict(view.values),
+            product_id=one.hit.product_id,
+            rank=one.hit.rank,
+            score=one.hit.score,
+            image_h=one.image_h,
+            image_w=one.image_w,
+            href=f"/products/{one.hit.product_id}",
+            photo=f"/photos/{one.hit.product_id}" if one.photo else None,
+            values=dict(one.values),
         )
-        for hit, view in hits
+        for one in hits
     ]
 
 

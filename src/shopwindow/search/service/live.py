@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit
 from shopwindow.search.reranking import Reranking
 
 Answer = TypeVar("Answer")
@@ -46,6 +46,9 @@ class Engine(Protocol):
         self, product_id: int, region: int, *, k: int, where: Filter = EVERYTHING
     ) -> list[Hit]:
         """The products most like one region of one."""
+
+    def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
+        """Hits as a list shows them; one that was deleted since the search is left out."""
 
     def product(self, product_id: int) -> ProductView:
         """What is known of a product."""
@@ -89,18 +92,7 @@ class _Asked:
     """A search that waits for its answer."""
 
     words: str
-    answer: asyncio.Future[list[tuple[Hit, ProductView]]]
-
-
-def with_views(engine: Engine, hits: list[Hit]) -> list[tuple[Hit, ProductView]]:
-    """Hits with what is known of them; one that was deleted since the search is left out."""
-    seen = []
-    for hit in hits:
-        try:
-            seen.append((hit, engine.product(hit.product_id)))
-        except UnknownProduct:
-            continue
-    return seen
+    answer: asyncio.Future[list[ShownHit]]
 
 
 class LiveEngine:
@@ -121,7 +113,7 @@ class LiveEngine:
         """The engine's answer to a question."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, question, self.engine)
 
-    async def search(self, words: str, way: Way) -> list[tuple[Hit, ProductView]]:
+    async def search(self, words: str, way: Way) -> list[ShownHit]:
         """The best products for words. Searches of one way that come while all threads are busy are answered together.
 
         A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
@@ -145,9 +137,9 @@ class LiveEngine:
                 task.add_done_callback(self._tasks.discard)
 
     async def _search_together(self, asked: list[_Asked], way: Way) -> None:
-        def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
+        def answer(engine: Engine) -> list[list[ShownHit]]:
             many = engine.search_many([one.words for one in asked], **vars(way))
-            return [with_views(engine, hits) for hits in many]
+            return [engine.shown(hits) for hits in many]
 
         try:
             answers = await self.ask(answer)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shopwindow.files import DataError
 from shopwindow.search.engine import RERANKED
-from shopwindow.search.hits import Hit, ProductView, UnknownProduct
+from shopwindow.search.hits import ShownHit, UnknownProduct
 from shopwindow.search.service.answers import (
     LARGEST_ID,
     BatchAnswer,
@@ -30,7 +30,7 @@ from shopwindow.search.service.answers import (
     product_answer,
 )
 from shopwindow.search.service.limits import Limits
-from shopwindow.search.service.live import LOG, Engine, LiveEngine, with_views
+from shopwindow.search.service.live import LOG, Engine, LiveEngine
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.photos import photo_response
 from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
@@ -107,9 +107,9 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         metrics.queries += len(asked.queries)
         way = asked.way(k=asked.k, candidates=asked.candidates)
 
-        def answer(engine: Engine) -> list[list[tuple[Hit, ProductView]]]:
+        def answer(engine: Engine) -> list[list[ShownHit]]:
             many = engine.search_many(asked.queries, **vars(way))
-            return [with_views(engine, hits) for hits in many]
+            return [engine.shown(hits) for hits in many]
 
         many = await live.ask(_told(answer))
         rows = zip(asked.queries, many, strict=True)
@@ -143,14 +143,14 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         """The products most like a product, or like one region of its photo."""
         where = asked.filter()
 
-        def answer(engine: Engine) -> list[tuple[Hit, ProductView]]:
+        def answer(engine: Engine) -> list[ShownHit]:
             if asked.region is None:
-                return with_views(engine, engine.similar(product_id, k=asked.k, where=where))
+                return engine.shown(engine.similar(product_id, k=asked.k, where=where))
             regions = len(engine.product(product_id).boxes)
             if asked.region >= regions:
                 raise Problem(404, "unknown-region", f"product {product_id} has {regions} regions")
             near = engine.similar_region(product_id, asked.region, k=asked.k, where=where)
-            return with_views(engine, near)
+            return engine.shown(near)
 
         hits = await live.ask(_told(answer))
         return SimilarAnswer(product_id=product_id, region=asked.region, hits=found(hits))
