@@ -132,9 +132,9 @@ def test_submission_is_written_and_checked(here: Path, capsys: pytest.CaptureFix
     main(["submit", "--check", "out/s.csv"])
     main(["submit", "--check", "out/s.csv", "--pools", "b.tsv"])
     assert lines(capsys) == [
-        "out/s.csv: 1 queries",
-        "out/s.csv: right, 1 queries (form only; give --pools to check membership)",
-        "out/s.csv: right, 1 queries (every product in its pool)",
+        "out/s.csv: 1 query",
+        "out/s.csv: right, 1 query (form only; give --pools to check membership)",
+        "out/s.csv: right, 1 query (every product in its pool)",
     ]
 
 

@@ -33,26 +33,28 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "known"),
     [
-        ["red " * 2500],
-        ["a" * 10_000],
-        ["red\x07\x1b[31mshoe"],
-        ["红色连衣裙"],
-        ["👗🔥"],
-        ["\udcff"],  # a byte of the shell that is no UTF-8
-        ["'; DROP TABLE product; --"],
-        ["../../etc/passwd"],
-        ["%s", "{0}", "$(id)"],
+        (["red " * 2500], True),
+        (["a" * 10_000], False),
+        (["red\x07\x1b[31mshoe"], True),
+        (["红色连衣裙"], False),
+        (["👗🔥"], False),
+        (["\udcff"], False),  # a byte of the shell that is no UTF-8
+        (["'; DROP TABLE product; --"], False),
+        (["../../etc/passwd"], False),
+        (["%s", "{0}", "$(id)"], True),
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--hybrid"], ["--exact"], ["--rerank", "expand"]])
-def test_strange_words_find_products_at_the_command_line(
-    shop: Shop, capsys: pytest.CaptureFixture[str], words: list[str], options: list[str]
+def test_strange_words_find_products_or_are_said_to_be_unknown(
+    shop: Shop, capsys: pytest.CaptureFixture[str], words: list[str], known: bool, options: list[str]
 ) -> None:
     main(["search", str(shop.index), *words, "--json", "--top", "3", *options])
-    hits = json.loads(capsys.readouterr().out)
-    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    said = capsys.readouterr()
+    assert [hit["rank"] for hit in json.loads(said.out)] == ([1, 2, 3] if known else [])
+    assert ("no word of the query is known to the model" in said.err) != known
+    assert len(said.err.splitlines()) <= 1
 
 
 @pytest.mark.parametrize("top", ["0", "-3", "1.5", "many", "1e3"])
@@ -87,12 +89,12 @@ def test_no_ids_change_nothing(own_index: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--compact", "{index}", "--ids", "3"], "--ids goes with --delete"),
-        (["--delete", "{index}", "--ids", "3", "--photos", "."], "--photos goes with --out"),
-        (["{dataset}", "--add", "{index}", "--smooth", "0.9,0.1"], "--smooth goes with --out"),
-        (["{dataset}", "--add", "{index}", "--smooth-regions", "1"], "--smooth-regions goes with --out"),
-        (["{dataset}", "--add", "{index}", "--labels", "x"], "--labels goes with --out"),
-        (["--check", "{index}", "--texts", "{dataset}"], "--texts goes with --out or --add"),
+        (["--compact", "{index}", "--ids", "3"], "--ids: goes with --delete"),
+        (["--delete", "{index}", "--ids", "3", "--photos", "."], "--photos: goes with --out"),
+        (["{dataset}", "--add", "{index}", "--smooth", "0.9,0.1"], "--smooth: goes with --out"),
+        (["{dataset}", "--add", "{index}", "--smooth-regions", "1"], "--smooth-regions: goes with --out"),
+        (["{dataset}", "--add", "{index}", "--labels", "x"], "--labels: goes with --out"),
+        (["--check", "{index}", "--texts", "{dataset}"], "--texts: goes with --out or --add"),
         (["{dataset}", "--compact", "{index}"], "take no other paths"),
         (["{bundle}", "{dataset}", "--out", "x", "--photos", "nowhere"], "nowhere: no such folder of photos"),
         (["{bundle}", "{dataset}", "--out", "x", "--labels", "nowhere"], "nowhere: no such file"),

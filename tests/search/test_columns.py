@@ -401,9 +401,9 @@ def test_the_verbs_take_columns_and_conditions(
         (["search", "INDEX", "red", "--where", "price<=2"], "no column price"),
         (
             ["index", "--compact", "INDEX", "--columns", "x.csv"],
-            "--columns goes with --out, --add or --update",
+            "--columns: goes with --out, --add or --update",
         ),
-        (["index", "--update", "INDEX"], "--update needs --columns"),
+        (["index", "--update", "INDEX"], "--columns: --update needs it"),
         (["index", "BUNDLE", "DATASET", "--out", "OUT", "--columns", "x.csv"], "x.csv: no such file"),
     ],
 )

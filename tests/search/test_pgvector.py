@@ -147,8 +147,9 @@ def test_readers_and_an_interrupted_export_see_the_old_table(own_index: Path, ur
 
     def interrupt(done: int, total: int) -> None:
         seen.append(len(ids_in(url, table)))
-        with pytest.raises(DataError, match="another export is writing it"):
-            write_pgvector(own_index, url, table)
+        for same in (table, f"public.{table}"):
+            with pytest.raises(DataError, match="another export is writing it"):
+                write_pgvector(own_index, url, same)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -186,6 +187,22 @@ def test_table_of_others_is_not_replaced(own_index: Path, url: str, table: str) 
             write_pgvector(own_index, url, table, upsert=upsert)
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(thesis) FROM catalogue").fetchone() == (0,)
+
+
+def test_table_is_found_along_the_search_path_and_stays_there(shop: Shop, url: str, table: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute('CREATE SCHEMA "The Shop"')
+        connection.execute('ALTER ROLE CURRENT_USER SET search_path = public, "The Shop"')
+    try:
+        write_pgvector(shop.index, url, f"The Shop.{table}")
+        write_pgvector(shop.index, url, table)
+        assert ids_in(url, f'"The Shop".{table}') == list(range(PRODUCTS))
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT to_regclass('public.catalogue')").fetchone() == (None,)
+    finally:
+        with psycopg.connect(url) as connection:
+            connection.execute("ALTER ROLE CURRENT_USER RESET search_path")
+            connection.execute('DROP SCHEMA "The Shop" CASCADE')
 
 
 def test_names_are_names_whatever_stands_in_them(own_index: Path, url: str) -> None:

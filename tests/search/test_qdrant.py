@@ -17,7 +17,9 @@ from shopwindow.cli import main
 from shopwindow.files import DataError
 from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.engine import SearchEngine
+from shopwindow.search.index import OpenIndex
 from shopwindow.search.qdrant import open_qdrant, write_qdrant
+from shopwindow.search.rows import describe_vectors
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop
 
@@ -72,6 +74,17 @@ def test_again_is_as_once_and_a_new_state_takes_the_place_of_the_old(own_index: 
     assert client.retrieve(NAME, [1, 2, 3])[0].id == 3
     assert len(collections(client)) == 1
     assert collections(client) != before
+
+
+def test_metadata_is_that_of_the_index_as_it_is_now(shop: Shop, client: Any, tmp_path: Path) -> None:
+    for name in ("shoes", "boots"):
+        (tmp_path / "labels.txt").write_text(f"category_id\tcategory_name\n0\t{name}\n")
+        build_index(shop.bundle, shop.dataset, tmp_path / "index", labels=tmp_path / "labels.txt")
+        write_qdrant(tmp_path / "index", client, NAME)
+        (one,) = collections(client)
+        card = client.get_collection(one).config.metadata
+        assert card == describe_vectors(OpenIndex.open(tmp_path / "index"))
+        assert card["label_names"] == {"0": name}
 
 
 def test_interrupted_export_leaves_the_old_collection_and_goes_on(own_index: Path, client: Any) -> None:

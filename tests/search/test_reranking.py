@@ -190,7 +190,7 @@ def test_verb_reranks_and_measures(late: Shop, tmp_path: Path, capsys: pytest.Ca
         str(tmp_path / "a.run"),
     ]
     main(["search", str(late.index), *words])
-    assert "search-late" in (tmp_path / "a.run").read_text()
+    assert " index_late\n" in (tmp_path / "a.run").read_text()
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,7 @@ def test_verb_reranks_and_measures(late: Shop, tmp_path: Path, capsys: pytest.Ca
         (["red", "--rerank", "nearest"], "or late, where the model has late interaction"),
         (["red", "--rerank", "expand:0,1"], "at least 1"),
         (["red", "--rerank", "late"], "this model has no late interaction"),
-        (["red", "--rerank", "expand", "--candidates", "0"], "candidates 0: at least 1"),
-        (["--queries", "x", "--run", "y", "--hybrid"], "--hybrid: goes with words"),
-        (["--queries", "x", "--run", "y", "--labels", "3"], "--labels: goes with words"),
+        (["red", "--rerank", "expand", "--candidates", "0"], "--candidates: 0, at least 1"),
     ],
 )
 def test_wrong_reranking_is_one_line(

@@ -10,11 +10,12 @@ import pytest
 
 from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
-from shopwindow.ranking.measures import Measure, evaluate
+from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import read_run
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.evaluation import default_measures, rank_catalogue
-from tests.search.catalogue import PRODUCTS, query_of, write_dataset
+from shopwindow.search.hits import Filter
+from tests.search.catalogue import query_of, write_dataset
 from tests.search.conftest import Shop
 
 
@@ -36,9 +37,7 @@ def test_index_then_search_then_change(
     index = tmp_path / "index"
     run("index", shop.bundle, shop.dataset, "--out", index, "--labels", shop.labels, "--photos", shop.photos)
     said = capsys.readouterr().out
-    assert (
-        "300 products in 1 segments; float32, 32 of 32 values; 128 bytes a product; recall@10 1.000" in said
-    )
+    assert "300 products in 1 segment; float32, 32 of 32 values; 128 bytes a product; recall@10 1.000" in said
     run("search", index, "red", "shoe", "--top", 3, "--json")
     hits = json.loads(capsys.readouterr().out)
     wanted = SearchEngine.open(index).search("red shoe", k=3)
@@ -48,7 +47,9 @@ def test_index_then_search_then_change(
     run("index", "--compact", index)
     run("index", "--check", index)
     said = capsys.readouterr().out
-    assert "307 products in 1 segments" in said
+    assert "297 products in 1 segment (1 with deleted products);" in said
+    assert "307 products in 2 segments (1 with deleted products);" in said
+    assert "307 products in 1 segment;" in said
     assert "vectors within" in said
     run("search", index, "red shoe", "--top", 3)
     table = capsys.readouterr().out
@@ -75,14 +76,30 @@ def test_small_codes_and_smoothing_by_option(
         (["search", "nowhere", "red"], "no index"),
         (["search", "{index}"], "either words or --queries"),
         (["search", "{index}", " "], "no words to search for"),
-        (["search", "{index}", "red", "--top", "0"], "at least 1 is wanted"),
+        (["search", "{index}", "red", "--top", "0"], "--top: 0, at least 1 is wanted"),
+        (["search", "{index}", "red", "--candidates", "5"], "--candidates: goes with --rerank"),
         (["search", "{index}", "red", "--run", "x"], "--run: goes with --queries"),
-        (["search", "{index}", "red", "--answers", "x"], "--answers: goes with --queries"),
-        (["search", "{index}", "red", "--measures", "MRR"], "--measures: goes with --queries"),
-        (["search", "{index}", "--queries", "{dataset}"], "--answers to measure"),
+        (["search", "{index}", "--queries", "{dataset}"], "--run: --queries needs it"),
+        (["search", "{index}", "--queries", "{dataset}", "--run", "x", "--json"], "--json: goes with words"),
+        (["search", "{index}", "--queries", "nowhere", "--run", "x"], "nowhere: no such file"),
         (["index", "--delete", "{index}", "--ids", "777"], "no product 777 in the index"),
         (["index", "{bundle}", "{dataset}", "--out", "x", "--smooth", "a,b"], "wanted numbers with commas"),
-        (["index", "{bundle}", "{dataset}", "--out", "x", "--dimensions", "0"], "at least 1"),
+        (
+            ["index", "{bundle}", "{dataset}", "--out", "x", "--dimensions", "0"],
+            "--dimensions: 0, at least 1",
+        ),
+        (["index", "a", "b", "--out", "x", "--approximate-from", "-1"], "--approximate-from: -1, at least 1"),
+        (["index", "a", "b", "--out", "x", "--rescore", "int8"], "--rescore: goes with --precision int8"),
+        (["index", "a", "--add", "x", "--precision", "int8"], "--precision: goes with --out: an index keeps"),
+        (["index", "a", "--add", "x", "--dimensions", "8"], "--dimensions: goes with --out"),
+        (["index", "a", "--add", "x", "--rescore", "none"], "--rescore: goes with --out"),
+        (["index", "a", "--add", "x", "--approximate-from", "8"], "--approximate-from: goes with --out"),
+        (["index", "a", "--add", "x", "--ids", "8"], "--ids: goes with --delete"),
+        (["index", "--compact", "x", "--texts", "a"], "--texts: goes with --out or --add"),
+        (["serve", "{index}", "--threads", "0"], "--threads: 0, at least 1 is wanted"),
+        (["serve", "{index}", "--seconds", "0"], "--seconds: 0.0, more than 0 is wanted"),
+        (["serve", "{index}", "--seconds", "nan"], "nan"),
+        (["serve", "{index}", "--requests-at-once", "0"], "--requests-at-once: 0, at least 1"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -98,35 +115,95 @@ def test_wrong_input_is_one_line(
     assert says in refusal(capsys, *(word.format(**places) for word in words))
 
 
-def test_whole_catalogue_is_measured_as_a_written_run_is(
+def test_texts_are_counted_where_products_are_added_without(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = tmp_path / "index"
+    some = write_dataset(tmp_path / "some", range(20))
+    run("index", shop.bundle, some, "--out", index, "--texts", some)
+    assert "20 products in 1 segment, 20 with texts; " in capsys.readouterr().out
+    run("index", write_dataset(tmp_path / "more", range(15, 30)), "--add", index)
+    assert "30 products in 2 segments (1 with deleted products), 15 with texts; " in capsys.readouterr().out
+    run("index", "--compact", index)
+    assert "30 products in 1 segment, 15 with texts; " in capsys.readouterr().out
+    assert SearchEngine.open(index).stats()["products_with_texts"] == 15
+
+
+def test_unknown_words_and_labels_are_said_beside_the_output(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("search", shop.index, "ξένη", "red", "λέξη", "--top", 2)
+    said = capsys.readouterr()
+    assert said.err == "shopwindow: not known to the model: ξένη λέξη\n"
+    assert len(said.out.splitlines()) == 3
+    for more in ([], ["--hybrid"], ["--exact"], ["--rerank", "expand"]):
+        run("search", shop.index, "ξένη", "λέξη", *more)
+        said = capsys.readouterr()
+        assert said == ("", "shopwindow: no word of the query is known to the model: ξένη λέξη\n")
+    run("search", shop.index, "red", "--labels", 99, 98, "--json")
+    said = capsys.readouterr()
+    assert said == ("[]\n", "shopwindow: no product has a region of label 99 or 98\n")
+
+
+def test_texts_alone_find_words_that_the_model_does_not_know(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from shopwindow.data.prepare import prepare
+    from tests.data.rows import SIZE, make_line, make_product, write_tsv
+
+    lines = [make_line(make_product(one, 2), "λέξη" if one == 3 else "red", one) for one in range(9)]
+    prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=SIZE)
+    run("index", shop.bundle, tmp_path / "ds", "--out", tmp_path / "index", "--texts", tmp_path / "ds")
+    capsys.readouterr()
+    run("search", tmp_path / "index", "λέξη", "--hybrid", "--json")
+    said = capsys.readouterr()
+    assert [hit["product_id"] for hit in json.loads(said.out)] == [3]
+    assert (
+        said.err == "shopwindow: no word of the query is known to the model: λέξη; found by full text alone\n"
+    )
+
+
+def test_run_of_many_queries_is_written_and_told(
     shop: Shop, engine: SearchEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = Dataset(shop.dataset)
-    pairs = zip(dataset.pair_queries.tolist(), dataset.pair_products.tolist(), strict=True)
-    answers: dict[str, list[int]] = {}
-    for query, product in pairs:
-        answers.setdefault(str(dataset.query_ids[query]), []).append(int(dataset.product_ids[product]))
-    (tmp_path / "answers.json").write_text(json.dumps(answers))
-    options = ["--queries", shop.dataset, "--answers", tmp_path / "answers.json", "--top", 20, "--json"]
-    run("search", shop.index, *options, "--run", tmp_path / "search.run")
-    said = json.loads(capsys.readouterr().out)
-    from shopwindow.ranking.answers import read_answers
+    out, table = tmp_path / "a.run", tmp_path / "queries.tsv"
+    table.write_text("query_id\tquery\n7\tred shoe\n3\tλέξη\n5\tbag\n")
+    for options, asked in (
+        (["--hybrid"], {"hybrid": True}),
+        (["--labels", 3, 17], {"where": Filter(frozenset({3, 17}))}),
+        (
+            ["--exact", "--rerank", "expand", "--candidates", 40],
+            {"rerank": Operator.parse("expand"), "candidates": 40},
+        ),
+    ):
+        run("search", shop.index, "--queries", table, "--run", out, "--top", 6, *options)
+        said = capsys.readouterr()
+        assert said.out == f"{out}: 2 queries, the first 6 of 300 products\n"
+        assert said.err == "shopwindow: 1 query finds nothing: the run leaves them out\n"
+        found = read_run(out)
+        assert found.queries.tolist() == [5, 7]
+        for place, words in enumerate(("bag", "red shoe")):
+            hits = engine.search(words, k=6, **asked)
+            assert found.products_of(place).tolist() == [hit.product_id for hit in hits]
+    run("search", shop.index, "--queries", shop.dataset, "--run", "-", "--top", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(Dataset(shop.dataset).query_ids)
+    assert all(line.endswith(" index") for line in lines)
 
-    found = evaluate(
-        read_run(tmp_path / "search.run"), read_answers(tmp_path / "answers.json"), default_measures(20)
-    )
-    assert said["scores"] == {str(measure): found.mean(measure) for measure in default_measures(20)}
-    assert said["catalogue"] == PRODUCTS
-    by_hand = [
-        len({hit.product_id for hit in engine.search(text, k=10)} & set(answers[str(query)]))
-        / len(answers[str(query)])
-        for query, text in zip(dataset.query_ids, dataset.query_texts, strict=True)
-    ]
-    assert said["scores"]["recall@10"] == pytest.approx(np.mean(by_hand))
+
+def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("search", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("usage: shopwindow ")
+    assert "INDEX [WORDS ...]" in said
+    assert "What a shopper would type. (type: str" in said
 
 
 def test_run_of_the_catalogue_is_what_each_query_finds(engine: SearchEngine) -> None:
     texts = [query_of(one) for one in (3, 4)]
     found = rank_catalogue(engine, np.array([5, 2]), texts, k=6)
     assert found.products_of(1).tolist() == [hit.product_id for hit in engine.search(texts[0], k=6)]
-    assert default_measures(5) == (Measure("recall", 5), Measure("MRR", 5), Measure("nDCG", 5))
+    wanted = "nDCG@10 hit@1 recall@10 recall@100 MRR@200"
+    assert " ".join(map(str, default_measures(200))) == wanted
+    assert " ".join(map(str, default_measures(5))) == "nDCG@5 hit@1 recall@5 MRR@5"

@@ -16,7 +16,7 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Any]:
-    from shopwindow.cli import audit, learn, measure, prepare, search, serve, shop, vectors
+    from shopwindow.cli import audit, fuse, learn, measure, prepare, search, serve, shop, vectors
 
     return {
         "demo": shop.demo,
@@ -28,9 +28,9 @@ def _verbs() -> dict[str, Any]:
         "export-text": learn.export_text,
         "evaluate": measure.evaluate,
         "audit": audit.audit,
-        "fuse": measure.fuse,
+        "fuse": fuse.fuse,
         "report": audit.report,
-        "submit": measure.submit,
+        "submit": fuse.submit,
         "index": search.index,
         "search": search.search,
         "export-vectors": vectors.export_vectors,
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     try:
         _refuse_repeated(sys.argv[1:] if arguments is None else arguments)
-        auto_cli(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser)
+        auto_cli(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser, prog="shopwindow")
     except (DataError, ValueError) as error:
         print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
         sys.exit(WRONG_INPUT)

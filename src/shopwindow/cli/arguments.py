@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
+from shopwindow.files import DataError
+
 
 class VerbParser(ArgumentParser):
     """The parser of the command line and of each verb."""
@@ -36,10 +38,14 @@ class VerbParser(ArgumentParser):
             parameter = inspect.signature(function).parameters[name]
             required = parameter.default is inspect.Parameter.empty
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-                self.add_argument(name, type=item, nargs="+" if required else "*", help=says.get(name))
+                # With a default argparse, and the help, know that it may be left out.
+                some: dict[str, Any] = (
+                    {"nargs": "+"} if required else {"nargs": "*", "default": parameter.default}
+                )
+                self.add_argument(name, type=item, help=says.get(name), **some)
             else:
                 choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
-                if f"--{name.replace('_', '-')}" in repeatable:
+                if option(name) in repeatable:
                     choice["action"] = "extend"
                 self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)
         return [*added, *items]
@@ -51,13 +57,46 @@ class VerbParser(ArgumentParser):
             options["action"] = "store_true"
         if not names[0].startswith("-"):
             options.setdefault("metavar", names[0].upper())
-        dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
+        dashed = [option(name[2:]) if name.startswith("--") else name for name in names]
         return super().add_argument(*dashed, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002 - jsonargparse gives it
         """Says in one line what is wrong with the words of the command, and exits 2."""
         sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
         sys.exit(2)
+
+
+def at_least(least: int, **options: int | float | None) -> None:
+    """Refuses numbers that are too small, by their options' names; None was not given.
+
+    Raises: DataError.
+
+    >>> at_least(1, top=0)
+    Traceback (most recent call last):
+    shopwindow.files.DataError: --top: 0, at least 1 is wanted
+    """
+    for name, number in options.items():
+        if number is not None and not number >= least:
+            raise DataError(f"{number}, at least {least} is wanted", field=option(name))
+
+
+def only_with(says: str, **options: object) -> None:
+    """Refuses what was given (is neither None, False nor empty) where it says nothing, by the options' names.
+
+    Raises: DataError.
+
+    >>> only_with("goes with --rerank", candidates=None, top=5)
+    Traceback (most recent call last):
+    shopwindow.files.DataError: --top: goes with --rerank
+    """
+    for name, value in options.items():
+        if value is not None and value is not False and value != []:
+            raise DataError(says, field=option(name))
+
+
+def option(name: str) -> str:
+    """A parameter's name as it is written on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def repeatable_options(verb: Callable[..., Any]) -> set[str]:
@@ -69,7 +108,7 @@ def repeatable_options(verb: Callable[..., Any]) -> set[str]:
     """
     parameters = inspect.signature(verb).parameters
     return {
-        f"--{name.replace('_', '-')}"
+        option(name)
         for name in _list_items(verb)
         if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         and parameters[name].default in (None, inspect.Parameter.empty)

@@ -12,9 +12,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopwindow.cli.console import aligned_table, print_json, standard_output
-from shopwindow.cli.systems import check_numbers, check_overlap, read_measures, read_runs, systems_of
-from shopwindow.files import STANDARD_STREAM, DataError, open_whole, read_text, text_lines
+from shopwindow.cli.console import aligned_table, counted, print_json, standard_output
+from shopwindow.cli.systems import (
+    check_numbers,
+    check_overlap,
+    read_measures,
+    read_queries,
+    read_runs,
+    systems_of,
+)
+from shopwindow.files import STANDARD_STREAM, DataError, open_whole, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,7 +197,8 @@ def report(
         ),
     )
     _write_report(written, out, plots)
-    standard_output().print(f"{out}: {len(systems)} runs, {len(right.queries)} queries", markup=False)
+    compared, queries = counted(len(systems), "run"), counted(len(right.queries), "query", "queries")
+    standard_output().print(f"{out}: {compared}, {queries}", markup=False)
 
 
 def _print_audit(console: Console, found: Audit) -> None:
@@ -359,22 +367,11 @@ def _word_counts(dataset: Dataset, training: Dataset) -> tuple[Any, np.ndarray, 
 
 def _words(dataset: str | None, queries: str | None) -> dict[str, str]:
     """The words of every query by its id, from a table or a prepared set."""
-    if queries is not None:
-        rows = [(number, line.split("\t")) for number, line in text_lines(queries) if line.strip()]
-        for number, row in rows:
-            if len(row) != 2:
-                raise DataError(
-                    f"{len(row)} fields, a query_id and a query were wanted",
-                    path=queries,
-                    line=number,
-                )
-        return {query.strip(): words for _, (query, words) in rows}
-    if dataset is None:
+    path = queries or dataset
+    if path is None:
         return {}
-    from shopwindow.data.dataset import Dataset
-
-    read = Dataset(dataset)
-    return dict(zip(map(str, read.query_ids.tolist()), read.query_texts, strict=True))
+    ids, texts = read_queries(path)
+    return dict(zip(map(str, ids.tolist()), texts, strict=True))
 
 
 def _photos(folder: str | None) -> Callable[[str], bytes | None]:

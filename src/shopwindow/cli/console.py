@@ -35,6 +35,21 @@ def aligned_table(columns: Sequence[str]) -> Table:
     return table
 
 
+def remark(text: str) -> None:
+    """Says something beside the output, on standard error; what cannot be seen in it as a question mark."""
+    seen = "".join(letter if letter.isprintable() else "?" for letter in text)
+    sys.stderr.write(f"shopwindow: {seen}\n")
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "segment"), counted(2000, "query", "queries")
+    ('1 segment', '2,000 queries')
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def print_json(content: object) -> None:
     """Prints JSON; NaN and infinity, which JSON does not know, become null."""
     sys.stdout.write(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")

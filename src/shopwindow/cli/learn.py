@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from shopwindow.cli.console import counted, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def train(
         bounded_memory: Read the training's regions by system calls instead of the memory map, so that what was read
             once does not count as memory of the process.
     """
-    from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress
     from shopwindow.model.recipe import load_recipe
 
@@ -142,11 +142,17 @@ def rank(
             progress=lambda done, total: show(float(done), float(total), says(float(done))),
         )
     write_run(run, out)
+    console = standard_output()
+    if out != STANDARD_STREAM:
+        queries, candidates = counted(len(run.queries), "query", "queries"), counted(len(run), "candidate")
+        console.print(f"{out}: {queries}, {candidates}", markup=False, soft_wrap=True)
     if explain is not None:
         from shopwindow.model.explanation import explain_run, write_explanations
 
         found = explain_run(opened, pools, run, queries=explain_queries, top=explain_top)
         write_explanations(found, pools, explain, photos=photos)
+        if out != STANDARD_STREAM:
+            console.print(f"explanations: {explain}", markup=False, soft_wrap=True)
 
 
 def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
@@ -165,6 +171,7 @@ def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -
     if chosen is None:
         raise DataError(f"its {tower} side is a bag, without a BERT tower to write", path=bundle)
     write_tower(chosen, opened.tokenizer, out)
+    standard_output().print(f"{tower} tower: {out}", markup=False, soft_wrap=True)
 
 
 def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
@@ -183,6 +190,8 @@ def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
         write(Bundle.load(bundle), out, int8=int8)
     except ImportError as error:
         raise ValueError(str(error)) from error
+    says = "int8" if int8 else "float32"
+    standard_output().print(f"text side as ONNX, {says}: {out}", markup=False, soft_wrap=True)
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -1,26 +1,26 @@
-"""The verbs that measure and combine runs: evaluate, fuse, submit. They call `shopwindow.ranking` and print."""
+"""The verb that measures: evaluate. It calls `shopwindow.ranking` and prints."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from shopwindow.cli.console import aligned_table, print_json, standard_output
+from shopwindow.cli.arguments import only_with
+from shopwindow.cli.catalogue import PLAIN, Asking, Catalogues, is_index, measures_to
+from shopwindow.cli.console import aligned_table, counted, print_json, standard_output
 from shopwindow.cli.systems import (
     check_numbers,
-    check_overlap,
     check_standard_input,
     read_measures,
     read_runs,
+    score_text,
     system_of,
     systems_of,
 )
-from shopwindow.files import STANDARD_STREAM, DataError
+from shopwindow.files import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.console import Console
 
     from shopwindow.ranking.answers import Answers
@@ -40,30 +40,48 @@ def evaluate(
     against: list[str] | None = None,
     pools: str | None = None,
     also: list[str] | None = None,
-    measures: list[str] = DEFAULT_MEASURES,
+    measures: list[str] | None = None,
+    queries: str | None = None,
+    top: int | None = None,
+    exact: bool = False,
+    hybrid: bool = False,
+    labels: list[int] | None = None,
+    where: list[str] | None = None,
+    rerank: str | None = None,
+    candidates: int | None = None,
     resamples: int = 10_000,
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Prints what a run is worth on a set of answers, and whether it differs from other runs.
+    """Prints what a run, or the search of an index, is worth on a set of answers, and whether it differs from others.
 
     Every score stands with its standard error. The mean is over the judged queries: one that the run leaves out
     counts 0, and so does one without any answer. Several files joined by commas (`a1.run,a2.run`) are the repeated
-    seeds of one system.
+    seeds of one system. An index in place of a run ranks its whole catalogue for the words of --queries.
 
     Args:
         run: Scores of (query, product): a TREC run, or a TSV or CSV table `query_id product_id score`; `-` is
-            standard input.
+            standard input. Or an index, a directory that `shopwindow index` wrote.
         answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC qrels (grades above 0 are answers).
-        against: Runs to compare with: difference, 95 % interval (paired bootstrap over queries), p (paired
-            randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in queries, and the
-            smallest true difference that these queries would show in 4 of 5 samples.
+        against: Runs, or indexes as they are set, to compare with: difference, 95 % interval (paired bootstrap over
+            queries), p (paired randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in
+            queries, and the smallest true difference that these queries would show in 4 of 5 samples.
         pools: The candidates of each query (`query_id product_id`, or a competition TSV): adds random order and the
             oracle for comparison. Without it the audit of the set (see `shopwindow audit`) takes what the run
             ranks for the candidates.
         also: Pools of other splits, for the audit.
         measures: nDCG@5 (the official score), nDCG-ones@5 (divides by five ones always), nDCG-exp@k (gain
-            2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k.
+            2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k. When not given, of a run nDCG@5,
+            nDCG-ones@5, hit@1, recall@5, recall@10, MRR; of an index nDCG@10, hit@1, recall@10, recall@100, MRR@100.
+        queries: The words that an index is asked: a dataset, or a table `query_id<TAB>query`.
+        top: How many products of each query an index ranks; 100, or as many as a measure reads, when not given.
+        exact: RUN, an index, is asked as `search --exact` asks; so with the next five. (What --against names is
+            asked plainly: `evaluate INDEX ... --hybrid --against INDEX` shows what full text brings.)
+        hybrid: As in search.
+        labels: As in search.
+        where: As in search.
+        rerank: As in search.
+        candidates: As in search.
         resamples: Draws of the bootstrap and of the randomisation test.
         seed: Of these draws.
         json: Prints JSON with the value of every query instead of tables.
@@ -74,193 +92,71 @@ def evaluate(
     from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.significance import compare
 
-    taken = read_measures(measures)
-    check_numbers(resamples=resamples, seed=seed)
-    paths = [path for word in (run, *(against or [])) for path in word.split(",")]
-    check_standard_input(answers, pools, *paths, *(also or []))
-    found = read_answers(answers)
     words = [run, *(against or [])]
-    runs = read_runs(words)
+    paths = [path for word in words for path in word.split(",")]
+    check_numbers(resamples=resamples, seed=seed)
+    check_standard_input(answers, pools, queries, *paths, *(also or []))
+    if not any(map(is_index, run.split(","))):
+        only_with(
+            "says how RUN is asked where it is an index; it is none",
+            exact=exact,
+            hybrid=hybrid,
+            labels=labels,
+            where=where,
+            rerank=rerank,
+            candidates=candidates,
+        )
+    if any(map(is_index, paths)):
+        only_with("goes with runs; an index ranks its whole catalogue", pools=pools, also=also)
+        if queries is None:
+            raise DataError("an index needs it: the words that it is asked", field="--queries")
+        depth, taken = measures_to(top, measures)
+        found = read_answers(answers)
+        catalogues = Catalogues(queries, found, depth)
+        asking = Asking.of(
+            exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
+        )
+        runs = _ranked(catalogues, words, asking)
+        notes = catalogues.notes
+    else:
+        only_with("goes with an index in place of a run", queries=queries, top=top)
+        taken, found = read_measures(measures or DEFAULT_MEASURES), read_answers(answers)
+        runs, notes = read_runs(words), []
     system, *others = systems_of(words, runs, found, taken)
-    candidates = read_pools(pools) if pools else None
-    frame = _frame(found, candidates, taken) if candidates else []
-    card = _card(runs[0][0], candidates, found, also or [], seed)
+    pooled = read_pools(pools) if pools else None
+    frame = _frame(found, pooled, taken) if pooled else []
+    every = [one for group in runs for one in group]
+    notes += _shallow_notes(every, taken) if pooled is None else _pool_notes(every, pooled)
+    card = None if is_index(paths[0]) else _card(runs[0][0], pooled, found, also or [], seed)
     comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
         print_json(
             {
                 "systems": [_system_as_json(one) for one in (system, *others, *frame)],
                 "comparisons": [asdict(one) | {"is_real": one.is_real} for one in comparisons],
+                "notes": notes,
                 "audit": card,
             }
         )
         return
     console = standard_output()
     _print_scores(console, [system, *others], frame, len(found.queries))
-    for note in (
-        [] if candidates is None else _pool_notes([one for group in runs for one in group], candidates)
-    ):
+    for note in notes:
         console.print(note, markup=False)
-    console.print(f"audit of {card['candidates']}: {card['verdict']}", markup=False)
+    if card is not None:
+        console.print(f"audit of {card['candidates']}: {card['verdict']}", markup=False)
     for other in others:
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
 
 
-def fuse(
-    runs: list[str],
-    *,
-    out: str,
-    method: Literal["mean", "zscore", "rank", "rrf"] = "zscore",
-    weights: list[float] | None = None,
-    learn: str | None = None,
-    folds: int = 5,
-    answers: str | None = None,
-    seed: int = 0,
-) -> None:
-    """Combines several runs into one.
-
-    A product that one of the runs does not score stands below all that this run scores in the query.
-
-    Args:
-        runs: Two or more runs, TREC or tables.
-        out: Where the fused run is written (TREC); `-` is standard output.
-        method: What is averaged, per query: the scores as they are (mean), less the mean and over the standard
-            deviation (zscore), the place from 1 to 0 (rank), or 1/(60+rank) (rrf).
-        weights: One number per run; equal when not given.
-        learn: Answers to learn the weights from. Every query is then ranked by weights learned without it, and that
-            run is written; its score is the honest one. The printed weights are of all queries, for use elsewhere.
-        folds: Into how many parts the queries are dealt for --learn.
-        answers: Without --learn: answers to say what the fused run is worth, beside each run.
-        seed: Of the dealing and resampling.
-    """
-    import numpy as np
-
-    from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.fusion import align
-    from shopwindow.ranking.fusion import fuse as fuse_runs
-    from shopwindow.ranking.runs import read_run, run_name, write_run
-
-    if len(runs) < 2:
-        raise DataError("two runs or more are needed")
-    if learn is not None and weights is not None:
-        raise DataError("--weights gives the weights, --learn learns them: one of the two")
-    if learn is not None and answers is not None:
-        raise DataError("--learn measures on its own answers: leave out --answers")
-    check_numbers(seed=seed)
-    check_standard_input(*runs, learn, answers)
-    read = [read_run(path) for path in runs]
-    name = "fused" if out == STANDARD_STREAM else run_name(out)
-    quiet = out == STANDARD_STREAM
-    fused = _learned(read, learn, method, folds, seed, name, quiet=quiet) if learn else None
-    fused = fused or fuse_runs(read, method=method, weights=weights, name=name)
-    write_run(fused, out)
-    if not quiet:
-        console = standard_output()
-        if answers is not None:
-            _print_fused(fused, read, read_answers(answers), np.random.default_rng(seed))
-        aligned = align(read)
-        for run, count in zip(read, aligned.unscored.tolist(), strict=True):
-            if count:
-                console.print(
-                    f"{run.name}: {count} of {len(aligned.pools)} candidates not scored", markup=False
-                )
-        console.print(
-            f"{out}: {len(aligned.pools.queries)} queries, {len(aligned.pools)} candidates", markup=False
-        )
-
-
-def _learned(
-    runs: Sequence[Run], learn: str, method: str, folds: int, seed: int, name: str, *, quiet: bool
-) -> Run:
-    """The held-out fused run; prints the weights and how it compares with each run."""
-    import numpy as np
-
-    from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.fusion import learn_weights
-
-    answers = read_answers(learn)
-    generator = np.random.default_rng(seed)
-    learned = learn_weights(runs, answers, generator, method=method, folds=folds, name=name)
-    if quiet:
-        return learned.held_out
-    weights = [
-        (f"{weight:.3f}", f"{over.min():.3f} to {over.max():.3f}")
-        for weight, over in zip(learned.weights, learned.fold_weights.T, strict=True)
-    ]
-    _print_fused(learned.held_out, runs, answers, generator, weights=weights)
-    standard_output().print(
-        f"for other queries: --method {method} --weights " + " ".join(f"{w:.4f}" for w in learned.weights)
-    )
-    return learned.held_out
-
-
-def _print_fused(
-    fused: Run,
-    runs: Sequence[Run],
-    answers: Answers,
-    generator: np.random.Generator,
-    *,
-    weights: Sequence[tuple[str, str]] | None = None,
-) -> None:
-    """What the fused run is worth and how it compares with each run; with weights, it was held out."""
-    from shopwindow.ranking.measures import Measure
-    from shopwindow.ranking.measures import evaluate as evaluate_run
-    from shopwindow.ranking.significance import compare
-
-    for run in runs:
-        check_overlap(run, answers)
-    systems = [system_of(evaluate_run(run, answers, [Measure("nDCG", 5)])) for run in (fused, *runs)]
-    comparisons = compare(systems[0], systems[1:], generator)
-    known = ["weight", "over folds"] if weights else []
-    table = aligned_table(["run", *known, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
-    held_out = " (held out)" if weights else ""
-    table.add_row(f"{fused.name}{held_out}", *("" for _ in known), _score(systems[0], "nDCG@5"), "", "", "")
-    for index, (system, one) in enumerate(zip(systems[1:], comparisons, strict=True)):
-        table.add_row(
-            system.name,
-            *(weights[index] if weights else ()),
-            _score(system, "nDCG@5"),
-            f"{one.difference:+.4f}",
-            f"{one.low:+.4f} to {one.high:+.4f}",
-            f"{one.p_corrected:.4f}",
-        )
-    standard_output().print(table)
-
-
-def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
-    """Writes the competition's submission of a run, or checks one from elsewhere.
-
-    `shopwindow submit RUN --out CSV` writes `query-id,product1,...,product5`, one line per query, five different
-    products of its pool; `shopwindow submit --check CSV` says whether a file is such a submission.
-
-    Args:
-        run: The run; with --check, the submission.
-        out: Where the submission is written.
-        pools: The candidates of each query of the split (`query_id product_id`, or a competition TSV). Without it
-            the run's own products are the pools, and a check sees the form only.
-        check: Checks a submission instead of writing one.
-    """
-    from shopwindow.ranking.pools import Pools, read_pools
+def _ranked(catalogues: Catalogues, words: Sequence[str], asking: Asking) -> list[list[Run]]:
+    """The runs of all words: what is an index is asked, the first word's as said, the others' plainly."""
     from shopwindow.ranking.runs import read_run
-    from shopwindow.ranking.submission import check_submission, write_submission
 
-    check_standard_input(run, pools)
-    given = read_pools(pools) if pools else None
-    console = standard_output()
-    if check:
-        if out is not None:
-            raise DataError("--check writes nothing; leave out --out or --check")
-        count = check_submission(run, given)
-        scope = "every product in its pool" if given else "form only; give --pools to check membership"
-        console.print(f"{run}: right, {count} queries ({scope})")
-        return
-    if out is None:
-        raise DataError("--out FILE is needed (or --check to check a submission)")
-    scored = read_run(run)
-    split = given or Pools.of_run(scored)
-    write_submission(scored, split, out)
-    if out != STANDARD_STREAM:
-        console.print(f"{out}: {len(split.queries)} queries")
+    def read(path: str, asking: Asking = PLAIN) -> Run:
+        return catalogues.ranked(path, asking) if is_index(path) else read_run(path)
+
+    return [*read_runs(words[:1], lambda path: read(path, asking)), *read_runs(words[1:], read)]
 
 
 def _frame(answers: Answers, pools: Pools, measures: Sequence[Measure]) -> list[System]:
@@ -292,9 +188,9 @@ def _card(run: Run, pools: Pools | None, answers: Answers, also: Sequence[str], 
 def _print_scores(console: Console, systems: Sequence[System], frame: Sequence[System], queries: int) -> None:
     table = aligned_table(["measure", *(system.name for system in (*systems, *frame))])
     for measure in map(str, systems[0].evaluations[0].measures):
-        table.add_row(measure, *(_score(system, measure) for system in (*systems, *frame)))
+        table.add_row(measure, *(score_text(system, measure) for system in (*systems, *frame)))
     console.print(table)
-    console.print(f"mean over {queries} queries ± its standard error", style="dim")
+    console.print(f"mean over {counted(queries, 'query', 'queries')} ± its standard error", style="dim")
     if any(len(system.evaluations) > 1 for system in systems):
         console.print(
             "[...]: standard deviation over seeds; the standard error holds both", style="dim", markup=False
@@ -366,6 +262,20 @@ def _pool_notes(runs: Sequence[Run], pools: Pools) -> list[str]:
     return notes
 
 
+def _shallow_notes(runs: Sequence[Run], measures: Sequence[Measure]) -> list[str]:
+    """Where a measure reads further than a run ranks."""
+    notes = []
+    for run in runs:
+        longest = max((run.offsets[1:] - run.offsets[:-1]).tolist(), default=0)
+        deeper = [str(measure) for measure in measures if measure.k is not None and measure.k > longest]
+        if deeper:
+            shown = f"{run.name}: " if len(runs) > 1 else ""
+            notes.append(
+                f"{shown}at most {longest} products of a query are ranked: {', '.join(deeper)} sees no more"
+            )
+    return notes
+
+
 def _notes(evaluation: Evaluation) -> list[str]:
     return [
         f"{what}: {len(ids)}, the first is {ids[0]}"
@@ -411,9 +321,3 @@ def _system_as_json(system: System) -> dict[str, Any]:
         for measure in measures
     }
     return {"run": system.name, "measures": scores, "seeds": runs}
-
-
-def _score(system: System, measure: str) -> str:
-    error, spread = system.standard_error(measure), system.spread(measure)
-    shown = f"{system.mean(measure):.4f}" + (f" ± {error:.4f}" if math.isfinite(error) else "")
-    return shown + (f" [{spread:.4f}]" if math.isfinite(spread) else "")

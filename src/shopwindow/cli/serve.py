@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shopwindow.cli.arguments import at_least
+from shopwindow.files import DataError
+
 if TYPE_CHECKING:
     from shopwindow.model.exported_text import ExportedText
 
@@ -44,6 +47,9 @@ def serve(
     from shopwindow.cli.console import standard_output
     from shopwindow.search.engine import SearchEngine
 
+    at_least(1, threads=threads, requests_at_once=requests_at_once)
+    if not seconds > 0:
+        raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     try:
         from shopwindow.search.service.app import Service
         from shopwindow.search.service.keys import read_keys

@@ -5,12 +5,16 @@ Shared by the verbs that measure (`measure.py`) and that report (`audit.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shopwindow.files import STANDARD_STREAM, DataError
+from shopwindow.files import STANDARD_STREAM, DataError, text_lines
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Evaluation, Measure
     from shopwindow.ranking.runs import Run
@@ -41,14 +45,43 @@ def check_numbers(*, resamples: int = 1, seed: int = 0) -> None:
         raise DataError(f"--seed {seed}: 0 or more was wanted")
 
 
-def read_runs(words: Sequence[str]) -> list[list[Run]]:
-    """The runs of each word: of one file, or of several joined by commas."""
+def read_runs(words: Sequence[str], read: Callable[[str], Run] | None = None) -> list[list[Run]]:
+    """The runs of each word: of one path, or of several joined by commas. `read` makes a run of one, as `read_run`."""
     from shopwindow.ranking.runs import read_run
 
+    read = read or read_run
     for word in words:
         if not all(path.strip() for path in word.split(",")):
             raise DataError(f"{word!r}: an empty file name; seeds of one system are joined as a1.run,a2.run")
-    return [[read_run(path) for path in word.split(",")] for word in words]
+    return [[read(path) for path in word.split(",")] for word in words]
+
+
+def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
+    """Ids and words of queries: of a prepared set, or of a table `query_id<TAB>query`.
+
+    Raises: DataError naming the line that is none, or repeats an id.
+    """
+    from shopwindow.ranking.ids import ids_from_text
+
+    if Path(path).is_dir():
+        from shopwindow.data.dataset import Dataset
+
+        dataset = Dataset(path)
+        return dataset.query_ids, dataset.query_texts
+    texts: dict[str, str] = {}
+    for number, line in text_lines(path):
+        query, tab, words = line.partition("\t")
+        query = query.strip()
+        if not line.strip() or (not texts and query == "query_id"):
+            continue
+        if not tab or "\t" in words or not query or not words.strip():
+            raise DataError("a query_id, a tab and a query were wanted", path=path, line=number)
+        if query in texts:
+            raise DataError(f"query {query} stands there twice", path=path, line=number)
+        texts[query] = words
+    if not texts:
+        raise DataError("holds no query", path=path)
+    return ids_from_text(list(texts)), list(texts.values())
 
 
 def systems_of(
@@ -112,3 +145,10 @@ def system_of(evaluation: Evaluation) -> System:
     from shopwindow.ranking.significance import System
 
     return System(evaluation.run, (evaluation,))
+
+
+def score_text(system: System, measure: str) -> str:
+    """A system's score with its standard error, and its spread over seeds where there are several."""
+    error, spread = system.standard_error(measure), system.spread(measure)
+    shown = f"{system.mean(measure):.4f}" + (f" ± {error:.4f}" if math.isfinite(error) else "")
+    return shown + (f" [{spread:.4f}]" if math.isfinite(spread) else "")

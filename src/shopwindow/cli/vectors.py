@@ -34,7 +34,7 @@ def export_vectors(
         nearest: Build pgvector's index of this kind, for inner products.
         upsert: Keep the table's other products; replace those of the index, add the missing.
     """
-    from shopwindow.cli.console import standard_output
+    from shopwindow.cli.console import counted, standard_output
     from shopwindow.cli.progress import progress, rate
 
     given = {"out": out, "url": url, "table": table, "collection": collection, "nearest": nearest}
@@ -75,4 +75,4 @@ def export_vectors(
         except ImportError as error:
             raise DataError(str(error), field=f"--to {to}") from error
     goal = out or table or collection
-    standard_output().print(f"{count:,} products: {goal}", markup=False, soft_wrap=True)
+    standard_output().print(f"{counted(count, 'product')}: {goal}", markup=False, soft_wrap=True)

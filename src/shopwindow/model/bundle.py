@@ -31,7 +31,14 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text
 from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
-from shopwindow.model.dual import DualEncoder, encode_products, encode_regions, encode_texts
+from shopwindow.model.dual import (
+    DualEncoder,
+    encode_products,
+    encode_regions,
+    encode_texts,
+    known_pieces,
+    knows,
+)
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import View
@@ -107,6 +114,14 @@ class Bundle:
     def encode_queries(self, texts: list[str]) -> Float32[np.ndarray, "texts hidden"]:
         """The vectors of queries, in their order."""
         return encode_texts(self.model, self.tokenizer, texts)
+
+    def knows(self, words: list[str]) -> list[bool]:
+        """Of which words the model has learned something, as `dual.knows` says."""
+        return knows(self.model, self.tokenizer, words)
+
+    def reads(self, text: str) -> bool:
+        """Whether any piece of a text is in the vocabulary."""
+        return bool(known_pieces(self.model, self.tokenizer, [text])[0])
 
     def encode_products(
         self,

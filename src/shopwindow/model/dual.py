@@ -23,7 +23,7 @@ from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.packing import Lengths
 from shopwindow.model.photos import Features, Photos, Selection, select, selected
-from shopwindow.model.tokens import tokenize
+from shopwindow.model.tokens import SPECIAL_TOKENS, tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
 
 TOKENS_AT_ONCE = 8192
@@ -246,6 +246,30 @@ def encode_photos(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "ph
 def normalised(model: DualEncoder, texts: list[str]) -> list[str]:
     """The texts as the model's rules spell them."""
     return [normalise(text, rules) for text in texts] if (rules := model.query_rules) else texts
+
+
+def knows(model: DualEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bool]:
+    """Of which words the model has learned something: one piece is in its vocabulary and, where its text side is a bag
+    alone, a name of it.
+
+    All other words look alike to a tower, and to a bag like none; the vector of a query of them alone says nothing.
+    """
+    pieces = known_pieces(model, tokenizer, words)
+    if model.text is not None or model.bag is None:
+        return [bool(some) for some in pieces]
+    tokens = torch.tensor([token for some in pieces for token in some], dtype=torch.int64)
+    _, found = model.bag.rows_of(tokens.to(model.device))
+    owners = np.repeat(np.arange(len(words)), [len(some) for some in pieces])
+    known = np.zeros(len(words), bool)
+    known[owners[found.cpu().numpy()]] = True
+    return known.tolist()
+
+
+def known_pieces(model: DualEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """The tokens of texts that stand for something: neither [UNK] nor another special one."""
+    special = {tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
+    encoded = tokenizer.encode_batch(normalised(model, texts), add_special_tokens=False)
+    return [[token for token in one.ids if token not in special] for one in encoded]
 
 
 def check_features(model: DualEncoder, dataset: Dataset) -> None:

@@ -114,6 +114,19 @@ class Measure:
             raise ValueError(f"measure {text!r} is not known; there are {known}")
         return cls(kinds[match["kind"].lower()], None if match["k"] is None else int(match["k"]))
 
+    def within(self, depth: int) -> Measure:
+        """The same of rankings of which only the first `depth` are known: one that reads the whole ranking gets that
+        cutoff.
+
+        Raises: ValueError for one that reads further.
+
+        >>> str(Measure("MRR").within(100)), str(Measure("nDCG", 5).within(100))
+        ('MRR@100', 'nDCG@5')
+        """
+        if self.k is not None and self.k > depth:
+            raise ValueError(f"{self} reads {self.k} places of a ranking, {depth} are ranked")
+        return self if self.k is not None else Measure(self.kind, depth)
+
     def values(self, judged: Judged) -> Float64[np.ndarray, "queries"]:
         """The value of every judged query.
 

@@ -8,12 +8,18 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from shopwindow.files import DataError
 from shopwindow.model.bundle import MARKER, Bundle, describe
 from shopwindow.model.checkpoint import WEIGHTS
+from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.tokens import TOKENIZER_FILE
 from shopwindow.search.index import hash_file
 
+_TRIED: Final = 50
+_SAME: Final = 0.99
+"""The lowest cosine of an exported text side's vector (int8's) with the bundle's."""
 _COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
 
 
@@ -40,6 +46,17 @@ def load_same_bundle(path: Path, wanted_hash: str) -> Bundle:
             path=path,
         )
     return bundle
+
+
+def check_same_text_side(text: ExportedText, bundle: Bundle, words: list[str], index: Path) -> None:
+    """Asks both for the vectors of some words. Raises: DataError where they are others."""
+    words = words[:_TRIED]
+    theirs, ours = text.encode(words), bundle.encode_queries(words)
+    if theirs.shape == ours.shape:
+        lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
+        if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
+            return
+    raise DataError("the exported text side is of another model than the index was made by", path=index)
 
 
 def copy_bundle(source: Path, goal: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.word_boxes import PHOTO_ENDINGS
@@ -27,7 +27,7 @@ from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.photos import Photos
 from shopwindow.ranking.operators import Operator
 from shopwindow.search.attributes import summarise
-from shopwindow.search.bundled import load_same_bundle
+from shopwindow.search.bundled import check_same_text_side, load_same_bundle
 from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
 from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, UnknownProduct
@@ -42,9 +42,7 @@ Rerank = Callable[[str, list[int]], Sequence[float]]
 MOST_TEXTS_SHOWN: Final = 8
 RERANKED: Final = 50
 """First products that are scored anew, where nothing else is asked for."""
-_TRIED: Final = 50
-_SAME: Final = 0.99
-"""The lowest cosine of an exported text side's vector (int8's) with the bundle's."""
+_NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -112,6 +110,8 @@ class SearchEngine:
         of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k where that is
         more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
 
+        Words of which the model knows none (`unknown_words`) find nothing but by full text.
+
         Raises: ValueError for no words, a k or candidates below 1, a condition that does not fit the index's columns,
         hybrid without texts, a re-ranking that does not fit the model, or another number of new scores than products.
         DataError, of `late`, as `similar_region`.
@@ -136,12 +136,17 @@ class SearchEngine:
             _check(one, k)
         state = self._state
         check_conditions(where.conditions, state.index.manifest.columns)
-        if hybrid and not _has_texts(state):
+        if hybrid and not state.index.has_texts:
             raise ValueError("hybrid: this index holds no texts; `index --texts` gives it some")
         wanted = _wanted(state, k, rerank, candidates)
         depth = max(wanted, FUSED) if hybrid else wanted
         vectors = _encode(state, list(words))
-        every = _found(state, vectors, depth, where, exact=exact)
+        every = (
+            found if vector.any() and state.bundle.reads(_clean(text)) else _NOTHING
+            for text, vector, found in zip(
+                words, vectors, _found(state, vectors, depth, where, exact=exact), strict=True
+            )
+        )
         if hybrid:
             every = (
                 fused(found, by_texts(state.index, _clean(text), depth, where), wanted)
@@ -153,6 +158,16 @@ class SearchEngine:
                 for text, vector, found in zip(words, vectors, every, strict=True)
             )
         return [_hits(found, k) for found in every]
+
+    def unknown_words(self, words: str) -> tuple[str, ...]:
+        """The words, parted by spaces, that the model knows nothing of, each once."""
+        parts = _parts(self._state, words)
+        known = zip(parts, self._state.bundle.knows(parts), strict=True)
+        return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
+
+    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+        """Which products the index holds."""
+        return self._state.index.holds(product_ids)
 
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
@@ -172,6 +187,9 @@ class SearchEngine:
         self, product_id: int, region: int, *, k: int = 10, where: Filter = EVERYTHING
     ) -> list[Hit]:
         """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
+
+        The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
+        do; only what is searched is smoothed.
 
         Raises: UnknownProduct, ValueError as `similar` and for no such region, DataError where the dataset that holds
         the regions is gone or was replaced.
@@ -209,6 +227,9 @@ class SearchEngine:
     def explain(self, words: str, product_id: int) -> Explanation:
         """Which word looks at which box (explanation.py says how).
 
+        Of the regions as the dataset has them: where the index was made of smoothed vectors or regions (`stats()` says
+        so), its score is not that of the hit.
+
         Raises: UnknownProduct, ValueError for no words, DataError as `similar_region`.
         """
         _check(words, 1)
@@ -217,26 +238,8 @@ class SearchEngine:
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them."""
-        index = self._state.index
-        manifest = index.manifest
-        code, more = manifest.coding.bytes_per_product(manifest.hidden)
-        return {
-            "products": len(index),
-            "segments": len(index.parts),
-            "version": self.version,
-            "dimensions": manifest.hidden,
-            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
-            "precision": manifest.coding.precision,
-            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
-            "bytes_per_product": {"scanned": code, "rescoring": more},
-            "approximate": any(part.segment.cells is not None for part in index.parts),
-            "probes": manifest.probes,
-            "measured": manifest.recall,
-            "texts": _has_texts(self._state),
-            "late": _can_late(self._state),
-            "photos": manifest.photos,
-            "bundle": manifest.bundle_hash,
-        }
+        state = self._state
+        return {**state.index.numbers(), "version": self.version, "late": _can_late(state)}
 
     @property
     def version(self) -> str:
@@ -275,21 +278,11 @@ def _opened(path: Path, bundle: Path | None, before: _State | None, text: Export
         return _State(index, before.bundle, stamp, text=text)
     opened = load_same_bundle(bundle or path / BUNDLE, wanted)
     if text is not None:
-        _check_same_text_side(text, opened, path, index.manifest.golden)
+        golden = index.manifest.golden
+        if golden is None:
+            raise DataError("has no golden queries to try a text side with", path=path)
+        check_same_text_side(text, opened, list(Golden.read(path / golden).texts), path)
     return _State(index, opened, stamp, text=text)
-
-
-def _check_same_text_side(text: ExportedText, bundle: Bundle, path: Path, golden: str | None) -> None:
-    """Asks both for golden queries of the index. Raises: DataError where the vectors are others."""
-    if golden is None:
-        raise DataError("has no golden queries to try a text side with", path=path)
-    words = list(Golden.read(path / golden).texts)[:_TRIED]
-    theirs, ours = text.encode(words), bundle.encode_queries(words)
-    if theirs.shape == ours.shape:
-        lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
-        if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
-            return
-    raise DataError("the exported text side is of another model than the index was made by", path=path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -297,7 +290,8 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        raise DataError(f"no index: {error.strerror}", path=path) from error
+        says = "no index (a directory with index.json that `shopwindow index` writes)"
+        raise DataError(f"{says}: {error.strerror}", path=path) from error
     return found.st_mtime_ns, found.st_ino
 
 
@@ -315,6 +309,11 @@ def _check_count(k: int) -> None:
 def _clean(words: str) -> str:
     """The words without halves of surrogate pairs, which no tokenizer takes."""
     return words.encode("utf-8", "replace").decode()
+
+
+def _parts(state: _State, words: str) -> list[str]:
+    """The words one by one, as far as the model reads: each is a token or more."""
+    return _clean(words).split()[: state.bundle.model.longest]
 
 
 def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hidden"]:
@@ -422,10 +421,6 @@ def _dataset(state: _State, source: int) -> Dataset:
         _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
         state.datasets[source] = dataset
     return state.datasets[source]
-
-
-def _has_texts(state: _State) -> bool:
-    return any(part.texts is not None for part in state.index.parts)
 
 
 def _can_late(state: _State) -> bool:

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Shaped
 
 from shopwindow.ranking.measures import Measure
 from shopwindow.ranking.runs import Run
 from shopwindow.search.engine import RERANKED, SearchEngine
+from shopwindow.search.hits import EVERYTHING, Filter
 from shopwindow.search.reranking import Reranking
+
+_QUERIES_AT_ONCE = 256
 
 
 def rank_catalogue(
     engine: SearchEngine,
-    query_ids: Int64[np.ndarray, " queries"],
+    query_ids: Shaped[np.ndarray, " queries"],
     texts: Sequence[str],
     *,
     k: int = 100,
+    where: Filter = EVERYTHING,
     exact: bool = False,
+    hybrid: bool = False,
     rerank: Reranking | None = None,
     candidates: int = RERANKED,
+    name: str = "search",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """The best k products of the catalogue for each query, as the engine finds and re-ranks them.
+    """The best k products of the catalogue for each query, as the engine finds, fuses and re-ranks them; a query that
+    finds nothing is not in the run.
 
-    Raises: ValueError as `SearchEngine.search`.
+    `progress` is called with queries asked and queries in all. Raises: ValueError as `SearchEngine.search`.
     """
-    hits = engine.search_many(texts, k=k, exact=exact, rerank=rerank, candidates=candidates)
-    flat = [hit for some in hits for hit in some]
+    hits = []
+    for start in range(0, len(texts), _QUERIES_AT_ONCE):
+        some = texts[start : start + _QUERIES_AT_ONCE]
+        hits += engine.search_many(
+            some, k=k, where=where, exact=exact, hybrid=hybrid, rerank=rerank, candidates=candidates
+        )
+        if progress is not None:
+            progress(len(hits), len(texts))
+    flat = [hit for found in hits for hit in found]
     return Run.from_arrays(
-        np.repeat(query_ids, [len(some) for some in hits]),
+        np.repeat(query_ids, [len(found) for found in hits]),
         np.array([hit.product_id for hit in flat], np.int64),
         np.array([hit.score for hit in flat]),
-        name="-".join(["search", *(["exact"] if exact else []), *([] if rerank is None else [str(rerank)])]),
+        name=name,
     )
 
 
-def default_measures(k: int) -> tuple[Measure, ...]:
-    """recall at 10 and 100 as far as k goes, and at k; MRR and nDCG to depth k."""
-    depths = sorted({min(depth, k) for depth in (10, 100, k)})
-    return (*(Measure("recall", depth) for depth in depths), Measure("MRR", k), Measure("nDCG", k))
+def default_measures(depth: int) -> tuple[Measure, ...]:
+    """What is measured of a catalogue's rankings: nDCG@10, hit@1, recall@10 and @100, MRR; as far as `depth` goes."""
+    wanted = (("nDCG", 10), ("hit", 1), ("recall", 10), ("recall", 100), ("MRR", depth))
+    return tuple(dict.fromkeys(Measure(kind, min(k, depth)) for kind, k in wanted))

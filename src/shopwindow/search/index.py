@@ -23,6 +23,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,6 +165,13 @@ class OpenPart:
         """The rows of the products that count, rising."""
         return np.arange(len(self.segment)) if self.live is None else np.flatnonzero(self.live)
 
+    @property
+    def with_texts(self) -> int:
+        """How many of the products that count have texts."""
+        if self.texts is None or self.live is None:
+            return 0 if self.texts is None else self.texts.products
+        return int(np.count_nonzero(self.live[self.segment.rows_of(self.texts.ids())]))
+
 
 @dataclass(frozen=True)
 class OpenIndex:
@@ -198,6 +206,47 @@ class OpenIndex:
             len(part.segment) if part.live is None else int(np.count_nonzero(part.live))
             for part in self.parts
         )
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether it was made with texts, or some were added."""
+        return any(part.texts is not None for part in self.parts)
+
+    @cached_property
+    def with_texts(self) -> int:
+        """How many of its products have texts."""
+        return sum(part.with_texts for part in self.parts)
+
+    def numbers(self) -> dict[str, Any]:
+        """What it holds and how, as JSON can write it."""
+        manifest = self.manifest
+        code, more = manifest.coding.bytes_per_product(manifest.hidden)
+        return {
+            "products": len(self),
+            "segments": len(self.parts),
+            "dimensions": manifest.hidden,
+            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
+            "precision": manifest.coding.precision,
+            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
+            "bytes_per_product": {"scanned": code, "rescoring": more},
+            "approximate": any(part.segment.cells is not None for part in self.parts),
+            "probes": manifest.probes,
+            "measured": manifest.recall,
+            "texts": self.has_texts,
+            "products_with_texts": self.with_texts,
+            "smoothed": manifest.smooth,
+            "smoothed_regions": manifest.smooth_regions,
+            "photos": manifest.photos,
+            "bundle": manifest.bundle_hash,
+        }
+
+    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+        """Which products it holds."""
+        found = np.zeros(len(product_ids), bool)
+        for part in self.parts:
+            rows = part.segment.rows_of(product_ids)
+            found |= (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+        return found
 
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
         """The part that holds a product, and its row there; None where there is none."""

@@ -89,13 +89,25 @@ class _Writing:
 
         self.connection = connection
         self.index = index
-        self.schema = schema
         self.name = name
         self.hidden = index.manifest.width
         self.comment = json.dumps(describe_vectors(index))
         beside = f"shopwindow_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        self.goal: sql.Identifier = sql.Identifier(*filter(None, (schema, name)))
-        self.beside: sql.Identifier = sql.Identifier(*filter(None, (schema, beside)))
+        self.schema = schema or self._schema_of(name)
+        self.goal: sql.Identifier = sql.Identifier(*filter(None, (self.schema, name)))
+        self.beside: sql.Identifier = sql.Identifier(*filter(None, (self.schema, beside)))
+
+    def _schema_of(self, name: str) -> str | None:
+        """Where a name without a schema lies, or would be made; so a table has one name, and one lock."""
+        from psycopg import sql
+
+        standing = (
+            "SELECT nspname FROM pg_namespace s JOIN pg_class c ON s.oid = c.relnamespace"
+            " WHERE c.oid = to_regclass(%s)"
+        )
+        found = self.connection.execute(standing, (sql.Identifier(name).as_string(),)).fetchone()
+        schema: str | None = (found or self._one("SELECT current_schema()::text", ()))[0]
+        return schema
 
     def begin(self, *, upsert: bool) -> None:
         """Keeps other exports out, and looks at what stands there."""

@@ -45,14 +45,13 @@ def rows_of(index: OpenIndex, at_once: int) -> Iterator[Rows]:
 def describe_vectors(index: OpenIndex) -> dict[str, Any]:
     """What made the vectors and how they are compared, as JSON: goes with them wherever they go.
 
-    `state` names the state of the index: equal for equal files.
+    `state` names the state of the index: equal for equal files and an equal description.
     """
     manifest = index.manifest
     parts = sorted((part.name, part.deleted or "") for part in manifest.parts)
-    return {
+    card = {
         "format": FORMAT,
         "bundle": manifest.bundle_hash,
-        "state": hashlib.sha256(json.dumps([manifest.bundle_hash, parts]).encode()).hexdigest()[:16],
         "products": len(index),
         "dimensions": manifest.width,
         "unit_length": manifest.unit,
@@ -62,6 +61,8 @@ def describe_vectors(index: OpenIndex) -> dict[str, Any]:
         "datasets": [source.content_hash for source in manifest.sources],
         "label_names": {str(label): name for label, name in manifest.label_names.items()},
     }
+    state = hashlib.sha256(json.dumps([card, parts], sort_keys=True).encode()).hexdigest()[:16]
+    return {**card, "state": state}
 
 
 def _rows(part: OpenPart, rows: Int64[np.ndarray, " some"]) -> Rows:

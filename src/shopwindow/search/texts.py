@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from jaxtyping import Int64
+
 from shopwindow.files import DataError
 
 TEXTS_FILE: Final = "texts.sqlite"
@@ -46,7 +49,10 @@ def write_texts(path: Path, texts: Iterable[tuple[int, list[str]]]) -> int:
 
 
 class Texts:
-    """The texts of a segment, opened for reading by any thread. Stays readable when its file is removed."""
+    """The texts of a segment, opened for reading by any thread. Stays readable when its file is removed.
+
+    `products`: how many have any.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +61,13 @@ class Texts:
             uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
             self._base = sqlite3.connect(uri, uri=True, check_same_thread=False)
             weakref.finalize(self, self._base.close)
-            self._base.execute("SELECT count(*) FROM product").fetchone()
+            self.products: int = self._base.execute("SELECT count(*) FROM product").fetchone()[0]
+
+    def ids(self) -> Int64[np.ndarray, " products"]:
+        """The products that have texts, rising."""
+        with self._lock, _told(self.path):
+            rows = self._base.execute("SELECT rowid FROM product ORDER BY rowid").fetchall()
+        return np.array(rows, np.int64).reshape(-1)
 
     def find(self, words: str, limit: int) -> list[tuple[int, float]]:
         """(product id, BM25 score, higher is better) of products with any of the words, best first; none for no words.

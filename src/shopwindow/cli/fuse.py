@@ -1,0 +1,174 @@
+"""The verbs that make something of runs: fuse, submit. They call `shopwindow.ranking` and print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from shopwindow.cli.console import aligned_table, counted, standard_output
+from shopwindow.cli.systems import check_numbers, check_overlap, check_standard_input, score_text, system_of
+from shopwindow.files import STANDARD_STREAM, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from shopwindow.ranking.answers import Answers
+    from shopwindow.ranking.runs import Run
+
+
+def fuse(
+    runs: list[str],
+    *,
+    out: str,
+    method: Literal["mean", "zscore", "rank", "rrf"] = "zscore",
+    weights: list[float] | None = None,
+    learn: str | None = None,
+    folds: int = 5,
+    answers: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Combines several runs into one.
+
+    A product that one of the runs does not score stands below all that this run scores in the query.
+
+    Args:
+        runs: Two or more runs, TREC or tables.
+        out: Where the fused run is written (TREC); `-` is standard output.
+        method: What is averaged, per query: the scores as they are (mean), less the mean and over the standard
+            deviation (zscore), the place from 1 to 0 (rank), or 1/(60+rank) (rrf).
+        weights: One number per run; equal when not given.
+        learn: Answers to learn the weights from. Every query is then ranked by weights learned without it, and that
+            run is written; its score is the honest one. The printed weights are of all queries, for use elsewhere.
+        folds: Into how many parts the queries are dealt for --learn.
+        answers: Without --learn: answers to say what the fused run is worth, beside each run.
+        seed: Of the dealing and resampling.
+    """
+    import numpy as np
+
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.fusion import align
+    from shopwindow.ranking.fusion import fuse as fuse_runs
+    from shopwindow.ranking.runs import read_run, run_name, write_run
+
+    if len(runs) < 2:
+        raise DataError("two runs or more are needed")
+    if learn is not None and weights is not None:
+        raise DataError("--weights gives the weights, --learn learns them: one of the two")
+    if learn is not None and answers is not None:
+        raise DataError("--learn measures on its own answers: leave out --answers")
+    check_numbers(seed=seed)
+    check_standard_input(*runs, learn, answers)
+    read = [read_run(path) for path in runs]
+    name = "fused" if out == STANDARD_STREAM else run_name(out)
+    quiet = out == STANDARD_STREAM
+    fused = _learned(read, learn, method, folds, seed, name, quiet=quiet) if learn else None
+    fused = fused or fuse_runs(read, method=method, weights=weights, name=name)
+    write_run(fused, out)
+    if not quiet:
+        console = standard_output()
+        if answers is not None:
+            _print_fused(fused, read, read_answers(answers), np.random.default_rng(seed))
+        aligned = align(read)
+        for run, count in zip(read, aligned.unscored.tolist(), strict=True):
+            if count:
+                console.print(
+                    f"{run.name}: {count} of {len(aligned.pools)} candidates not scored", markup=False
+                )
+        queries = counted(len(aligned.pools.queries), "query", "queries")
+        console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}", markup=False)
+
+
+def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
+    """Writes the competition's submission of a run, or checks one from elsewhere.
+
+    `shopwindow submit RUN --out CSV` writes `query-id,product1,...,product5`, one line per query, five different
+    products of its pool; `shopwindow submit --check CSV` says whether a file is such a submission.
+
+    Args:
+        run: The run; with --check, the submission.
+        out: Where the submission is written.
+        pools: The candidates of each query of the split (`query_id product_id`, or a competition TSV). Without it
+            the run's own products are the pools, and a check sees the form only.
+        check: Checks a submission instead of writing one.
+    """
+    from shopwindow.ranking.pools import Pools, read_pools
+    from shopwindow.ranking.runs import read_run
+    from shopwindow.ranking.submission import check_submission, write_submission
+
+    check_standard_input(run, pools)
+    given = read_pools(pools) if pools else None
+    console = standard_output()
+    if check:
+        if out is not None:
+            raise DataError("--check writes nothing; leave out --out or --check")
+        count = check_submission(run, given)
+        scope = "every product in its pool" if given else "form only; give --pools to check membership"
+        console.print(f"{run}: right, {counted(count, 'query', 'queries')} ({scope})")
+        return
+    if out is None:
+        raise DataError("--out FILE is needed (or --check to check a submission)")
+    scored = read_run(run)
+    split = given or Pools.of_run(scored)
+    write_submission(scored, split, out)
+    if out != STANDARD_STREAM:
+        console.print(f"{out}: {counted(len(split.queries), 'query', 'queries')}")
+
+
+def _learned(
+    runs: Sequence[Run], learn: str, method: str, folds: int, seed: int, name: str, *, quiet: bool
+) -> Run:
+    """The held-out fused run; prints the weights and how it compares with each run."""
+    import numpy as np
+
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.fusion import learn_weights
+
+    answers = read_answers(learn)
+    generator = np.random.default_rng(seed)
+    learned = learn_weights(runs, answers, generator, method=method, folds=folds, name=name)
+    if quiet:
+        return learned.held_out
+    weights = [
+        (f"{weight:.3f}", f"{over.min():.3f} to {over.max():.3f}")
+        for weight, over in zip(learned.weights, learned.fold_weights.T, strict=True)
+    ]
+    _print_fused(learned.held_out, runs, answers, generator, weights=weights)
+    standard_output().print(
+        f"for other queries: --method {method} --weights " + " ".join(f"{w:.4f}" for w in learned.weights)
+    )
+    return learned.held_out
+
+
+def _print_fused(
+    fused: Run,
+    runs: Sequence[Run],
+    answers: Answers,
+    generator: np.random.Generator,
+    *,
+    weights: Sequence[tuple[str, str]] | None = None,
+) -> None:
+    """What the fused run is worth and how it compares with each run; with weights, it was held out."""
+    from shopwindow.ranking.measures import Measure
+    from shopwindow.ranking.measures import evaluate as evaluate_run
+    from shopwindow.ranking.significance import compare
+
+    for run in runs:
+        check_overlap(run, answers)
+    systems = [system_of(evaluate_run(run, answers, [Measure("nDCG", 5)])) for run in (fused, *runs)]
+    comparisons = compare(systems[0], systems[1:], generator)
+    known = ["weight", "over folds"] if weights else []
+    table = aligned_table(["run", *known, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
+    held_out = " (held out)" if weights else ""
+    table.add_row(
+        f"{fused.name}{held_out}", *("" for _ in known), score_text(systems[0], "nDCG@5"), "", "", ""
+    )
+    for index, (system, one) in enumerate(zip(systems[1:], comparisons, strict=True)):
+        table.add_row(
+            system.name,
+            *(weights[index] if weights else ()),
+            score_text(system, "nDCG@5"),
+            f"{one.difference:+.4f}",
+            f"{one.low:+.4f} to {one.high:+.4f}",
+            f"{one.p_corrected:.4f}",
+        )
+    standard_output().print(table)
