@@ -1,11 +1,11 @@
-"""What is each ingredient of a recipe worth on the real sets?
+"""What is each ingredient of a recipe worth on the real sets, and on a drawn shop?
 
 Trains every row of a grid, several seeds, and keeps the nDCG@5 of every query of the valid set. Weights are those after
 the last step: nothing is chosen by the valid set. A row is one difference from its base, so the two are compared by the
 paired test over queries and seeds. Resumable: what stands in `ablation.jsonl` is not run again. Needs the real sets
-(`$SHOPWINDOW_SHARED`, default `../shared`).
+(`$SHOPWINDOW_SHARED`, default `../shared`), but for `drawn`, a drawn shop of 3,000 products.
 
-    python benchmarks/ablation.py run --sets ikea grocery --seeds 3 [--rows default bow ...]
+    python benchmarks/ablation.py run --sets ikea grocery drawn --seeds 3 [--rows default bow ...]
     python benchmarks/ablation.py table
 """
 
@@ -28,6 +28,7 @@ from real_sets import SHARED
 from record import commit, machine
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
+from shopwindow.data.shop.writing import draw_shop
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
@@ -40,6 +41,7 @@ GRID: Final = FOLDER / "ablation.yaml"
 RESULTS: Final = FOLDER / "ablation.jsonl"
 OFFICIAL: Final = Measure.parse("nDCG@5")
 ONLY_AT_THE_END: Final = 1e-6  # validations an epoch
+DRAWN: Final = "drawn"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def main() -> None:
         return
     rows = [row for row in read_grid() if not options.rows or row.name in options.rows]
     for product_set in options.sets:
-        if not (SHARED / "sets" / product_set).is_dir():
+        if product_set != DRAWN and not (SHARED / "sets" / product_set).is_dir():
             print(f"skipped: no real set at {SHARED / 'sets' / product_set}")
             continue
         with tempfile.TemporaryDirectory() as scratch:
@@ -97,9 +99,14 @@ def read_grid() -> list[Row]:
 
 
 def write_set(name: str, folder: Path) -> None:
-    """Writes and prepares a real set."""
-    command = [sys.executable, str(SHARED / "sets" / "make_tsv.py"), str(SHARED / "sets" / name)]
-    subprocess.run([*command, "--out", str(folder)], check=True, capture_output=True)
+    """Writes and prepares a real set, or a drawn shop."""
+    if name == DRAWN:
+        draw_shop(folder / "shop", products=3000, seed=0)
+        for file in ("train.tsv", "valid.tsv", "valid_answer.json"):
+            (folder / "shop" / file).rename(folder / file)
+    else:
+        command = [sys.executable, str(SHARED / "sets" / "make_tsv.py"), str(SHARED / "sets" / name)]
+        subprocess.run([*command, "--out", str(folder)], check=True, capture_output=True)
     for split in ("train", "valid"):
         prepare([folder / f"{split}.tsv"], folder / split)
 

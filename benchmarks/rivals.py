@@ -186,6 +186,33 @@ def matmul_rate(
     return best
 
 
+def products_rate(batch: Batch, size: EncoderSize = SEED) -> float:
+    """Operations a second of the packed step's own linear products, all of one step one after the other: forward, the
+    gradient of what came in, the gradient of the weights. A step's time on nothing else would have this rate."""
+    hidden, inner, pairs = size.hidden, size.inner, len(batch.token_lengths)
+    spent = counted = 0.0
+    for lengths, features in ((batch.token_lengths, 0), (batch.region_lengths, FEATURES)):
+        rows = int(lengths.sum())
+        square, wide, narrow = (hidden, hidden), (hidden, inner), (inner, hidden)
+        shapes = [(rows, *wide, size.layers - 1), (rows, *narrow, size.layers - 1)]
+        shapes += [(rows, hidden, 3 * hidden, size.layers - 1), (rows, *square, size.layers - 1)]
+        shapes += [(rows, hidden, 2 * hidden, 1), (pairs, *square, 3), (pairs, *wide, 1), (pairs, *narrow, 1)]
+        shapes += [(rows, features, hidden, 1)] if features else []
+        for tokens, coming, going, times in shapes:
+            given, weights = torch.randn(tokens, coming), torch.randn(going, coming)
+            gradient = torch.randn(tokens, going)
+            ways: list[Callable[[], object]] = [
+                functools.partial(torch.matmul, given, weights.T),
+                functools.partial(torch.matmul, gradient.T, given),
+            ]
+            if coming != features:
+                ways.append(functools.partial(torch.matmul, gradient, weights))
+            for way in ways:
+                spent += sum(timed(way) for _ in range(times))
+                counted += times * 2.0 * tokens * coming * going
+    return counted / spent
+
+
 def timed(work: Callable[[], object], *, device: str = "cpu") -> float:
     """Seconds of a piece of work, the device waited for."""
     if device == "cuda":

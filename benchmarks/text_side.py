@@ -7,6 +7,7 @@ operations over the rate of a large matrix product, both measured in the same ru
 
 from __future__ import annotations
 
+import argparse
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,9 +35,12 @@ QUERIES: Final = 60
 
 def main() -> None:
     """Measures and records, one recipe after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        for recipe in RECIPES:
+        for recipe in options.recipes:
             measure(Path(name), recipe)
 
 

@@ -97,8 +97,10 @@ def test_processes_share_each_batch_and_repeat_or_drop_nothing(tiny_shop: TinySh
 def test_two_processes_train_to_the_weights_of_one_and_resume(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path
 ) -> None:
-    """With dropout, of chunks that divide a share; killed once, and gone on with."""
-    recipe = recipe_of(dropout="0.2", chunk="5", loss="siglip", bias="-3")
+    """With dropout, of chunks that divide a share; killed once, and gone on with. Bags beside towers, a loss of names
+    and a mean of the weights: what each process finds for itself must be the same."""
+    both = {"text": "bag+bert", "photo": "bag+bert", "naming_loss": "0.1", "average": "0.9"}
+    recipe = recipe_of(dropout="0.2", chunk="5", loss="siglip", bias="-3", **both)
     train(tiny_shop.train, recipe, tmp_path / "one", validation=validation)
 
     def killed(moment: Moment) -> None:

@@ -10,8 +10,11 @@ Legend of axes: texts, tokens = of the longest text, names = of the text with th
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +33,17 @@ _OPSET: Final = 20
 _IR_VERSION: Final = 10
 _MOST_BYTES: Final = 2**31 - 2**20
 """What one ONNX file may have."""
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """onnxruntime tells the root logger that graphs should be optimised first: ours is written as it should be."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> None:
@@ -56,14 +70,15 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> None
         if int8 and model.text is not None:
             with tempfile.NamedTemporaryFile(suffix=".onnx") as whole:
                 onnx.save(made, whole.name)
-                quantization.quantize_dynamic(
-                    whole.name,
-                    folder / GRAPH,
-                    op_types_to_quantize=["MatMul"],
-                    per_channel=True,
-                    reduce_range=True,
-                    extra_options={"MatMulConstBOnly": True},
-                )
+                with _without_advice():
+                    quantization.quantize_dynamic(
+                        whole.name,
+                        folder / GRAPH,
+                        op_types_to_quantize=["MatMul"],
+                        per_channel=True,
+                        reduce_range=True,
+                        extra_options={"MatMulConstBOnly": True},
+                    )
         else:
             onnx.save(made, folder / GRAPH)
         bundle.tokenizer.save(str(folder / TOKENIZER))

@@ -139,7 +139,7 @@ class Recipe:
     hard: float = 1.0
     """Share of the pairs that lie in such groups."""
     temper: float = 1.0
-    """A text with n pairs keeps n^temper of them an epoch."""
+    """A text with n pairs keeps n^temper of them an epoch; at 0 each text has one."""
     shards_at_once: int = 0
     """Products files (about 1 GB each) whose pairs are shuffled together, for data larger than memory; 0: all."""
     word_dropout: float = 0.0
@@ -197,8 +197,8 @@ class Recipe:
             raise ValueError(
                 f"shards_at_once: {self.shards_at_once}, at least 0 is needed, with the order shuffled alone"
             )
-        if not 0 < self.temper <= 1:
-            raise ValueError(f"temper: {self.temper}, above 0 and at most 1 is needed")
+        if not 0 <= self.temper <= 1:
+            raise ValueError(f"temper: {self.temper}, from 0 to 1 is needed")
         if self.group < 2:
             raise ValueError(f"group: {self.group}, at least 2 is needed")
         for name in (

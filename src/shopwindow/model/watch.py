@@ -121,6 +121,8 @@ class Watch(Callback):
             module.average.follow(step)
         if self._leads:
             self._keep_and_tell(trainer, module, step)
+        else:
+            self._losses, self._false_negatives = [], []
 
     def _keep_and_tell(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
         valid = None

@@ -7,6 +7,7 @@ the kind of a column. Knows no index.
 from __future__ import annotations
 
 import csv
+import math
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ID: Final = re.compile(r"-?[0-9]{1,19}")
 _IDS_END: Final = 2**63
 _PARQUET: Final = b"PAR1"
+_CELLS_KEPT: Final = 100_000
+"""Different cells of a column that are looked up when they come again, not read anew."""
 
 
 @dataclass(frozen=True)
@@ -91,33 +94,35 @@ def read_product_table(path: str | Path) -> ProductTable:
 
 
 class _Column:
-    """The values of a column as they are read. Numbers are kept as they are, words by their place among all met."""
+    """The values of a column as they are read: numbers, or words by their place among all met; NaN is no value."""
 
     def __init__(self, path: str, name: str, kind: Kind | None) -> None:
         self._path = path
         self.name = name
         self._kind = kind
-        self._numbers = array("d")
-        self._places = array("i")
+        self._values = array("d")
         self._words: dict[str, int] = {}
-        self._rows = 0
+        self._read: dict[str, float] = {"": math.nan}
         self._decided = 0
 
     def add(self, cell: str, line: int) -> None:
         """Takes the next row's value. Raises: DataError."""
-        self._rows += 1
-        text = cell.strip()
+        value = self._read.get(cell)
+        if value is None:
+            value = self._value_of(cell.strip(), line)
+            if len(self._read) < _CELLS_KEPT:
+                self._read[cell] = value
+        self._values.append(value)
+
+    def _value_of(self, text: str, line: int) -> float:
         if not text:
-            return
+            return math.nan
         if self._kind is None:
             self._kind, self._decided = _kind_of(text), line
         try:
             if self._kind == "number":
-                self._fill(self._numbers, float("nan"))
-                self._numbers.append(parse_number(text))
-            else:
-                self._fill(self._places, -1)
-                self._places.append(self._words.setdefault(check_word(text), len(self._words)))
+                return parse_number(text)
+            return float(self._words.setdefault(check_word(text), len(self._words)))
         except ValueError as error:
             hint = ""
             if self._kind == "number" and self._decided:
@@ -127,13 +132,8 @@ class _Column:
                 )
             raise DataError(f"{error}{hint}", path=self._path, line=line, field=self.name) from error
 
-    def _fill(self, values: array[Any], nothing: int | float) -> None:
-        """Rows without a value, up to the last."""
-        values.extend([nothing] * (self._rows - 1 - len(values)))
-
     def finished(self) -> pa.Array:
         """The whole column. Raises: DataError where no row has a value and nothing says its kind."""
-        self._rows += 1
         if self._kind is None:
             raise DataError(
                 "has no value in any row: leave it out, or say its kind in the header, as in "
@@ -141,11 +141,10 @@ class _Column:
                 path=self._path,
                 field=self.name,
             )
+        values = np.frombuffer(self._values, np.float64)
         if self._kind == "number":
-            self._fill(self._numbers, float("nan"))
-            return pa.array(np.frombuffer(self._numbers, np.float64), NUMBER, from_pandas=True)
-        self._fill(self._places, -1)
-        return _words_array(np.frombuffer(self._places, np.int32), list(self._words))
+            return pa.array(values, NUMBER, from_pandas=True)
+        return _words_array(np.nan_to_num(values, nan=-1).astype(np.int32), list(self._words))
 
 
 def check_word(text: str) -> str:
