@@ -93,7 +93,7 @@ def is_index(path: str) -> bool:
     Raises: DataError where there is neither.
     """
     if path != STANDARD_STREAM and not Path(path).exists():
-        raise DataError("no such run or index", path=path)
+        raise DataError("no such file or index", path=path)
     return bool(path.strip()) and Path(path).is_dir()
 
 

@@ -75,8 +75,9 @@ def evaluate(
             nDCG-ones@5, hit@1, recall@5, recall@10, MRR; of an index nDCG@10, hit@1, recall@10, recall@100, MRR@100.
         queries: The words that an index is asked: a dataset, or a table `query_id<TAB>query`.
         top: How many products of each query an index ranks; 100, or as many as a measure reads, when not given.
-        exact: RUN, an index, is asked as `search --exact` asks; so with the next five. (What --against names is
-            asked plainly: `evaluate INDEX ... --hybrid --against INDEX` shows what full text brings.)
+        exact: How RUN, an index, is asked, as in search; so do --hybrid, --labels, --where, --rerank and --candidates.
+            What --against names is asked plainly: `evaluate INDEX ... --hybrid --against INDEX` shows what full text
+            brings.
         hybrid: As in search.
         labels: As in search.
         where: As in search.
