@@ -242,8 +242,8 @@ def test_the_keyboard_does_everything(page: Page) -> None:
 
 
 def test_nothing_found_is_said(page: Page) -> None:
-    page.one("#words").send_keys("zzzz")
-    page.until("return document.getElementById('message').textContent.includes('Nothing found')")
+    page.one("#words").send_keys("zzzz<b>")
+    page.until("return document.getElementById('message').textContent.includes('Not known here: “zzzz<b>”')")
 
 
 def test_an_address_with_markup_stays_text(page: Page, toy_server: ServerProcess) -> None:

@@ -56,6 +56,14 @@ def test_search_gives_the_engines_hits_with_what_is_known_of_them(
     }
 
 
+def test_words_that_nothing_is_known_of_are_told_where_nothing_is_found(client: httpx.Client) -> None:
+    assert client.get("/search", params={"q": "zzzz red"}).json()["unknown_words"] == []
+    answer = client.get("/search", params={"q": "zzzz yyyy"}).json()
+    assert (answer["hits"], answer["unknown_words"]) == ([], ["zzzz", "yyyy"])
+    batch = client.post("/search", json={"queries": ["zzzz", "red"]}).json()["answers"]
+    assert [one["unknown_words"] for one in batch] == [["zzzz"], []]
+
+
 def test_batch_gives_what_single_queries_give(client: httpx.Client) -> None:
     queries = ["red dress", "blue bag", "chair"]
     batch = client.post("/search", json={"queries": queries, "k": 3}).json()["answers"]

@@ -126,6 +126,11 @@ class ToyEngine:
                            "candidates": candidates, "queries": len(words)})  # fmt: skip
         return [self.search(one, k=k, where=where, hybrid=hybrid, rerank=rerank) for one in words]
 
+    def unknown_words(self, words: str) -> tuple[str, ...]:
+        """The words that are true of no product."""
+        known = frozenset().union(*self.truths.values())
+        return tuple(word for word in words.split() if word.lower() not in known)
+
     def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
         """The products of which most is true that is true of one."""
         self.product(product_id)

@@ -23,7 +23,7 @@ export async function showResults(now) {
     const answer = await (await ask(path, mine.signal)).json();
     if (flight !== mine) return;
     draw(answer.hits);
-    say(now);
+    say(now, answer.unknown_words ?? []);
   } catch (error) {
     if (flight !== mine) return;
     showFault(error);
@@ -41,13 +41,14 @@ function showWaiting() {
   else $("results").replaceChildren(...Array.from({ length: 12 }, () => make("li", { className: "bone", ariaHidden: "true" })));
 }
 
-function say({ q, like, region, labels, where }) {
+function say({ q, like, region, labels, where }, unknown) {
   const count = hits.length === 1 ? "The 1 product" : `The ${hits.length} products`;
   $("status").textContent = !hits.length ? "" : like ? `${count} most like ${region ? "this part" : "this one"}` : `${count} nearest to “${q}”`;
-  if (!hits.length) {
-    message("Nothing found", like ? "Nothing else is like it." : "Try fewer words or others, or take away a filter.",
-      labels.length + where.length ? ["Take away the filters", () => go({ labels: [], where: [] })] : null);
-  }
+  if (hits.length) return;
+  const strange = unknown.map((word) => `“${word}”`).join(", ");
+  const advice = like ? "Nothing else is like it."
+    : strange ? `Not known here: ${strange}. Try other words.` : "Try fewer words or others, or take away a filter.";
+  message("Nothing found", advice, labels.length + where.length ? ["Take away the filters", () => go({ labels: [], where: [] })] : null);
 }
 
 function message(title, text, act) {

@@ -45,6 +45,9 @@ class SearchAnswer(_Record):
 
     query: str = Field(examples=["red striped dress"])
     hits: list[FoundProduct]
+    unknown_words: list[str] = Field(
+        description="where nothing was found: the words that the model does not know", examples=[[]]
+    )
 
 
 class BatchAnswer(_Record):
@@ -169,6 +172,11 @@ def found(hits: list[ShownHit]) -> list[FoundProduct]:
         )
         for one in hits
     ]
+
+
+def search_answer(query: str, hits: list[ShownHit], unknown_words: tuple[str, ...]) -> SearchAnswer:
+    """The answer to one query as JSON."""
+    return SearchAnswer(query=query, hits=found(hits), unknown_words=list(unknown_words))
 
 
 def product_answer(view: ProductView) -> ProductAnswer:

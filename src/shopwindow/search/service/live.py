@@ -39,6 +39,9 @@ class Engine(Protocol):
     ) -> list[list[Hit]]:
         """The best products for each of several queries."""
 
+    def unknown_words(self, words: str) -> tuple[str, ...]:
+        """The words that the model knows nothing of."""
+
     def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
         """The products most like one."""
 
@@ -88,11 +91,28 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What a search found; where that is nothing, which of its words the model does not know."""
+
+    hits: list[ShownHit]
+    unknown_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Asked:
     """A search that waits for its answer."""
 
     words: str
-    answer: asyncio.Future[list[ShownHit]]
+    answer: asyncio.Future[Answered]
+
+
+def answered(engine: Engine, queries: Sequence[str], way: Way) -> list[Answered]:
+    """The answers to several queries, in their order."""
+    many = zip(queries, engine.search_many(queries, **vars(way)), strict=True)
+    return [
+        Answered(engine.shown(hits)) if hits else Answered([], engine.unknown_words(words))
+        for words, hits in many
+    ]
 
 
 class LiveEngine:
@@ -113,7 +133,7 @@ class LiveEngine:
         """The engine's answer to a question."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, question, self.engine)
 
-    async def search(self, words: str, way: Way) -> list[ShownHit]:
+    async def search(self, words: str, way: Way) -> Answered:
         """The best products for words. Searches of one way that come while all threads are busy are answered together.
 
         A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
@@ -137,9 +157,8 @@ class LiveEngine:
                 task.add_done_callback(self._tasks.discard)
 
     async def _search_together(self, asked: list[_Asked], way: Way) -> None:
-        def answer(engine: Engine) -> list[list[ShownHit]]:
-            many = engine.search_many([one.words for one in asked], **vars(way))
-            return [engine.shown(hits) for hits in many]
+        def answer(engine: Engine) -> list[Answered]:
+            return answered(engine, [one.words for one in asked], way)
 
         try:
             answers = await self.ask(answer)
@@ -148,9 +167,9 @@ class LiveEngine:
                 if not one.answer.done():
                     one.answer.set_exception(error)
         else:
-            for one, hits in zip(asked, answers, strict=True):
+            for one, found in zip(asked, answers, strict=True):
                 if not one.answer.done():
-                    one.answer.set_result(hits)
+                    one.answer.set_result(found)
         finally:
             self._running -= 1
             self._start_waiting()

@@ -28,9 +28,10 @@ from shopwindow.search.service.answers import (
     explanation_answer,
     found,
     product_answer,
+    search_answer,
 )
 from shopwindow.search.service.limits import Limits
-from shopwindow.search.service.live import LOG, Engine, LiveEngine
+from shopwindow.search.service.live import LOG, Engine, LiveEngine, answered
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.photos import photo_response
 from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
@@ -97,8 +98,8 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         request.state.words = asked.q
         metrics.queries += 1
         with told_as_problems():
-            hits = await live.search(asked.q, asked.way(k=asked.k, candidates=asked.candidates))
-        return SearchAnswer(query=asked.q, hits=found(hits))
+            answer = await live.search(asked.q, asked.way(k=asked.k, candidates=asked.candidates))
+        return search_answer(asked.q, answer.hits, answer.unknown_words)
 
     @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
     async def search_batch(request: Request, asked: BatchQuestion) -> BatchAnswer:
@@ -106,14 +107,11 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         request.state.words = " | ".join(asked.queries)
         metrics.queries += len(asked.queries)
         way = asked.way(k=asked.k, candidates=asked.candidates)
-
-        def answer(engine: Engine) -> list[list[ShownHit]]:
-            many = engine.search_many(asked.queries, **vars(way))
-            return [engine.shown(hits) for hits in many]
-
-        many = await live.ask(_told(answer))
+        many = await live.ask(_told(lambda engine: answered(engine, asked.queries, way)))
         rows = zip(asked.queries, many, strict=True)
-        return BatchAnswer(answers=[SearchAnswer(query=query, hits=found(hits)) for query, hits in rows])
+        return BatchAnswer(
+            answers=[search_answer(query, answer.hits, answer.unknown_words) for query, answer in rows]
+        )
 
     class ExplainQuestion(BaseModel):
         """The parameter of an explanation."""
