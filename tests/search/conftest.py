@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from shopwindow.search.building import build_index
+from shopwindow.search.building import add_products, build_index
 from shopwindow.search.engine import SearchEngine
+from shopwindow.search.index_columns import update_columns
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
 
 
@@ -59,3 +60,20 @@ def own_index(shop: Shop, tmp_path: Path) -> Path:
     """A copy of the index, to be changed."""
     shutil.copytree(shop.index, tmp_path / "index")
     return tmp_path / "index"
+
+
+def give_columns(index: Path, *lines: str) -> Path:
+    """The index with the columns of a table of these lines."""
+    table = index.with_name("columns.csv")
+    table.write_text("\n".join(lines) + "\n")
+    update_columns(index, table)
+    return index
+
+
+@pytest.fixture
+def priced_index(own_index: Path, tmp_path: Path) -> Path:
+    """With a column of numbers and one of words, names that SQL must quote, and a second segment without any."""
+    add_products(own_index, write_dataset(tmp_path / "more", range(295, 305), seed=5))
+    words = ("red", "dark 'green'", "")
+    lines = [f"{one},{one / 4 if one % 3 else ''},{words[one % 3]}" for one in range(0, 290, 2)]
+    return give_columns(own_index, "product_id,Price:number,order:word", *lines)

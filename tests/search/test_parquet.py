@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ from shopwindow.search.parquet import METADATA, write_parquet
 from shopwindow.search.rows import rows_of
 from shopwindow.search.vectors import Coding
 from tests.search.catalogue import PRODUCTS
-from tests.search.conftest import Shop
+from tests.search.conftest import Shop, give_columns
 
 
 def test_parquet_holds_each_living_product(shop: Shop, own_index: Path, tmp_path: Path) -> None:
@@ -37,6 +38,30 @@ def test_parquet_holds_each_living_product(shop: Shop, own_index: Path, tmp_path
         assert (row["image_h"], row["image_w"]) == (view.image_h, view.image_w)
         assert row["labels"] == sorted(set(view.labels))
         assert row["texts"] == list(view.texts)
+
+
+def test_parquet_holds_the_shop_s_columns(priced_index: Path, tmp_path: Path) -> None:
+    write_parquet(priced_index, tmp_path / "vectors.parquet")
+    table = pq.read_table(tmp_path / "vectors.parquet")
+    assert (table.field("Price").type, table.field("order").type) == (pa.float64(), pa.string())
+    engine = SearchEngine.open(priced_index)
+    rows = table.select(["product_id", "Price", "order"]).to_pylist()
+    assert len(rows) == 305
+    for row in rows:
+        known = engine.product(row["product_id"]).values
+        assert row == {"product_id": row["product_id"], "Price": None, "order": None, **known}
+    assert 0 < table["Price"].null_count < 305
+    assert set(table["order"].to_pylist()) == {"red", "dark 'green'", None}
+
+
+@pytest.mark.parametrize("name", ["vector", "labels", "Texts"])
+def test_column_named_as_one_of_the_export_s_own_is_refused_before_anything_is_written(
+    own_index: Path, tmp_path: Path, name: str
+) -> None:
+    give_columns(own_index, f"product_id,price,{name}", "1,2,red")
+    with pytest.raises(DataError, match=f"column '{name}': every export has one of this name"):
+        write_parquet(own_index, tmp_path / "out" / "vectors.parquet")
+    assert not (tmp_path / "out").exists()
 
 
 def test_parquet_says_what_made_it(own_index: Path, tmp_path: Path) -> None:

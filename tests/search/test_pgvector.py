@@ -22,9 +22,10 @@ from shopwindow.cli import main
 from shopwindow.files import DataError
 from shopwindow.search.building import add_products, build_index, delete_products
 from shopwindow.search.engine import SearchEngine
+from shopwindow.search.index import OpenIndex
 from shopwindow.search.pgvector import write_pgvector
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
-from tests.search.conftest import Shop
+from tests.search.conftest import Shop, give_columns
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra export)")
 WORDS = ["red shoe", "small lamp", "green bag summer", "blue"]
@@ -114,6 +115,76 @@ def test_rows_carry_what_the_index_knows(shop: Shop, url: str, table: str) -> No
         assert (height, width, labels) == (view.image_h, view.image_w, sorted(set(view.labels)))
         assert texts == list(view.texts)
     assert json.loads(comment)["bundle"] == engine.stats()["bundle"]
+
+
+def values_in(url: str, table: str, *columns: str) -> dict[int, tuple[Any, ...]]:
+    """What the table says of each product in these columns."""
+    quoted = ", ".join(f'"{name}"' for name in columns)
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(f"SELECT product_id, {quoted} FROM {table}").fetchall()
+    return {product: tuple(values) for product, *values in rows}
+
+
+def known_in(index: Path, *columns: str) -> dict[int, tuple[Any, ...]]:
+    """What the index says of each product in these columns."""
+    engine = SearchEngine.open(index)
+    ids = [one for part in OpenIndex.open(index).parts for one in part.segment.columns.ids[part.living_rows]]
+    return {int(one): tuple(map(engine.product(int(one)).values.get, columns)) for one in ids}
+
+
+def test_table_holds_the_shop_s_columns(priced_index: Path, url: str, table: str) -> None:
+    write_pgvector(priced_index, url, table)
+    known = known_in(priced_index, "Price", "order")
+    assert values_in(url, table, "Price", "order") == known
+    assert (known[1], known[2], known[4]) == ((None, None), (0.5, None), (1.0, "dark 'green'"))
+    with psycopg.connect(url) as connection:
+        types = connection.execute(
+            "SELECT data_type FROM information_schema.columns WHERE table_name = 'catalogue'"
+            " AND column_name IN ('Price', 'order') ORDER BY column_name"
+        ).fetchall()
+    assert sorted(types) == [("double precision",), ("text",)]
+
+
+def test_upsert_adds_columns_and_keeps_those_that_the_index_lacks(
+    priced_index: Path, shop: Shop, url: str, table: str
+) -> None:
+    write_pgvector(shop.index, url, table)
+    with psycopg.connect(url) as connection:
+        connection.execute("ALTER TABLE catalogue ADD COLUMN stock integer DEFAULT 7")
+    delete_products(priced_index, [4])
+    write_pgvector(priced_index, url, table, upsert=True)
+    known = {
+        one: (*values, 7) for one, values in known_in(priced_index, "Price", "order").items() if one != 4
+    }
+    assert values_in(url, table, "Price", "order", "stock") == known | {4: (None, None, 7)}
+    give_columns(priced_index, "product_id,Price:number", "2,9", "8,")
+    write_pgvector(priced_index, url, table, upsert=True)
+    known |= {2: (9.0, None, 7), 8: (None, None, 7)}
+    assert values_in(url, table, "Price", "order", "stock") == known | {4: (None, None, 7)}
+    write_pgvector(shop.index, url, table, upsert=True)  # of an index without columns
+    assert values_in(url, table, "Price", "order", "stock") == known | {4: (None, None, 7)}
+
+
+def test_upsert_into_a_column_of_another_type_is_refused(priced_index: Path, url: str, table: str) -> None:
+    write_pgvector(priced_index, url, table)
+    with psycopg.connect(url) as connection:
+        connection.execute("""ALTER TABLE catalogue ALTER "order" TYPE integer USING 3""")
+    delete_products(priced_index, [4])
+    with pytest.raises(DataError, match="catalogue, order: is integer there, text was wanted"):
+        write_pgvector(priced_index, url, table, upsert=True)
+    assert set(values_in(url, table, "order").values()) == {(3,)}
+
+
+@pytest.mark.parametrize(("name", "says"), [("texts", "every export has one"), ("ctid", "system column")])
+def test_column_that_a_table_cannot_have_is_named(
+    own_index: Path, url: str, table: str, name: str, says: str
+) -> None:
+    write_pgvector(own_index, url, table)
+    give_columns(own_index, f"product_id,{name}", "1,red")
+    for upsert in (False, True):
+        with pytest.raises(DataError, match=f"{name}.*{says}"):
+            write_pgvector(own_index, url, table, upsert=upsert)
+    assert ids_in(url, table) == list(range(PRODUCTS))
 
 
 def test_table_is_replaced_and_upsert_keeps_others(

@@ -21,7 +21,7 @@ from shopwindow.search.index import OpenIndex
 from shopwindow.search.qdrant import open_qdrant, write_qdrant
 from shopwindow.search.rows import describe_vectors
 from tests.search.catalogue import PRODUCTS, write_dataset
-from tests.search.conftest import Shop
+from tests.search.conftest import Shop, give_columns
 
 qdrant_client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed (extra export)")
 SERVER = os.environ.get("SHOPWINDOW_QDRANT_URL")
@@ -60,6 +60,31 @@ def test_collection_finds_what_exact_search_finds(shop: Shop, client: Any) -> No
                 "labels": sorted(set(view.labels)),
                 "texts": list(view.texts),
             }
+
+
+def test_payload_holds_the_shop_s_values_where_there_are_any(priced_index: Path, client: Any) -> None:
+    write_qdrant(priced_index, client, NAME)
+    engine = SearchEngine.open(priced_index)
+    found = {point.id: point.payload for point in client.retrieve(NAME, list(range(305)))}
+    own = {"image_h", "image_w", "labels", "texts"}
+    values = {one: {name: payload[name] for name in payload.keys() - own} for one, payload in found.items()}
+    assert values == {one: dict(engine.product(one).values) for one in range(305)}
+    assert (values[1], values[2], values[4]) == ({}, {"Price": 0.5}, {"Price": 1.0, "order": "dark 'green'"})
+    models = qdrant_client.models
+    cheap = models.FieldCondition(key="Price", range=models.Range(lte=1.0))
+    assert client.count(NAME, count_filter=models.Filter(must=[cheap])).count == 2
+    give_columns(priced_index, "product_id,Price:number,order:word", "4,,")
+    write_qdrant(priced_index, client, NAME)
+    (point,) = client.retrieve(NAME, [4])
+    assert point.payload.keys() == own
+
+
+def test_column_named_as_one_of_the_export_s_own_leaves_the_server_alone(
+    own_index: Path, client: Any
+) -> None:
+    with pytest.raises(DataError, match="column 'labels': every export has one of this name"):
+        write_qdrant(give_columns(own_index, "product_id,labels", "1,red"), client, NAME)
+    assert collections(client) == []
 
 
 def test_again_is_as_once_and_a_new_state_takes_the_place_of_the_old(own_index: Path, client: Any) -> None:

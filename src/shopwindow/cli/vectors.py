@@ -20,8 +20,8 @@ def export_vectors(
 ) -> None:
     """Write the vectors of an index into a Parquet file, a table of PostgreSQL with pgvector, or a Qdrant collection.
 
-    Each product goes with its id, its vector as finely as the index keeps it, size in px, labels and texts. Readers
-    there see the old vectors or the new ones, never a mixture.
+    Each product goes with its id, its vector as finely as the index keeps it, size in px, labels, texts and the
+    shop's own columns. Readers there see the old vectors or the new ones, never a mixture.
 
     Args:
         index: The index, a directory that `shopwindow index` wrote.
@@ -32,7 +32,7 @@ def export_vectors(
         table: The table, NAME or SCHEMA.NAME, for pgvector. One that shopwindow wrote is replaced.
         collection: The collection's name, an alias, for qdrant.
         nearest: Build pgvector's index of this kind, for inner products.
-        upsert: Keep the table's other products; replace those of the index, add the missing.
+        upsert: Keep the table's other products; replace those of the index, add the missing, and missing columns.
     """
     from shopwindow.cli.console import counted, standard_output
     from shopwindow.cli.progress import progress, rate

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shopwindow.files import whole_file
-from shopwindow.search.index import OpenIndex
-from shopwindow.search.rows import Progress, Rows, describe_vectors, rows_of
+from shopwindow.search.rows import ARROW_TYPES, Progress, Rows, describe_vectors, open_for_export, rows_of
 
 METADATA: Final = b"shopwindow"
 """The key of the file's metadata that holds `describe_vectors` as JSON."""
@@ -26,10 +25,11 @@ def write_parquet(index: str | Path, out: str | Path, *, progress: Progress | No
     """Writes the vectors of all living products, whole or not at all; gives how many.
 
     Columns: `product_id` int64, `vector` a fixed-size list of float32, `image_h` and `image_w` int32 (px), `labels` a
-    list of int32, `texts` a list of strings. The metadata names bundle and state.
-    Raises: DataError for no index, or where `out` cannot be written.
+    list of int32, `texts` a list of strings, then the shop's own, float64 or string, null where a product has no value.
+    The metadata names bundle and state.
+    Raises: DataError as `open_for_export`, or where `out` cannot be written.
     """
-    opened = OpenIndex.open(index)
+    opened = open_for_export(index)
     schema = pa.schema(
         [
             ("product_id", pa.int64()),
@@ -38,6 +38,7 @@ def write_parquet(index: str | Path, out: str | Path, *, progress: Progress | No
             ("image_w", pa.int32()),
             ("labels", pa.list_(pa.int32())),
             ("texts", pa.list_(pa.string())),
+            *((name, ARROW_TYPES[kind]) for name, kind in opened.manifest.columns.items()),
         ],
         metadata={METADATA: json.dumps(describe_vectors(opened))},
     )
@@ -58,7 +59,7 @@ def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
     height, width = np.ascontiguousarray(rows.sizes.T)
     columns = [pa.array(rows.ids), vectors, pa.array(height), pa.array(width)]
     columns += [pa.array(some, type=schema.field(name).type) for name, some in _lists(rows)]
-    return pa.record_batch(columns, schema=schema)
+    return pa.record_batch([*columns, *rows.values.values()], schema=schema)
 
 
 def _lists(rows: Rows) -> list[tuple[str, list[list[int]] | list[list[str]]]]:

@@ -9,15 +9,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from shopwindow.files import DataError
+from shopwindow.search.conditions import Kind
 from shopwindow.search.index import OpenIndex
-from shopwindow.search.rows import FORMAT, Progress, Rows, describe_vectors, rows_of
+from shopwindow.search.rows import (
+    FORMAT,
+    OWN_COLUMNS,
+    Progress,
+    Rows,
+    describe_vectors,
+    open_for_export,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor, sql
@@ -29,8 +38,7 @@ _COLUMNS: Final = (
     "product_id bigint PRIMARY KEY, vector vector({}) NOT NULL, image_h integer NOT NULL, image_w integer NOT NULL,"
     " labels integer[] NOT NULL, texts text[] NOT NULL"
 )
-_NAMES: Final = "product_id, vector, image_h, image_w, labels, texts"
-_CHANGED: Final = ", ".join(f"{name} = EXCLUDED.{name}" for name in _NAMES.split(", ")[1:])
+_TYPES: Final[Mapping[Kind, str]] = {"number": "double precision", "word": "text"}
 _MOST_DIMENSIONS: Final = 16_000
 _LONGEST_NAME_BYTES: Final = 63
 _ROWS_AT_ONCE: Final = 4096
@@ -48,18 +56,20 @@ def write_pgvector(
     """Writes the vectors of all living products into a table; gives how many.
 
     The table is replaced: it then holds these products and no others. Grants on the old one are gone, and a view on it
-    is an error. `upsert`: the table stays; products that it holds are replaced, others added, none deleted.
+    is an error. `upsert`: the table stays; products that it holds are replaced, others added, none deleted. It gains
+    the shop's columns that it lacks, null for its other products; columns that only it has stay as they are.
     `nearest`: builds pgvector's index of this kind for inner products (of an upserted table only where it is made now).
     `table` may be NAME or SCHEMA.NAME. Columns: product_id bigint, vector, image_h, image_w (px), labels integer[],
-    texts text[]; the table's comment says what made it.
+    texts text[], then the shop's own, double precision or text, under their names as written (quoted), null where a
+    product has no value; the table's comment says what made it.
 
-    Raises: DataError for no index, a server that refuses, a table of that name that is not ours, another export into
-    it, or an upsert into vectors of another model. ValueError for a name that PostgreSQL would cut.
-    ImportError without psycopg.
+    Raises: DataError as `open_for_export`, for a server that refuses, a table of that name that is not ours, another
+    export into it, or an upsert into vectors of another model or a column of another type. ValueError for a name that
+    PostgreSQL would cut. ImportError without psycopg.
     """
     psycopg = _driver()
     schema, name = _table_name(table)
-    opened = OpenIndex.open(index)
+    opened = open_for_export(index)
     hidden = opened.manifest.width
     most = INDEXED_DIMENSIONS if nearest else _MOST_DIMENSIONS
     if hidden > most:
@@ -91,6 +101,8 @@ class _Writing:
         self.index = index
         self.name = name
         self.hidden = index.manifest.width
+        self.columns = index.manifest.columns
+        self.lacking: list[str] = []
         self.comment = json.dumps(describe_vectors(index))
         beside = f"shopwindow_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         self.schema = schema or self._schema_of(name)
@@ -135,12 +147,33 @@ class _Writing:
                     f"holds vectors made otherwise ({made}: {card.get(made)}, here {own[made]})",
                     path=self.name,
                 )
+        self.lacking = self._lacking(found)
+
+    def _lacking(self, table: int) -> list[str]:
+        """The shop's columns that a table has not. Raises: DataError where it has one of another type."""
+        asked = (
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+            " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
+        )
+        types = dict(self.connection.execute(asked, (table,)).fetchall())
+        for name, kind in self.columns.items():
+            if types.get(name, _TYPES[kind]) != _TYPES[kind]:
+                raise DataError(
+                    f"is {types[name]} there, {_TYPES[kind]} was wanted", path=self.name, field=name
+                )
+        return [name for name in self.columns if name not in types]
+
+    def _defined(self, name: str) -> sql.Composed:
+        from psycopg import sql
+
+        return sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(_TYPES[self.columns[name]]))
 
     def make_table_beside(self, cursor: Cursor[Any]) -> None:
         """An empty table for the rows."""
         from psycopg import sql
 
-        columns = sql.SQL(_COLUMNS).format(sql.Literal(self.hidden))
+        own = sql.SQL(_COLUMNS).format(sql.Literal(self.hidden))
+        columns = sql.SQL(", ").join([own, *map(self._defined, self.columns)])
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.beside))
         cursor.execute(sql.SQL("CREATE TABLE {} ({})").format(self.beside, columns))
 
@@ -154,8 +187,17 @@ class _Writing:
             built = f"CREATE INDEX ON {{}} USING {nearest} (vector vector_ip_ops){lists}"
             execute(sql.SQL(built).format(self.beside))
         if upsert and self.exists:
-            poured = f"INSERT INTO {{}} SELECT {_NAMES} FROM {{}} ON CONFLICT (product_id) DO UPDATE SET {_CHANGED}"
-            execute(sql.SQL(poured).format(self.goal, self.beside))
+            for name in self.lacking:
+                execute(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(self.goal, self._defined(name)))
+            names = [sql.Identifier(name) for name in (*OWN_COLUMNS, *self.columns)]
+            changed = [sql.SQL("{0} = EXCLUDED.{0}").format(name) for name in names[1:]]
+            poured = "INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT (product_id) DO UPDATE SET {changed}"
+            comma = sql.SQL(", ")
+            execute(
+                sql.SQL(poured).format(
+                    self.goal, self.beside, names=comma.join(names), changed=comma.join(changed)
+                )
+            )
             execute(sql.SQL("DROP TABLE {}").format(self.beside))
         else:
             if self.exists:
@@ -178,7 +220,8 @@ def _copied(writing: _Writing, cursor: Cursor[Any]) -> Iterator[int]:
     assert kind is not None
     cursor.adapters.register_dumper(_Packed, _dumper_of(kind.oid))
     with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(writing.beside)) as copy:
-        copy.set_types(["int8", kind.oid, "int4", "int4", "int4[]", "text[]"])
+        shop = [_TYPES[one] for one in writing.columns.values()]
+        copy.set_types(["int8", kind.oid, "int4", "int4", "int4[]", "text[]", *shop])
         for rows in rows_of(writing.index, _ROWS_AT_ONCE):
             for row in _as_fields(rows):
                 copy.write_row(row)
@@ -194,6 +237,7 @@ def _as_fields(rows: Rows) -> Iterator[tuple[object, ...]]:
     packed = np.zeros((count, 4 + 4 * hidden), np.uint8)
     packed[:, :2] = np.array([hidden], ">u2").view(np.uint8)
     packed[:, 4:] = rows.vectors.astype(">f4").view(np.uint8)
+    columns = [column.to_pylist() for column in rows.values.values()]
     for row, (height, width) in enumerate(rows.sizes.tolist()):
         yield (
             int(rows.ids[row]),
@@ -202,6 +246,7 @@ def _as_fields(rows: Rows) -> Iterator[tuple[object, ...]]:
             width,
             rows.labels[row],
             rows.texts[row],
+            *(column[row] for column in columns),
         )
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shopwindow.files import DataError
-from shopwindow.search.index import OpenIndex
-from shopwindow.search.rows import Progress, Rows, describe_vectors, rows_of
+from shopwindow.search.rows import Progress, Rows, describe_vectors, open_for_export, rows_of
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -53,16 +52,16 @@ def write_qdrant(
 
     `collection` becomes an alias of COLLECTION-STATE, which holds these products and no others; collections of earlier
     states are deleted after the turn. Points: id, the vector (compared by dot product), and a payload of image_h,
-    image_w (px), labels, texts. Doing it twice gives what doing it once gives; two exports at once into one name are
-    not kept apart. `where` names the server in errors.
+    image_w (px), labels, texts, and those of the shop's columns in which it has a value. Doing it twice gives what
+    doing it once gives; two exports at once into one name are not kept apart. `where` names the server in errors.
 
-    Raises: DataError for no index, a negative product id, which Qdrant does not take, a collection of that very name,
-    or a server that refuses. ValueError for a name with other than letters, digits, `_` and `-`.
+    Raises: DataError as `open_for_export`, for a negative product id, which Qdrant does not take, a collection of that
+    very name, or a server that refuses. ValueError for a name with other than letters, digits, `_` and `-`.
     """
     models = _driver().models
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", collection):
         raise ValueError(f"collection {collection!r}: letters, digits, _ and - were wanted")
-    opened = OpenIndex.open(index)
+    opened = open_for_export(index)
     card = describe_vectors(opened)
     filled = f"{collection}-{card['state']}"
     count = 0
@@ -91,9 +90,11 @@ def write_qdrant(
 def _batch(models: Any, rows: Rows) -> Any:
     if int(rows.ids.min()) < 0:
         raise DataError(f"product {rows.ids.min()}: Qdrant takes no negative ids")
+    columns = {name: column.to_pylist() for name, column in rows.values.items()}
     payloads = [
-        {"image_h": height, "image_w": width, "labels": labels, "texts": texts}
-        for (height, width), labels, texts in zip(rows.sizes.tolist(), rows.labels, rows.texts, strict=True)
+        {"image_h": height, "image_w": width, "labels": rows.labels[row], "texts": rows.texts[row]}
+        | {name: values[row] for name, values in columns.items() if values[row] is not None}
+        for row, (height, width) in enumerate(rows.sizes.tolist())
     ]
     return models.Batch(ids=rows.ids.tolist(), vectors=rows.vectors.tolist(), payloads=payloads)
 

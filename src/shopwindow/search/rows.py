@@ -1,23 +1,30 @@
 """What of a product goes into another system, and what must that system know to use it?
 
-Living products of an index, some at a time: ids, vectors as finely as the index keeps them, and its columns. Knows no
-other system; `parquet.py`, `pgvector.py` and `qdrant.py` do.
+Living products of an index, some at a time: ids, vectors as finely as the index keeps them, what it knows of them, and
+the shop's own columns. Knows no other system; `parquet.py`, `pgvector.py` and `qdrant.py` do.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float32, Int32, Int64
 
+from shopwindow.files import DataError
+from shopwindow.search.conditions import Kind
 from shopwindow.search.index import OpenIndex, OpenPart
 
 FORMAT: Final = "shopwindow vectors 1"
+OWN_COLUMNS: Final = ("product_id", "vector", "image_h", "image_w", "labels", "texts")
+"""What every export has; a shop's column of such a name is refused."""
+ARROW_TYPES: Final[Mapping[Kind, pa.DataType]] = {"number": pa.float64(), "word": pa.string()}
 Progress = Callable[[int, int], None]
 """Called with products written and products in all."""
 
@@ -25,13 +32,27 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Rows:
     """Some products. `sizes` are (height, width) in px; `labels` those of a product's regions, each once, rising;
-    `texts` texts known to match."""
+    `texts` texts known to match; `values` the shop's columns, all that the index has, in ARROW_TYPES, null where a
+    product has no value."""
 
     ids: Int64[np.ndarray, " products"]
     vectors: Float32[np.ndarray, "products width"]
     sizes: Int32[np.ndarray, "products 2"]
     labels: list[list[int]]
     texts: list[list[str]]
+    values: Mapping[str, pa.Array]
+
+
+def open_for_export(index: str | Path) -> OpenIndex:
+    """The index. Raises: DataError for no index, or a column of the shop named as one that every export has."""
+    opened = OpenIndex.open(index)
+    for name in opened.manifest.columns:
+        if name.lower() in OWN_COLUMNS:
+            raise DataError(
+                f"column {name!r}: every export has one of this name; index the shop's under another",
+                path=index,
+            )
+    return opened
 
 
 def rows_of(index: OpenIndex, at_once: int) -> Iterator[Rows]:
@@ -39,7 +60,7 @@ def rows_of(index: OpenIndex, at_once: int) -> Iterator[Rows]:
     for part in index.parts:
         living = part.living_rows
         for start in range(0, len(living), at_once):
-            yield _rows(part, living[start : start + at_once])
+            yield _rows(part, living[start : start + at_once], index.manifest.columns)
 
 
 def describe_vectors(index: OpenIndex) -> dict[str, Any]:
@@ -65,7 +86,7 @@ def describe_vectors(index: OpenIndex) -> dict[str, Any]:
     return {**card, "state": state}
 
 
-def _rows(part: OpenPart, rows: Int64[np.ndarray, " some"]) -> Rows:
+def _rows(part: OpenPart, rows: Int64[np.ndarray, " some"], kinds: Mapping[str, Kind]) -> Rows:
     columns = part.segment.columns.take(rows)
     pieces = np.split(columns.labels, columns.region_bounds[1:-1])
     ids = np.ascontiguousarray(columns.ids)
@@ -75,4 +96,18 @@ def _rows(part: OpenPart, rows: Int64[np.ndarray, " some"]) -> Rows:
         sizes=np.ascontiguousarray(columns.sizes),
         labels=[np.unique(piece).tolist() for piece in pieces],
         texts=[list(part.texts.of(one)) if part.texts else [] for one in ids.tolist()],
+        values=_values(part, rows, kinds),
     )
+
+
+def _values(
+    part: OpenPart, rows: Int64[np.ndarray, " some"], kinds: Mapping[str, Kind]
+) -> dict[str, pa.Array]:
+    held = part.segment.attributes
+    columns = {} if held is None else held.take(rows).columns
+    return {
+        name: columns[name].cast(ARROW_TYPES[kind])
+        if name in columns
+        else pa.nulls(len(rows), ARROW_TYPES[kind])
+        for name, kind in kinds.items()
+    }
