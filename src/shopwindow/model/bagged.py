@@ -48,15 +48,26 @@ def bags(
     bag = late = None
     views: list[PooledRegions] = []
     if "bag" in recipe.text:
-        bag = learned.word_bag(dimensions, pairs=recipe.pair_names > 0, texts=recipe.text_names > 0)
+        bag = learned.word_bag(
+            dimensions + recipe.common,
+            pairs=recipe.pair_names > 0,
+            texts=recipe.text_names > 0,
+            common=recipe.common,
+        )
     if "bag" in recipe.photo:
         share = dimensions // len(recipe.view_list)
         for view in recipe.view_list:
             pooled = PooledRegions(share, dataset.feature_size, view, dropout=recipe.pooled_dropout)
-            learned.centre(pooled)
             views.append(pooled)
+        if recipe.common:
+            mean = View("unit", ("mean",))
+            views.append(
+                PooledRegions(recipe.common, dataset.feature_size, mean, dropout=recipe.pooled_dropout)
+            )
+        for pooled in views:
+            learned.centre(pooled)
     if recipe.naming and bag is not None:
-        for number, pooled in enumerate(views):
+        for number, pooled in enumerate(views[: len(recipe.view_list)]):
             learned.fit(bag, pooled, first=number * pooled.dense.out_features)
     if recipe.late:
         late = learned.late(recipe.late, vocabulary)
@@ -78,14 +89,14 @@ class _Learned:
         numbers = (tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)
         self._special = frozenset(number for number in numbers if number is not None)
 
-    def word_bag(self, dimensions: int, *, pairs: bool, texts: bool) -> WordBag:
+    def word_bag(self, dimensions: int, *, pairs: bool, texts: bool, common: int = 0) -> WordBag:
         """A bag of the names that the training queries hold."""
         tokens, lengths = self._trained_on()
         try:
             keys = known_names(tokens, lengths, pairs=pairs, texts=texts, ignored=self._special)
         except ValueError as error:
             raise DataError(str(error), path=self._dataset.path) from error
-        bag = WordBag(dimensions, len(keys), pairs=pairs, texts=texts)
+        bag = WordBag(dimensions, len(keys), pairs=pairs, texts=texts, common=common)
         bag.keys.copy_(keys)
         return bag
 

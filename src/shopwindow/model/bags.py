@@ -30,15 +30,17 @@ class WordBag(nn.Module):
     """A query's vector: the sum of the vectors of its names.
 
     A name is a token, a pair of neighbouring tokens, or the whole query. Which names there are is kept as sorted
-    numbers (`keys`); a name that is none of them adds nothing, and a query of such names alone has the zero vector.
+    numbers (`keys`); a name that is none of them adds nothing, and a query of such names alone has the zero vector. To
+    the last `common` values tokens alone add.
     """
 
     keys: Tensor
 
-    def __init__(self, dimensions: int, names: int, *, pairs: bool, texts: bool) -> None:
+    def __init__(self, dimensions: int, names: int, *, pairs: bool, texts: bool, common: int = 0) -> None:
         super().__init__()
         self.pairs = pairs
         self.texts = texts
+        self.common = common
         self.register_buffer("keys", torch.arange(names))
         self.weight = nn.Parameter(torch.empty(names, dimensions).normal_(std=INITIAL_SPREAD))
 
@@ -48,7 +50,15 @@ class WordBag(nn.Module):
         keys, owners = names_of(tokens, lengths, pairs=self.pairs, texts=self.texts)
         rows, found = self.rows_of(keys)
         out = self.weight.new_zeros(len(lengths), self.weight.shape[1])
-        return out.index_add(0, owners[found], self.weight[rows[found]])
+        return out.index_add(0, owners[found], self.table()[rows[found]])
+
+    def table(self) -> Float[Tensor, "names dimensions"]:
+        """What each name adds."""
+        if not self.common:
+            return self.weight
+        words = (self.keys >= 0) & (self.keys < FIRST_PAIR)
+        own, common = self.weight[:, : -self.common], self.weight[:, -self.common :]
+        return torch.cat([own, common * words[:, None]], dim=1)
 
     def rows_of(
         self, keys: Int64[Tensor, " names"]

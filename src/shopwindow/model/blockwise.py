@@ -43,11 +43,10 @@ def blockwise_loss(
     loss, pairs = ROW_LOSSES[recipe.loss], len(text)
     blocks = [slice(start, start + rows_at_once) for start in range(0, pairs, rows_at_once)]
     with torch.autocast(text.device.type, enabled=False):
-        texts, photos = (
-            vectors.float().view(pairs, model.members, -1).unbind(1) for vectors in (text, photo)
-        )
         values = []
-        for own_text, own_photo in zip(texts, photos, strict=True):
+        for own_text, own_photo in zip(
+            model.by_view(text.float()), model.by_view(photo.float()), strict=True
+        ):
             part = partial(_sums, model, recipe, cells_of)
             values.append(
                 total_of_means(_added(part, own_text, own_photo, [(block, _ALL) for block in blocks]))
@@ -79,7 +78,7 @@ def _sums(
 ) -> Float[Tensor, "means 2"]:
     """The sums of a loss over some whole rows, or, where all rows and some columns are named, over these columns."""
     cells = cells_of(rows, columns)
-    scores = model.members * text[rows] @ photo[columns].T
+    scores = text[rows] @ photo[columns].T
     if recipe.loss != "multi-similarity":
         scale = model.log_scale.exp()
         scores = scale * scores + model.score_bias

@@ -169,6 +169,8 @@ def describe(model: DualEncoder) -> dict[str, Any]:
         }
     if model.bag is not None:
         card["bag"] = {"names": len(model.bag.keys), "pairs": model.bag.pairs, "texts": model.bag.texts}
+    if model.common:
+        card["common"] = model.common
     if len(model.views):
         card["views"] = [{"view": str(view.view), "dropout": view.dropout_share} for view in model.views]
     if model.late is not None:
@@ -184,6 +186,7 @@ def build(card: dict[str, Any]) -> DualEncoder:
     longest, vocabulary = card["longest"], card["vocabulary"]
     feature_size, dimensions = card["feature_size"], card["dimensions"]
     text = photo = bag = late = None
+    common = card.get("common", 0)
     if "text" in card:
         text = TextTower(EncoderSize(**card["text"]), vocabulary=vocabulary, longest=longest)
     if "photo" in card:
@@ -191,11 +194,14 @@ def build(card: dict[str, Any]) -> DualEncoder:
         readout, boxes = size.pop("readout"), size.pop("boxes")
         photo = PhotoTower(EncoderSize(**size), feature_size=feature_size, readout=readout, boxes=boxes)
     if "bag" in card:
-        bag = WordBag(dimensions, **card["bag"])
+        bag = WordBag(dimensions, **card["bag"], common=common)
     looks = card.get("views", [])
+    widths = [(dimensions - common) // max(1, len(looks) - bool(common))] * len(looks)
+    if common:
+        widths[-1] = common
     views = [
-        PooledRegions(dimensions // len(looks), feature_size, View.parse(one["view"]), dropout=one["dropout"])
-        for one in looks
+        PooledRegions(width, feature_size, View.parse(one["view"]), dropout=one["dropout"])
+        for width, one in zip(widths, looks, strict=True)
     ]
     if "late" in card:
         late = LateInteraction(vocabulary, feature_size, **card["late"])
@@ -205,6 +211,7 @@ def build(card: dict[str, Any]) -> DualEncoder:
         bag=bag,
         views=views,
         late=late,
+        common=common,
         longest=longest,
         vocabulary=vocabulary,
         normalise=card["normalise"],

@@ -26,6 +26,8 @@ from shopwindow.model.photos import Features, Photos, Selection, select, selecte
 from shopwindow.model.tokens import SPECIAL_TOKENS, tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
 
+COMMON_SHARE = 0.5
+"""What the share of a common part is at first."""
 TOKENS_AT_ONCE = 8192
 """Tokens of one forward pass when encoding: bounds the memory (about 100 MB at full width)."""
 
@@ -35,11 +37,12 @@ class DualEncoder(nn.Module):
 
     Either side is a BERT tower, a bag (of a photo: one view or several), or the sum of both; then the tower enters
     through a gate that is 0 at first, so that a training begins with what the bag knows. `normalise`: vectors have
-    length 1. `features`: "sqrt" feeds tower and late interaction the (signed) square roots of the region features.
-    `selection`: which regions are looked at. `query_rules`: how words are normalised before they are tokenised. `late`:
-    a second score for re-ranking, beside the vectors. Scale and bias belong to the loss only; they never change a
-    ranking. Where there is no text tower, `longest` (tokens of a query) and `vocabulary` (how many tokens there are)
-    must be given.
+    length 1. `common`: so many of the last values, those of the last view, are a part that all other views share: its
+    cosine, times a learned share, is added to each view's. `features`: "sqrt" feeds tower and late interaction the
+    (signed) square roots of the region features. `selection`: which regions are looked at. `query_rules`: how words are
+    normalised before they are tokenised. `late`: a second score for re-ranking, beside the vectors. Scale and bias
+    belong to the loss only; they never change a ranking. Where there is no text tower, `longest` (tokens of a query)
+    and `vocabulary` (how many tokens there are) must be given.
 
     Raises: ValueError where a side has neither, or vectors or features differ in size.
     """
@@ -52,6 +55,7 @@ class DualEncoder(nn.Module):
         bag: WordBag | None = None,
         views: Sequence[PooledRegions] = (),
         late: LateInteraction | None = None,
+        common: int = 0,
         longest: int = 512,
         vocabulary: int = 0,
         normalise: bool = False,
@@ -78,9 +82,11 @@ class DualEncoder(nn.Module):
         self.bag = bag
         self.views: Sequence[PooledRegions] = nn.ModuleList(views)  # type: ignore[assignment] # it is one
         self.late = late
+        self.common = common
         self.longest = longest if text is None else text.longest
         self.vocabulary = vocabulary if text is None else text.vocabulary
         self.dimensions = sizes.pop()
+        self._own = self.dimensions - common
         self.feature_size = features_of.pop()
         self.normalise = normalise
         self.features: Features = features
@@ -89,6 +95,10 @@ class DualEncoder(nn.Module):
         self.query_rules = choose_query_rules(query_rules)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.score_bias = nn.Parameter(torch.tensor(float(bias)))
+        if common:
+            if len(views) < 2 or not normalise:
+                raise ValueError("a common part is the last of several views, of vectors of length 1")
+            self.log_share = nn.Parameter(torch.tensor(math.log(COMMON_SHARE)))
         if text is not None and bag is not None:
             self.text_gate = nn.Parameter(torch.tensor(0.0))
         if photo is not None and views:
@@ -96,8 +106,9 @@ class DualEncoder(nn.Module):
 
     @property
     def members(self) -> int:
-        """Of how many vectors of equal length, one for each view, a vector is made: the score is their mean cosine."""
-        return max(1, len(self.views))
+        """Of how many vectors of equal length, one for each view, a vector is made: the score is their mean cosine (and
+        the common part's)."""
+        return max(1, len(self.views) - bool(self.common))
 
     @property
     def device(self) -> torch.device:
@@ -161,8 +172,24 @@ class DualEncoder(nn.Module):
         vectors = vectors.float()
         if not self.normalise:
             return vectors
-        parts = vectors.view(len(vectors), self.members, -1)
-        return functional.normalize(parts, dim=-1).flatten(1) / math.sqrt(self.members)
+        own, common = vectors[:, : self._own], vectors[:, self._own :]
+        parts = own.reshape(len(own), self.members, -1)
+        unit = functional.normalize(parts, dim=-1).flatten(1) / math.sqrt(self.members)
+        if not self.common:
+            return unit
+        share = self.log_share.exp()
+        return (
+            torch.cat([unit, share.sqrt() * functional.normalize(common, dim=-1)], dim=1) / (1 + share).sqrt()
+        )
+
+    def by_view(self, vectors: Float[Tensor, "rows hidden"]) -> list[Float[Tensor, "rows width"]]:
+        """For each view the vectors whose dot products are the scores it learns by: its own cosine, and the common
+        part. Their mean is the score."""
+        if self.members == 1:
+            return [vectors]
+        own, common = vectors[:, : self._own], vectors[:, self._own :]
+        parts = math.sqrt(self.members) * own.reshape(len(own), self.members, -1)
+        return [torch.cat([part, common], dim=1) for part in parts.unbind(1)]
 
 
 @torch.inference_mode()

@@ -54,6 +54,7 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
             bag=bag,
             views=views,
             late=late,
+            common=recipe.common,
             longest=longest,
             vocabulary=vocabulary,
             normalise=recipe.normalise,

@@ -162,15 +162,31 @@ def _text_side(graph: _Graph, model: DualEncoder) -> None:
         vectors = graph.node("Add", bag, graph.node("Mul", tower, graph.constant(_array(model.text_gate))))
     if vectors is None or not model.normalise:
         return
-    parts = graph.node("Reshape", vectors, graph.integers(0, model.members, -1))
+    if not model.common:
+        _unit(graph, vectors, model.members, model.members**-0.5)
+        return
+    share = float(model.log_share.exp())
+    end, axis = model.dimensions - model.common, graph.integers(1)
+    own = graph.node("Slice", vectors, graph.integers(0), graph.integers(end), axis)
+    common = graph.node("Slice", vectors, graph.integers(end), graph.integers(model.dimensions), axis)
+    parts = (
+        _unit(graph, own, model.members, (model.members * (1 + share)) ** -0.5),
+        _unit(graph, common, 1, (share / (1 + share)) ** 0.5),
+    )
+    graph.node("Concat", *parts, axis=1)
+
+
+def _unit(graph: _Graph, vectors: str, members: int, length: float) -> str:
+    """Each of the members made of so much length."""
+    parts = graph.node("Reshape", vectors, graph.integers(0, members, -1))
     lengths = graph.node("ReduceL2", parts, graph.integers(2), keepdims=1)
     unit = graph.node("Div", parts, graph.node("Max", lengths, graph.constant(1e-12)))
-    scaled = graph.node("Mul", unit, graph.constant(model.members**-0.5))
-    graph.node("Reshape", scaled, graph.integers(0, -1))
+    scaled = graph.node("Mul", unit, graph.constant(length))
+    return graph.node("Reshape", scaled, graph.integers(0, -1))
 
 
 def _bag(graph: _Graph, bag: WordBag) -> str:
-    table = np.vstack([_array(bag.weight), np.zeros((1, bag.weight.shape[1]), np.float32)])
+    table = np.vstack([_array(bag.table()), np.zeros((1, bag.weight.shape[1]), np.float32)])
     rows = graph.rows(table, graph.input("names", "texts", "names"))
     return graph.node("ReduceSum", rows, graph.integers(1), keepdims=0)
 

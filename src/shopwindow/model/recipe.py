@@ -105,6 +105,9 @@ class Recipe:
     its own, and together they are one vector. A view is LOOK:POOLS. Looks: unit (square roots, regions and the pooled
     whole of length 1) or standard (values as they are, each divided by its standard deviation). Pools: first, mean and
     max of the regions, joined by +."""
+    common: int = 0
+    """Width of a part that all views share: words alone against the mean region (unit:mean). Its cosine, times a
+    learned share, is added to each view's, so that it learns what they leave; 0: there is none."""
     pooled_dropout: float = 0.5
     """Share of the pooled values dropped while training."""
     pair_names: float = 0.5
@@ -213,6 +216,7 @@ class Recipe:
             "late",
             "margin",
             "chunk",
+            "common",
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
@@ -227,6 +231,8 @@ class Recipe:
             raise ValueError(f"views: {len(views)}, they do not divide hidden {self.hidden}")
         if len(views) > 1 and not (self.text == self.photo == "bag" and self.normalise):
             raise ValueError("views: several need text and photo bag, and normalise")
+        if self.common and not (self.text == self.photo == "bag" and self.normalise and self.epochs):
+            raise ValueError("common: needs text and photo bag, normalise, and at least one epoch")
         try:
             choose_query_rules(self.rule_names)
         except ValueError as error:

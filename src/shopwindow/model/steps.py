@@ -302,14 +302,12 @@ def batch_loss(
     """The recipe's loss of a batch of pairs, in float32; `late` scores are added to the vectors'.
 
     Of vectors that several views make, the mean of each view's own loss: they learn side by side, each from its own
-    mistakes, as the members of an ensemble do.
+    mistakes, as the members of an ensemble do. A common part learns what all of them leave.
     """
-    members = model.members
     with torch.autocast(text.device.type, enabled=False):
-        texts, photos = (vectors.view(len(vectors), members, -1).unbind(1) for vectors in (text, photo))
         losses = []
-        for own_text, own_photo in zip(texts, photos, strict=True):
-            plain = members * own_text @ own_photo.T  # each has length 1 / sqrt(members)
+        for own_text, own_photo in zip(model.by_view(text), model.by_view(photo), strict=True):
+            plain = own_text @ own_photo.T
             losses.append(_loss(model, recipe, plain if late is None else plain + late.float(), cells))
         return torch.stack(losses).mean()
 
