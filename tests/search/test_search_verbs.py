@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
+from shopwindow.cli.console import AlignedTable, standard_output
 from shopwindow.data.dataset import Dataset
 from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import read_run
@@ -189,6 +190,30 @@ def test_run_of_many_queries_is_written_and_told(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(Dataset(shop.dataset).query_ids)
     assert all(line.endswith(" index") for line in lines)
+
+
+def test_words_and_names_with_brackets_are_shown_as_they_are(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, labels = tmp_path / "index", tmp_path / "labels.txt"
+    labels.write_text(
+        "category_id\tcategory_name\n" + "".join(f"{one}\t[bold]A[/bold]:bag:\n" for one in range(64))
+    )
+    columns = tmp_path / "columns.csv"
+    columns.write_text("product_id,size\n" + "".join(f"{one},[/x]\n" for one in shop.ids))
+    run("index", shop.bundle, shop.dataset, "--out", index, "--labels", labels, "--columns", columns)
+    capsys.readouterr()
+    run("search", index, "red", "--top", 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("[bold]A[/bold]:bag:" in line and "size [/x]" in line for line in lines[1:])
+
+
+def test_a_table_keeps_each_cell_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    table = AlignedTable(["[red]", "n"])
+    table.add_row("a\nb\x1b[31m", "[/]")
+    standard_output().print(table)
+    assert capsys.readouterr().out == "[red]       n\na?b?[31m  [/]\n"
 
 
 def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:

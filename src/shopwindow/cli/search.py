@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from shopwindow.cli.arguments import at_least, only_with
-from shopwindow.cli.console import aligned_table, counted, print_json, remark, standard_output
+from shopwindow.cli.console import AlignedTable, counted, print_json, remark, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 
 if TYPE_CHECKING:
@@ -151,9 +151,9 @@ def index(
 
     console = standard_output()
     for told in remarks:
-        console.print(told, markup=False, soft_wrap=True)
-    console.print(_summary(OpenIndex.open(target)), markup=False, soft_wrap=True)
-    console.print(f"index: {target}", markup=False, soft_wrap=True)
+        console.print(told, soft_wrap=True)
+    console.print(_summary(OpenIndex.open(target)), soft_wrap=True)
+    console.print(f"index: {target}", soft_wrap=True)
 
 
 def search(
@@ -251,7 +251,7 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
     if not found:
         return
     valued = ["values"] if with_values else []
-    table = aligned_table(["rank", "product", "score", "labels", *valued, "photo"])
+    table = AlignedTable(["rank", "product", "score", "labels", *valued, "photo"])
     for hit, view in found:
         shown = ", ".join(dict.fromkeys(view.label_names))
         photo = "" if view.photo is None else str(view.photo)
@@ -278,7 +278,7 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
     if out != STANDARD_STREAM:
         says = f"{out}: {counted(len(found.queries), 'query', 'queries')}, the first {depth} of"
         products = counted(engine.stats()["products"], "product")
-        standard_output().print(f"{says} {products}", markup=False, soft_wrap=True)
+        standard_output().print(f"{says} {products}", soft_wrap=True)
 
 
 def _check(index: str) -> None:
@@ -294,7 +294,6 @@ def _check(index: str) -> None:
     standard_output().print(
         f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
         f"{verdict.score_error:.1g}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
-        markup=False,
         soft_wrap=True,
     )
     if verdict.problems:
