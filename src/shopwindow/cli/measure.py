@@ -269,7 +269,8 @@ def _shallow_notes(runs: Sequence[Run], measures: Sequence[Measure]) -> list[str
         if deeper:
             shown = f"{run.name}: " if len(runs) > 1 else ""
             notes.append(
-                f"{shown}at most {longest} products of a query are ranked: {', '.join(deeper)} sees no more"
+                f"{shown}at most {counted(longest, 'product')} of a query {'is' if longest == 1 else 'are'} ranked: "
+                f"{', '.join(deeper)} {'see' if deeper[1:] else 'sees'} no more"
             )
     return notes
 

@@ -227,8 +227,23 @@ def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -
         says.append(
             "no product passes --labels and --where" if asking.labels else "no product passes --where"
         )
+        says += _absent_words(engine, asking)
     elif not found and asking.labels:
         says.append(f"no product has a region of label {' or '.join(map(str, asking.labels))}")
+    return says
+
+
+def _absent_words(engine: SearchEngine, asking: Asking) -> list[str]:
+    """Of which columns of words no product has any of the asked ones, and what there is."""
+    from shopwindow.search.conditions import nearest_words
+
+    says = []
+    for condition in asking.conditions:
+        words = engine.words_of(condition.column)
+        if words and not set(words) & set(condition.values):
+            near = nearest_words(condition.values, words)
+            more = ", ..." if len(words) > len(near) else ""
+            says.append(f"no product has {condition}; words of {condition.column}: {', '.join(near)}{more}")
     return says
 
 
@@ -261,7 +276,7 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
 
 
 def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -> None:
-    from shopwindow.cli.catalogue import rank_index
+    from shopwindow.cli.catalogue import rank_index, ranked_products
     from shopwindow.cli.systems import read_queries
     from shopwindow.ranking.runs import write_run
     from shopwindow.search.engine import SearchEngine
@@ -276,9 +291,8 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
     if nothing:
         remark(f"{counted(nothing, 'query finds', 'queries find')} nothing: the run leaves them out")
     if out != STANDARD_STREAM:
-        says = f"{out}: {counted(len(found.queries), 'query', 'queries')}, the first {depth} of"
-        products = counted(engine.stats()["products"], "product")
-        standard_output().print(f"{says} {products}", soft_wrap=True)
+        says = f"{out}: {counted(len(found.queries), 'query', 'queries')}"
+        standard_output().print(f"{says}, {ranked_products(engine, asking, depth)}", soft_wrap=True)
 
 
 def _check(index: str) -> None:

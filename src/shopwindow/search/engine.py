@@ -31,9 +31,9 @@ from shopwindow.search.golden import Golden
 from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
 from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
-from shopwindow.search.lookup import Found, find, find_exactly
+from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
-from shopwindow.search.showing import shown_hits, view_of
+from shopwindow.search.showing import living_words, shown_hits, view_of
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
@@ -187,6 +187,15 @@ class SearchEngine:
         """Which products the index holds."""
         return self._state.index.holds(product_ids)
 
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """How many products pass a filter. Raises: ValueError for a condition that does not fit the columns."""
+        index = self._state.index
+        check_conditions(where.conditions, index.manifest.columns)
+        if not where:
+            return len(index)
+        masks = [allowed_rows(part, where) for part in index.parts]
+        return sum(int(mask.sum()) for mask in masks if mask is not None)
+
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
         return _encode(self._state, list(words))
@@ -256,6 +265,10 @@ class SearchEngine:
     def columns(self) -> tuple[ColumnView, ...]:
         """The shop's own columns to filter by. `image_h` and `image_w` (px) can be asked for too."""
         return self._state.columns
+
+    def words_of(self, column: str) -> tuple[str, ...]:
+        """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none."""
+        return living_words(self._state.index, column)
 
     @property
     def label_names(self) -> dict[int, str]:
