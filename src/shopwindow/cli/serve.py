@@ -40,9 +40,7 @@ def serve(
         suggest: Queries that the page offers to begin with.
         log_queries: Also write what was searched for into the log.
     """
-    import os
-
-    import torch
+    from functools import partial
 
     from shopwindow.cli.console import standard_output
     from shopwindow.search.engine import SearchEngine
@@ -51,27 +49,25 @@ def serve(
     if not seconds > 0:
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     try:
-        from threadpoolctl import threadpool_limits
-
         from shopwindow.search.service.app import Service
         from shopwindow.search.service.keys import read_keys
         from shopwindow.search.service.limits import Limits
         from shopwindow.search.service.run import check_reach, open_socket
         from shopwindow.search.service.run import serve as answer
+        from shopwindow.search.service.threads import hold_libraries, processors
     except ImportError as error:
         raise ValueError(str(error)) from error
 
     ring = None if keys is None else read_keys(keys)
     check_reach(host, ring)
-    processors = os.cpu_count() or 1
-    threads = threads or processors
+    threads = threads or processors()
     limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
     # Threads inside one search would only wait for those of the others: they cost, and nobody is answered sooner.
-    each = max(1, processors // threads)
-    torch.set_num_threads(each)
-    threadpool_limits(each)
+    prepare = partial(hold_libraries, max(1, processors() // threads))
     engine = SearchEngine.open(index, text=None if text is None else _text_side(text))
-    service = Service(engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries)
+    service = Service(
+        engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries, prepare=prepare
+    )
     with open_socket(host, port) as listener:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
         console = standard_output()

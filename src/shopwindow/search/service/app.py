@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import metadata
 from typing import Any, Final
 
@@ -32,8 +32,8 @@ _ABOUT: Final = (
 class Service:
     """An engine as a web service: `app` is what a server runs.
 
-    `suggestions` are queries that the page offers to begin with. `wake.set()` makes it look for a newer index at once;
-    `drain()` makes /readyz say no.
+    `suggestions` are queries that the page offers to begin with; `prepare` is called by each thread that searches.
+    `wake.set()` makes it look for a newer index at once; `drain()` makes /readyz say no.
     """
 
     def __init__(
@@ -45,9 +45,10 @@ class Service:
         suggestions: list[str] | None = None,
         log_queries: bool = False,
         look_every_seconds: float = 2.0,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.live = LiveEngine(engine, threads=self.limits.engine_threads)
+        self.live = LiveEngine(engine, threads=self.limits.engine_threads, prepare=prepare)
         self.metrics = Metrics()
         self.wake = asyncio.Event()
         self._draining: list[bool] = []

@@ -130,13 +130,15 @@ def answered(engine: Engine, queries: Sequence[str], way: Way) -> list[Answered]
 
 
 class LiveEngine:
-    """The engine of a running service, asked from `threads` threads."""
+    """The engine of a running service, asked from `threads` threads. Each calls `prepare` before it is asked."""
 
-    def __init__(self, engine: Engine, *, threads: int = 2) -> None:
+    def __init__(
+        self, engine: Engine, *, threads: int = 2, prepare: Callable[[], None] | None = None
+    ) -> None:
         self.engine = engine
         self.swaps = 0
         self.failed_swaps = 0
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine", initializer=prepare)
         self._most_running = threads
         self._running = 0
         self._waiting: dict[Way, list[_Asked]] = {}
