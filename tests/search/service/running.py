@@ -24,6 +24,7 @@ def running(service: Service) -> Iterator[httpx.Client]:
         server = uvicorn.Server(server_config(service))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
+        until(lambda: server.started)
         with httpx.Client(
             base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20, trust_env=False
         ) as client:
