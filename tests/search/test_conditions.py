@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,11 +16,21 @@ from shopwindow.search.conditions import (
     Condition,
     Kind,
     check_conditions,
+    nearest_words,
     parse_conditions,
     parse_number,
 )
+from shopwindow.search.hits import Filter
 
 KINDS: dict[str, Kind] = {"price": "number", "colour": "word"}
+
+
+@pytest.fixture
+def types_unchecked() -> Iterator[None]:
+    """As outside the tests, where types are not checked at run time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +125,46 @@ def test_conditions_hold_as_a_loop_says(numbers: list[float], bound: int) -> Non
         (f"x={bound}|2", [one in (bound, 2) for one in numbers]),
     ):
         assert Condition.parse(text).holds(values).tolist() == true
+
+
+@pytest.mark.parametrize(
+    ("column", "relation", "values", "says"),
+    [
+        ("price", "<", ("20",), "'<' is none of <=, >=, ="),
+        ("price", "!=", ("20",), "'!=' is none of"),
+        ("price", "<=", ("1", "2"), "<= takes one number"),
+        ("price", ">=", ("cheap",), "'cheap' is no finite number"),
+        ("price", "=", (), "wanted a tuple of values"),
+        ("colour", "=", "red", "wanted a tuple of values"),
+    ],
+)
+def test_a_condition_built_by_hand_is_checked_too(
+    types_unchecked: None, column: str, relation: Any, values: Any, says: str
+) -> None:
+    with pytest.raises(ValueError, match="condition") as told:
+        Condition(column, relation, values)
+    assert says in str(told.value)
+
+
+def test_letters_with_marks_are_composed() -> None:
+    composed, parted = "caf\u00e9", "cafe\u0301"
+    assert Condition.parse(f"colour={parted}") == Condition.parse(f"colour={composed}")
+    assert Condition("colour", "=", (parted,)).values == (composed,)
+
+
+def test_a_filter_takes_any_set_and_sequence() -> None:
+    condition = Condition.parse("price<=2")
+    where = Filter(labels={1, 2}, conditions=[condition])
+    assert where == Filter(frozenset({2, 1}), (condition,))
+    assert hash(where) == hash(Filter(frozenset({1, 2}), (condition,)))
+    assert not Filter(labels=set(), conditions=[])
+
+
+def test_the_words_written_most_like_one_come_first() -> None:
+    words = ["dark red", "rot", "red", "blue", "green", "Red"]
+    assert nearest_words(["RED"], words) == ["Red", "red", "dark red", "green", "rot"]
+    assert nearest_words(["BLUE", "grn"], words, 2) == ["blue", "green"]
+    assert nearest_words(["x"], []) == []
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

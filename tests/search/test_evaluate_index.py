@@ -17,7 +17,7 @@ from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.vectors import Coding
 from tests.search.catalogue import PRODUCTS
-from tests.search.conftest import Shop
+from tests.search.conftest import Shop, give_columns
 
 
 def run(*words: object) -> None:
@@ -68,7 +68,7 @@ def test_whole_catalogue_is_measured_as_a_written_run_is(
     ]
     assert system["measures"]["recall@10"]["mean"] == pytest.approx(np.mean(by_hand))
     assert said["audit"] is None
-    assert said["notes"] == [f"index: the first 20 of {PRODUCTS} products are ranked"]
+    assert said["notes"] == [f"index ranks the first 20 of {PRODUCTS} products"]
 
 
 def test_settings_of_one_index_are_tested_against_each_other(
@@ -80,7 +80,7 @@ def test_settings_of_one_index_are_tested_against_each_other(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "measure index hybrid index bits"
     assert [line.split()[0] for line in lines[1:3]] == ["nDCG@100", "recall@10"]
-    assert f"index hybrid: the first 100 of {PRODUCTS} products are ranked" in lines
+    assert f"index hybrid ranks the first 100 of {PRODUCTS} products" in lines
     assert "index hybrid against index" in lines
     assert "index hybrid against bits" in lines
     assert lines.count("nDCG@100: the difference is real (5 %).") == 2  # texts are the answers here
@@ -110,9 +110,43 @@ def test_only_judged_queries_are_asked_and_lost_answers_are_told(
     run("evaluate", own_index, tmp_path / "answers.json", "--queries", queries, "--top", 299)
     said = capsys.readouterr().out
     assert "judged queries that are not in the run, counted 0: 1, the first is 2" in said
-    assert "index: the first 299 of 299 products are ranked; 1 of 3 answers are not among them" in said
+    assert "index ranks all 299 products; 1 of 3 answers is not in the index" in said
     assert "recall@100" in said
     assert "MRR@299" in said
+
+
+@pytest.mark.parametrize(
+    ("condition", "ranked", "shallow"),
+    [
+        ("price>=2", "all 13 products that pass (of 300)", "at most 13 products of a query are ranked"),
+        ("price=2", "1 product that passes (of 300)", "at most 1 product of a query is ranked"),
+        ("price=1", "the first 100 of 287 products that pass (of 300)", None),
+    ],
+)
+def test_how_many_products_pass_is_told(
+    own_index: Path,
+    shop: Shop,
+    answers: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    condition: str,
+    ranked: str,
+    shallow: str | None,
+) -> None:
+    give_columns(
+        own_index,
+        "product_id,price",
+        *(f"{one},{3 if one < 12 else 2 if one == 12 else 1}" for one in shop.ids),
+    )
+    asked = ["--queries", shop.dataset, "--where", condition]
+    run("evaluate", own_index, answers, *asked)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"index {condition} ranks {ranked}" in lines
+    assert [
+        line.partition(": ")[0] for line in lines if line.endswith("recall@100, MRR@100 see no more")
+    ] == ([shallow] if shallow else [])
+    run("search", own_index, *asked, "--run", tmp_path / "a.run")
+    assert capsys.readouterr().out.endswith(f" queries, {ranked}\n")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import torch
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.search.building import add_products, build_index
+from shopwindow.search.building import add_products, build_index, delete_products
 from shopwindow.search.golden import AT, Golden, check, choose_texts
 from shopwindow.search.index import OpenIndex
 from tests.search.catalogue import write_dataset
-from tests.search.conftest import Shop
+from tests.search.conftest import Shop, give_columns
 
 
 def test_untouched_index_passes(shop: Shop) -> None:
@@ -56,6 +56,48 @@ def test_lost_recall_is_told_as_the_indexs(shop: Shop, tmp_path: Path) -> None:
     verdict = check(fewer, Bundle.load(shop.bundle))
     assert verdict.recall < verdict.recall_before - 0.02
     assert [problem.split(" ")[1] for problem in verdict.problems] == [f"recall@{AT}"]
+
+
+def test_changed_columns_and_deletions_pass(priced_index: Path) -> None:
+    delete_products(priced_index, [3, 7])
+    give_columns(priced_index, "product_id,Price:number", "4,2")
+    assert check(OpenIndex.open(priced_index), Bundle.load(priced_index / "bundle")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_lost"),
+    [
+        ("values.arrow", True),
+        ("texts.sqlite", True),
+        ("values.arrow", False),
+        ("texts.sqlite", False),
+        ("boxes.npy", False),
+        ("labels.npy", False),
+    ],
+)
+def test_a_file_lost_or_changed_is_told(priced_index: Path, name: str, is_lost: bool) -> None:
+    file = next(priced_index.glob(f"segments/*/{name}"))
+    content = file.read_bytes()
+    file.unlink()
+    if not is_lost:
+        other = content.replace(b"red", b"rad") if name == "values.arrow" else content[:-1] + b"\1"
+        assert other != content
+        file.write_bytes(other)
+    problems = check(OpenIndex.open(priced_index), Bundle.load(priced_index / "bundle")).problems
+    says = (
+        f"index: segments/{file.parent.name}: a file is lost or not as it was written; make the index again"
+    )
+    assert problems == (says,)
+
+
+def test_changed_golden_queries_are_told(own_index: Path) -> None:
+    file = next(own_index.glob("golden-*"))
+    golden = Golden.read(file)
+    others = dataclasses.replace(golden, scores=golden.scores + 1e-9)
+    others.write(own_index)
+    (own_index / others.name).replace(file)
+    problems = check(OpenIndex.open(own_index), Bundle.load(own_index / "bundle")).problems
+    assert problems == (f"index: {file.name}: a file is lost or not as it was written; make the index again",)
 
 
 @pytest.mark.parametrize("cut", [0, 10, -10])

@@ -36,6 +36,7 @@ def test_the_code_of_the_page_runs(
     assert ran >= 4
     assert names["words"].shape == (2, 32)
     assert names["photos"].shape == (300, 32)
+    assert len(names["values"]) == 10
     assert names["vectors"].shape == (2, 32)
     printed = capsys.readouterr().out.replace("text side as ONNX, float32: text\n", "").splitlines()
     assert len(printed) == 1 + 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,22 @@ def test_vanished_regions_are_said(late: Shop, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="was replaced since the index was made"):
         engine.search("red", rerank="late")
     assert open_before.search("red", rerank="late") == wanted  # its files are still mapped
+
+
+def test_late_is_offered_only_of_the_regions_that_were_indexed(late: Shop, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", range(40))
+    build_index(late.bundle, dataset, tmp_path / "index")
+    before, blind = SearchEngine.open(tmp_path / "index"), SearchEngine.open(tmp_path / "index")
+    assert before.stats()["late"] is True
+    shutil.rmtree(dataset)
+    write_dataset(dataset, range(40), seed=9)
+    assert before.stats()["late"] is True
+    assert before.search("red", rerank="late")
+    assert blind.stats()["late"] is False
+    with pytest.raises(DataError, match="was replaced since the index was made"):
+        blind.search("red", rerank="late")
+    shutil.rmtree(dataset)
+    assert SearchEngine.open(tmp_path / "index").stats()["late"] is False
 
 
 def test_verb_reranks_and_measures(late: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
+from shopwindow.cli.console import AlignedTable, standard_output
 from shopwindow.data.dataset import Dataset
 from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import read_run
+from shopwindow.search.building import delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.evaluation import default_measures, rank_catalogue
 from shopwindow.search.hits import Filter
 from tests.search.catalogue import query_of, write_dataset
-from tests.search.conftest import Shop
+from tests.search.conftest import Shop, give_columns
 
 
 def run(*words: object) -> None:
@@ -178,7 +180,8 @@ def test_run_of_many_queries_is_written_and_told(
     ):
         run("search", shop.index, "--queries", table, "--run", out, "--top", 6, *options)
         said = capsys.readouterr()
-        assert said.out == f"{out}: 2 queries, the first 6 of 300 products\n"
+        passing = "40 products that pass (of 300)" if "where" in asked else "300 products"
+        assert said.out == f"{out}: 2 queries, the first 6 of {passing}\n"
         assert said.err == "shopwindow: 1 query finds nothing: the run leaves them out\n"
         found = read_run(out)
         assert found.queries.tolist() == [5, 7]
@@ -189,6 +192,56 @@ def test_run_of_many_queries_is_written_and_told(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(Dataset(shop.dataset).query_ids)
     assert all(line.endswith(" index") for line in lines)
+
+
+def test_words_that_no_product_has_are_told_with_those_most_like_them(
+    own_index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{one},{('red', 'dark red', 'blue', 'b', 'c', 'grün')[one % 6]}" for one in range(60)]
+    give_columns(own_index, "product_id,colour", *lines)
+    delete_products(own_index, list(range(3, 60, 6)))  # those of b
+    run("search", own_index, "red", "--where", "colour=RED")
+    wanted = "no product has colour=RED; words of colour: red, dark red, blue, grün, c"
+    assert capsys.readouterr().err == f"shopwindow: no product passes --where\nshopwindow: {wanted}\n"
+    run("search", own_index, "red", "--where", "colour=b|x", "image_w<=1")
+    assert "no product has colour=b|x; words of colour: blue, " in capsys.readouterr().err
+    run("search", own_index, "red", "--where", "colour=RED|red", "image_w<=1")
+    assert capsys.readouterr().err == "shopwindow: no product passes --where\n"
+    run("search", own_index, "red", "--where", "colour=gru\u0308n", "--json")
+    assert len(json.loads(capsys.readouterr().out)) == 10
+
+
+def test_words_after_the_conditions_are_told_where_to_stand(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = refusal(capsys, "search", shop.index, "--where", "image_w<=90", "red", "shoe")
+    assert "--where: condition 'red': wanted one such as" in says
+    assert says.endswith("; words to search for, and files, stand before the options")
+    assert "stand before" not in refusal(capsys, "search", shop.index, "red", "--where", "image_w<=b")
+
+
+def test_words_and_names_with_brackets_are_shown_as_they_are(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, labels = tmp_path / "index", tmp_path / "labels.txt"
+    labels.write_text(
+        "category_id\tcategory_name\n" + "".join(f"{one}\t[bold]A[/bold]:bag:\n" for one in range(64))
+    )
+    columns = tmp_path / "columns.csv"
+    columns.write_text("product_id,size\n" + "".join(f"{one},[/x]\n" for one in shop.ids))
+    run("index", shop.bundle, shop.dataset, "--out", index, "--labels", labels, "--columns", columns)
+    capsys.readouterr()
+    run("search", index, "red", "--top", 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("[bold]A[/bold]:bag:" in line and "size [/x]" in line for line in lines[1:])
+
+
+def test_a_table_keeps_each_cell_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    table = AlignedTable(["[red]", "n"])
+    table.add_row("a\nb\x1b[31m", "[/]")
+    standard_output().print(table)
+    assert capsys.readouterr().out == "[red]       n\na?b?[31m  [/]\n"
 
 
 def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopwindow.cli.console import aligned_table, counted, print_json, standard_output
+from shopwindow.cli.console import AlignedTable, counted, print_json, standard_output
 from shopwindow.cli.systems import (
     check_numbers,
     check_overlap,
@@ -198,11 +198,11 @@ def report(
     )
     _write_report(written, out, plots)
     compared, queries = counted(len(systems), "run"), counted(len(right.queries), "query", "queries")
-    standard_output().print(f"{out}: {compared}, {queries}", markup=False)
+    standard_output().print(f"{out}: {compared}, {queries}")
 
 
 def _print_audit(console: Console, found: Audit) -> None:
-    table = aligned_table(["order", found.measure, "95 % interval", "over random", "p (Holm)", ""])
+    table = AlignedTable(["order", found.measure, "95 % interval", "over random", "p (Holm)", ""])
     for name, score in (("best possible", found.oracle), ("random", found.random)):
         table.add_row(name, *_cells(score), "", "", "")
     for line in sorted(found.lines, key=lambda line: -line.score.mean):
@@ -212,15 +212,15 @@ def _print_audit(console: Console, found: Audit) -> None:
         )
     console.print(table)
     console.print()
-    table = aligned_table(["candidates", "number", "answers", "P(answer)"])
+    table = AlignedTable(["candidates", "number", "answers", "P(answer)"])
     for stratum in found.strata:
         table.add_row(
             stratum.name, str(stratum.candidates), str(stratum.answers), f"{stratum.probability:.3f}"
         )
     console.print(table)
     for run in found.runs:
-        console.print(f"\n{run.name}", style="bold", markup=False)
-        table = aligned_table(["", found.measure, "95 % interval"])
+        console.print(f"\n{run.name}", style="bold")
+        table = AlignedTable(["", found.measure, "95 % interval"])
         table.add_row("the run", *_cells(run.score))
         leaking = {line.name for line in found.leaks}
         for name, score in run.after.items():
@@ -229,13 +229,13 @@ def _print_audit(console: Console, found: Audit) -> None:
         console.print(table)
         _print_cleared(console, run, found)
     for note in found.notes:
-        console.print(f"\n{note}", markup=False)
-    console.print(f"\n{found.verdict}", markup=False)
+        console.print(f"\n{note}")
+    console.print(f"\n{found.verdict}")
 
 
 def _print_cleared(console: Console, run: RunAudit, found: Audit) -> None:
     """The run's score on the full pools and where grouping shortcuts say nothing, both beside random order."""
-    table = aligned_table(
+    table = AlignedTable(
         ["de-leaked", "(s-r)/(1-r)", "95 % interval", found.measure, "random", "over random"]
     )
 
@@ -257,7 +257,7 @@ def _print_cleared(console: Console, run: RunAudit, found: Audit) -> None:
             f" and {cleared.answers / found.answers:.0%} of the answers are left"
         )
     if run.not_cleared:
-        console.print(f"not cleared of: {', '.join(run.not_cleared)}", markup=False)
+        console.print(f"not cleared of: {', '.join(run.not_cleared)}")
     for count, what in (
         (run.missing, "judged queries that are not in the run, counted 0"),
         (run.unscored, "candidates that the run does not score"),

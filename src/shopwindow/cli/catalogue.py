@@ -120,19 +120,32 @@ class Catalogues:
 
         engine = SearchEngine.open(index)
         run = rank_index(engine, index, self._ids, self._texts, asking, self._depth)
-        self.notes.append(f"{run.name}: {self._searched(engine)}")
+        self.notes.append(f"{run.name} ranks {self._searched(engine, asking)}")
         return run
 
-    def _searched(self, engine: SearchEngine) -> str:
-        products = counted(engine.stats()["products"], "product")
-        says = f"the first {self._depth} of {products} are ranked"
+    def _searched(self, engine: SearchEngine, asking: Asking) -> str:
+        says = ranked_products(engine, asking, self._depth)
         right = self._answers.product_ids[self._answers.grades > 0]
         if right.dtype.kind != "i":
             return says
         outside = int((~engine.holds(right)).sum())
         return says + (
-            f"; {outside} of {counted(len(right), 'answer')} are not among them" if outside else ""
+            f"; {outside} of {counted(len(right), 'answer')} {'is' if outside == 1 else 'are'} not in the index"
+            if outside
+            else ""
         )
+
+
+def ranked_products(engine: SearchEngine, asking: Asking, depth: int) -> str:
+    """Which products are ranked where `depth` of a query are, in words."""
+    where = asking.options()["where"]
+    passing = engine.count(where)
+    says = counted(passing, "product")
+    if where:
+        says += f" that {'passes' if passing == 1 else 'pass'} (of {engine.count():,})"
+    if passing > depth:
+        return f"the first {depth:,} of {says}"
+    return f"all {says}" if passing > 1 else says
 
 
 def rank_index(
@@ -180,7 +193,9 @@ def _conditions(texts: list[str]) -> tuple[Condition, ...]:
     try:
         return parse_conditions(texts)
     except ValueError as error:
-        raise DataError(str(error), field="--where") from error
+        bare = not all(set(text) & set("<=>") for text in texts)
+        hint = "; words to search for, and files, stand before the options" if bare else ""
+        raise DataError(f"{error}{hint}", field="--where") from error
 
 
 def _reranking(text: str) -> Reranking:

@@ -14,31 +14,56 @@ if TYPE_CHECKING:
 
 
 def standard_output() -> Console:
-    """Standard output as it is: colours and wrapping on a terminal, neither in a pipe."""
+    """Standard output as it is: colours and wrapping on a terminal, neither in a pipe. What is printed is text,
+    never markup."""
+    from functools import partial
+
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=1000, no_color=True)
+    plain = partial(Console, highlight=False, emoji=False)
+    console: Console = plain()
+    return console if console.is_terminal else plain(width=1000, no_color=True)
 
 
-def aligned_table(columns: Sequence[str]) -> Table:
-    """An empty table: the first column left, the others, numbers, right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+class AlignedTable:
+    """A table of text as it is, for a console to print: the first column left, the others, numbers, right."""
 
-    head = box.SIMPLE_HEAD if sys.stdout.isatty() else None
-    # two spaces between columns either way: the box brings one of its own
-    table = Table(box=head, show_edge=False, pad_edge=False, padding=(0, 1 if head else 2, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
-    return table
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._rows: list[tuple[str, ...]] = []
+
+    def add_row(self, *cells: str) -> None:
+        """A row: a cell for each column, or fewer. Nothing in a cell is markup."""
+        self._rows.append(cells)
+
+    def __rich__(self) -> Table:
+        """The table as rich draws it."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        head = box.SIMPLE_HEAD if sys.stdout.isatty() else None
+        # two spaces between columns either way: the box brings one of its own
+        table = Table(box=head, show_edge=False, pad_edge=False, padding=(0, 1 if head else 2, 0, 0))
+        for index, column in enumerate(self._columns):
+            table.add_column(Text(seen(column)), justify="left" if index == 0 else "right", no_wrap=True)
+        for cells in self._rows:
+            table.add_row(*(Text(seen(cell)) for cell in cells))
+        return table
+
+
+def seen(text: str) -> str:
+    """The text on one line, with a question mark for each letter that cannot be seen.
+
+    >>> seen("red\\x1b[0m")
+    'red?[0m'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def remark(text: str) -> None:
-    """Says something beside the output, on standard error; what cannot be seen in it as a question mark."""
-    seen = "".join(letter if letter.isprintable() else "?" for letter in text)
-    sys.stderr.write(f"shopwindow: {seen}\n")
+    """Says something beside the output, on standard error."""
+    sys.stderr.write(f"shopwindow: {seen(text)}\n")
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.cli.console import aligned_table, counted, standard_output
+from shopwindow.cli.console import AlignedTable, counted, standard_output
 from shopwindow.cli.systems import check_numbers, check_overlap, check_standard_input, score_text, system_of
 from shopwindow.files import STANDARD_STREAM, DataError
 
@@ -71,11 +71,9 @@ def fuse(
         aligned = align(read)
         for run, count in zip(read, aligned.unscored.tolist(), strict=True):
             if count:
-                console.print(
-                    f"{run.name}: {count} of {len(aligned.pools)} candidates not scored", markup=False
-                )
+                console.print(f"{run.name}: {count} of {len(aligned.pools)} candidates not scored")
         queries = counted(len(aligned.pools.queries), "query", "queries")
-        console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}", markup=False)
+        console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}")
 
 
 def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
@@ -157,7 +155,7 @@ def _print_fused(
     systems = [system_of(evaluate_run(run, answers, [Measure("nDCG", 5)])) for run in (fused, *runs)]
     comparisons = compare(systems[0], systems[1:], generator)
     known = ["weight", "over folds"] if weights else []
-    table = aligned_table(["run", *known, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
+    table = AlignedTable(["run", *known, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
     held_out = " (held out)" if weights else ""
     table.add_row(
         f"{fused.name}{held_out}", *("" for _ in known), score_text(systems[0], "nDCG@5"), "", "", ""

@@ -79,8 +79,8 @@ def train(
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
     console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
-    console.print(f"audit of the valid set: {bundle.audit['verdict']}", markup=False, soft_wrap=True)
-    console.print(f"bundle: {out}", markup=False, soft_wrap=True)
+    console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)
+    console.print(f"bundle: {out}", soft_wrap=True)
 
 
 def rank(
@@ -145,14 +145,14 @@ def rank(
     console = standard_output()
     if out != STANDARD_STREAM:
         queries, candidates = counted(len(run.queries), "query", "queries"), counted(len(run), "candidate")
-        console.print(f"{out}: {queries}, {candidates}", markup=False, soft_wrap=True)
+        console.print(f"{out}: {queries}, {candidates}", soft_wrap=True)
     if explain is not None:
         from shopwindow.model.explanation import explain_run, write_explanations
 
         found = explain_run(opened, pools, run, queries=explain_queries, top=explain_top)
         write_explanations(found, pools, explain, photos=photos)
         if out != STANDARD_STREAM:
-            console.print(f"explanations: {explain}", markup=False, soft_wrap=True)
+            console.print(f"explanations: {explain}", soft_wrap=True)
 
 
 def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
@@ -171,7 +171,7 @@ def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -
     if chosen is None:
         raise DataError(f"its {tower} side is a bag, without a BERT tower to write", path=bundle)
     write_tower(chosen, opened.tokenizer, out)
-    standard_output().print(f"{tower} tower: {out}", markup=False, soft_wrap=True)
+    standard_output().print(f"{tower} tower: {out}", soft_wrap=True)
 
 
 def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
@@ -191,7 +191,7 @@ def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
     except ImportError as error:
         raise ValueError(str(error)) from error
     says = "int8" if int8 else "float32"
-    standard_output().print(f"text side as ONNX, {says}: {out}", markup=False, soft_wrap=True)
+    standard_output().print(f"text side as ONNX, {says}: {out}", soft_wrap=True)
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopwindow.cli.arguments import only_with
 from shopwindow.cli.catalogue import PLAIN, Asking, Catalogues, is_index, measures_to
-from shopwindow.cli.console import aligned_table, counted, print_json, standard_output
+from shopwindow.cli.console import AlignedTable, counted, print_json, standard_output
 from shopwindow.cli.systems import (
     check_numbers,
     check_standard_input,
@@ -143,9 +143,9 @@ def evaluate(
     console = standard_output()
     _print_scores(console, [system, *others], frame, len(found.queries))
     for note in notes:
-        console.print(note, markup=False)
+        console.print(note)
     if card is not None:
-        console.print(f"audit of {card['candidates']}: {card['verdict']}", markup=False)
+        console.print(f"audit of {card['candidates']}: {card['verdict']}")
     for other in others:
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
 
@@ -187,26 +187,24 @@ def _card(run: Run, pools: Pools | None, answers: Answers, also: Sequence[str], 
 
 
 def _print_scores(console: Console, systems: Sequence[System], frame: Sequence[System], queries: int) -> None:
-    table = aligned_table(["measure", *(system.name for system in (*systems, *frame))])
+    table = AlignedTable(["measure", *(system.name for system in (*systems, *frame))])
     for measure in map(str, systems[0].evaluations[0].measures):
         table.add_row(measure, *(score_text(system, measure) for system in (*systems, *frame)))
     console.print(table)
     console.print(f"mean over {counted(queries, 'query', 'queries')} ± its standard error", style="dim")
     if any(len(system.evaluations) > 1 for system in systems):
-        console.print(
-            "[...]: standard deviation over seeds; the standard error holds both", style="dim", markup=False
-        )
+        console.print("[...]: standard deviation over seeds; the standard error holds both", style="dim")
     runs = [one for system in systems for one in system.evaluations]
     for evaluation in runs:
         for note in _notes(evaluation):
-            console.print(f"{evaluation.run}: {note}" if len(runs) > 1 else note, markup=False)
+            console.print(f"{evaluation.run}: {note}" if len(runs) > 1 else note)
 
 
 def _print_comparison(
     console: Console, system: System, other: System, comparisons: Sequence[Comparison]
 ) -> None:
-    console.print(f"\n{system.name} against {other.name}", style="bold", markup=False)
-    table = aligned_table(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"])
+    console.print(f"\n{system.name} against {other.name}", style="bold")
+    table = AlignedTable(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"])
     for one in comparisons:
         table.add_row(
             one.measure,
@@ -230,7 +228,6 @@ def _print_comparison(
     if main.single is not None:
         console.print(
             f"{main.single} is a single run: it is charged the other side's variance over seeds.",
-            markup=False,
         )
     _print_most_different(console, system, other, main.measure)
 
@@ -243,7 +240,7 @@ def _print_most_different(console: Console, system: System, other: System, measu
     for rows, better in ((gains, system.name), (losses, other.name)):
         if len(rows):
             shown = ", ".join(f"{system.queries[row]} ({ours[row]:.2f}, {theirs[row]:.2f})" for row in rows)
-            console.print(f"{better} is most ahead in queries {shown}", markup=False)
+            console.print(f"{better} is most ahead in queries {shown}")
 
 
 def _pool_notes(runs: Sequence[Run], pools: Pools) -> list[str]:
@@ -272,7 +269,8 @@ def _shallow_notes(runs: Sequence[Run], measures: Sequence[Measure]) -> list[str
         if deeper:
             shown = f"{run.name}: " if len(runs) > 1 else ""
             notes.append(
-                f"{shown}at most {longest} products of a query are ranked: {', '.join(deeper)} sees no more"
+                f"{shown}at most {counted(longest, 'product')} of a query {'is' if longest == 1 else 'are'} ranked: "
+                f"{', '.join(deeper)} {'see' if deeper[1:] else 'sees'} no more"
             )
     return notes
 

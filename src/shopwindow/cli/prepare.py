@@ -65,14 +65,14 @@ def _processes_for(tsv: list[str]) -> int:
 
 
 def _print_report(lines: list[tuple[str, int]], out: str) -> None:
-    from shopwindow.cli.console import aligned_table, standard_output
+    from shopwindow.cli.console import AlignedTable, standard_output
 
-    table = aligned_table(["prepare", "count"])
+    table = AlignedTable(["prepare", "count"])
     for what, count in lines:
         table.add_row(what, f"{count:,}")
     console = standard_output()
     console.print(table)
-    console.print(f"dataset: {out}", soft_wrap=True, markup=False)
+    console.print(f"dataset: {out}", soft_wrap=True)
 
 
 def _with_speed(show: Show) -> Callable[[int, int, int], None]:

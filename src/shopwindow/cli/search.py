@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from shopwindow.cli.arguments import at_least, only_with
-from shopwindow.cli.console import aligned_table, counted, print_json, remark, standard_output
+from shopwindow.cli.console import AlignedTable, counted, print_json, remark, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 
 if TYPE_CHECKING:
@@ -151,9 +151,9 @@ def index(
 
     console = standard_output()
     for told in remarks:
-        console.print(told, markup=False, soft_wrap=True)
-    console.print(_summary(OpenIndex.open(target)), markup=False, soft_wrap=True)
-    console.print(f"index: {target}", markup=False, soft_wrap=True)
+        console.print(told, soft_wrap=True)
+    console.print(_summary(OpenIndex.open(target)), soft_wrap=True)
+    console.print(f"index: {target}", soft_wrap=True)
 
 
 def search(
@@ -227,8 +227,23 @@ def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -
         says.append(
             "no product passes --labels and --where" if asking.labels else "no product passes --where"
         )
+        says += _absent_words(engine, asking)
     elif not found and asking.labels:
         says.append(f"no product has a region of label {' or '.join(map(str, asking.labels))}")
+    return says
+
+
+def _absent_words(engine: SearchEngine, asking: Asking) -> list[str]:
+    """Of which columns of words no product has any of the asked ones, and what there is."""
+    from shopwindow.search.conditions import nearest_words
+
+    says = []
+    for condition in asking.conditions:
+        words = engine.words_of(condition.column)
+        if words and not set(words) & set(condition.values):
+            near = nearest_words(condition.values, words)
+            more = ", ..." if len(words) > len(near) else ""
+            says.append(f"no product has {condition}; words of {condition.column}: {', '.join(near)}{more}")
     return says
 
 
@@ -251,7 +266,7 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
     if not found:
         return
     valued = ["values"] if with_values else []
-    table = aligned_table(["rank", "product", "score", "labels", *valued, "photo"])
+    table = AlignedTable(["rank", "product", "score", "labels", *valued, "photo"])
     for hit, view in found:
         shown = ", ".join(dict.fromkeys(view.label_names))
         photo = "" if view.photo is None else str(view.photo)
@@ -261,7 +276,7 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
 
 
 def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -> None:
-    from shopwindow.cli.catalogue import rank_index
+    from shopwindow.cli.catalogue import rank_index, ranked_products
     from shopwindow.cli.systems import read_queries
     from shopwindow.ranking.runs import write_run
     from shopwindow.search.engine import SearchEngine
@@ -276,9 +291,8 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
     if nothing:
         remark(f"{counted(nothing, 'query finds', 'queries find')} nothing: the run leaves them out")
     if out != STANDARD_STREAM:
-        says = f"{out}: {counted(len(found.queries), 'query', 'queries')}, the first {depth} of"
-        products = counted(engine.stats()["products"], "product")
-        standard_output().print(f"{says} {products}", markup=False, soft_wrap=True)
+        says = f"{out}: {counted(len(found.queries), 'query', 'queries')}"
+        standard_output().print(f"{says}, {ranked_products(engine, asking, depth)}", soft_wrap=True)
 
 
 def _check(index: str) -> None:
@@ -294,7 +308,6 @@ def _check(index: str) -> None:
     standard_output().print(
         f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
         f"{verdict.score_error:.1g}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
-        markup=False,
         soft_wrap=True,
     )
     if verdict.problems:

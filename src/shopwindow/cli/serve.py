@@ -100,4 +100,4 @@ def key(name: str, *, keys: str) -> None:
         from shopwindow.search.service.keys import add_key
     except ImportError as error:
         raise ValueError(str(error)) from error
-    standard_output().print(add_key(keys, name), markup=False, soft_wrap=True)
+    standard_output().print(add_key(keys, name), soft_wrap=True)

@@ -56,7 +56,7 @@ def draw(
             occurrence_leak=occurrence_leak,
             progress=lambda done, total: show(done, total, says(done)),
         )
-    standard_output().print(f"{summary}\nshop: {out}", markup=False, soft_wrap=True)
+    standard_output().print(f"{summary}\nshop: {out}", soft_wrap=True)
 
 
 def demo(
@@ -91,7 +91,7 @@ def demo(
     started = time.monotonic()
 
     def stage(number: int, says: str) -> None:
-        console.print(f"\n[bold]{number}  {says}[/]")
+        console.print(f"\n{number}  {says}", style="bold")
 
     stage(1, "draw: a shop with photos, queries and answers")
     draw(str(shop), products=products, seed=seed)
@@ -213,11 +213,11 @@ def _spread(values: np.ndarray, count: int) -> list[int]:
 
 
 def _print_scores(found: _Ranked, console: Console) -> None:
-    from shopwindow.cli.console import aligned_table
+    from shopwindow.cli.console import AlignedTable
     from shopwindow.ranking.measures import Measure, evaluate
 
     measures = [Measure.parse(name) for name in ("nDCG@5", "hit@1", "recall@10", "MRR")]
-    table = aligned_table([f"{len(found.answers.queries)} test queries", *map(str, measures)])
+    table = AlignedTable([f"{len(found.answers.queries)} test queries", *map(str, measures)])
     for run in found.runs:
         evaluation = evaluate(run, found.answers, measures)
         cells = [f"{evaluation.mean(m):.3f} ± {evaluation.standard_error(m):.3f}" for m in measures]
@@ -226,6 +226,8 @@ def _print_scores(found: _Ranked, console: Console) -> None:
 
 
 def _print_places(folder: Path, console: Console, seconds: float) -> None:
+    from rich.text import Text
+
     places = {
         "contact-sheet.png": "queries and their first photos, right ones framed: look here first",
         "bundle/curves.png": "loss and score over the training",
@@ -238,5 +240,5 @@ def _print_places(folder: Path, console: Console, seconds: float) -> None:
     width = max(len(str(folder / place)) for place in places)
     console.print()
     for place, says in places.items():
-        console.print(f"{folder / place!s:<{width}}  [dim]{says}[/]", soft_wrap=True)
-    console.print(f"[dim]{seconds:.0f} s in all[/]")
+        console.print(f"{folder / place!s:<{width}} ", Text(says, style="dim"), soft_wrap=True)
+    console.print(f"{seconds:.0f} s in all", style="dim")

@@ -75,4 +75,4 @@ def export_vectors(
         except ImportError as error:
             raise DataError(str(error), field=f"--to {to}") from error
     goal = out or table or collection
-    standard_output().print(f"{counted(count, 'product')}: {goal}", markup=False, soft_wrap=True)
+    standard_output().print(f"{counted(count, 'product')}: {goal}", soft_wrap=True)

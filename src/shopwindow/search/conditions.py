@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from difflib import SequenceMatcher
+from heapq import nlargest
+from typing import Final, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -24,6 +27,7 @@ MOST_CHOICES: Final = 100
 _WRITTEN: Final = re.compile(rf"\s*({COLUMN_NAME.pattern})\s*(<=|>=|=)(?!=)(.*)", re.DOTALL)
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _SHOWN: Final = 40
+_COMPARED: Final = 50
 _EXAMPLES: Final = "price<=20, price>=5, colour=red or colour=red|blue"
 
 
@@ -31,7 +35,10 @@ _EXAMPLES: Final = "price<=20, price>=5, colour=red or colour=red|blue"
 class Condition:
     """What a column's value must be: at most or at least a number, or one of some values.
 
-    `values` as they were written: one with `<=` and `>=`. A product without a value passes no condition.
+    `values` as they were written, composed as Unicode's NFC has it: one with `<=` and `>=`. A product without a value
+    passes no condition.
+
+    Raises: ValueError for another relation, no values, or values that do not go with the relation.
 
     >>> str(Condition.parse(" colour = red | blue "))
     'colour=red|blue'
@@ -40,6 +47,20 @@ class Condition:
     column: str
     relation: Relation
     values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        says = f"condition {shortened(str(self))}"
+        if self.relation not in get_args(Relation):
+            raise ValueError(f"{says}: {self.relation!r} is none of {', '.join(get_args(Relation))}")
+        if not (isinstance(cast(object, self.values), tuple) and self.values):
+            raise ValueError(f"{says}: wanted a tuple of values")
+        object.__setattr__(
+            self, "values", tuple(unicodedata.normalize("NFC", value) for value in self.values)
+        )
+        if self.relation != "=":
+            if len(self.values) > 1:
+                raise ValueError(f"{says}: {self.relation} takes one number")
+            self.check("number")
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -62,12 +83,7 @@ class Condition:
             raise ValueError(
                 f"condition {shortened(text)}: {len(values)} values, at most {MOST_CHOICES} can be asked for"
             )
-        condition = cls(column, cast(Relation, relation), values)
-        if relation != "=":
-            if len(values) > 1:
-                raise ValueError(f"condition {shortened(text)}: {relation} takes one number")
-            condition.check("number")
-        return condition
+        return cls(column, cast(Relation, relation), values)
 
     def __str__(self) -> str:
         return f"{self.column}{self.relation}{'|'.join(self.values)}"
@@ -113,6 +129,26 @@ def check_conditions(conditions: Sequence[Condition], kinds: Mapping[str, Kind])
                 f"condition {shortened(str(condition))}: no column {condition.column}; there are {told}"
             )
         condition.check(kind)
+
+
+def nearest_words(asked: Sequence[str], words: Iterable[str], count: int = 5) -> list[str]:
+    """Those of the words that are written most like one of the asked ones, whatever the case; most alike first, of
+    equally like ones the smaller.
+
+    >>> nearest_words(["RED"], ["blue", "dark red", "red"], 2)
+    ['red', 'dark red']
+    """
+    alike = [SequenceMatcher(b=one.casefold()) for one in asked]
+
+    def likeness(word: str, *, roughly: bool) -> float:
+        best = 0.0
+        for matcher in alike:
+            matcher.set_seq1(word.casefold())
+            best = max(best, matcher.quick_ratio() if roughly else matcher.ratio())
+        return best
+
+    some = nlargest(_COMPARED, sorted(words), key=lambda word: likeness(word, roughly=True))
+    return nlargest(count, sorted(some), key=lambda word: likeness(word, roughly=False))
 
 
 def parse_number(text: str) -> float:

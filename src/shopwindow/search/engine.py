@@ -31,9 +31,9 @@ from shopwindow.search.golden import Golden
 from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
 from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
-from shopwindow.search.lookup import Found, find, find_exactly
+from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
-from shopwindow.search.showing import shown_hits, view_of
+from shopwindow.search.showing import living_words, shown_hits, view_of
 
 Rerank = Callable[[str, list[int]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
@@ -64,6 +64,25 @@ class _State:
         ]
         living = [some if part.live is None else some.take(part.living_rows) for some, part in known]
         return summarise(self.index.manifest.columns, living)
+
+    @cached_property
+    def late(self) -> bool:
+        """Whether `late` fits model and index, and the datasets that hold the regions are those it was made from. They
+        are opened by this, and so stay at hand when they are replaced later."""
+        manifest = self.index.manifest
+        if self.bundle.model.late is None or manifest.smooth_regions is not None:
+            return False
+        try:
+            for source in range(len(manifest.sources)):
+                _dataset(self, source)
+        except (DataError, OSError):
+            return False
+        return True
+
+    @property
+    def version(self) -> str:
+        """Names the state."""
+        return f"{self.index.manifest.revision}-{self.stamp[0]:x}"
 
 
 class SearchEngine:
@@ -159,13 +178,23 @@ class SearchEngine:
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words, parted by spaces, that the model knows nothing of, each once."""
-        parts = _parts(self._state, words)
-        known = zip(parts, self._state.bundle.knows(parts), strict=True)
+        state = self._state
+        parts = _parts(state, words)
+        known = zip(parts, state.bundle.knows(parts), strict=True)
         return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
 
     def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products the index holds."""
         return self._state.index.holds(product_ids)
+
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """How many products pass a filter. Raises: ValueError for a condition that does not fit the columns."""
+        index = self._state.index
+        check_conditions(where.conditions, index.manifest.columns)
+        if not where:
+            return len(index)
+        masks = [allowed_rows(part, where) for part in index.parts]
+        return sum(int(mask.sum()) for mask in masks if mask is not None)
 
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
@@ -225,23 +254,31 @@ class SearchEngine:
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them."""
         state = self._state
-        return {**state.index.numbers(), "version": self.version, "late": _can_late(state)}
+        return {**state.index.numbers(), "version": state.version, "late": state.late}
 
     @property
     def version(self) -> str:
         """Names the state of the index that is open; changes with every change."""
-        index = self._state.index
-        return f"{index.manifest.revision}-{self._state.stamp[0]:x}"
+        return self._state.version
 
     @property
     def columns(self) -> tuple[ColumnView, ...]:
         """The shop's own columns to filter by. `image_h` and `image_w` (px) can be asked for too."""
         return self._state.columns
 
+    def words_of(self, column: str) -> tuple[str, ...]:
+        """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none."""
+        return living_words(self._state.index, column)
+
     @property
     def label_names(self) -> dict[int, str]:
         """Names of labels; empty where none were given."""
         return dict(self._state.index.manifest.label_names)
+
+    def at_rest(self) -> SearchEngine:
+        """An engine that stays in the state that is open now, for questions whose answers must fit each other; what
+        this one's `reload` opens does not reach it. Costs nothing."""
+        return SearchEngine(self._path, self._state, self._bundle)
 
     def reload(self) -> bool:
         """Opens the newest state of the index where there is one; says whether there was. Searches in flight go on in
@@ -407,10 +444,3 @@ def _dataset(state: _State, source: int) -> Dataset:
         _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
         state.datasets[source] = dataset
     return state.datasets[source]
-
-
-def _can_late(state: _State) -> bool:
-    """Whether `late` fits model and index, and the datasets that hold the regions are where they were."""
-    manifest = state.index.manifest
-    fits = state.bundle.model.late is not None and manifest.smooth_regions is None
-    return fits and all(Path(source.path).is_dir() for source in manifest.sources)

@@ -2,7 +2,8 @@
 
 Golden queries: texts, their vectors and their exact best products, kept in the index. Checking them encodes the
 texts anew (a difference is the model's: bundle, tokenizer, library), searches exactly with the kept vectors (a
-difference is a damaged file), and searches as the engine does (a loss is the approximation's).
+difference is a damaged file), and searches as the engine does (a loss is the approximation's). Segments and golden
+queries are named by their content, so that a file lost or changed is seen also where no search meets it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.search.index import OpenIndex
+from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
 from shopwindow.search.lookup import find, find_exactly
 
 GOLDEN_QUERIES: Final = 200
@@ -42,15 +43,19 @@ class Golden:
     ids: Int64[np.ndarray, "queries best"]
     scores: Float64[np.ndarray, "queries best"]
 
-    def write(self, folder: Path) -> str:
-        """Writes it beside the segments; gives the file's name."""
+    @property
+    def name(self) -> str:
+        """Its file's name, by its content."""
         content = hashlib.sha256("\n".join(self.texts).encode("utf-8", "surrogatepass"))
         for array in (self.vectors, self.ids, self.scores):
             content.update(array.tobytes())
-        name = f"golden-{content.hexdigest()[:16]}.npz"
+        return f"golden-{content.hexdigest()[:16]}.npz"
+
+    def write(self, folder: Path) -> str:
+        """Writes it beside the segments; gives the file's name."""
         texts = np.array([text.encode("utf-8", "surrogatepass") for text in self.texts], np.bytes_)
-        np.savez(folder / name, texts=texts, vectors=self.vectors, ids=self.ids, scores=self.scores)
-        return name
+        np.savez(folder / self.name, texts=texts, vectors=self.vectors, ids=self.ids, scores=self.scores)
+        return self.name
 
     @classmethod
     def read(cls, path: Path) -> Golden:
@@ -66,13 +71,15 @@ class Golden:
 @dataclass(frozen=True)
 class Verdict:
     """What a check found. `vector_error`: largest difference of a query's vector; `score_error`: largest difference of
-    an exact score; `recall`: of the search as it is set, against the exact one."""
+    an exact score; `recall`: of the search as it is set, against the exact one; `changed`: the parts whose files are
+    not those that were written."""
 
     queries: int
     vector_error: float
     score_error: float
     recall: float
     recall_before: float
+    changed: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -85,6 +92,10 @@ class Verdict:
         if self.recall < self.recall_before - _RECALL_TOLERANCE:
             found.append(
                 f"index: recall@{AT} {self.recall:.3f}, was {self.recall_before:.3f} when it was made"
+            )
+        if self.changed:
+            found.append(
+                f"index: {', '.join(self.changed)}: a file is lost or not as it was written; make the index again"
             )
         return tuple(found)
 
@@ -149,14 +160,15 @@ def _best_rows(
 
 
 def check(index: OpenIndex, bundle: Bundle) -> Verdict:
-    """Asks the golden queries again.
+    """Asks the golden queries again, and reads every file of the segments.
 
-    Raises: DataError where the index has none.
+    Raises: DataError where the index has none, or another state has taken its place meanwhile.
     """
     manifest = index.manifest
-    if manifest.golden is None:
+    golden_file = manifest.golden
+    if golden_file is None:
         raise DataError("holds no golden queries", path=index.path)
-    golden = Golden.read(index.path / manifest.golden)
+    golden = Golden.read(index.path / golden_file)
     vectors = bundle.encode_queries(list(golden.texts))
     exact = ask_exactly(index, golden.texts, golden.vectors).scores
     both = np.isfinite(exact) & np.isfinite(golden.scores)
@@ -167,4 +179,20 @@ def check(index: OpenIndex, bundle: Bundle) -> Verdict:
         score_error=float(np.abs(exact[both] - golden.scores[both]).max()) if same_places else float("inf"),
         recall=recall(index, golden),
         recall_before=manifest.recall[f"recall@{AT}"],
+        changed=(*_changed_segments(index), *([golden_file] if golden.name != golden_file else [])),
     )
+
+
+def _changed_segments(index: OpenIndex) -> list[str]:
+    """The segments whose files are not those that gave it its name."""
+    changed = []
+    for part in index.manifest.parts:
+        try:
+            name = content_name(index.path / SEGMENTS / part.name)
+        except OSError:
+            name = ""
+        if name != part.name:
+            if Manifest.read(index.path) != index.manifest:
+                raise DataError("was changed while it was checked; check again", path=index.path)
+            changed.append(f"{SEGMENTS}/{part.name}")
+    return changed

@@ -6,7 +6,8 @@ neither files nor models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,11 +43,15 @@ class Hit:
 class Filter:
     """Which products may be found: one of whose regions has one of these labels, and that pass all conditions.
 
-    No labels means any label.
+    No labels means any label. Any set and any sequence are taken, and kept unchangeable.
     """
 
-    labels: frozenset[int] = frozenset()
-    conditions: tuple[Condition, ...] = ()
+    labels: AbstractSet[int] = frozenset()
+    conditions: Sequence[Condition] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", frozenset(self.labels))
+        object.__setattr__(self, "conditions", tuple(self.conditions))
 
     def __bool__(self) -> bool:
         return bool(self.labels) or bool(self.conditions)

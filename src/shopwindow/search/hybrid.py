@@ -6,18 +6,20 @@ Source: Cormack, Clarke and Büttcher, SIGIR 2009.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from shopwindow.search.hits import Filter
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.lookup import Found, allowed_rows
+from shopwindow.search.segment import Segment
 
 FUSED: Final = 100
 """So many of either ranking at least."""
 _RRF_CONSTANT: Final = 60
-_TEXTS_ASKED: Final = 1000
 
 
 def by_texts(index: OpenIndex, words: str, k: int, where: Filter) -> list[int]:
@@ -26,15 +28,18 @@ def by_texts(index: OpenIndex, words: str, k: int, where: Filter) -> list[int]:
     for part in index.parts:
         if part.texts is None:
             continue
-        ranked = part.texts.find(words, _TEXTS_ASKED)
-        rows = part.segment.rows_of(np.array([product for product, _ in ranked], np.int64))
         allowed = allowed_rows(part, where)
-        found += [
-            (-score, product)
-            for (product, score), row in zip(ranked, rows.tolist(), strict=True)
-            if row >= 0 and (allowed is None or allowed[row])
-        ]
+        if allowed is None or allowed.any():
+            ranked = part.texts.find(words, k, partial(_passing, part.segment, allowed))
+            found += [(-score, product) for product, score in ranked]
     return [product for _, product in sorted(found)[:k]]
+
+
+def _passing(
+    segment: Segment, allowed: Bool[np.ndarray, " products"] | None, product_ids: Int64[np.ndarray, " some"]
+) -> Bool[np.ndarray, " some"]:
+    rows = segment.rows_of(product_ids)
+    return rows >= 0 if allowed is None else (rows >= 0) & allowed[rows]
 
 
 def fused(vectors: Found, texts: list[int], k: int) -> Found:

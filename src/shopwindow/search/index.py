@@ -312,15 +312,20 @@ def add_deleted(folder: Path, part: Part, segment: Segment, product_ids: Int64[n
 
 def named_by_content(folder: Path) -> Path:
     """Renames a finished folder after what its files hold; gives where it is now."""
-    content = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        content.update(path.name.encode() + b"\0" + hash_file(path).encode())
-    goal = folder.with_name(content.hexdigest()[:16])
+    goal = folder.with_name(content_name(folder))
     if goal.exists():
         shutil.rmtree(folder)
     else:
         folder.rename(goal)
     return goal
+
+
+def content_name(folder: Path) -> str:
+    """What a folder is named after the names and bytes of its files. Reads them all."""
+    content = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        content.update(path.name.encode() + b"\0" + hash_file(path).encode())
+    return content.hexdigest()[:16]
 
 
 def hash_file(path: Path) -> str:

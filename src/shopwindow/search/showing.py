@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from shopwindow.data.word_boxes import PHOTO_ENDINGS
 from shopwindow.search.hits import Hit, ProductView, ShownHit, UnknownProduct
@@ -55,6 +57,17 @@ def view_of(index: OpenIndex, product_id: int) -> ProductView:
         texts=part.texts.of(product_id)[:MOST_TEXTS_SHOWN] if part.texts else (),
         values=part.segment.attributes.of(row) if part.segment.attributes else {},
     )
+
+
+def living_words(index: OpenIndex, column: str) -> tuple[str, ...]:
+    """The words that products have in a column, rising; none where it is of numbers or there is none."""
+    words: set[str] = set()
+    for part in index.parts:
+        attributes = part.segment.attributes
+        if attributes is not None and attributes.kinds.get(column) == "word":
+            living = attributes.columns[column].take(pa.array(part.living_rows)).drop_null()
+            words.update(pc.unique(living).dictionary_decode().to_pylist())
+    return tuple(sorted(words))
 
 
 def _photo(folder: str | None, product_id: int) -> Path | None:

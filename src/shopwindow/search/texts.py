@@ -11,12 +11,12 @@ import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from shopwindow.files import DataError
 
@@ -24,6 +24,7 @@ TEXTS_FILE: Final = "texts.sqlite"
 MOST_TEXTS: Final = 32
 """Texts kept of a product."""
 _MOST_WORDS: Final = 64
+_READ_AT_ONCE: Final = 1000
 _WORD: Final = re.compile(r"\w+")
 
 
@@ -69,8 +70,15 @@ class Texts:
             rows = self._base.execute("SELECT rowid FROM product ORDER BY rowid").fetchall()
         return np.array(rows, np.int64).reshape(-1)
 
-    def find(self, words: str, limit: int) -> list[tuple[int, float]]:
-        """(product id, BM25 score, higher is better) of products with any of the words, best first; none for no words.
+    def find(
+        self,
+        words: str,
+        limit: int,
+        passes: Callable[[Int64[np.ndarray, " some"]], Bool[np.ndarray, " some"]],
+    ) -> list[tuple[int, float]]:
+        """(product id, BM25 score, higher is better) of the first `limit` products with any of the words that pass,
+        best first, of equal scores the smaller id; none for no words. `passes` is asked of some products at a time, so
+        that no more are read than it takes.
 
         Raises: DataError where the file is broken.
         """
@@ -78,10 +86,17 @@ class Texts:
         asked = " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(words)[:_MOST_WORDS]))
         if not asked:
             return []
-        question = "SELECT rowid, -rank FROM product WHERE product MATCH ? ORDER BY rank, rowid LIMIT ?"
-        with self._lock, _told(self.path):
-            found = self._base.execute(question, (asked, limit)).fetchall()
-        return [(int(product), float(score)) for product, score in found]
+        question = "SELECT rowid, -rank FROM product WHERE product MATCH ? ORDER BY rank, rowid"
+        found: list[tuple[int, float]] = []
+        with (
+            self._lock,
+            _told(self.path),
+            contextlib.closing(self._base.execute(question, (asked,))) as ranked,
+        ):
+            while len(found) < limit and (some := ranked.fetchmany(_READ_AT_ONCE)):
+                passing = passes(np.array([product for product, _ in some], np.int64))
+                found += [one for one, does in zip(some, passing.tolist(), strict=True) if does]
+        return found[:limit]
 
     def of(self, product_id: int) -> tuple[str, ...]:
         """The texts of one product, none where there are none."""

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,10 @@ class ToyEngine:
             for word in asked
         )
         return Explanation(asked, weights, sum(map(sum, weights)))
+
+    def at_rest(self) -> ToyEngine:
+        """The engine as it is now."""
+        return replace(self)
 
     def reload(self) -> bool:
         """Takes over the next pending state."""

@@ -1,7 +1,7 @@
 """How is the engine asked by many requests at once, and kept at the newest state of its index?
 
-Questions run on a few threads, so that the event loop stays free. The engine itself sees to it that a search in flight
-ends in the state in which it began; here is who tells it to look for a newer one. Knows no HTTP.
+Questions run on a few threads, so that the event loop stays free. A question is asked of the engine at rest: its
+answer is of one state throughout, also while here the engine is told to look for a newer one. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
@@ -19,6 +20,9 @@ from shopwindow.search.reranking import Reranking
 
 Answer = TypeVar("Answer")
 MOST_TOGETHER: Final = 16
+"""Searches answered in one go."""
+MOST_SCORED: Final = 800
+"""Products scored anew in one go: as many as MOST_TOGETHER searches score that ask for no other number."""
 LOG = logging.getLogger("shopwindow.serve")
 
 
@@ -62,6 +66,9 @@ class Engine(Protocol):
     def stats(self) -> dict[str, Any]:
         """Numbers about the index."""
 
+    def at_rest(self) -> Engine:
+        """An engine that stays in the state that is open now."""
+
     @property
     def version(self) -> str:
         """Names the state of the index that is open."""
@@ -88,6 +95,13 @@ class Way:
     hybrid: bool
     rerank: Reranking | None
     candidates: int
+
+    @property
+    def together(self) -> int:
+        """So many searches are answered in one go; what waits then gets its turn."""
+        if self.rerank is None:
+            return MOST_TOGETHER
+        return max(1, min(MOST_TOGETHER, MOST_SCORED // max(self.k, self.candidates)))
 
 
 @dataclass(frozen=True)
@@ -130,8 +144,20 @@ class LiveEngine:
         self._last_fault = ""
 
     async def ask(self, question: Callable[[Engine], Answer]) -> Answer:
-        """The engine's answer to a question."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, question, self.engine)
+        """The engine's answer to a question: all of it of one state of the index."""
+        return await self._run(lambda: question(self.engine.at_rest()))
+
+    async def search_batch(self, queries: Sequence[str], way: Way) -> list[Answered]:
+        """The answers to several queries, in their order and all of one state. Searched piece by piece: other questions
+        get their turn in between, and nothing goes on when nobody waits any more."""
+        engine, answers = self.engine.at_rest(), list[Answered]()
+        for start in range(0, len(queries), way.together):
+            some = queries[start : start + way.together]
+            answers += await self._run(partial(answered, engine, some, way))
+        return answers
+
+    async def _run(self, question: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
     async def search(self, words: str, way: Way) -> Answered:
         """The best products for words. Searches of one way that come while all threads are busy are answered together.
@@ -147,9 +173,9 @@ class LiveEngine:
         while self._waiting and self._running < self._most_running:
             way, together = next(iter(self._waiting.items()))
             del self._waiting[way]
-            if together[MOST_TOGETHER:]:
-                self._waiting[way] = together[MOST_TOGETHER:]
-            now = [one for one in together[:MOST_TOGETHER] if not one.answer.done()]
+            if together[way.together :]:
+                self._waiting[way] = together[way.together :]
+            now = [one for one in together[: way.together] if not one.answer.done()]
             if now:
                 self._running += 1
                 task = asyncio.ensure_future(self._search_together(now, way))

@@ -31,7 +31,7 @@ from shopwindow.search.service.answers import (
     search_answer,
 )
 from shopwindow.search.service.limits import Limits
-from shopwindow.search.service.live import LOG, Engine, LiveEngine, answered
+from shopwindow.search.service.live import LOG, Engine, LiveEngine
 from shopwindow.search.service.metrics import Metrics
 from shopwindow.search.service.photos import photo_response
 from shopwindow.search.service.problems import Problem, busy, documented, unknown_product
@@ -107,7 +107,8 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         request.state.words = " | ".join(asked.queries)
         metrics.queries += len(asked.queries)
         way = asked.way(k=asked.k, candidates=asked.candidates)
-        many = await live.ask(_told(lambda engine: answered(engine, asked.queries, way)))
+        with told_as_problems():
+            many = await live.search_batch(asked.queries, way)
         rows = zip(asked.queries, many, strict=True)
         return BatchAnswer(
             answers=[search_answer(query, answer.hits, answer.unknown_words) for query, answer in rows]

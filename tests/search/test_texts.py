@@ -1,0 +1,76 @@
+"""Full text with a filter finds what reading every match and then filtering finds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shopwindow.search.conditions import parse_conditions
+from shopwindow.search.hits import Filter
+from shopwindow.search.hybrid import by_texts
+from shopwindow.search.index import OpenIndex
+from shopwindow.search.texts import Texts, write_texts
+from tests.search.conftest import give_columns
+
+Passes = Callable[[np.ndarray], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 5,000 products, all red; the shorter texts, which rank first, are those of the smaller ids."""
+    path = tmp_path_factory.mktemp("texts") / "texts.sqlite"
+    write_texts(path, ((one, ["red " + "thing " * (one // 100)]) for one in range(5000)))
+    return path
+
+
+def read_all(path: Path, word: str) -> list[tuple[int, float]]:
+    """Every match, best first, as a query without a limit says."""
+    base = sqlite3.connect(path)
+    rows = base.execute("SELECT rowid, -bm25(product) FROM product WHERE product MATCH ?", (word,)).fetchall()
+    base.close()
+    return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        lambda ids: np.full(len(ids), True),
+        lambda ids: ids >= 4000,
+        lambda ids: ids % 1900 == 1,
+        lambda ids: np.full(len(ids), False),
+    ],
+)
+@pytest.mark.parametrize("limit", [1, 100, 1500])
+def test_the_first_that_pass_are_those_of_all_matches(path: Path, passes: Passes, limit: int) -> None:
+    every = read_all(path, "red")
+    assert len(every) == 5000
+    wanted = [one for one in every if passes(np.array([one[0]]))[0]][:limit]
+    assert Texts(path).find("red", limit, passes) == wanted
+
+
+def test_no_more_is_read_than_it_takes(path: Path) -> None:
+    asked: list[int] = []
+
+    def passes(ids: np.ndarray) -> np.ndarray:
+        asked.append(len(ids))
+        return np.full(len(ids), True)
+
+    Texts(path).find("red", 10, passes)
+    assert asked == [1000]
+
+
+def test_deep_matches_of_a_rare_value_are_found_by_text(own_index: Path) -> None:
+    give_columns(own_index, "product_id,price", "3,1", "250,1", "299,1")
+    (segment,) = (own_index / "segments").iterdir()
+    (segment / "texts.sqlite").unlink()
+    write_texts(segment / "texts.sqlite", ((one, ["red" + " a" * (one % 7)]) for one in range(300)))
+    index = OpenIndex.open(own_index)
+    where = Filter(conditions=parse_conditions(["price=1"]))
+    ranked = [one for one, _ in read_all(segment / "texts.sqlite", "red") if one in (3, 250, 299)]
+    assert by_texts(index, "red", 100, where) == ranked
+    assert by_texts(index, "red", 2, where) == ranked[:2]
+    assert by_texts(index, "red", 2, Filter(conditions=parse_conditions(["price=2"]))) == []
