@@ -216,25 +216,52 @@ def test_hybrid_without_texts_is_told(shop: Shop, tmp_path: Path) -> None:
 
 def test_added_products_bring_their_values_and_replaced_ones_keep_theirs(own: Path, tmp_path: Path) -> None:
     more = write_dataset(tmp_path / "more", range(290, 310), seed=5)
-    add_products(own, more)
+    told: list[str] = []
+    add_products(own, more, remark=told.append)
+    without = sum(one >= 300 or not known_of(one) for one in range(290, 310))
+    assert told == [f"{without} of 20 products have no values and pass no filter; --columns gives some"]
     engine = SearchEngine.open(own)
     assert [engine.product(one).values for one in range(300)] == [known_of(one) for one in range(300)]
     assert engine.product(305).values == {}
-    told: list[str] = []
+    told.clear()
     table = tmp_path / "more.csv"
     table.write_text("product_id,price,size\n295,1.25,XL\n305,7,\n4,1,L\n")
     made = add_products(own, more, columns=table, remark=told.append)
     assert made.columns == {"price": "number", "colour": "word", "size": "word"}
     assert told == [f"{table}: 18 of 20 products have no row; 1 rows are of other products"]
     engine = SearchEngine.open(own)
-    assert engine.product(295).values == {"price": 1.25, "size": "XL"}
-    assert engine.product(296).values == {}  # the table has no row of it
+    assert engine.product(295).values == {**known_of(295), "price": 1.25, "size": "XL"}
+    assert engine.product(296).values == known_of(296)  # the table has no row of it
     assert engine.product(4).values == known_of(4)
     assert found(engine, ("size=XL",)) == [295]
     assert set(found(engine, ("price=7",))) == {
         305,
-        *(one for one in range(290) if known_of(one).get("price") == 7),
+        *(one for one in range(300) if one != 295 and known_of(one).get("price") == 7),
     }
+
+
+def test_a_table_that_is_added_changes_the_same_values_as_one_that_updates(
+    shop: Shop, own: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "prices.csv"
+    table.write_text("product_id,price\n1,99\n2,\n3,7\n")
+    updated = tmp_path / "updated"
+    shutil.copytree(own, updated)
+    update_columns(updated, table)
+    add_products(own, shop.dataset, columns=table)
+    added, changed = SearchEngine.open(own), SearchEngine.open(updated)
+    assert [added.product(one).values for one in range(PRODUCTS)] == [
+        changed.product(one).values for one in range(PRODUCTS)
+    ]
+    assert added.product(1).values == {**known_of(1), "price": 99.0}
+
+
+def test_products_with_values_are_counted_while_they_live(own: Path, tmp_path: Path) -> None:
+    known = [one for one in range(PRODUCTS) if known_of(one)]
+    assert OpenIndex.open(own).with_values == len(known)
+    add_products(own, write_dataset(tmp_path / "more", range(295, 305)))
+    delete_products(own, known[:3])
+    assert OpenIndex.open(own).with_values == len(known) - 3
 
 
 def test_compacting_keeps_every_value(own: Path, tmp_path: Path) -> None:
@@ -379,6 +406,7 @@ def test_the_verbs_take_columns_and_conditions(
     said = capsys.readouterr().out
     assert "28 of 300 products have no row; 2 rows are of other products" in said
     assert "columns price (numbers), colour (words)" in said
+    assert f", {sum(bool(known_of(one)) for one in range(PRODUCTS))} with values; " in said
     search = ["search", str(tmp_path / "i"), "red", "--top", "300"]
     main([*search, "--json", "--where", "price<=20", "--where", "colour=red|blue"])
     hits = json.loads(capsys.readouterr().out)

@@ -43,6 +43,14 @@ class Attributes:
         """What each column holds."""
         return {name: _KINDS[column.type] for name, column in self.columns.items()}
 
+    @property
+    def valued(self) -> Bool[np.ndarray, " products"]:
+        """Which products have a value in some column."""
+        some = np.zeros(self.rows, bool)
+        for column in self.columns.values():
+            some |= column.is_valid().to_numpy(zero_copy_only=False)
+        return some
+
     def of(self, row: int) -> dict[str, Value]:
         """The values of one product, those that it has."""
         values = {name: column[row].as_py() for name, column in self.columns.items()}

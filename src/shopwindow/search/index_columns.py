@@ -66,8 +66,31 @@ def values_of(
     return table.of_products(product_ids)
 
 
-def values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes | None:
-    """The values that an index has of these products; None where it has none of any."""
+def values_to_add(
+    before: OpenIndex,
+    table: ProductTable | None,
+    product_ids: Int64[np.ndarray, " products"],
+    remark: Remark | None,
+) -> Attributes | None:
+    """The values of products that are added or replaced, in their order: those before, with the table's laid over them.
+
+    None where nothing is known of any. Raises: DataError where the table knows none of them.
+    """
+    held = _values_before(before, product_ids)
+    if table is not None:
+        values_of(table, product_ids, remark)
+        return _laid_over(held, table, product_ids)
+    if remark is not None and before.manifest.columns:
+        without = len(held) - int(np.count_nonzero(held.valued))
+        if without:
+            remark(
+                f"{without:,} of {len(held):,} products have no values and pass no filter; --columns gives some"
+            )
+    return held if held.columns else None
+
+
+def _values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes:
+    """The values that an index has of these products."""
     found, places = [], []
     for part in before.parts:
         if part.segment.attributes is not None:
@@ -76,10 +99,24 @@ def values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]
             found.append(part.segment.attributes.take(rows[held]))
             places.append(held)
     if not any(map(len, found)):
-        return None
+        return nothing_known(len(product_ids))
     rows = np.full(len(product_ids), -1)
     rows[np.concatenate(places)] = np.arange(sum(map(len, found)))
     return Attributes.join(found).take(rows)
+
+
+def _laid_over(
+    held: Attributes, table: ProductTable, product_ids: Int64[np.ndarray, " products"]
+) -> Attributes:
+    """What products have, but in the table's columns what the table says where it has a row, also nothing."""
+    told = np.isin(product_ids, table.ids)
+    new, here = table.of_products(product_ids), np.arange(len(held))
+    joined = Attributes.join([held, new])
+    rows = {
+        name: np.where(told, here + len(held), here) if name in new.columns else here
+        for name in joined.columns
+    }
+    return Attributes({name: column.take(rows[name]) for name, column in joined.columns.items()}, len(held))
 
 
 def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
@@ -95,22 +132,15 @@ def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
 def _updated(segments: Path, part: Part, opened: OpenPart, table: ProductTable) -> Part:
     """The segment with the table's values, under the name of its new content; the other files are the same."""
     ids = opened.segment.columns.ids
-    told = np.isin(ids, table.ids)
-    if not told.any():
+    if not np.isin(ids, table.ids).any():
         return part
-    new, here = table.of_products(ids), np.arange(len(ids))
-    joined = Attributes.join([opened.segment.attributes or nothing_known(len(ids)), new])
-    rows = {
-        name: np.where(told, here + len(ids), here) if name in new.columns else here
-        for name in joined.columns
-    }
-    columns = {name: joined.columns[name].take(rows[name]) for name in joined.columns}
+    values = _laid_over(opened.segment.attributes or nothing_known(len(ids)), table, ids)
     written = segments / ".new"
     written.mkdir()
     for path in sorted((segments / part.name).iterdir()):
         if path.name != ATTRIBUTES_FILE:
             link(path, written / path.name)
-    Attributes(columns, len(ids)).write(written / ATTRIBUTES_FILE)
+    values.write(written / ATTRIBUTES_FILE)
     name = named_by_content(written).name
     if name != part.name:
         shutil.rmtree(segments / part.name)
