@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from shopwindow.search.building import add_products, build_index
 from shopwindow.search.engine import SearchEngine
+from shopwindow.search.index import MANIFEST
 from shopwindow.search.index_columns import update_columns
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
 
@@ -67,6 +69,13 @@ def give_columns(index: Path, *lines: str) -> Path:
     table = index.with_name("columns.csv")
     table.write_text("\n".join(lines) + "\n")
     update_columns(index, table)
+    return index
+
+
+def name_column(index: Path, name: str) -> Path:
+    """The index with a column of words of this name, though `index` would refuse it; no product has a value in it."""
+    content = json.loads((index / MANIFEST).read_text())
+    (index / MANIFEST).write_text(json.dumps({**content, "columns": {name: "word"}}))
     return index
 
 

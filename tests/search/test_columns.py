@@ -312,23 +312,56 @@ def test_new_values_come_without_new_vectors(own: Path, tmp_path: Path) -> None:
     assert {path.name for path in (own / "segments").iterdir()} == names
 
 
-def test_a_column_of_the_other_kind_is_refused_and_changes_nothing(own: Path, tmp_path: Path) -> None:
-    more = write_dataset(tmp_path / "more", range(300, 305))
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (
+            "product_id,price\n1,cheap\n",
+            "line 2, price: 'cheap' is no finite number; the column holds numbers in",
+        ),
+        (
+            "product_id,price:word\n1,cheap\n",
+            "price: holds words, in the index it holds numbers: say price:number",
+        ),
+        ("product_id,colour:number\n1,3\n", "colour: holds numbers, in the index it holds words"),
+        ("product_id,Price\n1,1\n", "Price: the index has a column price"),
+        ("product_id,texts\n1,1\n", "'texts': every index has one of this name"),
+        ("product_id,price\n777,1\n", "none of its 1 products"),
+        (
+            f"product_id,{','.join(f'c{one}' for one in range(63))}\n1{',1' * 63}\n",
+            "65 columns with those of the index",
+        ),
+    ],
+)
+def test_a_table_that_does_not_go_with_the_index_is_refused_and_changes_nothing(
+    shop: Shop, own: Path, tmp_path: Path, lines: str, says: str
+) -> None:
     table = tmp_path / "more.csv"
+    table.write_text(lines)
     before = (own / MANIFEST).read_bytes()
-    table.write_text("product_id,price\n301,cheap\n")
-    with pytest.raises(DataError, match=r"more\.csv, price: holds words, in the index it holds numbers"):
-        add_products(own, more, columns=table)
-    table.write_text("product_id,price\n77,1\n")
-    with pytest.raises(DataError, match="none of its 1 products"):
-        add_products(own, more, columns=table)
-    table.write_text("product_id,price\n1,cheap\n")
-    with pytest.raises(DataError, match="holds words, in the index"):
-        update_columns(own, table)
-    table.write_text("product_id,price\n777,1\n")
-    with pytest.raises(DataError, match="none of its 1 products"):
-        update_columns(own, table)
+    for change in (
+        lambda: update_columns(own, table),
+        lambda: add_products(own, shop.dataset, columns=table),
+    ):
+        with pytest.raises(DataError, match=says) as told:
+            change()
+        assert "more.csv" in str(told.value)
     assert (own / MANIFEST).read_bytes() == before
+
+
+def test_a_daily_table_keeps_the_kinds_of_the_index(own: Path, tmp_path: Path) -> None:
+    table = tmp_path / "day.csv"
+    table.write_text("product_id,size\n1,M\n2,L\n")
+    update_columns(own, table)
+    table.write_text("product_id,size,price\n1,38,\n2,38,\n")
+    assert update_columns(own, table).columns == {"price": "number", "colour": "word", "size": "word"}
+    engine = SearchEngine.open(own)
+    assert found(engine, ("size=38",)) == found(engine, ("size=38",), exact=True) != []
+    assert "price" not in engine.product(1).values
+    more = write_dataset(tmp_path / "more", range(300, 305))
+    table.write_text("product_id,size\n301,40\n")
+    add_products(own, more, columns=table)
+    assert SearchEngine.open(own).product(301).values == {"size": "40"}
 
 
 def test_an_older_index_without_columns_opens_and_takes_some(

@@ -88,6 +88,9 @@ def test_parquet_integers_and_truth_values_are_values(tmp_path: Path) -> None:
         ("product_id,price,price\n1,2,3\n", "line 1: columns 'price' and 'price'"),
         ("product_id,price,Price\n1,2,3\n", "columns 'price' and 'Price'"),
         ("product_id,image_h\n1,2\n", "'image_h': every index has one"),
+        ("product_id,texts\n1,2\n", "'texts': every index has one"),
+        ("product_id,Labels\n1,2\n", "'Labels': every index has one"),
+        ("product_id,price,vector\n1,2,3\n", "'vector': every index has one"),
         ("product_id,the price\n1,2\n", "line 1: column 'the price': a name has letters, digits and _"),
         ("product_id,\n1,2\n", "column ''"),
         ("product_id,price;DROP\n1,2\n", "column 'price;DROP'"),
@@ -111,7 +114,7 @@ def test_parquet_integers_and_truth_values_are_values(tmp_path: Path) -> None:
         (
             'product_id,price\n1,2\n2,"12,50"\n',
             "line 3, price: '12,50' is no finite number, as the column's first value is (line 2); "
-            "price:word in the header makes it words",
+            "price:word in the header makes the column one of words",
         ),
         ("product_id,price\n1,\n2,nan\n", "line 3, price: 'nan' is no finite number"),
         ("product_id,price\n1,inf\n", "line 2, price: 'inf' is no finite number"),
@@ -158,6 +161,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: str | byt
         ({"product_id": [1], "code": [2**60 + 1]}, "code"),
         ({"product_id": [1], "colour": ["re\nd"]}, "colour: row 1: 're\\nd' holds a control character"),
         ({"product_id": [1], "tags": [["a"]]}, "tags: list<"),
+        ({"product_id": [1], "tags": pa.nulls(1)}, "tags: has no value in any row: leave it out"),
         ({"product_id": [1], "the price": [1.0]}, "column 'the price'"),
         ({"product_id": [1]}, "holds no column beside product_id"),
         ({"product_id": pa.array([], pa.int64()), "price": pa.array([], pa.float64())}, "holds no product"),
@@ -168,6 +172,38 @@ def test_what_is_wrong_in_parquet_is_told(tmp_path: Path, columns: dict[str, Any
     with pytest.raises(DataError) as told:
         read_product_table(tmp_path / "x.parquet")
     assert says in str(told.value)
+
+
+def test_a_column_without_a_value_is_taken_where_something_says_its_kind(tmp_path: Path) -> None:
+    nothing = {"price": "number", "colour": "word"}
+    path = write(tmp_path, "product_id,price:number,colour:word\n1,,\n")
+    assert read_product_table(path).values.kinds == nothing
+    path = write(tmp_path, "product_id,price,colour\n1,,\n")
+    assert read_product_table(path, kinds={"price": "number", "colour": "word"}).values.kinds == nothing
+    parquet = tmp_path / "x.parquet"
+    pq.write_table(
+        pa.table({"product_id": [1], "price": pa.nulls(1, pa.float32()), "colour": pa.nulls(1, pa.string())}),
+        parquet,
+    )
+    assert read_product_table(parquet).values.kinds == nothing
+    pq.write_table(pa.table({"product_id": [1], "price": pa.nulls(1), "colour": pa.nulls(1)}), parquet)
+    table = read_product_table(parquet, kinds={"price": "number", "colour": "word"})
+    assert table.values.kinds == nothing
+    assert values_of(table) == {1: {}}
+
+
+def test_kinds_that_are_known_stand_in_for_first_values_but_not_for_what_is_declared(tmp_path: Path) -> None:
+    path = write(tmp_path, "product_id,size,price\n1,38,3\n2,39,\n")
+    assert values_of(read_product_table(path, kinds={"size": "word", "other": "number"})) == {
+        1: {"size": "38", "price": 3.0},
+        2: {"size": "39"},
+    }
+    path = write(tmp_path, "product_id,size:number\n1,38\n")
+    assert read_product_table(path, kinds={"size": "word"}).values.kinds == {"size": "number"}
+    path = write(tmp_path, "product_id,price\n1,3\n2,19.99 EUR\n")
+    says = "line 3, price: '19.99 EUR' is no finite number; the column holds numbers in the index$"
+    with pytest.raises(DataError, match=says):
+        read_product_table(path, kinds={"price": "number"})
 
 
 def test_a_missing_table_and_a_folder_are_told(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from shopwindow.search.conditions import Condition, Kind
 from shopwindow.search.hits import ColumnView, Value
 
 ATTRIBUTES_FILE: Final = "values.arrow"
+OWN_COLUMNS: Final = ("product_id", "vector", "image_h", "image_w", "labels", "texts")
+"""What every index has or every export writes; no column of a shop has such a name."""
 MOST_WORDS_SHOWN: Final = 30
 NUMBER: Final = pa.float64()
 WORD: Final = pa.dictionary(pa.int32(), pa.string())

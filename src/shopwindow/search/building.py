@@ -146,8 +146,8 @@ def add_products(
     index = Path(index).resolve()
     products = Dataset(dataset)
     known = None if texts is None else known_texts(Dataset(texts))
-    Manifest.read(index)
-    table = None if columns is None else read_product_table(columns)
+    kinds = Manifest.read(index).columns
+    table = None if columns is None else read_product_table(columns, kinds=kinds)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         opened = load_same_bundle(index / BUNDLE, before.manifest.bundle_hash)

@@ -26,7 +26,7 @@ from shopwindow.search.index import (
     link,
     named_by_content,
 )
-from shopwindow.search.product_table import ProductTable, read_product_table
+from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
 
 Remark = Callable[[str], None]
 """Called with what a user should know, in words."""
@@ -39,8 +39,7 @@ def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | N
     Raises: DataError as `build_index` and `add_products` do of a table.
     """
     index = Path(index).resolve()
-    table = read_product_table(columns)
-    Manifest.read(index)
+    table = read_product_table(columns, kinds=Manifest.read(index).columns)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         manifest = with_columns(before.manifest, table.values, table.path)
@@ -120,13 +119,29 @@ def _laid_over(
 
 
 def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
-    """The index with these columns too. Raises: DataError where one is of the other kind."""
+    """The index with these columns too.
+
+    Raises: DataError where one is of the other kind, or named as one of the index but for capitals, or where they would
+    be more than MOST_COLUMNS.
+    """
+    held = {name.lower(): name for name in manifest.columns}
     for name, kind in values.kinds.items():
-        if manifest.columns.get(name, kind) != kind:
+        before = held.get(name.lower(), name)
+        if before != name:
+            raise DataError(f"the index has a column {before}", path=path, field=name)
+        wanted = manifest.columns.get(name, kind)
+        if wanted != kind:
             raise DataError(
-                f"holds {kind}s, in the index it holds {manifest.columns[name]}s", path=path, field=name
+                f"holds {kind}s, in the index it holds {wanted}s: say {name}:{wanted}, in Parquet by its type",
+                path=path,
+                field=name,
             )
-    return dataclasses.replace(manifest, columns={**manifest.columns, **values.kinds})
+    columns = {**manifest.columns, **values.kinds}
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(
+            f"{len(columns)} columns with those of the index, at most {MOST_COLUMNS} are kept", path=path
+        )
+    return dataclasses.replace(manifest, columns=columns)
 
 
 def _updated(segments: Path, part: Part, opened: OpenPart, table: ProductTable) -> Part:
