@@ -266,3 +266,4 @@ def test_the_most_frequent_words_are_offered_first_and_not_all(tmp_path: Path) -
     values = read_product_table(write(tmp_path, "product_id,kind\n" + rows)).values
     (view,) = summarise(values.kinds, [values])
     assert view.words == tuple(f"w{one:02}" for one in range(30))
+    assert view.count == 40

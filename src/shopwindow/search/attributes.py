@@ -122,7 +122,7 @@ def nothing_known(products: int) -> Attributes:
 
 
 def summarise(kinds: Mapping[str, Kind], parts: Sequence[Attributes]) -> tuple[ColumnView, ...]:
-    """What each column offers to filter by: its range, or its most frequent words, most frequent first."""
+    """What each column offers to filter by: its range, or its words: how many, and the most frequent in order."""
     return tuple(
         _range(name, parts) if kind == "number" else _frequent(name, parts) for name, kind in kinds.items()
     )
@@ -143,7 +143,7 @@ def _frequent(name: str, parts: Sequence[Attributes]) -> ColumnView:
             words = counted.field("values").cast(pa.string()).to_pylist()
             counts.update(dict(zip(words, counted.field("counts").to_pylist(), strict=True)))
     best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_WORDS_SHOWN]
-    return ColumnView(name, "word", None, None, tuple(word for word, _ in best))
+    return ColumnView(name, "word", words=tuple(word for word, _ in best), count=len(counts))
 
 
 def _joined(parts: Sequence[Attributes], name: str, kind: pa.DataType) -> pa.Array:
