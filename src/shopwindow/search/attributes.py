@@ -6,6 +6,7 @@ lack any value. A shop's table is read by product_table.py. Knows no vector and 
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Attributes:
             return np.zeros(self.rows, bool)
         if column.type == WORD:
             condition.check("word")
-            known = pc.is_in(column.dictionary, value_set=pa.array(condition.values, pa.string()))
+            asked = [unicodedata.normalize("NFC", value) for value in condition.values]
+            known = pc.is_in(column.dictionary, value_set=pa.array(asked, pa.string()))
             return _as_mask(known.take(column.indices))
         return condition.holds(column.to_numpy(zero_copy_only=False))
 

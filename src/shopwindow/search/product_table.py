@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ LONGEST_WORD: Final = 200
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ID: Final = re.compile(r"-?[0-9]{1,19}")
 _IDS_END: Final = 2**63
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 _PARQUET: Final = b"PAR1"
 _CELLS_KEPT: Final = 100_000
 """Different cells of a column that are looked up when they come again, not read anew."""
@@ -74,9 +76,10 @@ class ProductTable:
 def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None) -> ProductTable:
     """A table with a header line, whose first column is `product_id` and whose others are numbers or words.
 
-    With tabs where the header has one (no quoting then), else with commas (quoted as RFC 4180 has it); or Parquet, by
-    its first bytes. What a column holds is said by `name:word` or `name:number` in the header, else by `kinds`, else by
-    its first value: numbers if it is one, words otherwise; in Parquet by its type. An empty cell is no value.
+    With tabs where the header has one (no quoting then), else with commas, or with semicolons where the header has no
+    comma (quoted as RFC 4180 has it); or Parquet, by its first bytes. Numbers have a decimal point; words are kept in
+    Unicode's form NFC. What a column holds is said by `name:word` or `name:number` in the header, else by `kinds`, else
+    by its first value: numbers if it is one, words otherwise; in Parquet by its type. An empty cell is no value.
 
     Raises: DataError naming line and field of what is wrong: no UTF-8, a row of another length, a number that is none
     or not finite, a word with control characters or | or too long, an id that is none or comes twice, a
@@ -124,9 +127,9 @@ class _Column:
                 return parse_number(text)
             return float(self._words.setdefault(check_word(text), len(self._words)))
         except ValueError as error:
-            raise DataError(
-                f"{error}{self._hint(line)}", path=self._path, line=line, field=self.name
-            ) from error
+            comma = ", a decimal point was wanted, as in 1.99" if _DECIMAL_COMMA.fullmatch(text) else ""
+            says = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
+            raise DataError(says, path=self._path, line=line, field=self.name) from error
 
     def _hint(self, line: int) -> str:
         """Why a number was wanted, where the header does not say it."""
@@ -155,7 +158,8 @@ def _no_value(wanted: str) -> str:
 
 
 def check_word(text: str) -> str:
-    """The word, if it can be one. Raises: ValueError."""
+    """The word as it is kept, if it can be one. Raises: ValueError."""
+    text = unicodedata.normalize("NFC", text)
     if len(text) > LONGEST_WORD:
         raise ValueError(f"{shortened(text)} has {len(text)} characters, a word may have {LONGEST_WORD}")
     if _CONTROL.search(text):
@@ -166,7 +170,9 @@ def check_word(text: str) -> str:
 
 
 def _kind_of(first: str) -> Kind:
-    """Also `nan`, `inf` or `1_000` make a column one of numbers: they are told as wrong ones then."""
+    """Also `nan`, `inf`, `1_000` or `1,99` make a column one of numbers: they are told as wrong ones then."""
+    if _DECIMAL_COMMA.fullmatch(first):
+        return "number"
     try:
         float(first)
     except ValueError:
@@ -178,7 +184,7 @@ def _read_text(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
     shown = "standard input" if path == STANDARD_STREAM else path
     lines = (line + "\n" for _, line in text_lines(path))
     first = next(lines, "")
-    how: dict[str, Any] = {"delimiter": ",", "strict": True}
+    how: dict[str, Any] = {"delimiter": ";" if ";" in first and "," not in first else ",", "strict": True}
     if "\t" in first:
         how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     reader = csv.reader(chain([first], lines), **how)
@@ -222,7 +228,7 @@ def _header(path: str, cells: Sequence[str]) -> list[tuple[str, Kind | None]]:
     names = [cell.strip() for cell in cells]
     if not names or names[0] != ID_COLUMN:
         raise DataError(
-            f"a header line was wanted, its first column {ID_COLUMN}, with commas or tabs; got "
+            f"a header line was wanted, its first column {ID_COLUMN}, with commas, semicolons or tabs; got "
             f"{shortened(names[0] if names else '')}",
             path=path,
             line=1,
