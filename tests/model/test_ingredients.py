@@ -33,6 +33,7 @@ BAGS = {
 BERTS = {**BAGS, "text": "bert", "photo": "bert", "layers": "1", "inner": "48", "dropout": "0.2"}
 INGREDIENTS: dict[str, dict[str, str]] = {
     "views": {**BAGS, "views": "unit:first+mean,standard:first+max"},
+    "common part": {**BAGS, "views": "unit:first,standard:max", "common": "8", "chunk": "10"},
     "closed form": {**BAGS, "naming": "1", "views": "unit:first+mean"},
     "bags and towers": {
         **BERTS,

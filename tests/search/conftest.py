@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from PIL import Image
 
 from shopwindow.search.building import add_products, build_index
 from shopwindow.search.engine import SearchEngine
+from shopwindow.search.index import MANIFEST
 from shopwindow.search.index_columns import update_columns
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
+from tests.search.columns import write_columns
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,13 @@ def give_columns(index: Path, *lines: str) -> Path:
     return index
 
 
+def name_column(index: Path, name: str) -> Path:
+    """The index with a column of words of this name, though `index` would refuse it; no product has a value in it."""
+    content = json.loads((index / MANIFEST).read_text())
+    (index / MANIFEST).write_text(json.dumps({**content, "columns": {name: "word"}}))
+    return index
+
+
 @pytest.fixture
 def priced_index(own_index: Path, tmp_path: Path) -> Path:
     """With a column of numbers and one of words, names that SQL must quote, and a second segment without any."""
@@ -77,3 +87,26 @@ def priced_index(own_index: Path, tmp_path: Path) -> Path:
     words = ("red", "dark 'green'", "")
     lines = [f"{one},{one / 4 if one % 3 else ''},{words[one % 3]}" for one in range(0, 290, 2)]
     return give_columns(own_index, "product_id,Price:number,order:word", *lines)
+
+
+@pytest.fixture(scope="session")
+def tabled(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index with columns, exact, and beside it one with cells, `cells`."""
+    folder = tmp_path_factory.mktemp("columns")
+    columns = write_columns(folder / "columns.csv", range(PRODUCTS))
+    for name, start in (("index", 10_000), ("cells", 100)):
+        build_index(
+            shop.bundle,
+            shop.dataset,
+            folder / name,
+            texts=shop.dataset,
+            columns=columns,
+            approximate_from=start,
+        )
+    return folder
+
+
+@pytest.fixture
+def tabled_index(tabled: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tabled / "index", tmp_path / "index")
+    return tmp_path / "index"

@@ -1,12 +1,10 @@
-"""Columns of an index: filtered search is brute force, values survive every change, and states do not mix."""
+"""Columns of an index: filtered search is brute force, and what does not fit is told."""
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +14,16 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.search.attributes import ATTRIBUTES_FILE
-from shopwindow.search.building import add_products, build_index, compact_index, delete_products
+from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.golden import check
 from shopwindow.search.hits import ColumnView, Filter, Value
-from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex
-from shopwindow.search.index_columns import update_columns
+from shopwindow.search.index import MANIFEST
 from shopwindow.search.masks import MASKS_KEPT
-from tests.search.catalogue import PRODUCTS, write_dataset
+from tests.search.catalogue import PRODUCTS
+from tests.search.columns import COLOURS, WORDS, found, known_of, write_columns
 from tests.search.conftest import Shop
 
-WORDS = "red shoe"
-COLOURS = ("red", "blue", "dark green")
 ASKED = (
     ("price<=20",),
     ("price>=5.5", "price<=30"),
@@ -40,20 +35,6 @@ ASKED = (
     ("image_h=100", "image_w<=80", "colour=red"),
     ("image_w>=81",),
 )
-
-
-def price_of(product_id: int) -> float | None:
-    return None if product_id % 7 == 0 else product_id % 50 + 0.5 * (product_id % 2)
-
-
-def colour_of(product_id: int) -> str | None:
-    return None if product_id % 5 == 4 else COLOURS[product_id % 3]
-
-
-def known_of(product_id: int) -> dict[str, Value]:
-    """What the table says of a product: every eleventh has no row."""
-    found = {} if product_id % 11 == 0 else {"price": price_of(product_id), "colour": colour_of(product_id)}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def passes(known: dict[str, Value], conditions: tuple[str, ...]) -> bool:
@@ -80,51 +61,12 @@ def passes(known: dict[str, Value], conditions: tuple[str, ...]) -> bool:
     return True
 
 
-def write_columns(path: Path, product_ids: range) -> Path:
-    """The table of these products, in no order of theirs, with rows of strangers."""
-    lines = ["product_id,price,colour"]
-    for one in reversed(product_ids):
-        if one % 11:
-            price, colour = price_of(one), colour_of(one)
-            lines.append(f"{one},{'' if price is None else price},{colour or ''}")
-    path.write_text("\n".join([*lines, "987654,1,red", "987655,,"]) + "\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def tabled(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index with columns, exact, and beside it one with cells, `cells`."""
-    folder = tmp_path_factory.mktemp("columns")
-    columns = write_columns(folder / "columns.csv", range(PRODUCTS))
-    for name, start in (("index", 10_000), ("cells", 100)):
-        build_index(
-            shop.bundle,
-            shop.dataset,
-            folder / name,
-            texts=shop.dataset,
-            columns=columns,
-            approximate_from=start,
-        )
-    return folder
-
-
-@pytest.fixture
-def own(tabled: Path, tmp_path: Path) -> Path:
-    shutil.copytree(tabled / "index", tmp_path / "index")
-    return tmp_path / "index"
-
-
 def brute_force(shop: Shop, allowed: list[int]) -> list[int]:
     bundle = Bundle.load(shop.bundle)
     query = bundle.encode_queries([WORDS])[0].astype(np.float64)
     vectors = bundle.encode_products(Dataset(shop.dataset)).astype(np.float64)
     scores = {one: math.fsum(query * vectors[one]) for one in allowed}
     return sorted(scores, key=lambda one: (-scores[one], one))
-
-
-def found(engine: SearchEngine, conditions: tuple[str, ...], **how: Any) -> list[int]:
-    where = Filter(conditions=parse_conditions(conditions))
-    return [hit.product_id for hit in engine.search(WORDS, k=PRODUCTS, where=where, **how)]
 
 
 @pytest.mark.parametrize("conditions", ASKED)
@@ -155,12 +97,14 @@ def test_cells_are_filtered_as_exact_search_is(tabled: Path, monkeypatch: pytest
     assert len(set(through_cells[:10]) & set(exact[:10])) >= 8
 
 
-def test_deleted_products_do_not_pass(shop: Shop, own: Path) -> None:
+def test_deleted_products_do_not_pass(shop: Shop, tabled_index: Path) -> None:
     gone = [one for one in range(PRODUCTS) if passes(known_of(one), ("colour=red",))][:5]
-    delete_products(own, gone)
+    delete_products(tabled_index, gone)
     allowed = [one for one in range(PRODUCTS) if passes(known_of(one), ("colour=red",)) and one not in gone]
     for exact in (False, True):
-        assert found(SearchEngine.open(own), ("colour=red",), exact=exact) == brute_force(shop, allowed)
+        assert found(SearchEngine.open(tabled_index), ("colour=red",), exact=exact) == brute_force(
+            shop, allowed
+        )
 
 
 def test_similar_products_are_filtered_too(tabled: Path) -> None:
@@ -182,7 +126,7 @@ def test_a_product_shows_its_values_and_an_index_its_columns(tabled: Path) -> No
     prices = [float(known_of(one)["price"]) for one in range(PRODUCTS) if "price" in known_of(one)]
     assert engine.columns == (
         ColumnView("price", "number", min(prices), max(prices)),
-        ColumnView("colour", "word", words=engine.columns[1].words),
+        ColumnView("colour", "word", words=engine.columns[1].words, count=len(COLOURS)),
     )
     assert sorted(engine.columns[1].words) == sorted(COLOURS)
 
@@ -214,124 +158,6 @@ def test_hybrid_without_texts_is_told(shop: Shop, tmp_path: Path) -> None:
         SearchEngine.open(tmp_path / "index").search("red", hybrid=True)
 
 
-def test_added_products_bring_their_values_and_replaced_ones_keep_theirs(own: Path, tmp_path: Path) -> None:
-    more = write_dataset(tmp_path / "more", range(290, 310), seed=5)
-    add_products(own, more)
-    engine = SearchEngine.open(own)
-    assert [engine.product(one).values for one in range(300)] == [known_of(one) for one in range(300)]
-    assert engine.product(305).values == {}
-    told: list[str] = []
-    table = tmp_path / "more.csv"
-    table.write_text("product_id,price,size\n295,1.25,XL\n305,7,\n4,1,L\n")
-    made = add_products(own, more, columns=table, remark=told.append)
-    assert made.columns == {"price": "number", "colour": "word", "size": "word"}
-    assert told == [f"{table}: 18 of 20 products have no row; 1 rows are of other products"]
-    engine = SearchEngine.open(own)
-    assert engine.product(295).values == {"price": 1.25, "size": "XL"}
-    assert engine.product(296).values == {}  # the table has no row of it
-    assert engine.product(4).values == known_of(4)
-    assert found(engine, ("size=XL",)) == [295]
-    assert set(found(engine, ("price=7",))) == {
-        305,
-        *(one for one in range(290) if known_of(one).get("price") == 7),
-    }
-
-
-def test_compacting_keeps_every_value(own: Path, tmp_path: Path) -> None:
-    more = write_dataset(tmp_path / "more", range(295, 305), seed=5)
-    table = tmp_path / "more.csv"
-    table.write_text("product_id,size\n301,M\n")
-    add_products(own, more, columns=table)
-    delete_products(own, [3, 301])
-    before = SearchEngine.open(own)
-    left = [one for one in range(305) if one not in (3, 301)]
-    values = [before.product(one).values for one in left]
-    compact_index(own)
-    after = SearchEngine.open(own)
-    assert len(OpenIndex.open(own).parts) == 1
-    assert [after.product(one).values for one in left] == values
-    assert found(after, ("price<=20", "colour=red|blue")) == found(before, ("price<=20", "colour=red|blue"))
-    assert after.columns[2] == ColumnView(
-        "size", "word"
-    )  # a column that no product has a value in stays known
-
-
-def test_new_values_come_without_new_vectors(own: Path, tmp_path: Path) -> None:
-    add_products(own, write_dataset(tmp_path / "more", range(300, 305)))
-    delete_products(own, [3])
-    before = {path.stat().st_ino for path in own.rglob("codes.npy")}
-    engine = SearchEngine.open(own)
-    hits = engine.search(WORDS, k=400)
-    table = tmp_path / "new.csv"
-    table.write_text("product_id,price,size\n1,99,XL\n2,,\n302,5,M\n3,1,M\n")
-    told: list[str] = []
-    made = update_columns(own, table, remark=told.append)
-    assert told == [f"{table}: 301 of 304 products have no row; 1 rows are of other products"]
-    assert made.revision == 4
-    assert engine.reload()
-    wanted = {one: known_of(one) if one < 300 else {} for one in range(305) if one != 3}
-    wanted[1] = {**wanted[1], "price": 99.0, "size": "XL"}
-    wanted[2] = {name: value for name, value in wanted[2].items() if name != "price"}
-    wanted[302] = {"price": 5.0, "size": "M"}
-    assert {one: engine.product(one).values for one in wanted} == wanted
-    assert engine.search(WORDS, k=400) == hits
-    assert {path.stat().st_ino for path in own.rglob("codes.npy")} == before
-    assert sorted(found(engine, ("price>=99",))) == [1]
-    opened = OpenIndex.open(own)
-    assert not check(opened, Bundle.load(own / BUNDLE)).problems
-    names = {path.name for path in (own / "segments").iterdir()}
-    assert names == {part.name for part in made.parts}
-    update_columns(own, table)  # the same again changes nothing
-    assert {path.name for path in (own / "segments").iterdir()} == names
-
-
-def test_a_column_of_the_other_kind_is_refused_and_changes_nothing(own: Path, tmp_path: Path) -> None:
-    more = write_dataset(tmp_path / "more", range(300, 305))
-    table = tmp_path / "more.csv"
-    before = (own / MANIFEST).read_bytes()
-    table.write_text("product_id,price\n301,cheap\n")
-    with pytest.raises(DataError, match=r"more\.csv, price: holds words, in the index it holds numbers"):
-        add_products(own, more, columns=table)
-    table.write_text("product_id,price\n77,1\n")
-    with pytest.raises(DataError, match="none of its 1 products"):
-        add_products(own, more, columns=table)
-    table.write_text("product_id,price\n1,cheap\n")
-    with pytest.raises(DataError, match="holds words, in the index"):
-        update_columns(own, table)
-    table.write_text("product_id,price\n777,1\n")
-    with pytest.raises(DataError, match="none of its 1 products"):
-        update_columns(own, table)
-    assert (own / MANIFEST).read_bytes() == before
-
-
-def test_an_older_index_without_columns_opens_and_takes_some(
-    shop: Shop, own_index: Path, tmp_path: Path
-) -> None:
-    content = json.loads((own_index / MANIFEST).read_text())
-    del content["columns"]
-    (own_index / MANIFEST).write_text(json.dumps(content))
-    assert SearchEngine.open(own_index).columns == ()
-    more = write_dataset(tmp_path / "more", range(300, 305))
-    table = tmp_path / "more.csv"
-    table.write_text("product_id,price\n301,3\n")
-    add_products(own_index, more, columns=table)
-    assert found(SearchEngine.open(own_index), ("price<=3",)) == [301]
-
-
-def test_a_reopened_index_does_not_answer_with_masks_of_the_old_state(own: Path, tmp_path: Path) -> None:
-    engine = SearchEngine.open(own)
-    before = found(engine, ("price<=3",))
-    more = write_dataset(tmp_path / "more", range(PRODUCTS))  # the very same products and vectors
-    table = tmp_path / "more.csv"
-    table.write_text(
-        "product_id,price\n" + "".join(f"{one},{'1' if one == 8 else '9'}\n" for one in range(PRODUCTS))
-    )
-    add_products(own, more, columns=table)
-    assert found(engine, ("price<=3",)) == before
-    assert engine.reload()
-    assert found(engine, ("price<=3",)) == [8]
-
-
 def test_masks_are_kept_and_not_without_end(tabled: Path) -> None:
     engine = SearchEngine.open(tabled / "index")
     (part,) = engine._state.index.parts
@@ -345,20 +171,20 @@ def test_masks_are_kept_and_not_without_end(tabled: Path) -> None:
     assert np.array_equal(part.masks.of(part.segment, where), kept)
 
 
-def test_values_of_another_index_are_refused(own: Path) -> None:
-    (values,) = own.glob(f"segments/*/{ATTRIBUTES_FILE}")
-    content = json.loads((own / MANIFEST).read_text())
+def test_values_of_another_index_are_refused(tabled_index: Path) -> None:
+    (values,) = tabled_index.glob(f"segments/*/{ATTRIBUTES_FILE}")
+    content = json.loads((tabled_index / MANIFEST).read_text())
     for columns, says in (
         ({"price": "word", "colour": "word"}, "the index says"),
         ({"price": "box"}, "columns"),
     ):
-        (own / MANIFEST).write_text(json.dumps({**content, "columns": columns}))
+        (tabled_index / MANIFEST).write_text(json.dumps({**content, "columns": columns}))
         with pytest.raises(DataError, match=says):
-            SearchEngine.open(own)
-    (own / MANIFEST).write_text(json.dumps(content))
+            SearchEngine.open(tabled_index)
+    (tabled_index / MANIFEST).write_text(json.dumps(content))
     values.write_bytes(values.read_bytes()[:100])
     with pytest.raises(DataError, match=ATTRIBUTES_FILE):
-        SearchEngine.open(own)
+        SearchEngine.open(tabled_index)
 
 
 def test_the_verbs_take_columns_and_conditions(
@@ -379,6 +205,7 @@ def test_the_verbs_take_columns_and_conditions(
     said = capsys.readouterr().out
     assert "28 of 300 products have no row; 2 rows are of other products" in said
     assert "columns price (numbers), colour (words)" in said
+    assert f", {sum(bool(known_of(one)) for one in range(PRODUCTS))} with values; " in said
     search = ["search", str(tmp_path / "i"), "red", "--top", "300"]
     main([*search, "--json", "--where", "price<=20", "--where", "colour=red|blue"])
     hits = json.loads(capsys.readouterr().out)

@@ -21,7 +21,7 @@ from shopwindow.search.parquet import METADATA, write_parquet
 from shopwindow.search.rows import rows_of
 from shopwindow.search.vectors import Coding
 from tests.search.catalogue import PRODUCTS
-from tests.search.conftest import Shop, give_columns
+from tests.search.conftest import Shop, name_column
 
 
 def test_parquet_holds_each_living_product(shop: Shop, own_index: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_parquet_holds_the_shop_s_columns(priced_index: Path, tmp_path: Path) ->
 def test_column_named_as_one_of_the_export_s_own_is_refused_before_anything_is_written(
     own_index: Path, tmp_path: Path, name: str
 ) -> None:
-    give_columns(own_index, f"product_id,price,{name}", "1,2,red")
+    name_column(own_index, name)
     with pytest.raises(DataError, match=f"column '{name}': every export has one of this name"):
         write_parquet(own_index, tmp_path / "out" / "vectors.parquet")
     assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.pgvector import write_pgvector
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
-from tests.search.conftest import Shop, give_columns
+from tests.search.conftest import Shop, give_columns, name_column
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra export)")
 WORDS = ["red shoe", "small lamp", "green bag summer", "blue"]
@@ -180,7 +180,7 @@ def test_column_that_a_table_cannot_have_is_named(
     own_index: Path, url: str, table: str, name: str, says: str
 ) -> None:
     write_pgvector(own_index, url, table)
-    give_columns(own_index, f"product_id,{name}", "1,red")
+    name_column(own_index, name)
     for upsert in (False, True):
         with pytest.raises(DataError, match=f"{name}.*{says}"):
             write_pgvector(own_index, url, table, upsert=upsert)

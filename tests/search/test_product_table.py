@@ -13,6 +13,7 @@ import pytest
 
 from shopwindow.files import DataError
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes, nothing_known, summarise
+from shopwindow.search.conditions import Condition
 from shopwindow.search.product_table import ProductTable, read_product_table
 
 ROWS = {7: {"price": 12.5, "colour": "red"}, 3: {"colour": "dark, blue"}, 9: {"price": -1.0}, 4: {}}
@@ -36,6 +37,7 @@ def write(tmp_path: Path, content: str | bytes) -> Path:
         '\ufeffproduct_id,price,colour\r\n 7 , 12.50 , red \r\n3,,"dark, blue"\r\n9,-1,\r\n4,,',
         "product_id\tprice\tcolour\n7\t12.50\tred\n3\t\tdark, blue\n9\t-1\t\n4\t\t\n",
         'product_id,price:number,colour:word\n7,1.25e1,red\n3,,"dark, blue"\n9,-1.0,\n4,,\n',
+        '\ufeffproduct_id;price;colour\r\n7;12.50;red\r\n3;;dark, blue\r\n9;-1;""\r\n4;;\r\n',
     ],
 )
 def test_csv_and_tsv_are_read(tmp_path: Path, content: str) -> None:
@@ -80,7 +82,19 @@ def test_parquet_integers_and_truth_values_are_values(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b"", "line 1: a header line was wanted, its first column product_id"),
-        ("product_id;price\n1;2\n", "line 1: a header line was wanted"),
+        (
+            "product_id/price\n1/2\n",
+            "first column product_id, with commas, semicolons or tabs; got 'product_id/price'",
+        ),
+        (
+            "product_id;price\n1;\n2;1,99\n",
+            "line 3, price: '1,99' is no finite number, a decimal point was wanted, as in 1.99; price:word in the",
+        ),
+        (
+            "product_id;price:number\n1;1.234,50\n",
+            "'1.234,50' is no finite number, a decimal point was wanted",
+        ),
+        ("product_id\tprice\n1\t-3,5\n", "line 2, price: '-3,5' is no finite number, a decimal point"),
         ("price,product_id\n1,2\n", "line 1: a header line was wanted"),
         ("1,2\n", "got '1'"),
         ("product_id\n1\n", "line 1: holds no column beside product_id"),
@@ -88,6 +102,9 @@ def test_parquet_integers_and_truth_values_are_values(tmp_path: Path) -> None:
         ("product_id,price,price\n1,2,3\n", "line 1: columns 'price' and 'price'"),
         ("product_id,price,Price\n1,2,3\n", "columns 'price' and 'Price'"),
         ("product_id,image_h\n1,2\n", "'image_h': every index has one"),
+        ("product_id,texts\n1,2\n", "'texts': every index has one"),
+        ("product_id,Labels\n1,2\n", "'Labels': every index has one"),
+        ("product_id,price,vector\n1,2,3\n", "'vector': every index has one"),
         ("product_id,the price\n1,2\n", "line 1: column 'the price': a name has letters, digits and _"),
         ("product_id,\n1,2\n", "column ''"),
         ("product_id,price;DROP\n1,2\n", "column 'price;DROP'"),
@@ -110,8 +127,9 @@ def test_parquet_integers_and_truth_values_are_values(tmp_path: Path) -> None:
         ),
         (
             'product_id,price\n1,2\n2,"12,50"\n',
-            "line 3, price: '12,50' is no finite number, as the column's first value is (line 2); "
-            "price:word in the header makes it words",
+            "line 3, price: '12,50' is no finite number, a decimal point was wanted, as in 1.99, "
+            "as the column's first value is (line 2); "
+            "price:word in the header makes the column one of words",
         ),
         ("product_id,price\n1,\n2,nan\n", "line 3, price: 'nan' is no finite number"),
         ("product_id,price\n1,inf\n", "line 2, price: 'inf' is no finite number"),
@@ -158,6 +176,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: str | byt
         ({"product_id": [1], "code": [2**60 + 1]}, "code"),
         ({"product_id": [1], "colour": ["re\nd"]}, "colour: row 1: 're\\nd' holds a control character"),
         ({"product_id": [1], "tags": [["a"]]}, "tags: list<"),
+        ({"product_id": [1], "tags": pa.nulls(1)}, "tags: has no value in any row: leave it out"),
         ({"product_id": [1], "the price": [1.0]}, "column 'the price'"),
         ({"product_id": [1]}, "holds no column beside product_id"),
         ({"product_id": pa.array([], pa.int64()), "price": pa.array([], pa.float64())}, "holds no product"),
@@ -168,6 +187,55 @@ def test_what_is_wrong_in_parquet_is_told(tmp_path: Path, columns: dict[str, Any
     with pytest.raises(DataError) as told:
         read_product_table(tmp_path / "x.parquet")
     assert says in str(told.value)
+
+
+def test_a_column_without_a_value_is_taken_where_something_says_its_kind(tmp_path: Path) -> None:
+    nothing = {"price": "number", "colour": "word"}
+    path = write(tmp_path, "product_id,price:number,colour:word\n1,,\n")
+    assert read_product_table(path).values.kinds == nothing
+    path = write(tmp_path, "product_id,price,colour\n1,,\n")
+    assert read_product_table(path, kinds={"price": "number", "colour": "word"}).values.kinds == nothing
+    parquet = tmp_path / "x.parquet"
+    pq.write_table(
+        pa.table({"product_id": [1], "price": pa.nulls(1, pa.float32()), "colour": pa.nulls(1, pa.string())}),
+        parquet,
+    )
+    assert read_product_table(parquet).values.kinds == nothing
+    pq.write_table(pa.table({"product_id": [1], "price": pa.nulls(1), "colour": pa.nulls(1)}), parquet)
+    table = read_product_table(parquet, kinds={"price": "number", "colour": "word"})
+    assert table.values.kinds == nothing
+    assert values_of(table) == {1: {}}
+
+
+def test_kinds_that_are_known_stand_in_for_first_values_but_not_for_what_is_declared(tmp_path: Path) -> None:
+    path = write(tmp_path, "product_id,size,price\n1,38,3\n2,39,\n")
+    assert values_of(read_product_table(path, kinds={"size": "word", "other": "number"})) == {
+        1: {"size": "38", "price": 3.0},
+        2: {"size": "39"},
+    }
+    path = write(tmp_path, "product_id,size:number\n1,38\n")
+    assert read_product_table(path, kinds={"size": "word"}).values.kinds == {"size": "number"}
+    path = write(tmp_path, "product_id,price\n1,3\n2,19.99 EUR\n")
+    says = "line 3, price: '19.99 EUR' is no finite number; the column holds numbers in the index$"
+    with pytest.raises(DataError, match=says):
+        read_product_table(path, kinds={"price": "number"})
+
+
+def test_words_are_one_however_their_accents_are_written(tmp_path: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    path = write(tmp_path, f"product_id,colour\n1,{composed}\n2,{apart}\n3,red\n")
+    parquet = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"product_id": [1, 2, 3], "colour": [composed, apart, "red"]}), parquet)
+    for table in (read_product_table(path), read_product_table(parquet)):
+        assert table.values.columns["colour"].dictionary.to_pylist() == [composed, "red"]
+        for asked in (composed, apart):
+            passing = table.values.passing(Condition.parse(f"colour={asked}"))
+            assert passing.tolist() == [True, True, False]
+
+
+def test_words_may_look_like_numbers_with_a_comma_where_the_header_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path, "product_id;size:word\n1;40,41\n")
+    assert values_of(read_product_table(path)) == {1: {"size": "40,41"}}
 
 
 def test_a_missing_table_and_a_folder_are_told(tmp_path: Path) -> None:
@@ -230,3 +298,4 @@ def test_the_most_frequent_words_are_offered_first_and_not_all(tmp_path: Path) -
     values = read_product_table(write(tmp_path, "product_id,kind\n" + rows)).values
     (view,) = summarise(values.kinds, [values])
     assert view.words == tuple(f"w{one:02}" for one in range(30))
+    assert view.count == 40

@@ -21,7 +21,7 @@ from shopwindow.search.index import OpenIndex
 from shopwindow.search.qdrant import open_qdrant, write_qdrant
 from shopwindow.search.rows import describe_vectors
 from tests.search.catalogue import PRODUCTS, write_dataset
-from tests.search.conftest import Shop, give_columns
+from tests.search.conftest import Shop, give_columns, name_column
 
 qdrant_client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed (extra export)")
 SERVER = os.environ.get("SHOPWINDOW_QDRANT_URL")
@@ -83,7 +83,7 @@ def test_column_named_as_one_of_the_export_s_own_leaves_the_server_alone(
     own_index: Path, client: Any
 ) -> None:
     with pytest.raises(DataError, match="column 'labels': every export has one of this name"):
-        write_qdrant(give_columns(own_index, "product_id,labels", "1,red"), client, NAME)
+        write_qdrant(name_column(own_index, "labels"), client, NAME)
     assert collections(client) == []
 
 

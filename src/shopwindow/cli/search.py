@@ -319,11 +319,12 @@ def _summary(index: OpenIndex) -> str:
     deleted = sum(part.deleted is not None for part in made.parts)
     code, more = made.coding.bytes_per_product(made.hidden)
     columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
+    valued = f", {index.with_values:,} with values" if made.columns else ""
     kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
         f"{f' ({deleted} with deleted products)' if deleted else ''}"
-        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}; {kept}; {code} bytes a product"
+        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; {kept}; {code} bytes a product"
         f"{f' and {more} for re-scoring' if more else ''}; recall@10 {made.recall['recall@10']:.3f}"
         f" of {made.recall['queries']:.0f} queries against exact search"
         f"{f'; columns {columns}' if columns else ''}"

@@ -165,7 +165,7 @@ def _text_side(graph: _Graph, model: DualEncoder) -> None:
     if not model.common:
         _unit(graph, vectors, model.members, model.members**-0.5)
         return
-    share = float(model.log_share.exp())
+    share = float(model.log_share.detach().exp())
     end, axis = model.dimensions - model.common, graph.integers(1)
     own = graph.node("Slice", vectors, graph.integers(0), graph.integers(end), axis)
     common = graph.node("Slice", vectors, graph.integers(end), graph.integers(model.dimensions), axis)

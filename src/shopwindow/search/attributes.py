@@ -6,6 +6,7 @@ lack any value. A shop's table is read by product_table.py. Knows no vector and 
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from shopwindow.search.conditions import Condition, Kind
 from shopwindow.search.hits import ColumnView, Value
 
 ATTRIBUTES_FILE: Final = "values.arrow"
+OWN_COLUMNS: Final = ("product_id", "vector", "image_h", "image_w", "labels", "texts")
+"""What every index has or every export writes; no column of a shop has such a name."""
 MOST_WORDS_SHOWN: Final = 30
 NUMBER: Final = pa.float64()
 WORD: Final = pa.dictionary(pa.int32(), pa.string())
@@ -43,6 +46,14 @@ class Attributes:
         """What each column holds."""
         return {name: _KINDS[column.type] for name, column in self.columns.items()}
 
+    @property
+    def valued(self) -> Bool[np.ndarray, " products"]:
+        """Which products have a value in some column."""
+        some = np.zeros(self.rows, bool)
+        for column in self.columns.values():
+            some |= column.is_valid().to_numpy(zero_copy_only=False)
+        return some
+
     def of(self, row: int) -> dict[str, Value]:
         """The values of one product, those that it has."""
         values = {name: column[row].as_py() for name, column in self.columns.items()}
@@ -63,7 +74,8 @@ class Attributes:
             return np.zeros(self.rows, bool)
         if column.type == WORD:
             condition.check("word")
-            known = pc.is_in(column.dictionary, value_set=pa.array(condition.values, pa.string()))
+            asked = [unicodedata.normalize("NFC", value) for value in condition.values]
+            known = pc.is_in(column.dictionary, value_set=pa.array(asked, pa.string()))
             return _as_mask(known.take(column.indices))
         return condition.holds(column.to_numpy(zero_copy_only=False))
 
@@ -112,7 +124,7 @@ def nothing_known(products: int) -> Attributes:
 
 
 def summarise(kinds: Mapping[str, Kind], parts: Sequence[Attributes]) -> tuple[ColumnView, ...]:
-    """What each column offers to filter by: its range, or its most frequent words, most frequent first."""
+    """What each column offers to filter by: its range, or its words: how many, and the most frequent in order."""
     return tuple(
         _range(name, parts) if kind == "number" else _frequent(name, parts) for name, kind in kinds.items()
     )
@@ -133,7 +145,7 @@ def _frequent(name: str, parts: Sequence[Attributes]) -> ColumnView:
             words = counted.field("values").cast(pa.string()).to_pylist()
             counts.update(dict(zip(words, counted.field("counts").to_pylist(), strict=True)))
     best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_WORDS_SHOWN]
-    return ColumnView(name, "word", None, None, tuple(word for word, _ in best))
+    return ColumnView(name, "word", words=tuple(word for word, _ in best), count=len(counts))
 
 
 def _joined(parts: Sequence[Attributes], name: str, kind: pa.DataType) -> pa.Array:

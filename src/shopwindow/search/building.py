@@ -38,7 +38,7 @@ from shopwindow.search.index import (
     keep,
     named_by_content,
 )
-from shopwindow.search.index_columns import Remark, values_before, values_of, with_columns
+from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
 from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import SmoothedRegions, smooth_catalogue
@@ -138,25 +138,25 @@ def add_products(
 ) -> Manifest:
     """Adds the products of a dataset to an index; those it holds already are replaced.
 
-    `columns`: as of `build_index`; may name new columns. Without it a replaced product keeps the values it had.
+    `columns`: as of `build_index`; may name new columns. A replaced product keeps the values it had, but in the table's
+    columns takes those of its row. Without it, how many products then have no values is told in a remark.
     Raises: as `build_index`, and DataError where a column holds numbers in the index and words in the table, or the
     other way round.
     """
     index = Path(index).resolve()
     products = Dataset(dataset)
     known = None if texts is None else known_texts(Dataset(texts))
-    values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
-    Manifest.read(index)
+    kinds = Manifest.read(index).columns
+    table = None if columns is None else read_product_table(columns, kinds=kinds)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         opened = load_same_bundle(index / BUNDLE, before.manifest.bundle_hash)
         check_features(opened.model, products)
         keep(index, folder, before.manifest)
         manifest = _without(folder, before, products.product_ids)
-        if values is None:
-            values = values_before(before, products.product_ids)
-        else:
-            manifest = with_columns(manifest, values, str(columns))
+        if table is not None:
+            manifest = with_columns(manifest, table.values, table.path)
+        values = values_to_add(before, table, products.product_ids, remark)
         manifest, _ = _add_segment(folder, index, manifest, opened, products, known, values, progress)
         _finish_again(folder, index, manifest)
     _forget_encoded(index)

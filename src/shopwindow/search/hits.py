@@ -93,10 +93,11 @@ class ShownHit:
 @dataclass(frozen=True)
 class ColumnView:
     """A column that products can be filtered by: of numbers with the least and the greatest (None where no product has
-    one), or of words with the most frequent."""
+    one), or of words: the most frequent, and how many different ones there are."""
 
     name: str
     kind: Kind
     minimum: float | None = None
     maximum: float | None = None
     words: tuple[str, ...] = ()
+    count: int = 0

@@ -172,6 +172,14 @@ class OpenPart:
             return 0 if self.texts is None else self.texts.products
         return int(np.count_nonzero(self.live[self.segment.rows_of(self.texts.ids())]))
 
+    @property
+    def with_values(self) -> int:
+        """How many of the products that count have a value in a column of the shop."""
+        if self.segment.attributes is None:
+            return 0
+        valued = self.segment.attributes.valued
+        return int(np.count_nonzero(valued if self.live is None else valued & self.live))
+
 
 @dataclass(frozen=True)
 class OpenIndex:
@@ -216,6 +224,11 @@ class OpenIndex:
     def with_texts(self) -> int:
         """How many of its products have texts."""
         return sum(part.with_texts for part in self.parts)
+
+    @property
+    def with_values(self) -> int:
+        """How many of its products have a value in a column of the shop."""
+        return sum(part.with_values for part in self.parts)
 
     def numbers(self) -> dict[str, Any]:
         """What it holds and how, as JSON can write it."""

@@ -26,7 +26,7 @@ from shopwindow.search.index import (
     link,
     named_by_content,
 )
-from shopwindow.search.product_table import ProductTable, read_product_table
+from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
 
 Remark = Callable[[str], None]
 """Called with what a user should know, in words."""
@@ -39,8 +39,7 @@ def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | N
     Raises: DataError as `build_index` and `add_products` do of a table.
     """
     index = Path(index).resolve()
-    table = read_product_table(columns)
-    Manifest.read(index)
+    table = read_product_table(columns, kinds=Manifest.read(index).columns)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         manifest = with_columns(before.manifest, table.values, table.path)
@@ -66,8 +65,31 @@ def values_of(
     return table.of_products(product_ids)
 
 
-def values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes | None:
-    """The values that an index has of these products; None where it has none of any."""
+def values_to_add(
+    before: OpenIndex,
+    table: ProductTable | None,
+    product_ids: Int64[np.ndarray, " products"],
+    remark: Remark | None,
+) -> Attributes | None:
+    """The values of products that are added or replaced, in their order: those before, with the table's laid over them.
+
+    None where nothing is known of any. Raises: DataError where the table knows none of them.
+    """
+    held = _values_before(before, product_ids)
+    if table is not None:
+        values_of(table, product_ids, remark)
+        return _laid_over(held, table, product_ids)
+    if remark is not None and before.manifest.columns:
+        without = len(held) - int(np.count_nonzero(held.valued))
+        if without:
+            remark(
+                f"{without:,} of {len(held):,} products have no values and pass no filter; --columns gives some"
+            )
+    return held if held.columns else None
+
+
+def _values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes:
+    """The values that an index has of these products."""
     found, places = [], []
     for part in before.parts:
         if part.segment.attributes is not None:
@@ -76,41 +98,64 @@ def values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]
             found.append(part.segment.attributes.take(rows[held]))
             places.append(held)
     if not any(map(len, found)):
-        return None
+        return nothing_known(len(product_ids))
     rows = np.full(len(product_ids), -1)
     rows[np.concatenate(places)] = np.arange(sum(map(len, found)))
     return Attributes.join(found).take(rows)
 
 
+def _laid_over(
+    held: Attributes, table: ProductTable, product_ids: Int64[np.ndarray, " products"]
+) -> Attributes:
+    """What products have, but in the table's columns what the table says where it has a row, also nothing."""
+    told = np.isin(product_ids, table.ids)
+    new, here = table.of_products(product_ids), np.arange(len(held))
+    joined = Attributes.join([held, new])
+    rows = {
+        name: np.where(told, here + len(held), here) if name in new.columns else here
+        for name in joined.columns
+    }
+    return Attributes({name: column.take(rows[name]) for name, column in joined.columns.items()}, len(held))
+
+
 def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
-    """The index with these columns too. Raises: DataError where one is of the other kind."""
+    """The index with these columns too.
+
+    Raises: DataError where one is of the other kind, or named as one of the index but for capitals, or where they would
+    be more than MOST_COLUMNS.
+    """
+    held = {name.lower(): name for name in manifest.columns}
     for name, kind in values.kinds.items():
-        if manifest.columns.get(name, kind) != kind:
+        before = held.get(name.lower(), name)
+        if before != name:
+            raise DataError(f"the index has a column {before}", path=path, field=name)
+        wanted = manifest.columns.get(name, kind)
+        if wanted != kind:
             raise DataError(
-                f"holds {kind}s, in the index it holds {manifest.columns[name]}s", path=path, field=name
+                f"holds {kind}s, in the index it holds {wanted}s: say {name}:{wanted}, in Parquet by its type",
+                path=path,
+                field=name,
             )
-    return dataclasses.replace(manifest, columns={**manifest.columns, **values.kinds})
+    columns = {**manifest.columns, **values.kinds}
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(
+            f"{len(columns)} columns with those of the index, at most {MOST_COLUMNS} are kept", path=path
+        )
+    return dataclasses.replace(manifest, columns=columns)
 
 
 def _updated(segments: Path, part: Part, opened: OpenPart, table: ProductTable) -> Part:
     """The segment with the table's values, under the name of its new content; the other files are the same."""
     ids = opened.segment.columns.ids
-    told = np.isin(ids, table.ids)
-    if not told.any():
+    if not np.isin(ids, table.ids).any():
         return part
-    new, here = table.of_products(ids), np.arange(len(ids))
-    joined = Attributes.join([opened.segment.attributes or nothing_known(len(ids)), new])
-    rows = {
-        name: np.where(told, here + len(ids), here) if name in new.columns else here
-        for name in joined.columns
-    }
-    columns = {name: joined.columns[name].take(rows[name]) for name in joined.columns}
+    values = _laid_over(opened.segment.attributes or nothing_known(len(ids)), table, ids)
     written = segments / ".new"
     written.mkdir()
     for path in sorted((segments / part.name).iterdir()):
         if path.name != ATTRIBUTES_FILE:
             link(path, written / path.name)
-    Attributes(columns, len(ids)).write(written / ATTRIBUTES_FILE)
+    values.write(written / ATTRIBUTES_FILE)
     name = named_by_content(written).name
     if name != part.name:
         shutil.rmtree(segments / part.name)

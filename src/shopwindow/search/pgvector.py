@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from shopwindow.files import DataError
+from shopwindow.search.attributes import OWN_COLUMNS
 from shopwindow.search.conditions import Kind
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.rows import (
     FORMAT,
-    OWN_COLUMNS,
     Progress,
     Rows,
     describe_vectors,

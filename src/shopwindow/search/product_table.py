@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import math
 import re
+import unicodedata
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,16 +23,16 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
-from shopwindow.search.attributes import NUMBER, Attributes
-from shopwindow.search.conditions import COLUMN_NAME, PHOTO_COLUMNS, Kind, parse_number, shortened
+from shopwindow.search.attributes import NUMBER, OWN_COLUMNS, WORD, Attributes
+from shopwindow.search.conditions import COLUMN_NAME, Kind, parse_number, shortened
 
 ID_COLUMN: Final = "product_id"
 MOST_COLUMNS: Final = 64
 LONGEST_WORD: Final = 200
-_TAKEN: Final = frozenset({ID_COLUMN, *PHOTO_COLUMNS})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ID: Final = re.compile(r"-?[0-9]{1,19}")
 _IDS_END: Final = 2**63
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 _PARQUET: Final = b"PAR1"
 _CELLS_KEPT: Final = 100_000
 """Different cells of a column that are looked up when they come again, not read anew."""
@@ -72,34 +73,36 @@ class ProductTable:
         return f"{self.path}: {'; '.join(told)}" if told else ""
 
 
-def read_product_table(path: str | Path) -> ProductTable:
+def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None) -> ProductTable:
     """A table with a header line, whose first column is `product_id` and whose others are numbers or words.
 
-    With tabs where the header has one (no quoting then), else with commas (quoted as RFC 4180 has it); or Parquet, by
-    its first bytes. A column holds numbers if its first value is one, words otherwise; `name:word` or `name:number` in
-    the header says it. An empty cell is no value.
+    With tabs where the header has one (no quoting then), else with commas, or with semicolons where the header has no
+    comma (quoted as RFC 4180 has it); or Parquet, by its first bytes. Numbers have a decimal point; words are kept in
+    Unicode's form NFC. What a column holds is said by `name:word` or `name:number` in the header, else by `kinds`, else
+    by its first value: numbers if it is one, words otherwise; in Parquet by its type. An empty cell is no value.
 
     Raises: DataError naming line and field of what is wrong: no UTF-8, a row of another length, a number that is none
     or not finite, a word with control characters or | or too long, an id that is none or comes twice, a
-    name that is no plain one (letters, digits, _) or comes twice, a column without any value, more than MOST_COLUMNS,
-    no row.
+    name that is no plain one (letters, digits, _) or comes twice, a column without any value where nothing but a first
+    value would say its kind, more than MOST_COLUMNS, no row.
     """
     name = str(path)
     if name != STANDARD_STREAM:
         with open_bytes(name) as file:
             packed = file.read(len(_PARQUET)) == _PARQUET
         if packed:
-            return _read_parquet(name)
-    return _read_text(name)
+            return _read_parquet(name, kinds or {})
+    return _read_text(name, kinds or {})
 
 
 class _Column:
     """The values of a column as they are read: numbers, or words by their place among all met; NaN is no value."""
 
-    def __init__(self, path: str, name: str, kind: Kind | None) -> None:
+    def __init__(self, path: str, name: str, declared: Kind | None, before: Kind | None) -> None:
         self._path = path
         self.name = name
-        self._kind = kind
+        self._kind = declared or before
+        self._as_before = declared is None and before is not None
         self._values = array("d")
         self._words: dict[str, int] = {}
         self._read: dict[str, float] = {"": math.nan}
@@ -124,31 +127,39 @@ class _Column:
                 return parse_number(text)
             return float(self._words.setdefault(check_word(text), len(self._words)))
         except ValueError as error:
-            hint = ""
-            if self._kind == "number" and self._decided:
-                hint = (
-                    f", as the column's first value is (line {self._decided}); "
-                    f"{self.name}:word in the header makes it words"
-                )
-            raise DataError(f"{error}{hint}", path=self._path, line=line, field=self.name) from error
+            comma = ", a decimal point was wanted, as in 1.99" if _DECIMAL_COMMA.fullmatch(text) else ""
+            says = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
+            raise DataError(says, path=self._path, line=line, field=self.name) from error
+
+    def _hint(self, line: int) -> str:
+        """Why a number was wanted, where the header does not say it."""
+        if self._kind != "number":
+            return ""
+        if self._as_before:
+            return "; the column holds numbers in the index"
+        if not self._decided:
+            return ""
+        first = f", as the column's first value is (line {self._decided})" if line != self._decided else ""
+        return f"{first}; {self.name}:word in the header makes the column one of words"
 
     def finished(self) -> pa.Array:
         """The whole column. Raises: DataError where no row has a value and nothing says its kind."""
         if self._kind is None:
-            raise DataError(
-                "has no value in any row: leave it out, or say its kind in the header, as in "
-                f"{self.name}:number",
-                path=self._path,
-                field=self.name,
-            )
+            says = f"its kind in the header, as in {self.name}:number"
+            raise DataError(_no_value(says), path=self._path, field=self.name)
         values = np.frombuffer(self._values, np.float64)
         if self._kind == "number":
             return pa.array(values, NUMBER, from_pandas=True)
         return _words_array(np.nan_to_num(values, nan=-1).astype(np.int32), list(self._words))
 
 
+def _no_value(wanted: str) -> str:
+    return f"has no value in any row: leave it out, or give it {wanted}"
+
+
 def check_word(text: str) -> str:
-    """The word, if it can be one. Raises: ValueError."""
+    """The word as it is kept, if it can be one. Raises: ValueError."""
+    text = unicodedata.normalize("NFC", text)
     if len(text) > LONGEST_WORD:
         raise ValueError(f"{shortened(text)} has {len(text)} characters, a word may have {LONGEST_WORD}")
     if _CONTROL.search(text):
@@ -159,7 +170,9 @@ def check_word(text: str) -> str:
 
 
 def _kind_of(first: str) -> Kind:
-    """Also `nan`, `inf` or `1_000` make a column one of numbers: they are told as wrong ones then."""
+    """Also `nan`, `inf`, `1_000` or `1,99` make a column one of numbers: they are told as wrong ones then."""
+    if _DECIMAL_COMMA.fullmatch(first):
+        return "number"
     try:
         float(first)
     except ValueError:
@@ -167,16 +180,17 @@ def _kind_of(first: str) -> Kind:
     return "number"
 
 
-def _read_text(path: str) -> ProductTable:
+def _read_text(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
     shown = "standard input" if path == STANDARD_STREAM else path
     lines = (line + "\n" for _, line in text_lines(path))
     first = next(lines, "")
-    how: dict[str, Any] = {"delimiter": ",", "strict": True}
+    how: dict[str, Any] = {"delimiter": ";" if ";" in first and "," not in first else ",", "strict": True}
     if "\t" in first:
         how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     reader = csv.reader(chain([first], lines), **how)
     rows = _rows(reader, shown)
-    columns = [_Column(shown, *one) for one in _header(shown, next(rows, (1, []))[1])]
+    header = _header(shown, next(rows, (1, []))[1])
+    columns = [_Column(shown, name, declared, kinds.get(name)) for name, declared in header]
     ids, places = array("q"), array("q")
     for line, row in rows:
         if len(row) != 1 + len(columns):
@@ -214,7 +228,7 @@ def _header(path: str, cells: Sequence[str]) -> list[tuple[str, Kind | None]]:
     names = [cell.strip() for cell in cells]
     if not names or names[0] != ID_COLUMN:
         raise DataError(
-            f"a header line was wanted, its first column {ID_COLUMN}, with commas or tabs; got "
+            f"a header line was wanted, its first column {ID_COLUMN}, with commas, semicolons or tabs; got "
             f"{shortened(names[0] if names else '')}",
             path=path,
             line=1,
@@ -248,7 +262,7 @@ def check_names(names: Sequence[str], path: str, *, line: int | None = None) -> 
                 path=path,
                 line=line,
             )
-        if name.lower() in _TAKEN:
+        if name.lower() in OWN_COLUMNS:
             raise DataError(f"column {name!r}: every index has one of this name", path=path, line=line)
         if name.lower() in met:
             raise DataError(f"columns {met[name.lower()]!r} and {name!r}", path=path, line=line)
@@ -275,7 +289,7 @@ def _first_twice(ids: Int64[np.ndarray, " rows"]) -> tuple[int, int] | None:
     return int(order[again[best]]), int(later[best])
 
 
-def _read_parquet(path: str) -> ProductTable:
+def _read_parquet(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
     try:
         table = pq.read_table(path)
         table.validate(full=True)
@@ -294,7 +308,7 @@ def _read_parquet(path: str) -> ProductTable:
             path=path,
             field=ID_COLUMN,
         )
-    columns = {name: _parquet_column(table[name], path, name) for name in names}
+    columns = {name: _parquet_column(table[name], path, name, kinds.get(name)) for name in names}
     return ProductTable(path, ids, Attributes(columns, len(ids)))
 
 
@@ -309,7 +323,11 @@ def _parquet_ids(column: pa.ChunkedArray, path: str) -> Int64[np.ndarray, " rows
     return ids
 
 
-def _parquet_column(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
+def _parquet_column(column: pa.ChunkedArray, path: str, name: str, before: Kind | None) -> pa.Array:
+    if pa.types.is_null(column.type):
+        if before is None:
+            raise DataError(_no_value("a type, double or string"), path=path, field=name)
+        return pa.nulls(len(column), NUMBER if before == "number" else WORD)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     try:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):

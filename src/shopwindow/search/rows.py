@@ -18,12 +18,11 @@ import pyarrow as pa
 from jaxtyping import Float32, Int32, Int64
 
 from shopwindow.files import DataError
+from shopwindow.search.attributes import OWN_COLUMNS
 from shopwindow.search.conditions import Kind
 from shopwindow.search.index import OpenIndex, OpenPart
 
 FORMAT: Final = "shopwindow vectors 1"
-OWN_COLUMNS: Final = ("product_id", "vector", "image_h", "image_w", "labels", "texts")
-"""What every export has; a shop's column of such a name is refused."""
 ARROW_TYPES: Final[Mapping[Kind, pa.DataType]] = {"number": pa.float64(), "word": pa.string()}
 Progress = Callable[[int, int], None]
 """Called with products written and products in all."""

@@ -101,8 +101,8 @@ def test_values_filter_stay_in_the_address_and_can_be_taken_away(page: Page, eng
     assert page.one("[data-column=price][data-relation='<=']").get_attribute("value") == "25"
     assert page.one("select[data-column=colour]").get_attribute("value") == "red"
     assert [chip.text for chip in page.all("#chips button")] == [
-        "price ≥ 9.5 ✕",
         "price ≤ 25 ✕",
+        "price ≥ 9.5 ✕",
         "colour: red ✕",
     ]
     page.one("#filter-says").click()
@@ -159,13 +159,15 @@ def test_keys_typed_into_a_filter_stay_there(page: Page) -> None:
 def test_detail_shows_what_is_known_of_a_product(page: Page, engine: ToyEngine) -> None:
     product_id = page.search("red")[0]
     page.one("#results a").click()
-    page.until("return document.querySelectorAll('#values div').length === 2")
+    page.until("return document.querySelectorAll('#values div').length === 3")
     values = engine.products[product_id].values
     assert page.one("#values").text.split("\n") == [
         "price",
         f"{values['price']:g}",
         "colour",
         values["colour"],
+        "maker",
+        values["maker"],
     ]
 
 

@@ -19,7 +19,7 @@ from shopwindow.search.hits import Filter
 from shopwindow.search.service.app import Service
 from shopwindow.search.service.limits import Limits
 from tests.search.service.running import problem, running, until
-from tests.search.service.toy import ToyEngine
+from tests.search.service.toy import MAKERS, ToyEngine
 
 
 @pytest.fixture
@@ -82,10 +82,18 @@ def test_the_index_tells_what_to_filter_by_and_which_ways_it_has(
     client: httpx.Client, engine: ToyEngine
 ) -> None:
     told = client.get("/index").json()
-    price, colour = engine.columns
+    price, colour, maker = engine.columns
+    nothing: dict[str, Any] = {"minimum": None, "maximum": None, "words": [], "count": None}
     assert told["columns"] == [
-        {"name": "price", "kind": "number", "minimum": price.minimum, "maximum": price.maximum, "words": []},
-        {"name": "colour", "kind": "word", "minimum": None, "maximum": None, "words": list(colour.words)},
+        {**nothing, "name": "price", "kind": "number", "minimum": price.minimum, "maximum": price.maximum},
+        {
+            **nothing,
+            "name": "colour",
+            "kind": "word",
+            "words": list(colour.words),
+            "count": len(colour.words),
+        },
+        {**nothing, "name": "maker", "kind": "word", "words": list(maker.words), "count": MAKERS},
     ]
     assert told["ways"] == {"texts": True, "late": True}
 
@@ -143,7 +151,10 @@ def test_wrong_bodies_are_problems(client: httpx.Client, body: bytes) -> None:
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("weight<=2", "no column weight; there are price (numbers), colour (words), image_h (numbers)"),
+        (
+            "weight<=2",
+            "no column weight; there are price (numbers), colour (words), maker (words), image_h (numbers)",
+        ),
         ("colour<=3", "colour holds words"),
         ("price=red", "'red' is no finite number"),
         ("__class__=1", "wanted one such as"),

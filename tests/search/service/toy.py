@@ -24,6 +24,8 @@ from shopwindow.search.conditions import check_conditions
 from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
 from shopwindow.search.reranking import LATE, Reranking
 
+MAKERS = 37
+
 
 @dataclass
 class ToyEngine:
@@ -63,14 +65,15 @@ class ToyEngine:
 
     @property
     def columns(self) -> tuple[ColumnView, ...]:
-        """Price and colour."""
+        """Price and colour, and a maker of whom there are more than are told."""
         prices = [view.values["price"] for view in self.products.values()]
         colours = Counter(str(view.values["colour"]) for view in self.products.values())
         numbers = [price for price in prices if isinstance(price, float)]
         words = tuple(sorted(colours, key=lambda word: (-colours[word], word)))
         return (
             ColumnView("price", "number", min(numbers), max(numbers)),
-            ColumnView("colour", "word", words=words),
+            ColumnView("colour", "word", words=words, count=len(words)),
+            ColumnView("maker", "word", words=tuple(f"maker {one}" for one in range(30)), count=MAKERS),
         )
 
     def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
@@ -183,13 +186,13 @@ class ToyEngine:
         known = {**view.values, "image_h": float(view.image_h), "image_w": float(view.image_w)}
         return (not where.labels or bool(where.labels & set(view.labels))) and all(
             known[one.column] in one.values
-            if one.column == "colour"
+            if one.column in ("colour", "maker")
             else bool(one.holds(np.array([known[one.column]], np.float64))[0])
             for one in where.conditions
         )
 
     def _best(self, scores: dict[int, float], k: int, where: Filter, *, tied: int = 1) -> list[Hit]:
-        check_conditions(where.conditions, {"price": "number", "colour": "word"})
+        check_conditions(where.conditions, {"price": "number", "colour": "word", "maker": "word"})
         fitting = [
             (-score, tied * one) for one, score in scores.items() if score > 0 and self.passes(one, where)
         ]
@@ -210,7 +213,11 @@ def _view(told: dict[str, Any], photo: Path) -> ProductView:
         label_names=tuple(CATEGORIES[box["label"]] for box in boxes),
         photo=photo,
         texts=(f"{told['colour']} {told['kind']}",),
-        values={"price": 5.5 + int(told["product_id"]) % 40, "colour": told["colour"]},
+        values={
+            "price": 5.5 + int(told["product_id"]) % 40,
+            "colour": told["colour"],
+            "maker": f"maker {int(told['product_id']) % MAKERS}",
+        },
     )
 
 

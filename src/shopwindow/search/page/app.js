@@ -16,7 +16,7 @@ async function show() {
   document.title = now.q ? `${now.q} · shopwindow` : "shopwindow";
   showFilters(now);
   showAnchor(now);
-  await showResults(now);
+  if (await showResults(now)) about();
   await showDetail(state());
 }
 
@@ -77,12 +77,17 @@ async function start() {
   about().finally(show);
 }
 
-async function about() {
-  let told;
-  try { told = await (await ask("/index")).json(); } catch { return; }
+let told = null;               // the promise of what the index says of itself; null where it did not say it
+function about() {
+  told ??= ask("/index").then((answer) => answer.json()).then(tell).catch(() => { told = null; });
+  return told;
+}
+
+function tell(told) {
   offer(told);
   if (Number.isFinite(told.stats.products)) $("about").textContent = `${told.stats.products.toLocaleString()} products in the window`;
   const tries = told.suggestions.map((words) => make("button", { type: "button", text: words, on: { click: () => go({ q: words }) } }));
+  showFilters(state());
   $("hint").replaceChildren(...(tries.length ? ["Perhaps ", ...tries.flatMap((one, at) => (at ? [", ", one] : [one]))] : []));
 }
 

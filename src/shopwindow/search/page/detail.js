@@ -20,14 +20,18 @@ export async function showDetail({ open, q, like: liked }) {
   $("detail-name").textContent = `Product ${open}`;
   $("detail-fault").textContent = "";
   placeInHits(open);
-  if (!dialog.open) { clearDetail(); dialog.showModal(); $("detail-name").focus?.(); }
+  if (!dialog.open) { clearDetail(); dialog.classList.remove("bare"); dialog.showModal(); $("detail-name").focus?.(); }
+  let drawn = false;
   try {
     const product = await (await ask(`/products/${encodeURIComponent(open)}`, mine.signal)).json();
     drawProduct(product);
+    drawn = true;
     $("why").hidden = !q || Boolean(liked);
     if (q && !liked) drawWhy(await (await ask(`/products/${open}/explain?${new URLSearchParams({ q })}`, mine.signal)).json());
   } catch (error) {
     if (flight !== mine || mine.signal.aborted) return;
+    if (!drawn) clearDetail();
+    dialog.classList.toggle("bare", !drawn);
     $("why").hidden = cells.words.length === 0;
     $("detail-fault").textContent = error instanceof Fault ? `${error.title}: ${error.message}` : String(error);
   }
@@ -36,7 +40,7 @@ export async function showDetail({ open, q, like: liked }) {
 function clearDetail() {
   cells = { words: [], regions: [], rects: [], weights: [], most: 1 };
   for (const id of ["frame", "regions", "why-words"]) $(id).replaceChildren();
-  $("texts-section").hidden = $("values-section").hidden = $("why").hidden = true;
+  $("texts-section").hidden = $("values-section").hidden = $("why").hidden = $("regions-section").hidden = $("acts").hidden = true;
 }
 
 function placeInHits(open) {
@@ -54,6 +58,8 @@ export function step(by) {
 
 function drawProduct(product) {
   clearDetail();
+  $("detail").classList.remove("bare");
+  $("regions-section").hidden = $("acts").hidden = false;
   const id = idOf(product);
   const box = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   box.setAttribute("viewBox", `0 0 ${product.image_w} ${product.image_h}`);

@@ -29,19 +29,25 @@ function fill(id, fields) {
 
 function numberField({ name, minimum, maximum }) {
   const side = (relation, says, hint) => make("input", { type: "number", step: "any", inputMode: "decimal", placeholder: hint ?? "",
-    ariaLabel: `${spaced(name)} ${says}`, data: { column: name, relation }, on: { change: chooseValues, keydown: takeOnEnter } });
+    ariaLabel: `${spaced(name)} ${says}`, data: { column: name, relation }, on: { change: chooseValue, keydown: takeOnEnter } });
   return make("div", { className: "field", role: "group", ariaLabel: spaced(name) }, make("span", { text: spaced(name) }),
     side(">=", "at least", minimum), make("span", { text: "to" }), side("<=", "at most", maximum));
 }
 
-function wordField({ name, words }) {
+function wordField({ name, words, count }) {   // where there are more words than are told, any can be typed
+  const data = { column: name, relation: "=" };
   const choices = ["", ...words].map((word) => make("option", { value: word, text: word || "any" }));
-  return make("label", { className: "field" }, make("span", { text: spaced(name) }),
-    make("select", { data: { column: name, relation: "=" }, on: { change: chooseValues } }, ...choices));
+  const field = make("label", { className: "field" }, make("span", { text: spaced(name) }));
+  if (count <= words.length) { field.append(make("select", { data, on: { change: chooseValue } }, ...choices)); return field; }
+  const list = `words-of-${name}`;
+  const typed = make("input", { type: "text", autocomplete: "off", placeholder: `any of ${count.toLocaleString()}`, data, on: { change: chooseValue, keydown: takeOnEnter } });
+  typed.setAttribute("list", list);
+  field.append(typed, make("datalist", { id: list }, ...choices.slice(1)));
+  return field;
 }
 
 function takeOnEnter(event) {  // and do not search with what stands in the search box
-  if (event.key === "Enter") { event.preventDefault(); chooseValues(); }
+  if (event.key === "Enter") { event.preventDefault(); chooseValue(event); }
 }
 
 function chooseLabels() {
@@ -50,20 +56,30 @@ function chooseLabels() {
 
 const fields = () => [...$("columns").querySelectorAll("[data-column]")];
 const partsOf = (condition) => CONDITION.exec(condition)?.slice(1) ?? ["", "", condition];
-const holds = (field, [column, relation]) => field.dataset.column === column && field.dataset.relation === relation;
+const holds = ({ dataset }, [column, relation]) => dataset.column === column && dataset.relation === relation;
 
-function chooseValues() {
-  const chosen = fields().filter((field) => field.value).map((field) => `${field.dataset.column}${field.dataset.relation}${field.value}`);
-  const others = state().where.filter((condition) => !fields().some((field) => holds(field, partsOf(condition))));
-  const where = [...others, ...chosen];
-  if (String(where) !== String(state().where)) go({ where });
+function shown(field, where) { // what a field shows: of several bounds the tightest, of numbers the plain one
+  const values = where.map(partsOf).filter((parts) => holds(field, parts)).map((parts) => parts[2]);
+  if (field.type !== "number") return values[0] ?? "";
+  const numbers = values.filter(Boolean).map(Number).filter(Number.isFinite);
+  return numbers.length ? String(field.dataset.relation === "<=" ? Math.min(...numbers) : Math.max(...numbers)) : "";
 }
 
-export function showFilters({ labels, where, hybrid, late }) {
+function chooseValue({ target }) {
+  const { where } = state();
+  const value = target.value.trim();
+  if (target.validity.badInput || value === shown(target, where)) return;
+  const others = where.filter((condition) => !holds(target, partsOf(condition)));
+  go({ where: value ? [...others, `${target.dataset.column}${target.dataset.relation}${value}`] : others });
+}
+
+export function showFilters({ labels, where, hybrid, late, like }) {
+  const ways = like ? {} : { hybrid, late };   // what is like a product is found in one way
+  $("ways").hidden = Boolean(like) || !$("ways").querySelector("input");
   for (const box of $("labels").querySelectorAll("input")) box.checked = labels.includes(box.value);
   for (const box of $("ways").querySelectorAll("input")) box.checked = { hybrid, late }[box.value];
   for (const field of fields()) {
-    const [, , value] = where.map(partsOf).find((parts) => holds(field, parts)) ?? [null, null, ""];
+    const value = shown(field, where);
     if (field.tagName === "SELECT" && ![...field.options].some((one) => one.value === value)) field.append(make("option", { value, text: value.replaceAll("|", " or ") }));
     if (field.value !== value) field.value = value;
   }
@@ -72,7 +88,7 @@ export function showFilters({ labels, where, hybrid, late }) {
   $("chips").replaceChildren(
     ...labels.map((label) => chip(short(names.get(label) ?? label), () => ({ labels: state().labels.filter((one) => one !== label) }))),
     ...where.map((condition) => chip(inWords(condition), () => ({ where: state().where.filter((one) => one !== condition) }))),
-    ...Object.entries({ hybrid, late }).filter(([, on]) => on).map(([way]) => chip(WAYS[way][1], () => ({ [way]: false }))));
+    ...Object.entries(ways).filter(([, on]) => on).map(([way]) => chip(WAYS[way][1], () => ({ [way]: false }))));
 }
 
 function inWords(condition) {

@@ -1,32 +1,35 @@
 // The grid: asks for what the address says, shows photos with scores, a wait, a message or a fault.
 
 import { go, question, state } from "./address.js";
-import { $, idOf, make, photo } from "./elements.js";
+import { $, idOf, make, photo, spaced } from "./elements.js";
 import { ask, Fault } from "./service.js";
 
 const PATIENCE_MS = 180;       // before a wait is shown
+const COLUMNS = 2;             // of numbers, such as the price, that are shown with a photo
 export let hits = [];
 let asked = "";                // the address of the shown results
 let flight = null;             // the request whose answer is awaited
 
 export function forget() { asked = ""; }   // so that the same is asked again
 
+// Whether the service answered.
 export async function showResults(now) {
   const path = question(now);
-  if (path === asked) return;
+  if (path === asked) return false;
   asked = path;
   flight?.abort();
-  if (!path) { draw([]); $("status").textContent = ""; return; }
+  if (!path) { draw([]); $("status").textContent = ""; return false; }
   const mine = flight = new AbortController();
   const slow = setTimeout(showWaiting, PATIENCE_MS);
   try {
     const answer = await (await ask(path, mine.signal)).json();
-    if (flight !== mine) return;
+    if (flight !== mine) return false;
     draw(answer.hits);
     say(now, answer.unknown_words ?? []);
+    return true;
   } catch (error) {
-    if (flight !== mine) return;
-    showFault(error);
+    if (flight === mine) showFault(error, now);
+    return false;
   } finally {
     clearTimeout(slow);
     if (flight === mine) { $("progress").hidden = true; $("results").classList.remove("old"); $("results").removeAttribute("aria-busy"); }
@@ -52,17 +55,20 @@ function say({ q, like, region, labels, where }, unknown) {
 }
 
 function message(title, text, act) {
-  const parts = [make("h2", { text: title }), make("p", { text })];
+  const parts = [make("h2", { text: title }), make("p", { text: text.charAt(0).toUpperCase() + text.slice(1) })];
   if (act) parts.push(make("button", { type: "button", className: "strong", text: act[0], on: { click: act[1] } }));
   $("message").replaceChildren(...parts);
   $("message").hidden = false;
 }
 
-function showFault(error) {
+function showFault(error, { labels, where, hybrid, late }) {
   draw([]);
   $("status").textContent = "";
   const fault = error instanceof Fault ? error : new Fault("That did not work", String(error));
-  message(fault.title, fault.message, ["Try again", () => { forget(); showResults(state()); }]);
+  const narrowed = labels.length + where.length > 0 || hybrid || late;
+  message(fault.title, fault.message, fault.status === 422 && narrowed
+    ? ["Take away the filters", () => go({ labels: [], where: [], hybrid: false, late: false })]
+    : ["Try again", () => { forget(); dispatchEvent(new Event("go")); }]);
 }
 
 function draw(found) {
@@ -71,19 +77,26 @@ function draw(found) {
   const best = Math.max(...found.map((hit) => hit.score), 1e-9);
   const least = Math.min(...found.map((hit) => hit.score), 0);
   const digits = best < .1 ? 4 : 3;        // fused ranks are small numbers
-  $("results").replaceChildren(...found.map((hit) => tile(hit, (hit.score - least) / (best - least), digits)));
+  const names = [...new Set(found.flatMap(({ values }) => Object.keys(values).filter((name) => typeof values[name] === "number")))];
+  const columns = names.slice(0, COLUMNS);
+  $("results").replaceChildren(...found.map((hit) => tile(hit, (hit.score - least) / (best - least), digits, columns)));
   if (found.length) rove($("results").firstChild.querySelector("a"), { focus: false });
 }
 
-function tile(hit, share, digits) {
+const unseen = (text) => make("span", { className: "unseen", text });
+
+function tile(hit, share, digits, columns) {
   const id = idOf(hit);
   const strength = make("i");
   strength.style.setProperty("--share", share.toFixed(3));
   const score = hit.score.toFixed(digits);
+  const known = columns.filter((name) => name in hit.values).map((name) => `${spaced(name)} ${hit.values[name].toLocaleString()}`);
   return make("li", { className: "tile", data: { id } },
-    make("a", { href: `#open=${id}`, tabIndex: -1, ariaLabel: `Product ${id}, place ${hit.rank}, score ${score}`,
+    make("a", { href: `#open=${id}`, tabIndex: -1,
       on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
-      photo(hit, ""),
+      unseen(`Product ${id}, place ${hit.rank}, `), photo(hit, ""),
+      ...(columns.length ? [make("span", { className: "known", text: known.join(" · ") })] : []),
+      unseen(" score "),
       make("span", { className: "under" }, make("span", { text: score }), make("span", { className: "strength" }, strength))),
     make("button", { type: "button", tabIndex: -1, text: "Similar", ariaLabel: `Similar to product ${id}`, on: { click: () => like(id) } }));
 }

@@ -31,7 +31,8 @@ export async function ask(path, signal) {
     if (answer.status === 503 && left > 0) { await wait(1000 * Number(answer.headers.get("Retry-After") ?? 1), signal); continue; }
     const problem = await answer.json().catch(() => ({}));
     if (answer.status === 401) askForKey();
-    throw new Fault(TITLES[answer.status] ?? "That did not work", problem.detail ?? `status ${answer.status}`, answer.status);
+    const says = problem.wrong?.map((one) => one.says).join("; ") ?? problem.detail ?? `status ${answer.status}`;
+    throw new Fault(TITLES[answer.status] ?? "That did not work", says, answer.status);
   }
 }
 

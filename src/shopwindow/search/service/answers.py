@@ -120,6 +120,7 @@ class ColumnAnswer(_Record):
     minimum: float | None
     maximum: float | None
     words: list[str]
+    count: int | None = Field(description="how many different words there are; null for numbers")
 
     @classmethod
     def of(cls, column: ColumnView) -> ColumnAnswer:
@@ -130,6 +131,7 @@ class ColumnAnswer(_Record):
             minimum=column.minimum,
             maximum=column.maximum,
             words=list(column.words),
+            count=column.count if column.kind == "word" else None,
         )
 
 
