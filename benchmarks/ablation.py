@@ -204,7 +204,8 @@ def _table_row(row: Row, own: list[dict[str, Any]], found: dict[str, list[dict[s
         cells += [f"{told.mean:+.3f}{beside}", f"{told.low:+.3f} to {told.high:+.3f}", f"{told.p_value:.3f}"]
     else:
         cells += ["", "", ""]
-    cells.append(f"{np.median([run['seconds'] for run in own]):.0f}")
+    timed = [run["seconds"] for run in own if run["seconds"] is not None]  # none of a run that was held up
+    cells.append(f"{np.median(timed):.0f}" if timed else "")
     return "| " + " | ".join(cells) + " |"
 
 
