@@ -63,7 +63,7 @@ def demo(
     *,
     out: str = "demo",
     products: int = 3000,
-    recipe: str = "small",
+    recipe: str = "default",
     seed: int = 0,
     serve: bool = False,
     port: int = 8000,
