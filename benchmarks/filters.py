@@ -1,4 +1,4 @@
-"""What does a filter cost among a million products: its mask when it is first asked, and a search when it is kept?
+"""What does a filter cost among many products: its mask when it is first asked, and a search when it is kept?
 
 The generated vectors of `search.py`, float32, with cells; a column of prices and one of colours. Conditions that half,
 a tenth, a fiftieth and a thousandth of the products pass; beside each the same search without a filter, in turns, and
@@ -82,7 +82,7 @@ def main() -> None:
             figures[f"{what}: without the filter, ms: median"] = plain
             figures[f"{what}: exactly, ms: median"] = exact
             figures[f"{what}: recall@{AT} of exact search"] = float(np.mean(shares))
-        record("filters: conditions among a million products, one thread", figures)
+        record(f"filters: conditions among {options.products:,} products, one thread", figures)
 
 
 def median(index: OpenIndex, queries: np.ndarray, where: Filter, probes: int | None) -> float:

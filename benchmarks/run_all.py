@@ -33,10 +33,12 @@ SMALLER: Final = {
     "batches.py": ("--products", "20000", "--seconds", "2"),
     "catalogue_smoothing.py": ("--products", "20000"),
     "encode.py": ("--products", "100", "--queries", "30"),
+    "filters.py": ("--products", "300000"),
+    "large_batch.py": ("--sizes", "512", "2048", "8192"),
     "rank.py": ("--pools", "300", "--seed-pools", "10"),
-    "search.py": ("--products", "200000"),
+    "search.py": ("--products", "100000"),
     "service.py": ("--products", "200000", "--seconds", "4"),
-    "step.py": ("--pairs", "256", "--steps", "2"),
+    "step.py": ("--pairs", "128", "--steps", "2"),
 }
 
 
