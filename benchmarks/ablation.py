@@ -7,6 +7,7 @@ paired test over queries and seeds. Resumable: what stands in `ablation.jsonl` i
 
     python benchmarks/ablation.py run --sets ikea grocery drawn --seeds 3 [--rows default bow ...]
     python benchmarks/ablation.py table
+    python benchmarks/ablation.py plot
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import Measure, evaluate
-from shopwindow.ranking.significance import seeds_difference
+from shopwindow.ranking.significance import Difference, seeds_difference
 
 FOLDER: Final = Path(__file__).parent
 GRID: Final = FOLDER / "ablation.yaml"
 RESULTS: Final = FOLDER / "ablation.jsonl"
+PICTURE: Final = FOLDER.parent / "docs" / "images" / "study.png"
 OFFICIAL: Final = Measure.parse("nDCG@5")
 ONLY_AT_THE_END: Final = 1e-6  # validations an epoch
 DRAWN: Final = "drawn"
+DEFAULT: Final = "default"
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "table", "plot"])
     parser.add_argument("--sets", nargs="+", default=["ikea", "grocery"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", nargs="+", help="names; all where none is given")
     options = parser.parse_args()
     if options.what == "table":
         print("\n".join(table()))
+        return
+    if options.what == "plot":
+        plot()
         return
     rows = [row for row in read_grid() if not options.rows or row.name in options.rows]
     for product_set in options.sets:
@@ -88,9 +94,9 @@ def read_grid() -> list[Row]:
     for name, values in yaml.safe_load(GRID.read_text(encoding="utf-8")).items():
         row = Row(
             name,
-            values.get("recipe", "default"),
+            values.get("recipe", DEFAULT),
             values.get("set", {}),
-            values.get("base", "default"),
+            values.get("base", DEFAULT),
             values["says"],
         )
         load_recipe(row.recipe, row.changes)
@@ -161,11 +167,7 @@ def table() -> list[str]:
     """The results as Markdown: one table a set, each row beside its base."""
     grid = {row.name: row for row in read_grid()}
     out = []
-    for product_set in sorted({line["set"] for line in lines()}):
-        found: dict[str, list[dict[str, Any]]] = {}
-        for line in sorted(lines(), key=lambda line: line["seed"]):
-            if line["set"] == product_set and line["row"] in grid:
-                found.setdefault(line["row"], []).append(line)
+    for product_set, found in _found(grid).items():
         counts = f"{len(next(iter(found.values()))[0]['queries'])} queries"
         out += [f"### {product_set}, {counts}", ""]
         out += ["| row | what | nDCG@5 (seeds) | seen texts | unseen | difference | 95 % interval | p | s |"]
@@ -173,6 +175,59 @@ def table() -> list[str]:
         out += [_table_row(grid[name], own, found) for name, own in _best_first(found)]
         out += [""]
     return out
+
+
+def plot() -> None:
+    """The differences from `default` as a picture, a panel for each set: a dot, and its 95 % interval."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    found = {
+        name: rows for name, rows in _found({row.name: row for row in read_grid()}).items() if DEFAULT in rows
+    }
+    most = max(map(len, found.values()))
+    figure, panels = plt.subplots(
+        1, len(found), figsize=(6.5 * len(found), 0.21 * most + 1), layout="constrained", squeeze=False
+    )
+    for axes, (product_set, rows) in zip(panels[0], found.items(), strict=True):
+        told = {
+            f"{name} ({len(own)})": _told(own, rows[DEFAULT])
+            for name, own in _best_first(rows)
+            if name != DEFAULT
+        }
+        means = [one.mean for one in told.values()]
+        around = [
+            [one.mean - one.low for one in told.values()],
+            [one.high - one.mean for one in told.values()],
+        ]
+        axes.errorbar(means, list(told), xerr=around, fmt="o", markersize=3, linewidth=1)
+        axes.invert_yaxis()
+        axes.margins(y=0.01)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_xlim(-0.1, 0.06)
+        axes.tick_params(axis="y", labelsize=7)
+        axes.set_title(f"{product_set}: default has {_values(rows[DEFAULT]).mean():.3f}")
+        axes.set_xlabel("nDCG@5 less that of default, 95 % interval (seeds)")
+    figure.savefig(PICTURE, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _found(grid: dict[str, Row]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The runs of every set by row, in the order of their seeds."""
+    out: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for line in sorted(lines(), key=lambda line: (line["set"], line["seed"])):
+        if line["row"] in grid:
+            out.setdefault(line["set"], {}).setdefault(line["row"], []).append(line)
+    return out
+
+
+def _told(own: list[dict[str, Any]], base: list[dict[str, Any]]) -> Difference:
+    """The paired difference, over the seeds that both have."""
+    seeds = sorted({run["seed"] for run in own} & {run["seed"] for run in base})
+    mine, theirs = (_values([run for run in runs if run["seed"] in seeds]) for runs in (own, base))
+    return seeds_difference(mine, theirs)
 
 
 def _best_first(found: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -195,12 +250,8 @@ def _table_row(row: Row, own: list[dict[str, Any]], found: dict[str, list[dict[s
         unseen,
     ]
     if row.base is not None and row.base != row.name and row.base in found:
-        seeds = sorted({run["seed"] for run in own} & {run["seed"] for run in found[row.base]})
-        mine, theirs = (
-            _values([run for run in runs if run["seed"] in seeds]) for runs in (own, found[row.base])
-        )
-        told = seeds_difference(mine, theirs)
-        beside = "" if row.base == "default" else f" to {row.base}"
+        told = _told(own, found[row.base])
+        beside = "" if row.base == DEFAULT else f" to {row.base}"
         cells += [f"{told.mean:+.3f}{beside}", f"{told.low:+.3f} to {told.high:+.3f}", f"{told.p_value:.3f}"]
     else:
         cells += ["", "", ""]
