@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 import torch
 
 from shopwindow.data.queries import numbers_of
+from shopwindow.model.bags import FIRST_PAIR
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
+from shopwindow.model.dual import encode_products, normalised
+from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import Recipe, load_recipe
-from shopwindow.model.steps import WeightAverage
+from shopwindow.model.steps import NamesLoss, TokenTable, WeightAverage
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
@@ -186,3 +190,29 @@ def test_vectors_do_not_depend_on_the_batch(
     texts = tiny_shop.valid.query_texts
     alone = np.concatenate([bundle.encode_queries([text]) for text in texts])
     np.testing.assert_allclose(alone, bundle.encode_queries(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize("common", ["0", "8"])
+def test_loss_of_names_is_that_of_a_loop(tiny_shop: TinyShop, common: str) -> None:
+    recipe = recipe_of("naming loss", normalise="true", common=common, text_names="0")
+    tokenizer, model = initial_model(tiny_shop.train, recipe)
+    model.eval()
+    texts = normalised(model, tiny_shop.train.query_texts)
+    table = TokenTable(tokenizer, texts, longest=model.longest)
+    numbers = table.numbers[:5]
+    photo = torch.from_numpy(encode_products(model, tiny_shop.train, np.arange(5)))
+    bag = model.bag
+    assert bag is not None
+    vectors = bag.weight.detach().clone()
+    for row, key in enumerate(bag.keys.tolist()):
+        if int(common) and not 0 <= key < FIRST_PAIR:
+            vectors[row, -int(common) :] = 0  # to the common part words alone add
+    wanted = 0.0
+    for place, text in enumerate(texts[:5]):
+        tokens = tokenizer.encode(text).ids
+        said = set(tokens) | {(one + 1) * FIRST_PAIR + other for one, other in itertools.pairwise(tokens)}
+        for key, vector in zip(bag.keys.tolist(), vectors, strict=True):
+            cosine = float(photo[place] @ (vector / vector.norm()))
+            chance = 1 / (1 + np.exp(-(recipe.scale * cosine - np.log(len(vectors)))))
+            wanted -= np.log(chance if key in said else 1 - chance) / 5
+    assert float(NamesLoss(table)(model, photo, numbers).detach()) == pytest.approx(wanted, rel=1e-4)

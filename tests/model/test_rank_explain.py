@@ -91,6 +91,16 @@ def test_foreign_directory_is_refused_before_the_work(
     assert not (tmp_path / "run.txt").exists()
 
 
+def test_photos_that_are_not_there_and_without_explanations_are_refused(
+    late: Path, tiny_shop: TinyShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = ["--photos", str(tmp_path / "nowhere")]
+    assert "--photos: goes with --explain" in refused(late, tiny_shop, tmp_path, *photos, capsys=capsys)
+    more = ["--explain", str(tmp_path / "why"), *photos]
+    assert "no such folder" in refused(late, tiny_shop, tmp_path, *more, capsys=capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("option", ["--explain-queries", "--explain-top"])
 @pytest.mark.parametrize("number", ["0", "-3"])
 def test_numbers_below_1_are_refused_before_the_work(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from shopwindow.cli.arguments import only_with
 from shopwindow.cli.console import counted, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
@@ -79,6 +81,14 @@ def train(
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
     console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
+    false = bundle.provenance["false_negatives_a_batch"]
+    if false is not None:
+        cells = chosen.batch_size * (chosen.batch_size - 1)
+        console.print(
+            f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
+            f"a batch; masking {chosen.masking}",
+            soft_wrap=True,
+        )
     console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)
     console.print(f"bundle: {out}", soft_wrap=True)
 
@@ -123,6 +133,10 @@ def rank(
             if number < 1:
                 raise DataError(f"{number}, at least 1 is wanted", field=name)
         check_replaceable(explain, marker=EXPLANATIONS)
+        if photos is not None and not Path(photos).is_dir():
+            raise DataError("no such folder", path=photos, field="--photos")
+    else:
+        only_with("goes with --explain", photos=photos)
     if out != STANDARD_STREAM:
         check_writable(out)
     from shopwindow.model.bundle import Bundle

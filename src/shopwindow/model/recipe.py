@@ -7,6 +7,7 @@ says its unit or range. Knows no tensor, so that the command line can check a re
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ import yaml
 
 from shopwindow.data.queries import choose_query_rules
 from shopwindow.files import DataError, read_text
+
+MOST: Final = {
+    **dict.fromkeys(("hidden", "inner", "late", "common"), 1 << 16),
+    **dict.fromkeys(("layers", "heads"), 1 << 10),
+    **dict.fromkeys(("vocabulary", "batch_size", "chunk", "longest_query"), 1 << 24),
+}
+"""More than that no machine holds; of all other whole numbers 2^31 - 1."""
 
 Loss = Literal["sigmoid", "softmax", "siglip", "margin", "multi-similarity", "focal"]
 Side = Literal["bert", "bag", "bag+bert"]
@@ -132,9 +140,9 @@ class Recipe:
     normalise: bool = False
     """Whether embeddings have length 1, so that scores are cosines."""
     scale: float = 1.0
-    """What scores are multiplied with in the loss; learned unless the loss is sigmoid or focal."""
+    """What scores are multiplied with in the loss; learned unless it is sigmoid, focal or multi-similarity."""
     bias: float = 0.0
-    """What is added to scores in the loss; learned where it is siglip."""
+    """What is added to scores in the loss; learned where it is siglip, which wants some -10 to begin with."""
     order: Literal["shuffled", "nouns", "words", "attributes", "neighbours"] = "shuffled"
     """Which pairs lie in one batch (data/batches.py); neighbours are mined with the model itself, anew each epoch."""
     group: int = 8
@@ -178,6 +186,12 @@ class Recipe:
     """auto: bf16-mixed where the device has it, else 16-mixed on a CUDA device, float32 on a CPU."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name}: {value}, a finite number is needed")
+            if isinstance(value, int) and value > (most := MOST.get(field.name, (1 << 31) - 1)):
+                raise ValueError(f"{field.name}: more than {most:,}")
         for name in ("hidden", "layers", "heads", "inner", "vocabulary", "batch_size", "largest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 1 is needed")
@@ -244,9 +258,13 @@ class Recipe:
         if self.naming and not ("bag" in self.text and "bag" in self.photo):
             raise ValueError("naming: gives both bags their weights; text and photo must have one")
         if self.positives == "all" and self.masking == "none":
-            raise ValueError("positives: all, but masking none calls them negatives; choose same or known")
+            raise ValueError(
+                "positives: all, but masking none calls them negatives; choose same, known or words"
+            )
         if self.naming_loss and "bag" not in self.text:
             raise ValueError("naming_loss: the names are those of the text's bag; text must have one")
+        if (self.boxes or self.readout != "first") and "bert" not in self.photo:
+            raise ValueError("boxes, readout: of the photo's BERT tower; photo must have one")
         if self.chunk and self.late:
             raise ValueError("chunk: late interaction takes a whole batch at once; one of them must be 0")
         if self.share_masks and (self.word_dropout or self.word_shuffle):
@@ -310,8 +328,8 @@ def _checked(fields: dict[str, Any], path: Path) -> Recipe:
 def _mapping(text: str, path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataError(f"no YAML: {' '.join(str(error).split())}", path=path) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45, 0b_
+        raise DataError(f"no YAML: {' '.join(str(error).split())[:200]}", path=path) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -337,7 +355,10 @@ def _convert(value: Any, hint: Any, path: Path, key: str) -> Any:
         except ValueError:
             pass
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise DataError("more than a float holds", path=path, field=key) from error
     if hint in (int, float, bool, str) and type(value) is hint:
         return value
     if choices and value in choices:

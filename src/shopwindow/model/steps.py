@@ -275,7 +275,7 @@ class NamesLoss:
         rows, found = bag.rows_of(keys.to(photo.device))
         target = photo.new_zeros(len(photo), len(bag.keys))
         target[owners.to(photo.device)[found], rows[found]] = 1
-        names = functional.normalize(bag.weight, dim=-1) if model.normalise else bag.weight
+        names = functional.normalize(bag.table(), dim=-1) if model.normalise else bag.table()
         scores = model.log_scale.exp() * photo @ names.T - math.log(len(bag.keys))
         return functional.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(1).mean()
 
