@@ -172,3 +172,12 @@ def test_with_dropout_equal_pairs_have_masks_of_their_own_unless_shared() -> Non
     assert torch.equal(text[0], text[5])
     assert torch.equal(photo[0], photo[1])
     assert not torch.allclose(photo[1], photo[2])
+
+
+def test_parts_of_a_step_drop_other_values() -> None:
+    draws = {}
+    for part in range(8):
+        torch.manual_seed(part_seed(9, part))
+        draws[tuple(torch.rand(3).tolist())] = part
+    assert len(draws) == 8
+    assert part_seed(9, 0) == 9

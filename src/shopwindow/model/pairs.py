@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import numpy as np
 import torch
@@ -26,8 +25,6 @@ from torch.utils.checkpoint import checkpoint
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.packing import Lengths, places_of
 from shopwindow.model.photos import Photos
-
-_PARTS_APART: Final = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,12 @@ def encode_pairs(
 
 
 def part_seed(seed: int, part: int) -> int:
-    """The seed of a part of a step; that of the first is the step's own."""
-    return seed + part * _PARTS_APART
+    """The seed of a part of a step; that of the first is the step's own.
+
+    Mixed into 32 bits: of a larger number torch's generator of a CPU keeps the lower 32, so that parts whose seeds
+    differ above them alone would drop the same values.
+    """
+    return int(np.random.SeedSequence([seed, part]).generate_state(1)[0]) if part else seed
 
 
 def _encoded(model: DualEncoder, pairs: Pairs, seed: int, share_masks: bool) -> tuple[Tensor, Tensor]:
