@@ -140,7 +140,7 @@ class Recipe:
     normalise: bool = False
     """Whether embeddings have length 1, so that scores are cosines."""
     scale: float = 1.0
-    """What scores are multiplied with in the loss; learned unless it is sigmoid, focal or multi-similarity."""
+    """What scores are multiplied with in the loss (not in multi-similarity); learned unless it is sigmoid or focal."""
     bias: float = 0.0
     """What is added to scores in the loss; learned where it is siglip, which wants some -10 to begin with."""
     order: Literal["shuffled", "nouns", "words", "attributes", "neighbours"] = "shuffled"
