@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "bag of two views": {**BAGS, "views": TWO, "text_names": 0.0, "pooled_dropout": 0.3},
     "bag and a common part": {**BAGS, "views": "unit:first", "hidden": 12, "common": 4},
     "bag of two views and a common part": {**BAGS, "views": TWO, "hidden": 12, "common": 4},
+    "bag, bert and a common part": {**BOTH, "normalise": True, "views": TWO, "hidden": 12, "common": 4},
     "named bag of two views": {**BAGS, "views": TWO, "naming": 1.0, "selection": "largest", "largest": 2},
     "bag and bert": BOTH,
     "bag and bert of boxes": {**BOTH, "naming": 1.0, "boxes": True, "normalise": True},

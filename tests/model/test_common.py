@@ -58,8 +58,34 @@ def test_the_score_is_the_mean_cosine_of_the_views_and_a_share_of_the_common_one
     torch.testing.assert_close(photo.norm(dim=1), torch.ones(len(photo)), atol=1e-6, rtol=0)
 
 
+def test_towers_add_to_the_views_and_not_to_the_common_part(tiny_shop: TinyShop) -> None:
+    bundle = made(tiny_shop, "bag, bert and a common part")
+    model, photos = bundle.model, Photos.of(tiny_shop.valid, np.arange(3), boxes=False)
+    tokens, lengths = tokenize(bundle.tokenizer, TEXTS, longest=model.longest)
+    assert model.bag is not None and model.text is not None and model.photo is not None
+    with torch.no_grad():
+        bag, tower = model.bag(tokens, lengths), model.text(tokens, lengths)
+        pooled = torch.cat([view(photos) for view in model.views], dim=1)
+        seen = model.photo(photos.regions.float(), photos.lengths)
+        text, photo = model.encode_text(tokens, lengths), model.encode_photo(photos)
+    share = float(model.log_share.detach().exp())
+    for found, own, other, gate in (
+        (text, bag, tower, model.text_gate),
+        (photo, pooled, seen, model.photo_gate),
+    ):
+        views = (own[:, :12] + float(gate.detach()) * other).reshape(len(own), 2, 6)
+        wanted = torch.cat(
+            [
+                functional.normalize(views, dim=2).flatten(1) / 2**0.5,
+                share**0.5 * functional.normalize(own[:, 12:], dim=1),
+            ],
+            dim=1,
+        )
+        torch.testing.assert_close(found, wanted / (1 + share) ** 0.5, atol=1e-6, rtol=0)
+
+
 def test_a_common_part_needs_bags_of_length_1(tiny_shop: TinyShop) -> None:
-    for changes in ({"text": "bag+bert"}, {"normalise": "false"}, {"epochs": "0", "naming": "1"}):
+    for changes in ({"text": "bert"}, {"photo": "bert"}, {"normalise": "false"}, {"epochs": "0", "naming": "1"}):
         with pytest.raises(DataError, match="common"):
             load_recipe("bow", {"common": "8", **changes})
     bag = made(tiny_shop, "bag").model

@@ -243,10 +243,11 @@ class Recipe:
         views = self.view_list
         if self.hidden % len(views):
             raise ValueError(f"views: {len(views)}, they do not divide hidden {self.hidden}")
-        if len(views) > 1 and not (self.text == self.photo == "bag" and self.normalise):
-            raise ValueError("views: several need text and photo bag, and normalise")
-        if self.common and not (self.text == self.photo == "bag" and self.normalise and self.epochs):
-            raise ValueError("common: needs text and photo bag, normalise, and at least one epoch")
+        bags = "bag" in self.text and "bag" in self.photo
+        if len(views) > 1 and not (bags and self.normalise):
+            raise ValueError("views: several need a bag on both sides, and normalise")
+        if self.common and not (bags and self.normalise and self.epochs):
+            raise ValueError("common: needs a bag on both sides, normalise, and at least one epoch")
         try:
             choose_query_rules(self.rule_names)
         except ValueError as error:
