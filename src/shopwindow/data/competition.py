@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from itertools import pairwise
+from operator import ge
 from typing import Final
 
 import numpy as np
@@ -236,20 +237,38 @@ def _array(text: memoryview, field: str, kind: str, shape: tuple[int, ...]) -> n
 
 
 def _check_labels(labels: Int64[np.ndarray, " regions"], label_count: int) -> None:
-    for label in labels.tolist():
-        if not 0 <= label < label_count:
-            raise MalformedRow(
-                Reason.LABEL_UNKNOWN, "class_labels", f"{label}, 0 to {label_count - 1} are known"
-            )
+    found = labels.tolist()
+    if min(found) < 0 or max(found) >= label_count:
+        unknown = next(label for label in found if not 0 <= label < label_count)
+        raise MalformedRow(
+            Reason.LABEL_UNKNOWN, "class_labels", f"{unknown}, 0 to {label_count - 1} are known"
+        )
 
 
 def _check_boxes(boxes: Float32[np.ndarray, "regions 4"], image_h: int, image_w: int) -> None:
-    # Plain numbers: a photo has a few boxes, for which numpy takes ten times as long.
-    for place, (top, left, bottom, right) in enumerate(boxes.tolist()):
-        if top >= 0 and left >= 0 and bottom <= image_h and right <= image_w:
-            if bottom >= top and right >= left:
-                continue
-            reason, photo = Reason.BOX_REVERSED, ""
-        else:  # also NaN, for which every comparison is false
-            reason, photo = Reason.BOX_OUTSIDE, f", photo {image_h} x {image_w}"
-        raise MalformedRow(reason, "boxes", f"box {place} is {[top, left, bottom, right]}{photo}")
+    """All boxes at once, by functions that go through plain numbers in C: of the few boxes that a photo has, numpy's
+    take two to six times as long. Only where one is wrong are they looked at one by one."""
+    top, left, bottom, right = boxes.T.tolist()
+    # First the order of the sides: it is false of NaN, which min and max may pass over.
+    if (
+        all(map(ge, bottom, top))
+        and all(map(ge, right, left))
+        and min(top) >= 0
+        and min(left) >= 0
+        and max(bottom) <= image_h
+        and max(right) <= image_w
+    ):
+        return
+    for place, box in enumerate(boxes.tolist()):
+        _check_box(place, box, image_h, image_w)
+
+
+def _check_box(place: int, box: list[float], image_h: int, image_w: int) -> None:
+    top, left, bottom, right = box
+    if top >= 0 and left >= 0 and bottom <= image_h and right <= image_w:
+        if bottom >= top and right >= left:
+            return
+        reason, photo = Reason.BOX_REVERSED, ""
+    else:  # also NaN, for which every comparison is false
+        reason, photo = Reason.BOX_OUTSIDE, f", photo {image_h} x {image_w}"
+    raise MalformedRow(reason, "boxes", f"box {place} is {box}{photo}")
