@@ -38,6 +38,8 @@ LABEL_COUNT: Final = 33
 LONGEST_LINE: Final = 64 * 2**20
 """Bytes. The longest real photo, 91 regions, takes about 1 MB; more than this is not a row."""
 
+_FLOATS: Final = np.dtype("<f4")
+_INTEGERS: Final = np.dtype("<i8")
 _LARGEST_ID: Final = 2**63 - 1
 _LARGEST_SIDE_PX: Final = 2**31 - 1
 
@@ -103,9 +105,9 @@ class Row:
         Raises: MalformedRow for bad base64, lengths, boxes or labels.
         """
         regions = self.num_boxes
-        boxes = _array(self.boxes, "boxes", "<f4", (regions, 4))
-        features = _array(self.features, "features", "<f4", (regions, feature_size))
-        labels = _array(self.class_labels, "class_labels", "<i8", (regions,))
+        boxes = _array(self.boxes, "boxes", _FLOATS, (regions, 4))
+        features = _array(self.features, "features", _FLOATS, (regions, feature_size))
+        labels = _array(self.class_labels, "class_labels", _INTEGERS, (regions,))
         _check_boxes(boxes, self.image_h, self.image_w)
         _check_labels(labels, label_count)
         return Product(self.product_id, self.image_h, self.image_w, boxes, features, labels)
@@ -225,12 +227,12 @@ def _encode(array: np.ndarray) -> str:
     return pybase64.b64encode(np.ascontiguousarray(array).data).decode("ascii")
 
 
-def _array(text: memoryview, field: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+def _array(text: memoryview, field: str, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     try:
         raw: bytes = pybase64.b64decode(text, validate=True)
     except ValueError as error:
         raise MalformedRow(Reason.BASE64, field, str(error)) from error
-    wanted = np.dtype(kind).itemsize * math.prod(shape)
+    wanted = kind.itemsize * math.prod(shape)
     if len(raw) != wanted:
         raise MalformedRow(Reason.BYTE_LENGTH, field, f"{len(raw)} bytes, {shape[0]} boxes need {wanted}")
     return np.frombuffer(raw, kind).reshape(shape)
