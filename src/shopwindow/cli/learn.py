@@ -49,16 +49,20 @@ def train(
             once does not count as memory of the process.
     """
     from shopwindow.cli.progress import progress
+    from shopwindow.model.given import check_devices, check_given
     from shopwindow.model.recipe import load_recipe
 
+    # What can be refused without data or a library that takes seconds to import comes first.
     chosen = load_recipe(recipe, dict(_assignment(text) for text in set or ()))
+    check_devices(chosen, devices)
+    check_given(chosen)
+    _device(device)
+    _enough(device, devices)
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.training import train as train_towers
     from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
 
-    _device(device)
-    _enough(device, devices)
     validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 

@@ -18,10 +18,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from shopwindow.files import DataError, text_lines
+from shopwindow.model.given import tokenizer_file
 
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NEEDED_TOKENS: Final = ("[UNK]", "[CLS]", "[SEP]")
-TOKENIZER_FILE: Final = "tokenizer.json"
 TEXTS_AT_ONCE: Final = 10_000
 """Tokenised in one call: the library's encodings are large."""
 
@@ -75,14 +75,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
     Raises: DataError where there is none, or it is broken, or lacks [CLS], [SEP] or [UNK].
     """
-    path = Path(path)
-    if path.is_dir():
-        found = [path / name for name in (TOKENIZER_FILE, "vocab.txt") if (path / name).is_file()]
-        if not found:
-            raise DataError(f"holds neither {TOKENIZER_FILE} nor vocab.txt", path=path)
-        path = found[0]
-    if not path.is_file():
-        raise DataError("no such tokenizer or vocabulary file", path=path)
+    path = tokenizer_file(path)
     if path.suffix == ".json":
         try:
             tokenizer = Tokenizer.from_file(str(path))
