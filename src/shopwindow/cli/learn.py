@@ -69,7 +69,7 @@ def train(
         def tell(moment: Moment) -> None:
             best = "" if moment.best is None else f", best nDCG@5 {moment.best:.4f}"
             says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
-            show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
+            show(float(moment.step), float(moment.steps), f"{says}, loss {moment.loss:.4f}{best}")
 
         bundle = train_towers(
             Dataset(dataset, mapped=not bounded_memory),
