@@ -184,7 +184,6 @@ def pretrained(folder: Path, texts: list[str]) -> Path:
     [
         {"text": "bert"},
         {"text": "bag+bert", "photo": "bag+bert"},
-        {"text": "bag+bert", "photo": "bag", "late": "8"},
     ],
     ids=lambda sides: " ".join(sides.values()),
 )

@@ -14,12 +14,22 @@ from shopwindow.files import DataError
 from shopwindow.model.effects import _rules, without_effect
 from shopwindow.model.recipe import RECIPES, Look, Pool, Recipe, View, load_recipe
 
+GRID = yaml.safe_load((Path(__file__).parents[2] / "benchmarks" / "ablation.yaml").read_text())
+
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_loads_and_opens_with_its_command(path: Path) -> None:
     recipe = load_recipe(path.stem)
     assert load_recipe(str(path)) == recipe
     assert f"--recipe {path.stem}" in path.read_text()
+
+
+@pytest.mark.parametrize(("name", "row"), GRID.items(), ids=GRID)
+def test_every_row_of_the_study_loads(name: str, row: dict[str, Any]) -> None:
+    changes = row.get("set", {})
+    recipe = load_recipe(row.get("recipe", "default"), changes)
+    assert {field: getattr(recipe, field) for field in changes} == changes, name
+    assert not without_effect(recipe)
 
 
 def test_seed_is_what_the_winners_published() -> None:
