@@ -37,7 +37,8 @@ def train(
         valid: The pools to validate on, a dataset.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
         out: The bundle to write, a directory.
-        recipe: A recipe's name (default, late, bow, small, seed) or a YAML file of differences from the defaults.
+        recipe: A recipe's name (default, late, bow, small, seed) or a YAML file of differences from the
+            defaults, or from the recipe it names as its base.
         set: Single fields of the recipe changed: epochs=3 hidden=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.

@@ -73,7 +73,8 @@ def _frequent_words(texts: list[str], vocabulary: int, smallest_count: int) -> d
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a `tokenizer.json`, a `vocab.txt`, or a directory that holds one of them.
 
-    Raises: DataError where there is none, or it is broken, or lacks [CLS], [SEP] or [UNK].
+    Raises: DataError where there is none, or it is broken, lacks [CLS], [SEP] or [UNK], or does not put the first two
+    around a text.
     """
     path = tokenizer_file(path)
     if path.suffix == ".json":
@@ -86,6 +87,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     else:
         tokenizer = _from_vocabulary(path)
     _check_special(tokenizer.token_to_id, path)
+    if (framed := tokenizer.encode("").tokens) != ["[CLS]", "[SEP]"]:
+        raise DataError(
+            f"an empty text is {framed}, wanted [CLS] and [SEP]: no BERT post-processor", path=path
+        )
     return tokenizer
 
 
