@@ -169,6 +169,28 @@ def test_box_may_touch_the_border_and_have_no_area() -> None:
     read(replaced(GOOD, "boxes", packed(0, 0, 100, 80, 100, 80, 100, 80)))
 
 
+SIDES = st.sampled_from([-1.0, -0.0, 0.0, 5.0, 9.0, 9.5, 10.0, 10.5, np.nan, np.inf, -np.inf])
+
+
+@given(st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES), min_size=1, max_size=5))
+def test_boxes_are_accepted_where_each_is_inside_and_upright(boxes: list[tuple[float, ...]]) -> None:
+    line = make_line(make_product(7, len(boxes)))
+    for field, value in (("image_h", b"10"), ("image_w", b"9")):
+        line = replaced(line, field, value)
+    line = replaced(line, "boxes", packed(*[side for box in boxes for side in box]))
+    wrong = [
+        place
+        for place, (top, left, bottom, right) in enumerate(boxes)
+        if not (0 <= top <= bottom <= 10 and 0 <= left <= right <= 9)
+    ]
+    if not wrong:
+        np.testing.assert_array_equal(read(line).boxes, np.array(boxes, np.float32))
+        return
+    with pytest.raises(MalformedRow, match=f"boxes: box {wrong[0]} is ") as caught:
+        read(line)
+    assert caught.value.reason in (Reason.BOX_OUTSIDE, Reason.BOX_REVERSED)
+
+
 def test_largest_float16_is_accepted() -> None:
     read(replaced(GOOD, "features", with_feature(65504)))
 

@@ -119,8 +119,9 @@ def test_only_a_header_and_a_missing_file_are_told(tmp_path: Path) -> None:
         prepare([source], tmp_path / "ds", processes=2)
     with pytest.raises(DataError, match="no such file"):
         prepare([tmp_path / "no.tsv"], tmp_path / "ds", processes=2)
-    with pytest.raises(ValueError, match="processes: 0"):
-        prepare([source], tmp_path / "ds", processes=0)
+    for processes in (0, 65):
+        with pytest.raises(ValueError, match=f"processes: {processes}, from 1 to 64"):
+            prepare([source], tmp_path / "ds", processes=processes)
     assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
 
 
@@ -184,6 +185,17 @@ def mappings(folder: Path) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_a_million_processes_are_refused_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_tsv(tmp_path / "a.tsv", make_lines(3))
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(source), "--out", str(tmp_path / "ds"), "--processes", "1000000"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "shopwindow: processes: 1000000, from 1 to 64 are wanted\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
 
 
 def test_the_verb_takes_processes(tmp_path: Path) -> None:

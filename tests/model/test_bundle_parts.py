@@ -43,8 +43,16 @@ TEXTS = ["red shoe", "Red, Shoes!", "lamp", "black bag", "something else", "red 
 
 def made(shop: TinyShop, kind: str) -> Bundle:
     """A bundle whose weights, buffers of the data aside, are far from those that its sizes alone give."""
-    small = {"hidden": 16, "layers": 2, "heads": 2, "inner": 24, "vocabulary": 200, "longest_query": 12}
-    recipe = load_recipe("seed", {**small, **KINDS[kind]})
+    changes: dict[str, Any] = {
+        "hidden": 16,
+        "heads": 2,
+        "vocabulary": 200,
+        "longest_query": 12,
+        **KINDS[kind],
+    }
+    if not changes.items() >= {"text": "bag", "photo": "bag"}.items():
+        changes |= {"layers": 2, "inner": 24}
+    recipe = load_recipe("seed", changes)
     tokenizer, model = initial_model(shop.train, recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

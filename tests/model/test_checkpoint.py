@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
+from shopwindow.model import given, towers
+from shopwindow.model.bundle import Bundle
 from shopwindow.model.checkpoint import BertCheckpoint, write_tower
+from shopwindow.model.given import check_given, of_field
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize, train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.ranking.answers import read_answers
+from shopwindow.ranking.measures import Measure, evaluate
+from shopwindow.ranking.runs import read_run
 from tests.model.conftest import TinyShop
 
 SIZE = EncoderSize(hidden=24, layers=2, heads=3, inner=40, dropout=0.1)
@@ -156,3 +164,117 @@ def test_same_seed_same_weights_other_seed_others(tiny_shop: TinyShop) -> None:
     torch.manual_seed(2)
     assert torch.equal(first, weights(tiny_shop.train, 0))
     assert not torch.equal(first, weights(tiny_shop.train, 1))
+
+
+def pretrained(folder: Path, texts: list[str]) -> Path:
+    """A small BERT as transformers makes, and saves, one: another's sizes, spelling in lower case."""
+    transformers = pytest.importorskip("transformers")
+    words = sorted({word for text in texts for word in text.lower().split()})
+    (folder / "words.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    sizes = {"hidden_size": 36, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 50}
+    torch.manual_seed(3)
+    config = transformers.BertConfig(vocab_size=40, max_position_embeddings=20, **sizes)
+    transformers.BertModel(config).save_pretrained(folder / "bert")
+    transformers.BertTokenizer(vocab=str(folder / "words.txt")).save_pretrained(folder / "bert")
+    return folder / "bert"
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"text": "bert"},
+        {"text": "bag+bert", "photo": "bag+bert"},
+    ],
+    ids=lambda sides: " ".join(sides.values()),
+)
+def test_a_pretrained_bert_trains_ranks_and_is_kept(
+    tmp_path: Path, tiny_shop: TinyShop, sides: dict[str, str]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    texts = sorted(set(tiny_shop.train.query_texts))
+    bert = pretrained(tmp_path, texts)
+    changes = {**sides, "text_from": str(bert), "epochs": "10", "batch_size": "30", "learning_rate": "0.005"}
+    tokenizer, model = initial_model(tiny_shop.train, load_recipe("small", changes))
+    theirs = transformers.BertModel.from_pretrained(bert).eval()
+    words = transformers.AutoTokenizer.from_pretrained(bert)([text.upper() for text in texts], padding=True)
+    tokens, lengths = tokenize(tokenizer, [text.upper() for text in texts], longest=model.longest)
+    assert model.text is not None
+    with torch.no_grad():
+        wanted = theirs(**{name: torch.tensor(rows) for name, rows in words.items()}).pooler_output
+        torch.testing.assert_close(model.text.eval()(tokens, lengths), wanted, atol=1e-5, rtol=0)
+
+    folder = tiny_shop.answers.parent
+    pools = ["--valid", str(folder / "valid"), "--answers", str(tiny_shop.answers)]
+    fields = [f"{name}={value}" for name, value in changes.items()]
+    out = ["--out", str(tmp_path / "bundle"), "--recipe", "small", "--set", *fields]
+    main(["train", str(folder / "train"), *pools, *out])
+    main(["rank", str(tmp_path / "bundle"), str(folder / "valid"), "--out", str(tmp_path / "run.txt")])
+    opened = Bundle.load(tmp_path / "bundle")
+    scores = evaluate(read_run(tmp_path / "run.txt"), read_answers(tiny_shop.answers))
+    assert scores.mean(Measure.parse("nDCG@5")) == pytest.approx(opened.scores["nDCG@5"], abs=1e-4)
+    assert opened.scores["nDCG@5"] > 0.5  # in any order 0.2
+    assert (opened.model.dimensions, opened.model.longest) == (36, 20)
+    main(["export", str(tmp_path / "bundle"), "--out", str(tmp_path / "again")])
+    kept = BertCheckpoint(tmp_path / "again")
+    assert kept.size == BertCheckpoint(bert).size
+
+
+def spoilt(folder: Path, what: str) -> None:
+    if what == "no weights":
+        (folder / "model.safetensors").unlink()
+    if what == "broken weights":
+        (folder / "model.safetensors").write_bytes(b"{}")
+    if what == "no configuration":
+        (folder / "config.json").unlink()
+    if what == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").unlink()
+    if what == "no directory":
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("no weights", "text_from: {}/model.safetensors: missing"),
+        ("broken weights", "text_from: {}/model.safetensors: broken weights"),
+        ("no configuration", "text_from: {}/config.json: no such file"),
+        ("no tokenizer", "text_from: {}: holds neither tokenizer.json nor vocab.txt"),
+        ("no directory", "text_from: {}: no such checkpoint directory"),
+    ],
+)
+def test_what_a_recipe_names_is_looked_at_before_any_data(
+    tmp_path: Path, text_tower: TextTower, what: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bert = tmp_path / "bert"
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), bert)
+    spoilt(bert, what)
+    for field in ("text_from", "photo_from"):
+        if field == "photo_from" and what == "no tokenizer":
+            continue
+        with pytest.raises(DataError) as caught:
+            check_given(load_recipe("small", {field: str(bert)}))
+        assert str(caught.value).startswith(says.format(bert).replace("text_from", field))
+    nowhere = ["--valid", "no-valid", "--answers", "no-answers", "--out", str(tmp_path / "bundle")]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "no-data", *nowhere, "--recipe", "small", "--set", f"text_from={bert}"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"shopwindow: {says.format(bert)}")
+
+
+def test_towers_of_two_widths_and_a_missing_tokenizer_are_named(
+    tmp_path: Path, text_tower: TextTower
+) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    with pytest.raises(DataError, match=r"photo_from: .*hidden_size: 24, hidden says 256"):
+        check_given(load_recipe("small", {"photo_from": str(tmp_path / "bert")}))
+    check_given(load_recipe("small", {"photo_from": str(tmp_path / "bert"), "hidden": "24"}))
+    with pytest.raises(DataError, match="tokenizer: no-such: no such tokenizer"):
+        check_given(load_recipe("small", {"tokenizer": "no-such"}))
+    break_config(tmp_path / "bert", num_hidden_layers=3)
+    with pytest.raises(DataError, match=r"text_from: .*encoder\.layer\.2"), of_field("text_from"):
+        open_as_text_tower(tmp_path / "bert")
+
+
+def test_the_epsilon_that_is_honoured_is_the_towers() -> None:
+    assert given.NORM_EPSILON == towers.NORM_EPSILON

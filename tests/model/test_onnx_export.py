@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,14 +81,47 @@ def test_words_become_vectors_without_torch(tiny_shop: TinyShop, tmp_path: Path)
 
 
 @needs_onnx
-def test_the_verb_writes_what_can_be_opened(tiny_shop: TinyShop, tmp_path: Path) -> None:
+def test_the_verb_writes_what_can_be_opened_and_says_how_near_it_is(
+    tiny_shop: TinyShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = made(tiny_shop, "late bag")
     (tmp_path / "bundle").mkdir()
     bundle.save_into(tmp_path / "bundle")
     main(["export-text", str(tmp_path / "bundle"), "--out", str(tmp_path / "text"), "--int8"])
+    says = re.search(r"1 - cosine over (\d+) texts: at most (\S+), mean (\S+)", capsys.readouterr().out)
+    assert says is not None
+    assert 0 < int(says[1]) <= 256
+    assert 1e-6 < float(says[3]) < float(says[2]) < 0.01
     card = json.loads((tmp_path / "text" / "text.json").read_text())
     assert (card["precision"], card["bag"]) == ("int8", {"pairs": True, "texts": True})
     assert ExportedText.load(tmp_path / "text").encode(["lamp"]).shape == (1, 16)
+
+
+@needs_onnx
+def test_vectors_too_far_off_are_refused_and_nothing_is_written(
+    tiny_shop: TinyShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shopwindow.model import onnx_export
+
+    bundle = made(tiny_shop, "bert")
+    near = onnx_export.export_text(bundle, tmp_path / "text")
+    assert (near.texts, near.worst < 1e-6) == (256, True)
+    before = (tmp_path / "text" / "text.onnx").read_bytes()
+    monkeypatch.setitem(onnx_export.ALLOWED, "int8", 1e-9)
+    with pytest.raises(ValueError, match=r"int8: the vector of a text is .* off .* at most 1e-09 is allowed"):
+        onnx_export.export_text(bundle, tmp_path / "text", int8=True)
+    assert (tmp_path / "text" / "text.onnx").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+@needs_onnx
+def test_how_far_apart_vectors_point() -> None:
+    from shopwindow.model.onnx_export import Apart, how_far_apart
+
+    wanted = np.array([[3, 4], [1, 0], [0, 0], [0, 2], [5, 0]], np.float32)
+    found = np.array([[6, 8], [0, 1], [0, 0], [0, -1], [0, 0]], np.float32)
+    assert how_far_apart(found, wanted) == Apart(worst=2.0, mean=(0 + 1 + 2 + 1) / 4, texts=4)
+    assert how_far_apart(found[2:3], wanted[2:3]) == Apart(0.0, 0.0, 0)
 
 
 @needs_onnx

@@ -133,7 +133,7 @@ def test_what_several_devices_cannot_do_is_named_before_the_training(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path
 ) -> None:
     for recipe, devices, says in (
-        (recipe_of(), 4, "4 processes do not divide"),
+        (recipe_of(), 4, "devices: 4, they do not divide"),
         (recipe_of(late="8"), 2, "late interaction"),
         (recipe_of(), 0, "at least 1"),
     ):

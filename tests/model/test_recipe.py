@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
 from shopwindow.files import DataError
+from shopwindow.model.effects import _rules, without_effect
 from shopwindow.model.recipe import RECIPES, Look, Pool, Recipe, View, load_recipe
+
+GRID = yaml.safe_load((Path(__file__).parents[2] / "benchmarks" / "ablation.yaml").read_text())
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -17,6 +22,14 @@ def test_every_recipe_loads_and_opens_with_its_command(path: Path) -> None:
     recipe = load_recipe(path.stem)
     assert load_recipe(str(path)) == recipe
     assert f"--recipe {path.stem}" in path.read_text()
+
+
+@pytest.mark.parametrize(("name", "row"), GRID.items(), ids=GRID)
+def test_every_row_of_the_study_loads(name: str, row: dict[str, Any]) -> None:
+    changes = row.get("set", {})
+    recipe = load_recipe(row.get("recipe", "default"), changes)
+    assert {field: getattr(recipe, field) for field in changes} == changes, name
+    assert not without_effect(recipe)
 
 
 def test_seed_is_what_the_winners_published() -> None:
@@ -96,6 +109,14 @@ def test_wrong_recipes_are_named(tmp_path: Path, content: str, says: str) -> Non
         load_recipe(str(path))
     assert says in str(caught.value)
     assert "wrong.yaml" in str(caught.value)
+
+
+def test_a_key_given_twice_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text('# mine\nhidden: 96\nepochs: 3\n"hidden": 192\n')
+    with pytest.raises(DataError) as caught:
+        load_recipe(str(path))
+    assert str(caught.value) == f"{path} line 4, hidden: given twice, first in line 2"
 
 
 def test_a_wrong_change_is_not_blamed_on_the_recipe() -> None:
@@ -209,3 +230,125 @@ def test_query_rules_come_by_name_and_unknown_ones_name_those_there_are() -> Non
     assert "query_rules:" in str(caught.value)
     assert "singular" in str(caught.value)
     assert "plural" in str(caught.value)
+
+
+IDLE: list[tuple[dict[str, Any], str]] = [
+    ({"margin": 0.1}, "margin: 0.1 has no effect: loss must be margin"),
+    ({"hard": 0.5}, "hard: 0.5 has no effect: order must not be shuffled"),
+    ({"group": 4}, "group: 4 has no effect: order"),
+    ({"views": "unit:mean"}, "views: 'unit:mean' has no effect: photo must be bag or bag"),
+    ({"views": "unit:mean", "text": "bag"}, "views: "),
+    ({"pooled_dropout": 0.2, "text": "bag"}, "pooled_dropout: 0.2 has no effect: photo must"),
+    ({"pair_names": 0.0, "photo": "bag"}, "pair_names: 0.0 has no effect: text must"),
+    ({"text_names": 0.0}, "text_names: "),
+    ({"largest": 2, "selection": "goods"}, "largest: 2 has no effect: selection must be largest"),
+    ({**BAGS, "naming_rare": 0.5}, "naming_rare: 0.5 has no effect: naming must be"),
+    ({"loss": "softmax", "bias": -1}, "bias: -1.0 has no effect: loss must be sigmoid, siglip or focal"),
+    ({"loss": "multi-similarity", "normalise": True, "scale": 5}, "scale: 5.0 has no effect"),
+    ({**BAGS, "features": "sqrt"}, "features: 'sqrt' has no effect"),
+    ({**BAGS, "layers": 2}, "layers: 2 has no effect"),
+    ({**BAGS, "dropout": 0.5}, "dropout: 0.5 has no effect"),
+    ({**BAGS, "compiled": True}, "compiled: True has no effect: text or photo must have a BERT tower"),
+    ({**BAGS, "text_from": "there"}, "text_from: 'there' has no effect: text must be bert"),
+    ({**BAGS, "photo_from": "there"}, "photo_from: 'there' has no effect"),
+    ({"text_from": "there", "hidden": 96}, "hidden: 96 has no effect: the checkpoint"),
+    ({"text_from": "there", "photo_from": "here", "inner": 96}, "inner: 96 has no effect"),
+    ({"tokenizer": "there", "vocabulary": 300}, "vocabulary: 300 has no effect"),
+    ({"tokenizer": "there", "words": "whole"}, "words: 'whole' has no effect"),
+    ({**BAGS, "pair_names": 0, "text_names": 0, "word_shuffle": 0.5}, "word_shuffle: 0.5 has no effect"),
+    ({**BAGS, "pooled_dropout": 0, "share_masks": True}, "share_masks: True has no effect"),
+    ({**BAGS, "naming": 1, "epochs": 0, "average": 0.9}, "average: 0.9 has no effect: epochs"),
+]
+ACTIVE: list[dict[str, Any]] = [
+    {"loss": "margin", "normalise": True, "margin": 0.1},
+    {"order": "nouns", "hard": 0.5, "group": 4},
+    {"photo": "bag+bert", "views": "unit:mean", "pooled_dropout": 0.2},
+    {"late": 8, "pooled_dropout": 0.2},
+    {"text": "bag", "pair_names": 0.0, "text_names": 0.0},
+    {"selection": "largest", "largest": 2},
+    {**BAGS, "naming": 1.0, "naming_rare": 0.5},
+    {"loss": "focal", "bias": -1},
+    {"loss": "multi-similarity", "normalise": True, "scale": 5, "text": "bag", "naming_loss": 0.1},
+    {**BAGS, "late": 8, "features": "sqrt"},
+    {"text": "bag", "layers": 2, "dropout": 0.5, "compiled": True},
+    {"text_from": "there", "layers": 2, "tokenizer": "here"},
+    {"text_from": "there", "photo_from": "here", "share_masks": True},
+    {**BAGS, "pair_names": 0, "text_names": 1.0, "word_shuffle": 0.5},
+    {**BAGS, "share_masks": True},
+    {"margin": 0.05, "group": 8, "views": "unit:first+mean"},  # as they are by default
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), IDLE, ids=lambda one: one[:14] if isinstance(one, str) else "")
+def test_a_field_without_effect_is_refused_where_it_is_set(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        load_recipe("seed", changes)
+    assert str(caught.value).startswith(f"--set, {says}")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(changes))
+    with pytest.raises(DataError) as caught:
+        load_recipe(str(path))
+    assert str(caught.value).startswith(f"{path}, {says}")
+
+
+@pytest.mark.parametrize("changes", ACTIVE)
+def test_the_same_field_is_taken_where_it_has_one(changes: dict[str, Any]) -> None:
+    assert load_recipe("seed", changes).differences().items() <= changes.items()
+
+
+def test_every_field_but_those_of_every_training_can_be_without_effect() -> None:
+    always = {
+        *("heads", "text", "photo", "query_rules", "tokenizer", "selection", "boxes", "readout", "common"),
+        *("naming", "naming_loss", "late", "loss", "masking", "positives", "normalise", "shards_at_once"),
+        *("batch_size", "epochs", "validations", "seed", "precision"),
+    }
+    told = {name for _, _, *names in _rules(Recipe()) for name in names}
+    assert told | always == {field.name for field in dataclasses.fields(Recipe)}
+    assert not told & always
+
+
+def test_what_a_change_leaves_without_effect_goes_back_to_its_default() -> None:
+    recipe = load_recipe(
+        "late", {"order": "shuffled", "photo": "bert", "text": "bert", "views": "unit:first+mean"}
+    )
+    assert (recipe.hard, recipe.pair_names, recipe.hidden) == (1.0, 0.5, 1024)
+    assert not without_effect(recipe)
+
+
+def test_a_file_may_change_another_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "wide.yaml").write_text("base: default\nhidden: 768\nepochs: 5\n")
+    (tmp_path / "margin.yml").write_text("base: mine/wide.yaml\nloss: margin\nmargin: 0.1\nepochs: 7\n")
+    (tmp_path / "softmax.yaml").write_text("loss: softmax\nbase: margin.yml\n")
+    found = load_recipe(str(tmp_path / "margin.yml"), {"heads": 4})
+    changes = {"hidden": 768, "loss": "margin", "margin": 0.1, "epochs": 7}
+    assert found == load_recipe("default", {**changes, "heads": 4})
+    assert "base" not in found.differences()
+    (tmp_path / "flat.yaml").write_text(found.to_yaml())
+    assert load_recipe(str(tmp_path / "flat.yaml")) == found
+    back = load_recipe(str(tmp_path / "softmax.yaml"))  # the base's margin is idle then
+    assert back == load_recipe("default", {"hidden": 768, "epochs": 7})
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"a": "base: a.yaml"}, "a.yaml, base: a circle: a.yaml -> a.yaml"),
+        ({"a": "base: ./b.yaml", "b": "base: a.yaml"}, "b.yaml, base: a circle: a.yaml -> b.yaml -> a.yaml"),
+        ({"a": "base: none"}, "a.yaml, base: none: no such recipe; there are bow,"),
+        ({"a": "base: none.yaml"}, "a.yaml, base: none.yaml: no such recipe"),
+        ({"a": "base: b.yaml", "b": "hiden: 3"}, "b.yaml, hiden: no such field"),
+        ({"a": "base: [default, late]"}, "a.yaml, base: ['default', 'late'], wanted a recipe's name"),
+        ({"a": "base:"}, "a.yaml, base: None, wanted a recipe's name"),
+        ({"a": "base: default\nhard: 0.5"}, "a.yaml, hard: 0.5 has no effect"),
+        ({"a": "base: default\nbase: late"}, "a.yaml line 2, base: given twice"),
+    ],
+)
+def test_bases_that_are_none_are_named(files: dict[str, str], says: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / f"{name}.yaml").write_text(content)
+    with pytest.raises(DataError) as caught:
+        load_recipe(str(tmp_path / "a.yaml"))
+    assert str(caught.value).startswith(f"{tmp_path}/{says}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,13 @@ def test_a_directory_without_tokenizer_is_named(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
     with pytest.raises(DataError, match="no such tokenizer"):
         load_tokenizer(tmp_path / "absent.json")
+
+
+def test_a_tokenizer_without_cls_and_sep_around_texts_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    train_tokenizer(TEXTS, vocabulary=60).save(str(path))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "post_processor": None}))
+    with pytest.raises(
+        DataError, match=r"tokenizer\.json: an empty text is \[\], wanted \[CLS\] and \[SEP\]"
+    ):
+        load_tokenizer(path)

@@ -33,8 +33,8 @@ def prepare(
         keep: Cleaning rules not to apply: possessive, many_boxes.
         feature_size: Values in the feature of one region.
         allow_malformed: Store the good rows even when more than 1 % of the rows are malformed.
-        processes: Processes that read plain files together; none given: one, or one for each core above 0.25 GB. The
-            dataset is the same.
+        processes: Processes that read plain files together, at most 64; none given: one, or one for each core above
+            0.25 GB. The dataset is the same.
     """
     from shopwindow.cli.progress import progress
     from shopwindow.data import prepare as stage

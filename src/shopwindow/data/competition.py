@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from itertools import pairwise
+from operator import ge
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,8 @@ LABEL_COUNT: Final = 33
 LONGEST_LINE: Final = 64 * 2**20
 """Bytes. The longest real photo, 91 regions, takes about 1 MB; more than this is not a row."""
 
+_FLOATS: Final = np.dtype("<f4")
+_INTEGERS: Final = np.dtype("<i8")
 _LARGEST_ID: Final = 2**63 - 1
 _LARGEST_SIDE_PX: Final = 2**31 - 1
 
@@ -102,9 +105,9 @@ class Row:
         Raises: MalformedRow for bad base64, lengths, boxes or labels.
         """
         regions = self.num_boxes
-        boxes = _array(self.boxes, "boxes", "<f4", (regions, 4))
-        features = _array(self.features, "features", "<f4", (regions, feature_size))
-        labels = _array(self.class_labels, "class_labels", "<i8", (regions,))
+        boxes = _array(self.boxes, "boxes", _FLOATS, (regions, 4))
+        features = _array(self.features, "features", _FLOATS, (regions, feature_size))
+        labels = _array(self.class_labels, "class_labels", _INTEGERS, (regions,))
         _check_boxes(boxes, self.image_h, self.image_w)
         _check_labels(labels, label_count)
         return Product(self.product_id, self.image_h, self.image_w, boxes, features, labels)
@@ -224,32 +227,50 @@ def _encode(array: np.ndarray) -> str:
     return pybase64.b64encode(np.ascontiguousarray(array).data).decode("ascii")
 
 
-def _array(text: memoryview, field: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+def _array(text: memoryview, field: str, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     try:
         raw: bytes = pybase64.b64decode(text, validate=True)
     except ValueError as error:
         raise MalformedRow(Reason.BASE64, field, str(error)) from error
-    wanted = np.dtype(kind).itemsize * math.prod(shape)
+    wanted = kind.itemsize * math.prod(shape)
     if len(raw) != wanted:
         raise MalformedRow(Reason.BYTE_LENGTH, field, f"{len(raw)} bytes, {shape[0]} boxes need {wanted}")
     return np.frombuffer(raw, kind).reshape(shape)
 
 
 def _check_labels(labels: Int64[np.ndarray, " regions"], label_count: int) -> None:
-    for label in labels.tolist():
-        if not 0 <= label < label_count:
-            raise MalformedRow(
-                Reason.LABEL_UNKNOWN, "class_labels", f"{label}, 0 to {label_count - 1} are known"
-            )
+    found = labels.tolist()
+    if min(found) < 0 or max(found) >= label_count:
+        unknown = next(label for label in found if not 0 <= label < label_count)
+        raise MalformedRow(
+            Reason.LABEL_UNKNOWN, "class_labels", f"{unknown}, 0 to {label_count - 1} are known"
+        )
 
 
 def _check_boxes(boxes: Float32[np.ndarray, "regions 4"], image_h: int, image_w: int) -> None:
-    # Plain numbers: a photo has a few boxes, for which numpy takes ten times as long.
-    for place, (top, left, bottom, right) in enumerate(boxes.tolist()):
-        if top >= 0 and left >= 0 and bottom <= image_h and right <= image_w:
-            if bottom >= top and right >= left:
-                continue
-            reason, photo = Reason.BOX_REVERSED, ""
-        else:  # also NaN, for which every comparison is false
-            reason, photo = Reason.BOX_OUTSIDE, f", photo {image_h} x {image_w}"
-        raise MalformedRow(reason, "boxes", f"box {place} is {[top, left, bottom, right]}{photo}")
+    """All boxes at once, by functions that go through plain numbers in C: of the few boxes that a photo has, numpy's
+    take two to six times as long. Only where one is wrong are they looked at one by one."""
+    top, left, bottom, right = boxes.T.tolist()
+    # First the order of the sides: it is false of NaN, which min and max may pass over.
+    if (
+        all(map(ge, bottom, top))
+        and all(map(ge, right, left))
+        and min(top) >= 0
+        and min(left) >= 0
+        and max(bottom) <= image_h
+        and max(right) <= image_w
+    ):
+        return
+    for place, box in enumerate(boxes.tolist()):
+        _check_box(place, box, image_h, image_w)
+
+
+def _check_box(place: int, box: list[float], image_h: int, image_w: int) -> None:
+    top, left, bottom, right = box
+    if top >= 0 and left >= 0 and bottom <= image_h and right <= image_w:
+        if bottom >= top and right >= left:
+            return
+        reason, photo = Reason.BOX_REVERSED, ""
+    else:  # also NaN, for which every comparison is false
+        reason, photo = Reason.BOX_OUTSIDE, f", photo {image_h} x {image_w}"
+    raise MalformedRow(reason, "boxes", f"box {place} is {box}{photo}")

@@ -30,7 +30,7 @@ from shopwindow.data.competition import (
     bounded_lines,
 )
 from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED
-from shopwindow.data.ranges import Checked, RangeReaders
+from shopwindow.data.ranges import MOST_PROCESSES, Checked, RangeReaders
 from shopwindow.data.writer import DatasetWriter
 from shopwindow.files import DataError, open_bytes, whole_directory, whole_file
 
@@ -64,15 +64,16 @@ def prepare(
 
     Raises: DataError for a file that is missing or has another header; when more than 1 % of the rows
     are malformed and `allow_malformed` is not set, or no row is left (then `OUT.rejected.jsonl` lists the
-    malformed ones); when the disk is full. ValueError for no file, or a feature size or processes below 1.
+    malformed ones); when the disk is full. ValueError for no file, a feature size below 1, or other than 1 to
+    MOST_PROCESSES processes.
     """
     paths = [Path(source) for source in sources]
     if not paths:
         raise ValueError("no file to prepare")
     if feature_size < 1:
         raise ValueError(f"feature size {feature_size}: at least 1 is wanted")
-    if processes < 1:
-        raise ValueError(f"processes: {processes}, at least 1 is needed")
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise ValueError(f"processes: {processes}, from 1 to {MOST_PROCESSES} are wanted")
     how = LineCheck(feature_size, label_count, rules)
     out = Path(out).absolute()
     beside = out.parent / f"{out.name}.rejected.jsonl"

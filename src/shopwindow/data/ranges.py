@@ -27,6 +27,8 @@ from shopwindow.data.competition import LONGEST_LINE, MalformedRow, Reason, boun
 from shopwindow.files import DataError, open_bytes
 
 RANGE_BYTES: Final = 4 * 2**20
+MOST_PROCESSES: Final = 64
+"""Many more than the one that stores keeps busy; each takes two ranges of disk and some 60 MB of memory."""
 _SLOTS: Final = 2
 """Ranges a process may be ahead: one is handed on while the next is read."""
 _SPOOL: Final = "regions.spool"
@@ -71,7 +73,9 @@ class RangeReaders:
         with contextlib.ExitStack() as stack:
             stack.callback(self._spool.unlink, missing_ok=True)
             # Written, not only sized: a full disk is an error here, and a crash when a page is first touched.
-            self._spool.write_bytes(bytes(processes * _SLOTS * self._slot_bytes))
+            with self._spool.open("wb") as spool:
+                for _ in range(processes * _SLOTS):
+                    spool.write(bytes(self._slot_bytes))
             self._slots = stack.enter_context(_mapped(self._spool))
             stack.callback(self._stop)
             for _ in range(processes):

@@ -35,16 +35,16 @@ _SAMPLE: Final = 7
 
 
 def bags(
-    dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer, dimensions: int, vocabulary: int
+    dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer, dimensions: int, vocabulary: int, longest: int
 ) -> tuple[WordBag | None, list[PooledRegions], LateInteraction | None]:
     """The bag of words, the views of photos and the late interaction that a recipe asks for; random where it says
-    nothing, from torch's generator.
+    nothing, from torch's generator. `longest`: tokens of a query.
 
     Raises: DataError where the training queries hold no word.
     """
     if "bag" not in recipe.text + recipe.photo and not recipe.late:
         return None, [], None
-    learned = _Learned(dataset, recipe, tokenizer)
+    learned = _Learned(dataset, recipe, tokenizer, longest)
     bag = late = None
     views: list[PooledRegions] = []
     if "bag" in recipe.text:
@@ -77,7 +77,7 @@ def bags(
 class _Learned:
     """What the training pairs of a dataset give the bags."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer, longest: int) -> None:
         self._dataset = dataset
         self._recipe = recipe
         training = dataset.pair_training
@@ -85,7 +85,7 @@ class _Learned:
         self._products = dataset.pair_products[training]
         rules = choose_query_rules(recipe.rule_names)
         texts = [normalise(text, rules) for text in dataset.query_texts]
-        self._tokens, self._lengths = tokenize(tokenizer, texts, longest=recipe.longest_query)
+        self._tokens, self._lengths = tokenize(tokenizer, texts, longest=longest)
         numbers = (tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)
         self._special = frozenset(number for number in numbers if number is not None)
 

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, read_text
 from shopwindow.model.bags import PooledRegions, WordBag
-from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights
+from shopwindow.model.checkpoint import load_weights, save_weights
 from shopwindow.model.dual import (
     DualEncoder,
     encode_products,
@@ -39,10 +39,11 @@ from shopwindow.model.dual import (
     known_pieces,
     knows,
 )
+from shopwindow.model.given import TOKENIZER_FILE, WEIGHTS
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import View
-from shopwindow.model.tokens import TOKENIZER_FILE, load_tokenizer
+from shopwindow.model.tokens import load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
 

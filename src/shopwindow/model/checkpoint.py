@@ -16,11 +16,10 @@ from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from shopwindow.files import DataError, read_text, whole_directory
+from shopwindow.files import DataError, whole_directory
+from shopwindow.model.given import CONFIG, TOKENIZER_FILE, VOCABULARY_FILE, WEIGHTS, check_checkpoint
 from shopwindow.model.towers import NORM_EPSILON, EncoderSize, PhotoTower, TextTower
 
-CONFIG: Final = "config.json"
-WEIGHTS: Final = "model.safetensors"
 PROJECTION: Final = "projection.safetensors"
 TOWER: Final = "shopwindow.json"
 
@@ -36,7 +35,7 @@ class BertCheckpoint:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        config = _read_config(self.path / CONFIG)
+        config = check_checkpoint(self.path)
         self.size = EncoderSize(
             hidden=config["hidden_size"],
             layers=config["num_hidden_layers"],
@@ -83,9 +82,10 @@ def write_tower(tower: TextTower | PhotoTower, tokenizer: Tokenizer, path: str |
     with whole_directory(path, marker=TOWER) as folder:
         if isinstance(tower, TextTower):
             vocabulary, longest = tower.vocabulary, tower.longest
-            tokenizer.save(str(folder / "tokenizer.json"))
+            tokenizer.save(str(folder / TOKENIZER_FILE))
             words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-            (folder / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words), encoding="utf-8")
+            lines = "".join(f"{word}\n" for word, _ in words)
+            (folder / VOCABULARY_FILE).write_text(lines, encoding="utf-8")
         else:
             vocabulary, longest = 1, 512
             projection = {name: tensors.pop(name) for name in list(tensors) if name.startswith("projection.")}
@@ -143,47 +143,7 @@ def _config(size: EncoderSize, *, vocabulary: int, longest: int) -> dict[str, An
     }
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.parent.is_dir():
-        raise DataError("no such checkpoint directory", path=path.parent)
-    try:
-        config = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path) from error
-    if not isinstance(config, dict):
-        raise DataError("no JSON object", path=path)
-    for field in (
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "vocab_size",
-        "max_position_embeddings",
-    ):
-        if not isinstance(config.get(field), int):
-            raise DataError(
-                f"{config.get(field)!r}, wanted an integer: no BERT configuration", path=path, field=field
-            )
-    honoured = {
-        "hidden_act": ("gelu", config.get("hidden_act", "gelu")),
-        "position_embedding_type": ("absolute", config.get("position_embedding_type", "absolute")),
-        "layer_norm_eps": (NORM_EPSILON, config.get("layer_norm_eps", NORM_EPSILON)),
-    }
-    for field, (ours, theirs) in honoured.items():
-        if theirs != ours:
-            raise DataError(f"{theirs!r}, only {ours!r} is built here", path=path, field=field)
-    return config
-
-
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        pickled = path.with_name("pytorch_model.bin").is_file()
-        hint = (
-            "; pytorch_model.bin is a pickle, which is never loaded: save it as safetensors"
-            if pickled
-            else ""
-        )
-        raise DataError(f"missing{hint}", path=path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

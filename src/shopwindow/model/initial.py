@@ -14,6 +14,7 @@ from shopwindow.files import DataError
 from shopwindow.model.bagged import bags
 from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.dual import DualEncoder
+from shopwindow.model.given import of_field
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.tokens import load_tokenizer, train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
@@ -29,15 +30,16 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
     tokenizer = _tokenizer(dataset, recipe)
     vocabulary, longest = max(tokenizer.get_vocab().values()) + 1, recipe.longest_query
     text_size = EncoderSize(recipe.hidden, recipe.layers, recipe.heads, recipe.inner, recipe.dropout)
-    text_from = BertCheckpoint(recipe.text_from) if recipe.text_from else None
+    text_from = _opened(recipe.text_from, "text_from")
     if text_from is not None:
         if text_from.vocabulary < vocabulary:
             raise DataError(
                 f"the tokenizer has {vocabulary} pieces, the checkpoint {text_from.vocabulary}",
                 path=text_from.path,
+                field="text_from",
             )
         text_size, vocabulary, longest = text_from.size, text_from.vocabulary, text_from.longest
-    photo_from = BertCheckpoint(recipe.photo_from) if recipe.photo_from else None
+    photo_from = _opened(recipe.photo_from, "photo_from")
     photo_size = photo_from.size if photo_from else _as_wide_as(text_size, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -47,7 +49,7 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
             photo = PhotoTower(
                 photo_size, feature_size=dataset.feature_size, readout=recipe.readout, boxes=recipe.boxes
             )
-        bag, views, late = bags(dataset, recipe, tokenizer, text_size.hidden, vocabulary)
+        bag, views, late = bags(dataset, recipe, tokenizer, text_size.hidden, vocabulary, longest)
         model = DualEncoder(
             text,
             photo,
@@ -66,16 +68,24 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
             bias=recipe.bias,
         )
     if text_from is not None and text is not None:
-        text_from.load_into(text)
+        with of_field("text_from"):
+            text_from.load_into(text)
     if photo_from is not None and photo is not None:
-        photo_from.load_into(photo)
+        with of_field("photo_from"):
+            photo_from.load_into(photo)
     return tokenizer, model
+
+
+def _opened(path: str | None, field: str) -> BertCheckpoint | None:
+    with of_field(field):
+        return BertCheckpoint(path) if path else None
 
 
 def _tokenizer(dataset: Dataset, recipe: Recipe) -> Tokenizer:
     given = recipe.tokenizer or recipe.text_from
     if given is not None:
-        return load_tokenizer(given)
+        with of_field("tokenizer" if recipe.tokenizer else "text_from"):
+            return load_tokenizer(given)
     texts = dataset.query_texts
     trained_on = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
     rules = choose_query_rules(recipe.rule_names)

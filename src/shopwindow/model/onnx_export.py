@@ -15,24 +15,41 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float32
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from shopwindow.files import whole_directory
 from shopwindow.model.bags import WordBag
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import DualEncoder
-from shopwindow.model.exported_text import FORMAT, GRAPH, KEYS, MARKER, TOKENIZER
+from shopwindow.model.exported_text import FORMAT, GRAPH, KEYS, MARKER, TOKENIZER, ExportedText
 from shopwindow.model.towers import NORM_EPSILON, Layer, TextTower
 
 _OPSET: Final = 20
 _IR_VERSION: Final = 10
 _MOST_BYTES: Final = 2**31 - 2**20
 """What one ONNX file may have."""
+
+
+ALLOWED: Final = {"float32": 1e-3, "int8": 1e-2}
+"""The most that 1 - cosine may be of any text tried."""
+_TRIED: Final = 256
+_MOST_WORDS: Final = 8
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far exported vectors point from the bundle's: the largest and the mean of 1 - cosine, over so many texts."""
+
+    worst: float
+    mean: float
+    texts: int
 
 
 @contextlib.contextmanager
@@ -46,14 +63,16 @@ def _without_advice() -> Iterator[None]:
         logging.disable(before)
 
 
-def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> None:
+def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apart:
     """Writes the text side of a bundle as a directory for `ExportedText`; its vectors are those of `encode_queries`.
+    Gives how nearly: it is opened and asked for texts of 1 to 8 words of the vocabulary, drawn at random.
 
     `int8`: tables by rows, matrices by columns (7 bits, so that no processor's sums overflow), what flows through them
     at run time, by the largest value of a batch: a text's vector then depends a little on its company. The directory
     appears whole or not at all.
 
-    Raises: ImportError without the extra `onnx`, ValueError for more than 2 GiB, DataError as `whole_directory`.
+    Raises: ImportError without the extra `onnx`, ValueError for more than 2 GiB or a text whose vector is further off
+    than `ALLOWED` (nothing is written then), DataError as `whole_directory`.
     """
     try:
         import onnx
@@ -84,8 +103,40 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> None
         bundle.tokenizer.save(str(folder / TOKENIZER))
         if model.bag is not None:
             np.save(folder / KEYS, _array(model.bag.keys), allow_pickle=False)
-        card = {"format": FORMAT, **_card(model), "precision": "int8" if int8 else "float32"}
+        precision = "int8" if int8 else "float32"
+        card = {"format": FORMAT, **_card(model), "precision": precision}
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        texts = some_texts(bundle.tokenizer)
+        apart = how_far_apart(ExportedText.load(folder).encode(texts), bundle.encode_queries(texts))
+        if not apart.worst <= ALLOWED[precision]:
+            raise ValueError(
+                f"{precision}: the vector of a text is {apart.worst:.2g} off (1 - cosine; mean {apart.mean:.2g}), "
+                f"at most {ALLOWED[precision]:g} is allowed; nothing was written"
+            )
+    return apart
+
+
+def some_texts(tokenizer: Tokenizer) -> list[str]:
+    """Texts of 1 to 8 words of a vocabulary, drawn at random, each time the same."""
+    rng = np.random.default_rng(0)
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalnum())
+    return (
+        [" ".join(rng.choice(words, rng.integers(1, _MOST_WORDS + 1))) for _ in range(_TRIED)]
+        if words
+        else []
+    )
+
+
+def how_far_apart(found: Float32[np.ndarray, "texts dim"], wanted: Float32[np.ndarray, "texts dim"]) -> Apart:
+    """1 - cosine of vectors row by row; of a pair that is zero on both sides (no known word) nothing is counted."""
+    one, other = found.astype(np.float64), wanted.astype(np.float64)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    counted = (one != 0).any(axis=1) | (other != 0).any(axis=1)
+    cosines = (one * other).sum(axis=1)[counted] / np.maximum(lengths[counted], 1e-300)
+    apart = np.maximum(1 - cosines, 0)  # not the -1e-16 of rounding
+    if not len(apart):
+        return Apart(0.0, 0.0, 0)
+    return Apart(float(apart.max()), float(apart.mean()), len(apart))
 
 
 def _card(model: DualEncoder) -> dict[str, Any]:

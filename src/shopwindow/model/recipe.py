@@ -1,7 +1,7 @@
 """What are the choices of a training, and which of them differ from the seed's?
 
-A recipe is a short YAML file of differences from the defaults; the defaults are the seed. Each field
-says its unit or range. Knows no tensor, so that the command line can check a recipe at once.
+A recipe is a short YAML file of differences from the defaults, which are the seed, or from its `base`, another recipe.
+Each field says its unit or range. Knows no tensor, so that the command line can check a recipe at once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import yaml
 
 from shopwindow.data.queries import choose_query_rules
 from shopwindow.files import DataError, read_text
+from shopwindow.model.effects import without_effect
+from shopwindow.model.recipe_yaml import read_mapping
 
 MOST: Final = {
     **dict.fromkeys(("hidden", "inner", "late", "common"), 1 << 16),
@@ -64,6 +66,8 @@ class View:
 
 
 RECIPES: Final = Path(__file__).parent / "recipes"
+BASE: Final = "base"
+"""The key of a file that names the recipe whose fields it changes."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,7 @@ class Recipe:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
         self._check_parts()
-        if self.hidden % self.heads:
+        if self.hidden % self.heads and not self.text_from:
             raise ValueError(f"heads: {self.heads} does not divide hidden {self.hidden}")
 
     def _check_parts(self) -> None:
@@ -304,19 +308,54 @@ class Recipe:
 def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recipe:
     """The recipe of a name (`seed`, `small`, ...) or of a YAML file, with some fields changed.
 
-    `changes` are values, or texts as typed, read as YAML: `{"hidden": 128}`, `{"hidden": "128"}`.
-    Raises: DataError naming file and field for an unknown recipe, a misspelt field or a wrong value.
+    A file may say `base`: another recipe, a name or a path from the file's folder on, whose fields it changes.
+    `changes` are values, or texts as typed, read as YAML: `{"hidden": 128}`, `{"hidden": "128"}`. A field that is set
+    and has no effect is refused; one that a change leaves without effect goes back to its default.
+    Raises: DataError naming file and field for an unknown recipe, a misspelt field, a wrong or idle value.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) or "/" in name else RECIPES / f"{name}.yaml"
+    fields = _fields(_file_of(name), ())
+    own: dict[str, Any] = {}
+    for key, text in (changes or {}).items():
+        typed = read_mapping(f"{key}: {text}", Path("--set")) if isinstance(text, str) else {key: text}
+        own |= _typed(typed, Path("--set"))
+    return Recipe(**_over(fields, own, Path("--set")))
+
+
+def _file_of(name: str, *, folder: Path = Path()) -> Path:
+    path = folder / name if name.endswith((".yaml", ".yml")) or "/" in name else RECIPES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise DataError(f"no such recipe; there are {known}, or give a .yaml file", path=name)
-    fields = _typed(_mapping(read_text(path), path), path)
-    _checked(fields, path)
-    for key, text in (changes or {}).items():
-        typed = _mapping(f"{key}: {text}", Path("--set")) if isinstance(text, str) else {key: text}
-        fields |= _typed(typed, Path("--set"))
-    return _checked(fields, Path("--set"))
+    return path
+
+
+def _fields(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """What a recipe file sets: its base's fields, its own over them. `above`: the files whose base it is."""
+    own = read_mapping(read_text(path), path)
+    inherited: dict[str, Any] = {}
+    if BASE in own:
+        base, chain = own.pop(BASE), (*above, path.resolve())
+        if not isinstance(base, str):
+            raise DataError(f"{base!r}, wanted a recipe's name or a .yaml file", path=path, field=BASE)
+        try:
+            file = _file_of(base, folder=path.parent)
+        except DataError as error:
+            raise DataError(str(error), path=path, field=BASE) from error
+        if file.resolve() in chain:
+            names = " -> ".join(one.name for one in (*chain, file))
+            raise DataError(f"a circle: {names}", path=path, field=BASE)
+        inherited = _fields(file, chain)
+    return _over(inherited, _typed(own, path), path)
+
+
+def _over(inherited: dict[str, Any], own: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The inherited fields with a file's own over them, without those that have no effect."""
+    fields = inherited | own
+    for name, says in without_effect(_checked(fields, path)).items():
+        if name in own:
+            raise DataError(f"{fields[name]!r} has no effect: {says}", path=path, field=name)
+        del fields[name]
+    return fields
 
 
 def _checked(fields: dict[str, Any], path: Path) -> Recipe:
@@ -324,18 +363,6 @@ def _checked(fields: dict[str, Any], path: Path) -> Recipe:
         return Recipe(**fields)
     except ValueError as error:
         raise DataError(str(error), path=path) from error
-
-
-def _mapping(text: str, path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45, 0b_
-        raise DataError(f"no YAML: {' '.join(str(error).split())[:200]}", path=path) from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise DataError("a recipe is a list of `field: value`", path=path)
-    return values
 
 
 def _typed(values: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shopwindow.files import DataError, read_text, whole_directory
-from shopwindow.model.checkpoint import WEIGHTS, load_weights, save_weights, write_tensors
+from shopwindow.model.checkpoint import load_weights, save_weights, write_tensors
 from shopwindow.model.curves import CurveRow
+from shopwindow.model.given import WEIGHTS
 
 LAST: Final = "last"
 BEST: Final = "best"

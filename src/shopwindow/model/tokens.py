@@ -18,10 +18,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from shopwindow.files import DataError, text_lines
+from shopwindow.model.given import tokenizer_file
 
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NEEDED_TOKENS: Final = ("[UNK]", "[CLS]", "[SEP]")
-TOKENIZER_FILE: Final = "tokenizer.json"
 TEXTS_AT_ONCE: Final = 10_000
 """Tokenised in one call: the library's encodings are large."""
 
@@ -73,16 +73,10 @@ def _frequent_words(texts: list[str], vocabulary: int, smallest_count: int) -> d
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a `tokenizer.json`, a `vocab.txt`, or a directory that holds one of them.
 
-    Raises: DataError where there is none, or it is broken, or lacks [CLS], [SEP] or [UNK].
+    Raises: DataError where there is none, or it is broken, lacks [CLS], [SEP] or [UNK], or does not put the first two
+    around a text.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = [path / name for name in (TOKENIZER_FILE, "vocab.txt") if (path / name).is_file()]
-        if not found:
-            raise DataError(f"holds neither {TOKENIZER_FILE} nor vocab.txt", path=path)
-        path = found[0]
-    if not path.is_file():
-        raise DataError("no such tokenizer or vocabulary file", path=path)
+    path = tokenizer_file(path)
     if path.suffix == ".json":
         try:
             tokenizer = Tokenizer.from_file(str(path))
@@ -93,6 +87,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     else:
         tokenizer = _from_vocabulary(path)
     _check_special(tokenizer.token_to_id, path)
+    if (framed := tokenizer.encode("").tokens) != ["[CLS]", "[SEP]"]:
+        raise DataError(
+            f"an empty text is {framed}, wanted [CLS] and [SEP]: no BERT post-processor", path=path
+        )
     return tokenizer
 
 

@@ -24,6 +24,7 @@ from shopwindow.files import DataError, alone, check_replaceable, whole_director
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.curves import write_curves
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, normalised
+from shopwindow.model.given import check_devices, check_given
 from shopwindow.model.initial import initial_model
 from shopwindow.model.mining import Mined, Table, mine
 from shopwindow.model.processes import Place, run_together
@@ -57,19 +58,18 @@ def train(
     every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
 
     Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training
-    of another recipe or other data; when the training pairs do not fill a batch.
+    of another recipe or other data; when the training pairs do not fill a batch; when `check_given` or `check_devices`
+    refuses the recipe.
     """
     out = Path(out)
+    check_devices(recipe, devices)
+    check_given(recipe)
     check_replaceable(out, marker=MARKER)
     if validation.dataset.feature_size != dataset.feature_size:
         raise DataError(
             f"features of {validation.dataset.feature_size} values, the training's have {dataset.feature_size}",
             path=validation.dataset.path,
         )
-    if devices < 1:
-        raise DataError(f"{devices}, at least 1 is needed", field="devices")
-    if devices > 1 and (recipe.late or recipe.order == "neighbours"):
-        raise DataError("late interaction and the order neighbours need one device", field="devices")
     folder = out.with_name(out.name + ".training")
     with alone(folder):
         return _train(

@@ -12,9 +12,8 @@ import numpy as np
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import MARKER, Bundle, describe
-from shopwindow.model.checkpoint import WEIGHTS
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.model.tokens import TOKENIZER_FILE
+from shopwindow.model.given import TOKENIZER_FILE, WEIGHTS
 from shopwindow.search.index import hash_file
 
 _TRIED: Final = 50

@@ -21,6 +21,8 @@ from shopwindow.model.dual import DualEncoder
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.search.building import build_index
+from tests.search.service.browser import Page, open_browser
+from tests.search.service.toy import ToyEngine
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,6 +87,28 @@ def toy_server(drawn_shop: Path) -> Iterator[ServerProcess]:
     yield server
     server.process.kill()
     server.close()
+
+
+@pytest.fixture(scope="module")
+def driven() -> Iterator[Page]:
+    """A browser for the tests of one module."""
+    driver = open_browser()
+    yield Page(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def page(driven: Page, toy_server: ServerProcess) -> Iterator[Page]:
+    """The page of the toy engine, opened anew; the test fails where the browser's console complains."""
+    driven.open(toy_server.url)
+    yield driven
+    assert driven.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def engine(drawn_shop: Path) -> ToyEngine:
+    """What the toy server answers with, in this process."""
+    return ToyEngine.of_shop(drawn_shop)
 
 
 @pytest.fixture(scope="session")

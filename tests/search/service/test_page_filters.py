@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.hits import Filter
-from tests.search.service.browser import Page, open_browser
+from tests.search.service.browser import Page
 from tests.search.service.conftest import ServerProcess
 from tests.search.service.toy import MAKERS, ToyEngine
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def driven() -> Iterator[Page]:
-    driver = open_browser()
-    yield Page(driver)
-    driver.quit()
-
-
-@pytest.fixture
-def page(driven: Page, toy_server: ServerProcess) -> Iterator[Page]:
-    driven.open(toy_server.url)
-    yield driven
-    assert driven.complaints() == []
-
-
-@pytest.fixture(scope="module")
-def engine(drawn_shop: Path) -> ToyEngine:
-    return ToyEngine.of_shop(drawn_shop)
 
 
 def expected(engine: ToyEngine, *conditions: str) -> list[int]:

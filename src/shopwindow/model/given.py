@@ -1,0 +1,137 @@
+"""Are the files that a recipe names there and of the right kind, and do the devices fit it?
+
+Asked before any data is opened, so that a wrong path costs no minute; so it imports no torch. What only the weights
+themselves can tell (shapes, missing layers) is told when they are loaded, in `checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+
+from shopwindow.files import DataError, read_text
+from shopwindow.model.recipe import Recipe
+
+CONFIG: Final = "config.json"
+WEIGHTS: Final = "model.safetensors"
+TOKENIZER_FILE: Final = "tokenizer.json"
+VOCABULARY_FILE: Final = "vocab.txt"
+NORM_EPSILON: Final = 1e-12
+
+_SIZES: Final = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+)
+
+
+def check_given(recipe: Recipe) -> None:
+    """Raises: DataError naming the field of the recipe, the file and what is wrong with it."""
+    wide, says = recipe.hidden, "hidden"
+    if recipe.text_from:
+        with of_field("text_from"):
+            wide, says = check_checkpoint(Path(recipe.text_from))["hidden_size"], "text_from"
+    if recipe.photo_from:
+        with of_field("photo_from"):
+            own = check_checkpoint(Path(recipe.photo_from))["hidden_size"]
+            if own != wide:
+                raise DataError(
+                    f"{own}, {says} says {wide}: both towers' vectors need one width",
+                    path=Path(recipe.photo_from) / CONFIG,
+                    field="hidden_size",
+                )
+    if recipe.tokenizer or recipe.text_from:
+        with of_field("tokenizer" if recipe.tokenizer else "text_from"):
+            tokenizer_file(recipe.tokenizer or str(recipe.text_from))
+
+
+def check_devices(recipe: Recipe, devices: int) -> None:
+    """Raises: DataError where so many devices cannot share the batches of a recipe."""
+    if devices < 1:
+        raise DataError(f"{devices}, at least 1 is needed", field="devices")
+    if devices > 1 and (recipe.late or recipe.order == "neighbours"):
+        raise DataError("late interaction and the order neighbours need one device", field="devices")
+    if recipe.batch_size % devices:
+        raise DataError(f"{devices}, they do not divide the batch_size {recipe.batch_size}", field="devices")
+
+
+@contextlib.contextmanager
+def of_field(name: str) -> Iterator[None]:
+    """Has a DataError inside the block say which field of the recipe led to it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error), field=name) from error
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """The configuration of a BERT-family checkpoint directory whose weights are there.
+
+    Raises: DataError naming the file, and the field of the configuration that is missing or cannot be honoured.
+    """
+    config = _read_config(path)
+    weights = path / WEIGHTS
+    if not weights.is_file():
+        pickled = (path / "pytorch_model.bin").is_file()
+        hint = "; pytorch_model.bin is a pickle, which is never loaded: save it as safetensors"
+        raise DataError(f"missing{hint if pickled else ''}", path=weights)
+    try:
+        with safe_open(weights, framework="numpy"):
+            return config
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"broken weights: {error}", path=weights) from error
+
+
+def tokenizer_file(given: str | Path) -> Path:
+    """A tokenizer.json or vocabulary file: the path itself, or, of a directory, the one in it.
+
+    Raises: DataError where there is none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        found = [path / name for name in (TOKENIZER_FILE, VOCABULARY_FILE) if (path / name).is_file()]
+        if not found:
+            raise DataError(f"holds neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}", path=path)
+        return found[0]
+    if not path.is_file():
+        raise DataError("no such tokenizer or vocabulary file", path=path)
+    return path
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not folder.is_dir():
+        problem = "a file, a checkpoint is a directory" if folder.exists() else "no such checkpoint directory"
+        raise DataError(problem, path=folder)
+    try:
+        config = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"no JSON: {error}", path=path) from error
+    if not isinstance(config, dict):
+        raise DataError("no JSON object", path=path)
+    for field in _SIZES:
+        value = config.get(field)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise DataError(
+                f"{value!r}, wanted an integer above 0: no BERT configuration", path=path, field=field
+            )
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    if hidden % heads:
+        raise DataError(f"{heads} must divide hidden_size {hidden}", path=path, field="num_attention_heads")
+    honoured = {
+        "hidden_act": ("gelu", config.get("hidden_act", "gelu")),
+        "position_embedding_type": ("absolute", config.get("position_embedding_type", "absolute")),
+        "layer_norm_eps": (NORM_EPSILON, config.get("layer_norm_eps", NORM_EPSILON)),
+    }
+    for field, (ours, theirs) in honoured.items():
+        if theirs != ours:
+            raise DataError(f"{theirs!r}, only {ours!r} is built here", path=path, field=field)
+    return config
