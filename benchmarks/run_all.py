@@ -18,7 +18,9 @@ FOLDER: Final = Path(__file__).parent
 NO_BENCHMARKS: Final = {
     "ablation.py",
     "explanation.py",
+    "gpu_kernels.py",
     "gpu_parts.py",
+    "gpu_training.py",
     "large_index.py",
     "made.py",
     "real_sets.py",
@@ -31,6 +33,7 @@ NO_BENCHMARKS: Final = {
     "make_results.py",
     "pool_operators.py",
     "stability.py",
+    "stand_ins.py",
     "step_gpu.py",
 }
 SMALLER: Final = {

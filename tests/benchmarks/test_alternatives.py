@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_prepare_is_measured_beside_its_limits_in_every_round(
     entry = json.loads(results.read_text())
     assert entry["question"].startswith("prepare: 30 rows")
     figures = entry["figures"]
-    for processes in (1, prepare.os.cpu_count() or 1):
+    for processes in (1, os.cpu_count() or 1):
         assert len(figures[prepare.speed_of(processes)]) == 2
         assert len(figures[prepare.decoding_of(processes)]) == 2
         share = figures[
