@@ -163,9 +163,12 @@ def by_groups(case: Case, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def with_gradients(attend: Callable[[Tensor, Tensor, Tensor], Tensor], case: Case) -> dict[str, Tensor]:
-    """What some attention gives, and the gradients of queries, keys and values."""
+    """What some attention gives, and the gradients of queries, keys and values; which are parts of one tensor, as they
+    are where the towers make them in one product."""
     given = [one.detach().clone().requires_grad_() for one in (case.query, case.key, case.value)]
-    out = attend(*given)
+    alone = [given[0]] if case.first_only else []
+    joined = given[len(alone) :]
+    out = attend(*alone, *torch.cat(joined, dim=1).chunk(len(joined), dim=1))
     gradients = torch.autograd.grad(out, given, case.gradient)
     parts = ("output", "queries' gradient", "keys' gradient", "values' gradient")
     return dict(zip(parts, (out.detach(), *gradients), strict=True))

@@ -65,6 +65,7 @@ def main() -> None:
         print(f"failed, so what all took is not recorded: {', '.join(failed)}", file=sys.stderr)
     else:
         record("make bench: seconds of each script", in_all(seconds))
+    print(f"all: {sum(seconds.values()):.0f} s", flush=True)
     subprocess.run([sys.executable, str(FOLDER / "make_results.py")], check=True)
     if failed:
         sys.exit(1)

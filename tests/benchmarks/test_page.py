@@ -132,3 +132,30 @@ def test_examples_hold(module: Any) -> None:
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_scripts_took_is_recorded_where_none_failed_and_the_page_is_made_either_way(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "first.py").write_text(f"raise SystemExit({status})")
+    (folder / "second.py").write_text("open(__file__ + '.ran', 'w')")
+    (folder / "make_results.py").write_text("open(__file__ + '.ran', 'w')")
+    monkeypatch.setattr(run_all, "FOLDER", folder)
+    monkeypatch.setattr(sys, "argv", [run_all.__file__])
+    if status:
+        with pytest.raises(SystemExit) as ended:
+            run_all.main()
+        assert ended.value.code == 1
+        assert not results.exists()
+    else:
+        run_all.main()
+        entry = json.loads(results.read_text())
+        assert entry["question"] == "make bench: seconds of each script"
+        assert list(entry["figures"]) == ["first", "second", "all"]
+        assert entry["figures"]["all"] == pytest.approx(
+            entry["figures"]["first"] + entry["figures"]["second"], rel=1e-3
+        )
+    assert sorted(path.name for path in folder.glob("*.ran")) == ["make_results.py.ran", "second.py.ran"]
