@@ -6,7 +6,7 @@ records when it is done, so that one that fails, or is stopped at its limit, cos
 - kernels: attention by the variable-length kernels against the groups, forward and backward
 - step-512, step-2048, step-8192: ours in bf16, the seed's way (padded, fp16), `transformers` (padded to the longest)
 - reading: batches as the trainer reads them, into pinned memory and on to the card
-- training: the project's own trainer; first losses against a CPU's; a whole training to a bundle
+- losses, training, bundle: the project's own trainer: its first losses against a CPU's, its speed, a whole training
 - processes: NCCL, as many processes as cards, two at most
 - compiled: the step with compiled parts
 
@@ -36,10 +36,12 @@ LIMITS: Final = {
     "kernels": 60,
     "step-512": 75,
     "reading": 75,
-    "training": 110,
-    "processes": 70,
+    "losses": 60,
+    "training": 100,
+    "processes": 60,
     "step-2048": 60,
     "step-8192": 75,
+    "bundle": 75,
     "compiled": 150,
 }
 """Seconds that each part may take, in this order."""
@@ -135,14 +137,24 @@ def run_part(part: str, *, toy: bool) -> int:
     else:
         import gpu_training
 
-        if part == "training":
-            found = gpu_training.training(scale)
-            question = (
-                f"GPU: the project's trainer, {towers}, batches of {sizes} from {scale.products:,} pairs"
-            )
-        else:
-            found = gpu_training.together(scale)
-            question = f"GPU: several processes, {towers}, {scale.batches[0]:,} pairs each"
+        data = f"{scale.products:,} pairs"
+        parts = {
+            "losses": (
+                gpu_training.first_losses,
+                "first losses of the project's trainer against a CPU's in float32",
+            ),
+            "training": (
+                gpu_training.training,
+                f"the project's trainer, {towers}, batches of {sizes} from {data}",
+            ),
+            "bundle": (gpu_training.bundles, f"a whole training, {towers}, {data}, to a bundle"),
+            "processes": (
+                gpu_training.together,
+                f"several processes, {towers}, {scale.batches[0]:,} pairs each",
+            ),
+        }
+        work, asked = parts[part]
+        found, question = work(scale), f"GPU: {asked}"
     figures, wrong = found
     record(f"{question}, {card(toy)}", figures)
     for one in wrong:

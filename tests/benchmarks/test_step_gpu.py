@@ -101,10 +101,12 @@ def test_parts_of_a_batch_are_its_pairs() -> None:
 
 @pytest.mark.slow
 def test_the_trainer_has_the_losses_of_a_cpu_and_writes_a_bundle() -> None:
+    assert gpu_training.first_losses(gpu_parts.TOY) == ({"relative error": [0.0, 0.0, 0.0]}, [])
+    seconds, wrong = gpu_training.bundles(gpu_parts.TOY)
+    assert not wrong
+    assert list(seconds) == ["1 process: seconds"]
     figures, wrong = gpu_training.training(gpu_parts.TOY)
     assert not wrong
-    assert figures["first losses against a CPU in float32: relative error"] == [0.0, 0.0, 0.0]
-    assert figures["a whole training of 96 pairs, 1 process: seconds"]
     for pairs in gpu_parts.TOY.batches:
         values = figures[f"{pairs} pairs: pairs/s, reading and Lightning among it"]
         assert isinstance(values, list)
