@@ -64,7 +64,7 @@ def measure_vectors(count: int) -> None:
     for name, exactly in (("exact", True), ("24 cells", False)):
         _, seconds, _ = timed(partial(smooth_catalogue, few, SEED_WEIGHTS, unit=True, exact=exactly))
         figures[f"a tenth of them, {name}: seconds"] = seconds
-    record("smoothing of a catalogue's vectors through cells, one thread", figures)
+    record(f"smoothing of a catalogue's vectors through cells: {count:,} of them, one thread", figures)
 
 
 def measure_regions(name: str) -> None:

@@ -43,7 +43,7 @@ def main() -> None:
             ours.append(speed(lambda rows: dataset.regions(rows)[0], options.rows, options.seconds, rng))
             theirs.append(speed(bare, options.rows, options.seconds, rng))
     record(
-        "reading: random batches of 512 products from a dataset, warm",
+        f"reading: random batches of {BATCH} from {options.rows:,} products, warm",
         {
             "rows/s": ours,
             "memory map: rows/s": theirs,

@@ -66,7 +66,7 @@ def products(count: int, rounds: int) -> None:
         "times faster": [slow / fast for fast, slow in zip(packed_seconds, padded_seconds, strict=True)],
         "largest difference": difference,
     }
-    record("encoding: products, photo tower of 768, 4 layers, CPU", figures)
+    record(f"encoding: {count:,} products, photo tower of 768, 4 layers, CPU", figures)
 
 
 def collect(out: list[Tensor], work: Callable[..., Tensor], *given: object) -> None:

@@ -1,7 +1,8 @@
-"""How fast and how small is `prepare`, against the pandas way of the competition's winning notebooks?
+"""How fast and how small is `prepare`, against pandas as the competition's winning notebooks use it, and its limits?
 
-1 GB of competition-like rows; each way in fresh processes, in turn, so that both see the same machine.
-Memory is anonymous memory, watched from outside: pages of mapped files are not counted.
+1 GB of competition-like rows; each way in fresh processes, in turn, so that all see the same machine.
+Memory is anonymous memory, watched from outside: pages of mapped files are not counted; of several processes it is
+resident memory.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from batches import drop, read_through
 from record import Cost, Figures, record, run_measured
 from rows import write_rows
 
+COMPETITION_MB: Final = 123e3
+"""The competition's training file."""
+READ: Final = "reading limit: rows/s"
+WRITE: Final = "writing limit: rows/s"
 OURS = "import sys; from shopwindow.data.prepare import prepare; prepare([sys.argv[1]], sys.argv[2])"
 TOGETHER = """
 import os, resource, sys, time
@@ -95,37 +101,66 @@ def main() -> None:
         ],
         "share of pandas' memory": [our.private_mb / theirs.private_mb for our, theirs in pairs],
     }
-    record("prepare: 1 GB of competition rows into a dataset, process start included", figures)
+    record(f"prepare: {options.rows:,} rows of 76 KB into a dataset, process start included", figures)
 
 
 def measure_together(source: Path, folder: Path, rows: int, rounds: int) -> None:
-    """As many reading processes as cores, from a cold file, written through to the disk; beside its two limits."""
-    count = os.cpu_count() or 1
-    decoding, disk, speeds, shares, memory = [], [], [], [], []
-    megabytes = source.stat().st_size / 1e6
+    """As many reading processes as cores, and one, from a cold file, written through to the disk; beside the limits:
+    reading, writing, decoding. They overlap, so the slowest of the three is the limit. All in turn, round by round."""
+    counts = tuple(dict.fromkeys((os.cpu_count() or 1, 1)))
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        found.setdefault(name, []).append(value)
+
     for _ in range(rounds):
-        readers = [started(DECODING, source) for _ in range(count)]
-        decoding.append(sum(float(said(reader)) for reader in readers))
-        drop(source)
-        seconds, resident = said(started(TOGETHER, source, folder / "together", count)).split()
+        note(READ, rows / seconds_to_read(source))
+        for processes in counts:
+            drop(source)
+            seconds, resident = said(started(TOGETHER, source, folder / "together", processes)).split()
+            note(speed_of(processes), rows / float(seconds))
+            note(f"{counted(processes)}: largest resident memory of one, MB", float(resident))
+            readers = [started(DECODING, source) for _ in range(processes)]
+            note(decoding_of(processes), sum(float(said(reader)) for reader in readers))
         written = sum(file.stat().st_size for file in (folder / "together").iterdir())
-        speeds.append(rows / float(seconds))
-        memory.append(float(resident))
-        drop(source)
-        disk.append(rows / (seconds_to_read(source) + seconds_to_write(folder / "zeros", written)))
-        shares.append(speeds[-1] / min(decoding[-1], disk[-1]))
-    figures: Figures = {
-        "reading processes": float(count),
-        "load of the machine": os.getloadavg()[0],
-        "rows/s": speeds,
-        "MB/s": [speed * megabytes / rows for speed in speeds],
-        "decode limit, all cores: rows/s": decoding,
-        "disk limit, read and write: rows/s": disk,
-        "share of the slower limit": shares,
-        "largest resident memory of a process, MB": memory,
-        "projection for 123 GB, minutes": [123e3 / (speed * megabytes / rows) / 60 for speed in speeds],
+        note(WRITE, rows / seconds_to_write(folder / "zeros", written))
+    figures: Figures = {"load of the machine": os.getloadavg()[0], **found}
+    for processes in counts:
+        figures |= against_limits(found, processes, source.stat().st_size / 1e6 / rows)
+    record(f"prepare: {rows:,} rows of 76 KB by several processes, from a cold file to the disk", figures)
+
+
+def against_limits(found: dict[str, list[float]], processes: int, megabytes_a_row: float) -> Figures:
+    """Which share of the slowest limit of its round was reached, and what the competition's file would take."""
+    speeds = found[speed_of(processes)]
+    limits = zip(found[READ], found[WRITE], found[decoding_of(processes)], strict=True)
+    return {
+        f"{counted(processes)}: share of the slowest limit (reading, writing, decoding)": [
+            speed / min(limit) for speed, limit in zip(speeds, limits, strict=True)
+        ],
+        f"{counted(processes)}: MB/s": [speed * megabytes_a_row for speed in speeds],
+        f"{counted(processes)}: projection for 123 GB, minutes": [
+            COMPETITION_MB / (speed * megabytes_a_row) / 60 for speed in speeds
+        ],
     }
-    record("prepare: several processes, from a cold file to the disk", figures)
+
+
+def speed_of(processes: int) -> str:
+    """The figure of prepare by so many processes."""
+    return f"{counted(processes)}: rows/s"
+
+
+def decoding_of(processes: int) -> str:
+    """The figure of decoding alone by so many processes."""
+    return f"decoding limit, {counted(processes)}: rows/s"
+
+
+def counted(processes: int) -> str:
+    """
+    >>> counted(1), counted(2)
+    ('1 process', '2 processes')
+    """
+    return f"{processes} process{'es' if processes > 1 else ''}"
 
 
 def started(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -143,7 +178,8 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def seconds_to_read(path: Path) -> float:
-    """Sequentially, as dd does."""
+    """From cold, sequentially, as dd does."""
+    drop(path)
     start = time.perf_counter()
     read_through(path)
     return time.perf_counter() - start

@@ -1,7 +1,7 @@
 """How many queries a second does `rank` answer, on pools of 30 products, and where does the time go?
 
-1,000 pools of made-up regions (3.8 a product on average), untrained weights: what is computed does
-not depend on what was learned.
+1,000 pools of made-up regions (3.8 a product on average), of the recipe `seed` 100; untrained weights: what is computed
+does not depend on what was learned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from made import write_dataset
-from record import record
+from record import counted_threads, record
 from shopwindow.data.dataset import Dataset
 from shopwindow.model.dual import encode_products, encode_texts
 from shopwindow.model.initial import initial_model
@@ -54,7 +54,7 @@ def measure(name: str, dataset: Dataset, pools: int, rounds: int) -> None:
         words.append(seconds(lambda: encode_texts(model, tokenizer, dataset.query_texts)))
         reading.append(seconds(lambda: [dataset.regions(part) for part in np.array_split(everything, pools)]))
     record(
-        f"rank: pools of {POOL}, recipe {name}",
+        f"rank: {pools:,} pools of {POOL}, recipe {name}, {counted_threads(torch.get_num_threads())}",
         {
             "pools": float(pools),
             "threads": float(torch.get_num_threads()),

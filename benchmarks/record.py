@@ -1,6 +1,7 @@
 """Where do benchmark figures go? One JSON line each in `results.jsonl`: date, commit, machine, command, figures.
 
-A figure that was measured several times is kept as the list of its values, so that the spread stays known.
+A figure that was measured several times is kept as the list of its values, so that the spread stays known. A run that
+only tries a script sends its lines elsewhere: SHOPWINDOW_RESULTS=/tmp/tried.jsonl python benchmarks/rank.py --pools 3.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-RESULTS: Final = Path(__file__).with_name("results.jsonl")
 ROOT: Final = Path(__file__).parents[1]
+RESULTS: Final = ROOT / "benchmarks" / "results.jsonl"
+ELSEWHERE: Final = "SHOPWINDOW_RESULTS"
+"""Names the file that takes the lines instead of `RESULTS`."""
 
 Figures = dict[str, float | list[float]]
 
 
 def record(question: str, figures: Figures) -> None:
-    """Appends the figures that answer a question, and prints them."""
+    """Appends the figures that answer a question, and prints them. The question says every size: the page shows the
+    latest line of each, so a smaller run must not be an answer to a larger one's question."""
     entry = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -38,7 +42,7 @@ def record(question: str, figures: Figures) -> None:
         "question": question,
         "figures": {name: _rounded(value) for name, value in figures.items()},
     }
-    with RESULTS.open("a", encoding="utf-8") as file:
+    with Path(os.environ.get(ELSEWHERE) or RESULTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
     print(question)
     for name, value in figures.items():
@@ -74,6 +78,14 @@ def shown(value: float | list[float]) -> str:
     if isinstance(value, list):
         return f"{_short(statistics.median(value))} ({_short(min(value))} to {_short(max(value))})"
     return _short(value)
+
+
+def counted_threads(count: int) -> str:
+    """
+    >>> counted_threads(1), counted_threads(2)
+    ('1 thread', '2 threads')
+    """
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 @dataclass(frozen=True)

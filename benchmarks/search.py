@@ -165,7 +165,7 @@ def measure_coding(
             figures[f"words to hits, {tower}, ms: 99th percentile"] = [
                 float(np.percentile(one, 99)) for one in whole
             ]
-    record(f"search: {name}, one thread", figures)
+    record(f"search: {len(products):,} products, {name}, one thread", figures)
 
 
 def opened(where: Path, coding: Coding) -> OpenIndex:

@@ -25,6 +25,7 @@ import numpy as np
 
 from large_index import make_index, some_words
 from record import Figures, record
+from shopwindow.search.index import Manifest
 
 ROUNDS: Final = 3
 CLIENTS: Final = (1, 8)
@@ -52,16 +53,22 @@ def main() -> None:
                 rounds = [
                     ask_for(url, process.pid, clients=clients, seconds=given.seconds) for _ in range(ROUNDS)
                 ]
-                record(question(clients, index, given.options), figures(rounds))
+                record(question(clients, size_of(index), given.options), figures(rounds))
         finally:
             process.terminate()
             process.wait(20)
 
 
-def question(clients: int, index: Path, options: str) -> str:
+def question(clients: int, size: str, options: str) -> str:
     """The question, in words."""
     asking = f"{clients} client{'s' if clients > 1 else ''} at once"
-    return " ".join(f"searching over HTTP, {HITS} hits of {index.name}, {asking} {options}".split())
+    return " ".join(f"searching over HTTP, {HITS} hits of {size}, {asking} {options}".split())
+
+
+def size_of(index: Path) -> str:
+    """How many products an index has, and the values of a vector."""
+    manifest = Manifest.read(index)
+    return f"{sum(part.products for part in manifest.parts):,} products of {manifest.hidden} values"
 
 
 def start(index: Path, options: list[str]) -> tuple[subprocess.Popen[str], str]:

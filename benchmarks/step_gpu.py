@@ -1,219 +1,201 @@
 """What does a training step cost on this GPU, against the seed's padded step and the card's own rate?
 
-`make bench-gpu`: one command, under 8 minutes, no network, nothing installed but torch and numpy (transformers where
-it is there). 768 wide, 4 + 4 layers, 512 pairs of lengths like the competition's, dropout 0.1. In turn, several rounds:
-ours in bf16, ours with compiled parts, the seed's way (padded, fp16), `transformers` (padded to the longest, bf16).
-Batches lie on the card for these; reading them and sending them is timed apart. `--toy` runs every line small on a CPU.
+`make bench-gpu`: one command, under 8 minutes, no network, nothing installed. Every part is a process of its own that
+records when it is done, so that one that fails, or is stopped at its limit, costs no other:
+
+- kernels: attention by the variable-length kernels against the groups, forward and backward
+- step-512, step-2048, step-8192: ours in bf16, the seed's way (padded, fp16), `transformers` (padded to the longest)
+- reading: batches as the trainer reads them, into pinned memory and on to the card
+- losses, training, bundle: the project's own trainer: its first losses against a CPU's, its speed, a whole training
+- processes: NCCL, as many processes as cards, two at most
+- compiled: the step with compiled parts
+
+At the end stands the projection for the competition's 14 epochs of 3 million pairs. `--toy` runs every line small on a
+CPU and prints; `--part` runs one part.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib.util
+import json
+import os
+import signal
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
-import torch
-from torch import nn
-
-if importlib.util.find_spec("jaxtyping") is None:  # shapes in annotations: nothing computes with them
-    words = types.ModuleType("jaxtyping")
-    kind = type("Any", (), {"__class_getitem__": classmethod(lambda own, _: own)})
-    vars(words).update(dict.fromkeys(("Bool", "Float", "Float16", "Float32", "Int32", "Int64"), kind))
-    sys.modules["jaxtyping"] = words
-
-from lengths import photo_lengths
-from record import Figures, machine, record
-from rivals import (
-    FEATURES,
-    SEED,
-    Batch,
-    PackedPair,
-    PaddedPair,
-    TransformersPair,
-    check_alike,
-    matmul_rate,
-    operations,
-    sigmoid_in_batch,
-    timed,
-)
-from shopwindow.model.towers import EncoderSize, compile_parts
+from record import ELSEWHERE, RESULTS, Figures, record
 
 PAIRS_OF_AN_EPOCH: Final = 2_999_043
 EPOCHS: Final = 14
-TOY: Final = EncoderSize(hidden=48, layers=2, heads=4, inner=64)
+LIMITS: Final = {
+    "kernels": 60,
+    "step-512": 75,
+    "reading": 75,
+    "losses": 60,
+    "training": 100,
+    "processes": 60,
+    "step-2048": 60,
+    "step-8192": 75,
+    "bundle": 75,
+    "compiled": 150,
+}
+"""Seconds that each part may take, in this order."""
+ALL_SECONDS: Final = 465
+LEAST_SECONDS: Final = 15
 
 
 def main() -> None:
-    """Measures and records."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20, help="of each way, a round")
-    parser.add_argument(
-        "--products", type=int, default=100_000, help="in the file that batches are read from"
+    """Runs every part, then projects; or runs one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--toy", action="store_true", help="small, on a CPU: tests this script")
+    parser.add_argument("--part", choices=list(LIMITS))
     options = parser.parse_args()
-    if not options.toy and not torch.cuda.is_available():
+    if options.toy:
+        os.environ.setdefault(ELSEWHERE, os.devnull)
+    if options.part:
+        sys.exit(run_part(options.part, toy=options.toy))
+    if options.toy:
+        with tempfile.TemporaryDirectory() as folder:
+            sys.exit(run_all(Path(folder) / "results.jsonl", toy=True))
+    import torch
+
+    if not torch.cuda.is_available():
         sys.exit("there is no CUDA device here (--toy runs the script on a CPU)")
-    if options.toy:
-        options.pairs, options.rounds, options.steps, options.products = 16, 3, 2, 500
-    check_alike()
-    device = torch.device("cpu" if options.toy else "cuda")
-    size = TOY if options.toy else SEED
-    batches = [Batch.drawn(options.pairs, seed=seed).to(device) for seed in range(8)]
-    ways = ways_of(size, device, batches)
-    for way in ways.values():  # every shape once
-        for number in range(len(batches)):
-            way(number)
-    rates, seconds = [], {name: list[float]() for name in ways}
-    half = torch.float32 if options.toy else torch.bfloat16
-    for _ in range(options.rounds):
-        rates.append(matmul_rate(len(batches[0].tokens), device=device.type, dtype=half, times=20, size=size))
-        for name, way in ways.items():
-            spent = timed(functools.partial(several, way, options.steps), device=device.type)
-            seconds[name].append(spent / options.steps)
-    work = float(np.mean([operations(batch, size) for batch in batches]))
-    figures = speeds(seconds, rates, work, options.pairs)
-    figures |= peaks(ways, device)
-    figures |= loading(options.products, options.pairs, device, options.rounds)
-    best = min(float(np.median(seconds[name])) for name in seconds if name.startswith("ours"))
-    epochs = EPOCHS * PAIRS_OF_AN_EPOCH / 60
-    figures["projection, minutes: 14 epochs x 3 million pairs, compute"] = epochs * best / options.pairs
-    figures["projection, minutes: the same, reading"] = epochs / float(np.median(figures["reading: pairs/s"]))
-    figures["projection, minutes: the same, seed"] = (
-        epochs * float(np.median(seconds["seed, padded fp16"])) / options.pairs
+    sys.exit(run_all(Path(os.environ.get(ELSEWHERE) or RESULTS), toy=False))
+
+
+def run_all(results: Path, *, toy: bool) -> int:
+    """Every part in turn, and the projection from what they recorded; gives the exit status."""
+    began = time.monotonic()
+    already = results.stat().st_size if results.exists() else 0
+    outcomes: dict[str, str] = {}
+    for part, limit in LIMITS.items():
+        left = ALL_SECONDS - (time.monotonic() - began)
+        started = time.monotonic()
+        outcome = (
+            "no time was left" if left < LEAST_SECONDS else started_part(part, min(limit, left), results, toy)
+        )
+        outcomes[part] = f"{outcome}, {time.monotonic() - started:.0f} s"
+        print(f"== {part}: {outcomes[part]}", flush=True)
+    found = results.read_bytes()[already:].decode() if results.exists() else ""
+    entries = [json.loads(line) for line in found.splitlines()]
+    os.environ[ELSEWHERE] = str(results)
+    record(
+        f"GPU: projection for {EPOCHS} epochs of {PAIRS_OF_AN_EPOCH:,} pairs, {card(toy)}",
+        projection(entries),
     )
-    card = "CPU, toy sizes" if options.toy else torch.cuda.get_device_name()
-    if options.toy:
-        print(machine(), card, *(f"{name}: {value}" for name, value in figures.items()), sep="\n")
+    for part, outcome in outcomes.items():
+        print(f"{part}: {outcome}")
+    return 0 if all(outcome.startswith("done") for outcome in outcomes.values()) else 1
+
+
+def started_part(part: str, limit: float, results: Path, toy: bool) -> str:
+    """Runs a part in a process group of its own and ends the group at the limit; how it went."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--part", part, *(["--toy"] if toy else [])]
+    environment = {**os.environ, ELSEWHERE: str(results)}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        status = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"stopped after {limit:.0f} s"
+    return "done" if status == 0 else f"failed with {status}"
+
+
+def run_part(part: str, *, toy: bool) -> int:
+    """One part in this process: recorded with what it has, also when some of it was wrong; gives the exit status."""
+    from gpu_parts import CARD, TOY, Scale, compiled, reading, steps
+
+    scale: Scale = TOY if toy else CARD
+    sizes = ", ".join(f"{pairs:,}" for pairs in scale.batches)
+    towers = f"{scale.size.hidden} wide, {scale.size.layers} + {scale.size.layers} layers"
+    if part == "kernels":
+        import gpu_kernels
+
+        pairs = scale.batches[0]
+        found = gpu_kernels.measured(scale.device, pairs=pairs, rounds=scale.rounds, times=3 if toy else 20)
+        question = f"GPU: attention over the regions of {pairs:,} photos"
+    elif part.startswith("step-"):
+        place = list(CARD.batches).index(int(part.removeprefix("step-")))
+        pairs = scale.batches[min(place, len(scale.batches) - 1)]
+        found = steps(scale, pairs)
+        question = f"GPU: training step, {towers}, {pairs:,} pairs"
+    elif part == "reading":
+        found = reading(scale)
+        question = f"GPU: reading batches of {sizes} from {scale.products:,} products"
+    elif part == "compiled":
+        found = compiled(scale)
+        question = f"GPU: training step with compiled parts, {towers}, {sizes} pairs"
     else:
-        record(f"training step on a GPU: 768 wide, 4 + 4 layers, {options.pairs} pairs, {card}", figures)
+        import gpu_training
+
+        data = f"{scale.products:,} pairs"
+        parts = {
+            "losses": (
+                gpu_training.first_losses,
+                "first losses of the project's trainer against a CPU's in float32",
+            ),
+            "training": (
+                gpu_training.training,
+                f"the project's trainer, {towers}, batches of {sizes} from {data}",
+            ),
+            "bundle": (gpu_training.bundles, f"a whole training, {towers}, {data}, to a bundle"),
+            "processes": (
+                gpu_training.together,
+                f"several processes, {towers}, {scale.batches[0]:,} pairs each",
+            ),
+        }
+        work, asked = parts[part]
+        found, question = work(scale), f"GPU: {asked}"
+    figures, wrong = found
+    record(f"{question}, {card(toy)}", figures)
+    for one in wrong:
+        print(f"wrong: {one}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
-def several(way: Callable[[int], None], steps: int) -> None:
-    """Some steps, of one batch after the other."""
-    for number in range(steps):
-        way(number % 8)
+def card(toy: bool) -> str:
+    """The name of the card."""
+    if toy:
+        return "CPU, toy sizes"
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
-def ways_of(
-    size: EncoderSize, device: torch.device, batches: list[Batch]
-) -> dict[str, Callable[[int], None]]:
-    """Each way's step of a batch; what cannot be had here is left out and said."""
-    bf16, fp16 = torch.bfloat16, torch.float16
-    ways = {
-        "ours, bf16": stepping(PackedPair(size), batches, device, bf16, fused=True),
-        "seed, padded fp16": stepping(PaddedPair(size), batches, device, fp16, fused=False),
+def projection(entries: list[dict[str, Any]]) -> Figures:
+    """Minutes for the competition at the best batch size of each: computing, reading, the trainer; the seed's way.
+
+    Computing and reading overlap, so the slower of the two bounds a training; the trainer is what there is today.
+    """
+    wanted = {
+        "computing alone": ("ours", ": pairs/s", "GPU: training step"),
+        "reading alone": ("", "pinned and sent: pairs/s", "GPU: reading"),
+        "the trainer as it is": ("", "reading and Lightning among it", "GPU: the project's trainer"),
+        "the seed's way, computing alone": ("seed", ": pairs/s", "GPU: training step"),
     }
-    if importlib.util.find_spec("transformers"):
-        ways["transformers, bf16"] = stepping(TransformersPair(size), batches, device, bf16, fused=True)
-    if device.type == "cuda":
-        compiled = PackedPair(size)
-        compile_parts(compiled)
-        step = stepping(compiled, batches, device, bf16, fused=True)
-        try:
-            step(0)
-            ways["ours compiled, bf16"] = step
-        except Exception as error:  # a card or a machine without what the compiler needs
-            print(
-                f"compiled parts do not run here: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr
-            )
-    return ways
-
-
-def stepping(
-    model: nn.Module, batches: list[Batch], device: torch.device, half: torch.dtype, *, fused: bool
-) -> Callable[[int], None]:
-    """A step of a model: forward under autocast, loss in float32, backward, Adam; fp16 with a scaled loss."""
-    model.to(device)
-    on_gpu = device.type == "cuda"
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-5, eps=1e-8, fused=True if fused else None)
-    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu and half is torch.float16)
-
-    def step(number: int) -> None:
-        with torch.autocast(device.type, dtype=half, enabled=on_gpu):
-            text, photo = model(batches[number])
-        loss = sigmoid_in_batch(text, photo)
-        optimizer.zero_grad()
-        torch.autograd.backward(scaler.scale(loss))
-        scaler.step(optimizer)
-        scaler.update()
-
-    return step
-
-
-def speeds(seconds: dict[str, list[float]], rates: list[float], work: float, pairs: int) -> Figures:
-    """Pairs a second, ratios of the same round, shares of the floor."""
-    out: Figures = {
-        "matrix product, TFLOP/s": [rate / 1e12 for rate in rates],
-        "packed operations a step, TFLOP": work / 1e12,
-        "floor: milliseconds a step": [1000 * work / rate for rate in rates],
-    }
-    for name, values in seconds.items():
-        out[f"{name}: pairs/s"] = [pairs / value for value in values]
-        if name.startswith("ours"):
-            seed = seconds["seed, padded fp16"]
-            out[f"{name}: share of the floor"] = [
-                work / rate / value for rate, value in zip(rates, values, strict=True)
-            ]
-            out[f"{name}: times faster than seed"] = [
-                theirs / mine for mine, theirs in zip(values, seed, strict=True)
-            ]
-    return out
-
-
-def peaks(ways: dict[str, Callable[[int], None]], device: torch.device) -> Figures:
-    """The most memory of the card that a step of each way adds to all models' weights, GB."""
-    if device.type != "cuda":
-        return {}
     out: Figures = {}
-    for name, way in ways.items():
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        way(0)
-        torch.cuda.synchronize()
-        out[f"{name}: step's memory, GB"] = (torch.cuda.max_memory_allocated() - before) / 1e9
-    return out
-
-
-def loading(products: int, pairs: int, device: torch.device, rounds: int) -> Figures:
-    """Random batches from a memory-mapped file, one thread, warm; and sending them to the card from pinned memory."""
-    rng = np.random.default_rng(0)
-    counts = photo_lengths(products, rng)
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    with tempfile.TemporaryDirectory(prefix="shopwindow-") as folder:
-        path = Path(folder) / "regions.f16"
-        some = rng.standard_normal((1024, FEATURES)).astype(np.float16)
-        with path.open("wb") as file:
-            for start in range(0, int(ends[-1]), len(some)):
-                file.write(some[: int(ends[-1]) - start].tobytes())
-        values = np.asarray(np.memmap(path, np.float16, "r")).reshape(-1, FEATURES)
-        reading, sending = [], []
-        for _ in range(rounds):
-            began, done = time.perf_counter(), 0
-            while time.perf_counter() - began < 2 or not done:
-                rows = rng.integers(0, products, pairs)
-                batch = np.concatenate([values[ends[row] : ends[row + 1]] for row in rows.tolist()])
-                done += pairs
-            reading.append(done / (time.perf_counter() - began))
-            host = torch.from_numpy(batch)
-            if device.type == "cuda":
-                host = host.pin_memory()
-                send = functools.partial(host.to, device, non_blocking=True)
-                sending.append(pairs / timed(send, device="cuda"))
-    out: Figures = {"reading: pairs/s": reading}
-    if sending:
-        out["sending to the card: pairs/s"] = sending
+    for name, (owner, ending, question) in wanted.items():
+        speeds = [
+            statistics.median(value) if isinstance(value, list) else value
+            for entry in entries
+            if entry["question"].startswith(question)
+            for figure, value in entry["figures"].items()
+            if figure.endswith(ending) and owner in figure
+        ]
+        if speeds:
+            out[f"{name}: minutes"] = EPOCHS * PAIRS_OF_AN_EPOCH / max(speeds) / 60
+    both = [out.get(f"{name}: minutes") for name in ("computing alone", "reading alone")]
+    if all(isinstance(one, float) for one in both):
+        out["bound by the slower of both: minutes"] = max(one for one in both if isinstance(one, float))
     return out
 
 

@@ -59,7 +59,8 @@ def measure_rival(name: str, folder: Path, products: np.ndarray, queries: np.nda
     if name == "faiss":
         flat = [float(np.median(exact_by_faiss(products, queries))) for _ in range(rounds)]
         figures["exact search, ms: median"] = flat
-    record(f"search: the same by {name}{', one thread' if name == 'faiss' else ''}", figures)
+    threads = ", one thread" if name == "faiss" else ""
+    record(f"search: {len(products):,} products by {name}{threads}", figures)
 
 
 def latencies(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> np.ndarray:
