@@ -65,10 +65,11 @@ def train(
         def tell(moment: Moment) -> None:
             best = "" if moment.best is None else f", best nDCG@5 {moment.best:.4f}"
             says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
-            show(moment.step, moment.steps, f"{says}, loss {moment.loss:.4f}{best}")
+            show(float(moment.step), float(moment.steps), f"{says}, loss {moment.loss:.4f}{best}")
 
+        pairs = Dataset(dataset, mapped=not bounded_memory)
         bundle = train_towers(
-            Dataset(dataset, mapped=not bounded_memory),
+            pairs,
             chosen,
             out,
             validation=validation,
@@ -87,6 +88,12 @@ def train(
         console.print(
             f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
             f"a batch; masking {chosen.masking}",
+            soft_wrap=True,
+        )
+    if pairs.has_weights:
+        weights = pairs.pair_weights[pairs.pair_training]
+        console.print(
+            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {chosen.weighting}",
             soft_wrap=True,
         )
     console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)

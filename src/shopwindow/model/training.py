@@ -56,8 +56,9 @@ def train(
     The last validation is after the last step. Of several `devices` each has a process of its own and an equal share of
     every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
 
-    Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training
-    of another recipe or other data; when the training pairs do not fill a batch.
+    Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training of another
+    recipe or other data; when the training pairs do not fill a batch, or have no weights where the recipe's weighting
+    wants some.
     """
     out = Path(out)
     check_replaceable(out, marker=MARKER)
@@ -65,6 +66,12 @@ def train(
         raise DataError(
             f"features of {validation.dataset.feature_size} values, the training's have {dataset.feature_size}",
             path=validation.dataset.path,
+        )
+    if recipe.weighting != "none" and not dataset.has_weights:
+        raise DataError(
+            f"{recipe.weighting}, but the pairs have no weights; prepare --weights stores them",
+            path=dataset.path,
+            field="weighting",
         )
     if devices < 1:
         raise DataError(f"{devices}, at least 1 is needed", field="devices")
