@@ -20,8 +20,8 @@ from typing import Final
 
 import numpy as np
 
-from real_sets import OFFICIAL, SHARED
-from record import Figures, record
+from real_sets import SHARED, last_score
+from record import record
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.recipe import load_recipe
@@ -58,20 +58,19 @@ def main() -> None:
         folder = Path(scratch)
         command = [sys.executable, str(sets / "make_tsv.py"), str(sets / options.set), "--out", str(folder)]
         subprocess.run(command, check=True, capture_output=True)
-        figures: Figures = {name: [] for name in WAYS}
+        figures: dict[str, list[float]] = {name: [] for name in WAYS}
         prepare([folder / "valid.tsv"], folder / "valid")
         validation = Validation(Dataset(folder / "valid"), read_answers(folder / "valid_answer.json"))
         for seed in range(options.seeds):
             pairs = simulate(folder, np.random.default_rng(seed), options.noise, options.right, options.wrong)
             for name, (data, weighting) in WAYS.items():
                 recipe = load_recipe(options.recipe, {**changes, "seed": str(seed), "weighting": weighting})
-                bundle = train(Dataset(folder / data), recipe, folder / "bundle", validation=validation)
-                last = figures[name]
-                assert isinstance(last, list)
-                last.append(bundle.scores[OFFICIAL])
-                print(seed, name, f"{last[-1]:.4f}", flush=True)
+                train(Dataset(folder / data), recipe, folder / "bundle", validation=validation)
+                figures[name].append(last_score(folder / "bundle"))
+                print(seed, name, f"{figures[name][-1]:.4f}", flush=True)
     says = " ".join([options.recipe, *options.changes])
-    noise = f"{options.noise:g} wrong pairs a true one, clicks 1 + Poisson({options.right:g}) and 1 + Poisson({options.wrong:g})"
+    clicks = f"1 + Poisson({options.right:g}) and 1 + Poisson({options.wrong:g}) clicks"
+    noise = f"{options.noise:g} wrong pairs a true one, {clicks}"
     record(
         f"simulated clicks: {options.set}, recipe {says}, {noise}",
         {**figures, "pairs": float(pairs), "load of the machine": os.getloadavg()[0]},
