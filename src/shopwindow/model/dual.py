@@ -141,16 +141,34 @@ class DualEncoder(nn.Module):
         return self._joined(bag, tower, getattr(self, "photo_gate", None))
 
     def late_scores(
-        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths, photos: Photos
+        self,
+        tokens: Int64[Tensor, " tokens"],
+        lengths: Lengths,
+        photos: Photos,
+        *,
+        projected: bool = False,
     ) -> Float[Tensor, "queries photos"]:
         """The second score of every query with every photo, times its learned share: what is added to the vectors'.
+        `projected` photos are of `project_regions`.
 
         Raises: ValueError for a model that has none.
         """
         if self.late is None:
             raise ValueError("this model has no late interaction; the recipe late has")
-        scores: Tensor = self.late(tokens, lengths, self.seen(photos))
+        seen = photos if projected else self.seen(photos)
+        scores: Tensor = self.late(tokens, lengths, seen, projected=projected)
         return self.late.share * scores
+
+    def project_regions(self, photos: Photos) -> Photos:
+        """Photos with all that their late scores need, made once for any number of queries: the regions selected, as
+        the late interaction's vectors.
+
+        Raises: ValueError for a model that has none.
+        """
+        if self.late is None:
+            raise ValueError("this model has no late interaction; the recipe late has")
+        seen = self.seen(photos)
+        return Photos(self.late.project(seen), seen.lengths)
 
     def seen(self, photos: Photos) -> Photos:
         """What the towers see of photos: the regions selected, the features scaled."""

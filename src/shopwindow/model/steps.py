@@ -21,7 +21,7 @@ from torch.nn import functional
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import augment, numbers_of
-from shopwindow.model.bags import names_of
+from shopwindow.model.bags import WordBag, names_of
 from shopwindow.model.blockwise import blockwise_loss
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.losses import (
@@ -113,7 +113,7 @@ class Steps(lightning.LightningModule):
         self._known = known_pairs(batches.dataset, table, recipe.weighting)
         model.log_scale.requires_grad_(recipe.loss not in ("sigmoid", "focal", "multi-similarity"))
         model.score_bias.requires_grad_(recipe.loss == "siglip")
-        self._names = NamesLoss(table) if recipe.naming_loss else None
+        self._names = NamesLoss(table, self._known) if recipe.naming_loss else None
         if recipe.compiled:
             compile_parts(model)
 
@@ -170,7 +170,7 @@ class Steps(lightning.LightningModule):
         else:
             loss = batch_loss(self.model, recipe, text, photo, cells_of(slice(None), slice(None)), late)
         if self._names is not None:
-            loss = loss + recipe.naming_loss * self._names(self.model, photo, numbers)
+            loss = loss + recipe.naming_loss * self._names(self.model, photo, numbers, products)
         return {"loss": loss, "false_negatives": false_negatives}
 
     def _pairs(
@@ -257,7 +257,8 @@ class WeightAverage:
 
 
 class NamesLoss:
-    """Multi-label: a photo's vector must name the tokens and pairs of its query, and no others of the bag.
+    """Multi-label: a photo's vector must name the tokens and pairs of its query, and no others of the bag. Left out are
+    those of other texts known to match its product: they are true of it, and have their turn with their own pair.
 
     Binary cross-entropy of the photo's vector times the bag's vectors (both as they are, less the logarithm of how many
     names there are), summed over names, mean over photos. It has no weights of its own.
@@ -265,22 +266,37 @@ class NamesLoss:
     data".
     """
 
-    def __init__(self, table: TokenTable) -> None:
+    def __init__(self, table: TokenTable, known: KnownPairs) -> None:
         self._table = table
+        self._known = known
 
     def __call__(
-        self, model: DualEncoder, photo: Float[Tensor, "pairs hidden"], numbers: Int64[Tensor, " pairs"]
+        self,
+        model: DualEncoder,
+        photo: Float[Tensor, "pairs hidden"],
+        numbers: Int64[Tensor, " pairs"],
+        products: Int64[Tensor, " pairs"],
     ) -> Float[Tensor, ""]:
         bag = model.bag
         assert bag is not None
-        tokens, lengths = self._table.rows_of_numbers(numbers)
-        keys, owners = names_of(tokens, lengths, pairs=bag.pairs, texts=bag.texts)
-        rows, found = bag.rows_of(keys.to(photo.device))
-        target = photo.new_zeros(len(photo), len(bag.keys))
-        target[owners.to(photo.device)[found], rows[found]] = 1
+        texts, matched = map(torch.from_numpy, self._known.texts_of(products.cpu().numpy()))
+        target = self._named(bag, numbers, torch.arange(len(photo)), photo)
+        left_out = self._named(bag, texts, matched, photo) * (1 - target)
         names = functional.normalize(bag.table(), dim=-1) if model.normalise else bag.table()
         scores = model.log_scale.exp() * photo @ names.T - math.log(len(bag.keys))
-        return functional.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(1).mean()
+        losses = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+        return losses.masked_fill(left_out > 0, 0).sum(1).mean()
+
+    def _named(
+        self, bag: WordBag, numbers: Int64[Tensor, " texts"], photos: Int64[Tensor, " texts"], like: Tensor
+    ) -> Float[Tensor, "pairs names"]:
+        """1 where a name of the bag stands in a text, in the row of the text's photo."""
+        named = like.new_zeros(len(like), len(bag.keys))
+        tokens, lengths = self._table.rows_of_numbers(numbers)
+        keys, owners = names_of(tokens, lengths, pairs=bag.pairs, texts=bag.texts)
+        rows, found = bag.rows_of(keys.to(like.device))
+        named[photos[owners].to(like.device)[found], rows[found]] = 1
+        return named
 
 
 def weighted(weights: Float32[np.ndarray, " pairs"], weighting: Weighting) -> Float32[np.ndarray, " pairs"]:
