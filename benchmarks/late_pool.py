@@ -36,7 +36,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--products", type=int, default=1_000, help="of the pool")
-    parser.add_argument("--queries", type=int, default=20, help="a round, each on the whole pool")
+    parser.add_argument("--queries", type=int, default=5, help="a round, each on the whole pool")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)

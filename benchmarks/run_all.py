@@ -28,6 +28,7 @@ NO_BENCHMARKS: Final = {
     "pool_operators.py",
     "stability.py",
     "step_gpu.py",
+    "weighting.py",
 }
 SMALLER: Final = {
     "batches.py": ("--products", "20000", "--seconds", "2"),

@@ -21,7 +21,6 @@ from shopwindow.model.packing import Lengths
 from shopwindow.model.photos import Photos
 
 _INITIAL_SPREAD: Final = 0.05
-_SHORTEST: Final = 1e-12
 
 
 class LateInteraction(nn.Module):
@@ -74,13 +73,9 @@ class LateInteraction(nn.Module):
 
     def project(self, photos: Photos) -> Float[Tensor, "regions width"]:
         """The vector of each region, of length 1: all that a score needs of it, and much smaller than its features."""
-        regions = photos.regions.float()
-        if self.training:
-            mapped: Tensor = self.region(self.dropout(functional.normalize(regions, dim=-1) - self.centre))
-        else:  # the same, without another copy of all features: the map is linear
-            lengths = torch.linalg.vector_norm(regions, dim=-1, keepdim=True).clamp(min=_SHORTEST)
-            mapped = self.region(regions) / lengths - self.region(self.centre)
-        return functional.normalize(mapped, dim=-1)
+        regions = functional.normalize(photos.regions.float(), dim=-1) - self.centre
+        projected: Tensor = functional.normalize(self.region(self.dropout(regions)), dim=-1)
+        return projected
 
     def _compared(
         self, tokens: Int64[Tensor, " words"], projected: Float[Tensor, "regions width"]
