@@ -7,6 +7,7 @@ Beside it, as often as it was drawn at random: the share of such boxes in these 
 occlusion of the same model's vectors.
 
     python benchmarks/explanation.py
+    python benchmarks/explanation.py --seed 1  # another shop, and another training
     python benchmarks/explanation.py late epochs=8 --shop SHOP --bundle BUNDLE  # what is there already; not recorded
 """
 
@@ -49,17 +50,19 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="late")
     parser.add_argument("changes", nargs="*", help="field=value")
     parser.add_argument("--products", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0, help="of the shop drawn, and of the training")
     parser.add_argument("--shop", type=Path, help="a shop that was drawn already")
     parser.add_argument("--bundle", type=Path, help="a model that was trained on it already")
     options = parser.parse_args()
+    changes = dict(change.split("=", 1) for change in [f"seed={options.seed}", *options.changes])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shop = options.shop or folder / "shop"
         if options.shop is None:
-            draw_shop(shop, products=options.products)
+            draw_shop(shop, products=options.products, seed=options.seed)
         start = time.monotonic()
         bundle = (
-            _trained(folder, shop, options.recipe, dict(change.split("=", 1) for change in options.changes))
+            _trained(folder, shop, options.recipe, changes)
             if options.bundle is None
             else Bundle.load(options.bundle)
         )
@@ -71,7 +74,10 @@ def main() -> None:
         }
     if options.bundle is None:
         says = " ".join([options.recipe, *options.changes])
-        record(f"object words and their boxes: recipe {says}", {**figures, "training seconds": seconds})
+        shown = f", {options.products:,} products, seed {options.seed}"
+        record(
+            f"object words and their boxes: recipe {says}{shown}", {**figures, "training seconds": seconds}
+        )
     else:
         print(json.dumps(figures, indent=1))
 

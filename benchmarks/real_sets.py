@@ -81,7 +81,7 @@ def measure(folder: Path, name: str, changes: dict[str, str], seeds: range) -> d
         columns["smoothed nDCG@5"].append(
             evaluate(bundle.rank(valid, smooth=SEED_WEIGHTS), answers).mean(OFFICIAL)
         )
-        columns["last nDCG@5"].append(_last_score(folder / f"bundle{seed}"))
+        columns["last nDCG@5"].append(last_score(folder / f"bundle{seed}"))
         columns["best epoch"].append(
             bundle.provenance["best_step"] / (bundle.provenance["steps"] / recipe.epochs)
         )
@@ -92,7 +92,8 @@ def measure(folder: Path, name: str, changes: dict[str, str], seeds: range) -> d
     return {**columns, "random nDCG@5": float(np.mean(chance)), "oracle nDCG@5": best}
 
 
-def _last_score(bundle: Path) -> float:
+def last_score(bundle: Path) -> float:
+    """What a training's last validation scored: picked by no validation."""
     from shopwindow.model.curves import read_curves
 
     return [row.valid_score for row in read_curves(bundle) if row.valid_score is not None][-1]

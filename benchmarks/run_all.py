@@ -35,6 +35,7 @@ NO_BENCHMARKS: Final = {
     "stability.py",
     "stand_ins.py",
     "step_gpu.py",
+    "weighting.py",
 }
 SMALLER: Final = {
     "batches.py": ("--products", "20000", "--seconds", "2"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shopwindow.data.word_boxes import COLOURS, Box, draw_word_boxes
+from shopwindow.data.word_boxes import COLOURS, Box, _free_place, _overlap, draw_word_boxes
 from shopwindow.files import DataError
 
 MARGIN, LINE = 32, 4
+INK, WHITE = (32, 34, 38), (255, 255, 255)
 WHOLE: Box = (0.0, 0.0, 320.0, 320.0)
 SMALL: Box = (80.0, 40.0, 160.0, 240.0)
 
@@ -64,6 +65,31 @@ def test_of_many_words_at_one_box_the_six_strongest_have_frames(tmp_path: Path) 
     framed = [tuple(picture[top - 1 - LINE * number, x]) for number in range(6)]
     assert framed == [COLOURS[number] for number in (1, 3, 4, 5, 6, 7)]
     assert tuple(picture[top - 1 - LINE * 6, x]) not in COLOURS
+
+
+def test_every_box_has_its_number_and_a_line_where_no_word_looks(tmp_path: Path) -> None:
+    plain = drawn(tmp_path, [WHOLE, SMALL], ["red"], [0], [0.2])
+    top, left, bottom, right = (MARGIN + 2 * int(side) for side in SMALL)
+    right, bottom = right - 1, bottom - 1
+    for y, x in ((top, left + 200), (bottom, left + 200), (top + 80, left), (top + 80, right)):
+        assert tuple(plain[y, x]) == INK
+    assert tuple(plain[top + 80, left + 200]) not in (INK, WHITE)
+    for y, x in ((bottom - 2, right - 2), (MARGIN + 637, MARGIN + 637)):  # the corners have a number each
+        around = plain[y - 14 : y, x - 10 : x].reshape(-1, 3)
+        assert (around == WHITE).all(axis=1).any()
+        assert (around == INK).all(axis=1).mean() > 0.5
+
+
+def test_numbers_of_boxes_with_one_corner_lie_beside_one_another() -> None:
+    taken: list[tuple[int, int, int, int]] = []
+    for _ in range(12):
+        taken.append(_free_place((0, 0, 100, 100), (20, 17), taken))
+    for place in taken:
+        assert 0 <= place[0] < place[2] <= 100
+        assert 0 <= place[1] < place[3] <= 100
+        assert not any(_overlap(place, other) for other in taken if other is not place)
+    assert taken[0] == (80, 83, 100, 100)
+    assert _free_place((50, 50, 51, 51), (20, 17), []) == (31, 34, 51, 51)
 
 
 def test_word_without_weight_is_listed_without_a_frame(tmp_path: Path) -> None:

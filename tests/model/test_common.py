@@ -62,7 +62,9 @@ def test_towers_add_to_the_views_and_not_to_the_common_part(tiny_shop: TinyShop)
     bundle = made(tiny_shop, "bag, bert and a common part")
     model, photos = bundle.model, Photos.of(tiny_shop.valid, np.arange(3), boxes=False)
     tokens, lengths = tokenize(bundle.tokenizer, TEXTS, longest=model.longest)
-    assert model.bag is not None and model.text is not None and model.photo is not None
+    assert model.bag is not None
+    assert model.text is not None
+    assert model.photo is not None
     with torch.no_grad():
         bag, tower = model.bag(tokens, lengths), model.text(tokens, lengths)
         pooled = torch.cat([view(photos) for view in model.views], dim=1)
@@ -85,7 +87,12 @@ def test_towers_add_to_the_views_and_not_to_the_common_part(tiny_shop: TinyShop)
 
 
 def test_a_common_part_needs_bags_of_length_1(tiny_shop: TinyShop) -> None:
-    for changes in ({"text": "bert"}, {"photo": "bert"}, {"normalise": "false"}, {"epochs": "0", "naming": "1"}):
+    for changes in (
+        {"text": "bert"},
+        {"photo": "bert"},
+        {"normalise": "false"},
+        {"epochs": "0", "naming": "1"},
+    ):
         with pytest.raises(DataError, match="common"):
             load_recipe("bow", {"common": "8", **changes})
     bag = made(tiny_shop, "bag").model

@@ -71,10 +71,18 @@ def test_weights_are_the_words_share_of_the_late_score(bundle: Bundle, photo: Ph
         cosines = late.fits(torch.tensor(tokens), photo.scaled("sqrt")).double()
     wanted = 0.5 * shares[:, None] * cosines  # the share of the second score begins with a half
     np.testing.assert_allclose(found.weights, wanted.numpy(), atol=1e-6)
+    assert found.method == "late interaction"
+    np.testing.assert_allclose(found.word_weights, 0.5 * shares.numpy(), atol=1e-6)
+    assert found.fits is not None
+    np.testing.assert_allclose(np.array(found.fits, float), cosines.numpy(), atol=1e-6)
     for word in range(2):
         assert found.looks_at(word) == int(cosines[word].argmax())
     parts = sum(max(row) for row in found.weights)
     assert parts == pytest.approx(late_score(bundle, "red blue", photo), abs=1e-6)
+    assert found.late_score == pytest.approx(parts, abs=1e-6)
+    vectors = float(bundle.encode_queries(["red  blue"])[0] @ encode_photos(bundle.model, photo)[0])
+    assert found.vector_score == pytest.approx(vectors, abs=1e-6)
+    assert found.score == pytest.approx(vectors + parts, abs=1e-6)
 
 
 def test_score_is_that_of_the_ranking(bundle: Bundle, tiny_shop: TinyShop) -> None:
@@ -142,6 +150,9 @@ def test_unknown_words_have_no_weight(bundle: Bundle, photo: Photos) -> None:
     found = explain(bundle, "\u2603 red", photo)
     assert found.weights[0] == (0.0,) * 4
     assert any(found.weights[1])
+    assert found.word_weights[0] == 0
+    assert found.fits is not None
+    assert found.fits[0] == (None,) * 4
     assert explain(bundle, "\u2603", photo).weights == ((0.0,) * 4,)
 
 
@@ -173,6 +184,9 @@ def test_regions_that_are_not_selected_have_0_and_no_word_looks_at_them(tiny_sho
     assert found.weights[0][1] == found.weights[0][2] < 0
     assert found.looks_at(0) == 1
     assert found.to_json()["looks_at"] == [1]
+    assert found.fits is not None
+    assert [fit is None for fit in found.fits[0]] == [True, False, False, True]
+    assert found.fits[0][1] == found.fits[0][2] == found.weights[0][1] / found.word_weights[0]
 
 
 def test_model_without_late_interaction_is_asked_by_occlusion(bundle: Bundle, photo: Photos) -> None:
@@ -190,6 +204,10 @@ def test_model_without_late_interaction_is_asked_by_occlusion(bundle: Bundle, ph
         whole = score("red shoe", 0, 1, 2, 3) - score("shoe", 0, 1, 2, 3)
         wanted = whole - score("red shoe", *rest) + score("shoe", *rest)
         assert found.weights[0][region] == pytest.approx(wanted, abs=2e-6)  # four float32 scores
+        assert found.word_weights[0] == pytest.approx(whole, abs=1e-6)
+    told = found.to_json()
+    assert (told["method"], told["late_score"], told["fits"]) == ("occlusion", None, None)
+    assert told["vector_score"] == told["score"]
 
 
 def test_of_equal_weights_the_first_region_is_looked_at() -> None:

@@ -15,6 +15,7 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
 from shopwindow.model.dual import encode_products, normalised
 from shopwindow.model.initial import initial_model
+from shopwindow.model.negatives import KnownPairs
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.steps import NamesLoss, TokenTable, WeightAverage
 from shopwindow.model.training import train
@@ -207,8 +208,17 @@ def test_loss_of_names_is_that_of_a_loop(tiny_shop: TinyShop, common: str) -> No
     model.eval()
     texts = normalised(model, tiny_shop.train.query_texts)
     table = TokenTable(tokenizer, texts, longest=model.longest)
-    numbers = table.numbers[:5]
+    numbers, products = table.numbers[:5], torch.tensor([0, 1, 2, 3, 0])
+    others = {0: [7], 1: [1], 2: [], 3: [8, 9]}  # texts known to match each product, the pair's own too
+    known = KnownPairs(
+        np.array([int(table.numbers[text]) for texts_of in others.values() for text in texts_of]),
+        np.array([product for product, texts_of in others.items() for _ in texts_of]),
+    )
     photo = torch.from_numpy(encode_products(model, tiny_shop.train, np.arange(5)))
+
+    def names(tokens: list[int]) -> set[int]:
+        return set(tokens) | {(one + 1) * FIRST_PAIR + other for one, other in itertools.pairwise(tokens)}
+
     bag = model.bag
     assert bag is not None
     vectors = bag.weight.detach().clone()
@@ -218,9 +228,14 @@ def test_loss_of_names_is_that_of_a_loop(tiny_shop: TinyShop, common: str) -> No
     wanted = 0.0
     for place, text in enumerate(texts[:5]):
         tokens = tokenizer.encode(text).ids
-        said = set(tokens) | {(one + 1) * FIRST_PAIR + other for one, other in itertools.pairwise(tokens)}
+        said = names(tokens)
+        true = [names(tokenizer.encode(texts[other]).ids) for other in others[int(products[place])]]
         for key, vector in zip(bag.keys.tolist(), vectors, strict=True):
+            if key not in said and any(key in one for one in true):
+                continue
             cosine = float(photo[place] @ (vector / vector.norm()))
             chance = 1 / (1 + np.exp(-(recipe.scale * cosine - np.log(len(vectors)))))
             wanted -= np.log(chance if key in said else 1 - chance) / 5
-    assert float(NamesLoss(table)(model, photo, numbers).detach()) == pytest.approx(wanted, rel=1e-4)
+    assert float(NamesLoss(table, known)(model, photo, numbers, products).detach()) == pytest.approx(
+        wanted, rel=1e-4
+    )

@@ -11,6 +11,7 @@ import torch
 import shopwindow.model.rank as rank
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.initial import initial_model
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
@@ -82,6 +83,35 @@ def test_scores_equal_the_formula_in_a_loop(late: LateInteraction) -> None:
     found = late(*packed(*queries), photos).detach().numpy()
     np.testing.assert_allclose(found, plain_loop(late, queries, photos), atol=1e-6)  # float32
     assert (found <= 1).all()
+
+
+@pytest.mark.parametrize("selection", ["all", "largest"])
+def test_regions_projected_once_score_as_those_of_each_pool(
+    tiny_shop: TinyShop, monkeypatch: pytest.MonkeyPatch, selection: str
+) -> None:
+    """Products of several pools, read in pieces of few regions, against every pool on its own."""
+    changes = {**TINY, "heads": "2", "selection": selection, "largest": "2"}
+    tokenizer, model = initial_model(tiny_shop.valid, load_recipe("late", changes))
+    queries, products = rank.candidate_pairs(tiny_shop.valid)
+    assert len(np.unique(products)) < len(products)
+    monkeypatch.setattr(rank, "TOKENS_AT_ONCE", 7)
+    found = rank.late_scores(model, tokenizer, tiny_shop.valid, queries, products)
+    wanted = np.zeros(len(queries))
+    for query in np.unique(queries).tolist():
+        mine = queries == query
+        photos = Photos.of(tiny_shop.valid, products[mine], boxes=True)
+        wanted[mine] = rank.second_scores(model, tokenizer, tiny_shop.valid.query_texts[query], photos)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert len(set(found.tolist())) > 10
+
+
+def test_photos_can_be_named_in_any_order_and_more_than_once() -> None:
+    photos, order = some_photos(1, 4, 2), [2, 0, 2, 1]
+    wanted = [torch.split(photos.regions, photos.lengths.tolist())[row] for row in order]
+    found = photos.rows(torch.tensor(order))
+    assert torch.equal(found.regions, torch.cat(wanted))
+    assert found.lengths.tolist() == [2, 1, 2, 4]
+    assert len(photos.rows(torch.tensor([], dtype=torch.int64)).regions) == 0
 
 
 def test_query_of_ignored_tokens_scores_0_with_every_photo(late: LateInteraction) -> None:

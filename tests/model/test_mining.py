@@ -223,6 +223,18 @@ def test_the_estimate_is_near_the_truth_where_it_is_known(noise: float) -> None:
     assert estimate == pytest.approx(truth, rel=0.3)  # weighted by relations, not by texts
 
 
+def test_mining_for_some_texts_gives_their_rows_of_the_whole_table() -> None:
+    vectors, products, texts, photos, _ = clusters(0.5)
+    meanings = np.arange(400) // 2
+    asked = np.array([0, 7, 3, 399, 200])
+    for margin in (None, 0.9):
+        whole = mine(vectors, products, texts, photos, meanings, count=6, margin=margin)
+        some = mine(vectors, products, texts, photos, meanings, count=6, margin=margin, asked=asked)
+        assert np.array_equal(some, whole[asked])
+    of = same_thing(texts, photos, meanings, of=asked).toarray()
+    assert np.array_equal(of, same_thing(texts, photos, meanings).toarray()[asked])
+
+
 def test_leaving_out_the_known_and_the_too_good_lowers_the_contamination() -> None:
     vectors, products, texts, photos, thing = clusters(0.5)
     meanings = np.arange(400)
@@ -242,22 +254,24 @@ def test_leaving_out_the_known_and_the_too_good_lowers_the_contamination() -> No
 def test_tables_are_mined_when_their_epoch_is_asked_for_and_kept_for_as_long_as_they_serve() -> None:
     made: list[int] = []
 
-    def mine_now() -> Table:
+    def mine_now(epoch: int) -> tuple[Table, int]:
         made.append(len(made))
-        return np.full((2, 1), made[-1])
+        return np.full((2, 1), made[-1]), 10 * epoch
 
     mined = Mined(mine_now, first=1, every=2)
     tables = [mined(epoch) for epoch in range(6)]
     assert tables[0] is None
     assert [None if table is None else int(table[0, 0]) for table in tables] == [None, 0, 0, 1, 1, 2]
     assert (mined.epoch, made) == (5, [0, 1, 2])
-    resumed = Mined(mine_now, first=1, every=2, epoch=3, table=np.full((2, 1), 77))
+    assert mined.found == [10, 30, 50]
+    resumed = Mined(mine_now, first=1, every=2, epoch=3, table=np.full((2, 1), 77), found=[10, 30])
     table = resumed(4)
     assert table is not None
     assert table[0, 0] == 77
     assert made == [0, 1, 2]
     resumed(5)
     assert (resumed.epoch, made) == (5, [0, 1, 2, 3])
+    assert resumed.found == [10, 30, 50]
 
 
 def test_training_resumed_with_the_kept_table_takes_the_same_batches(
@@ -266,11 +280,11 @@ def test_training_resumed_with_the_kept_table_takes_the_same_batches(
     texts = len(set(tiny_shop.train.query_texts))
     weights = 0
 
-    def mine_now() -> Table:
+    def mine_now(_: int) -> tuple[Table, None]:
         vectors = drawn(weights, texts, 8)
-        return nearest_texts(vectors, vectors, 3)
+        return nearest_texts(vectors, vectors, 3), None
 
-    def batches(mined: Mined, start: int = 0) -> PairBatches:
+    def batches(mined: Mined[None], start: int = 0) -> PairBatches:
         return PairBatches(
             tiny_shop.train,
             batch_size=30,
@@ -282,7 +296,7 @@ def test_training_resumed_with_the_kept_table_takes_the_same_batches(
         )
 
     undisturbed: list[list[int]] = []
-    kept: Mined | None = None
+    kept: Mined[None] | None = None
     for weights, batch in enumerate(batches(mined := Mined(mine_now)), start=1):  # read by mine_now
         undisturbed.append(batch.products.tolist())
         if weights == 9:  # in the middle of epoch 1, after 9 steps

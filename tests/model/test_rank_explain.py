@@ -65,6 +65,10 @@ def test_run_is_explained_and_a_failing_explanation_leaves_the_older_one(
     assert [line["rank"] for line in lines] == [1, 2] * 3
     for line, row in zip(lines, best, strict=True):
         assert line["score"] == pytest.approx(float(row[4]), abs=1e-5)
+        assert line["score"] == pytest.approx(line["vector_score"] + line["late_score"], abs=1e-9)
+        assert line["method"] == "late interaction"
+        for word, fits, weights in zip(line["word_weights"], line["fits"], line["weights"], strict=True):
+            assert [word * fit for fit in fits] == pytest.approx(weights, abs=1e-9)
         picture = tmp_path / "why" / f"{line['query_id']}-{line['rank']}-{line['product_id']}.png"
         with Image.open(picture) as opened:
             opened.verify()

@@ -302,7 +302,7 @@ def test_every_field_but_those_of_every_training_can_be_without_effect() -> None
     always = {
         *("heads", "text", "photo", "query_rules", "tokenizer", "selection", "boxes", "readout", "common"),
         *("naming", "naming_loss", "late", "loss", "masking", "positives", "normalise", "shards_at_once"),
-        *("batch_size", "epochs", "validations", "seed", "precision"),
+        *("weighting", "batch_size", "epochs", "validations", "seed", "precision"),
     }
     told = {name for _, _, *names in _rules(Recipe()) for name in names}
     assert told | always == {field.name for field in dataclasses.fields(Recipe)}

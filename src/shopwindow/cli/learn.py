@@ -60,6 +60,7 @@ def train(
     _device(device)
     _enough(device, devices)
     from shopwindow.data.dataset import Dataset
+    from shopwindow.model.contamination import Contamination, told
     from shopwindow.model.training import train as train_towers
     from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
@@ -70,10 +71,13 @@ def train(
         def tell(moment: Moment) -> None:
             best = "" if moment.best is None else f", best nDCG@5 {moment.best:.4f}"
             says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
+            if moment.contamination is not None:
+                best += f", {moment.contamination:.1%} of mined negatives likely true"
             show(float(moment.step), float(moment.steps), f"{says}, loss {moment.loss:.4f}{best}")
 
+        pairs = Dataset(dataset, mapped=not bounded_memory)
         bundle = train_towers(
-            Dataset(dataset, mapped=not bounded_memory),
+            pairs,
             chosen,
             out,
             validation=validation,
@@ -92,6 +96,14 @@ def train(
         console.print(
             f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
             f"a batch; masking {chosen.masking}",
+            soft_wrap=True,
+        )
+    if of_mined := told([Contamination(**one) for one in bundle.provenance["contamination"]]):
+        console.print(of_mined, soft_wrap=True)
+    if pairs.has_weights:
+        weights = pairs.pair_weights[pairs.pair_training]
+        console.print(
+            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {chosen.weighting}",
             soft_wrap=True,
         )
     console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)

@@ -24,6 +24,7 @@ def prepare(
     feature_size: int = 2048,
     allow_malformed: bool = False,
     processes: int | None = None,
+    weights: str | None = None,
 ) -> None:
     """Clean competition files and store them as one dataset; tell what was dropped and why.
 
@@ -35,6 +36,9 @@ def prepare(
         allow_malformed: Store the good rows even when more than 1 % of the rows are malformed.
         processes: Processes that read plain files together, at most 64; none given: one, or one for each core above
             0.25 GB. The dataset is the same.
+        weights: How much each pair counts: a table with the columns product_id, query_id and weight (clicks, or a
+            grade, above 0), with a header, tabs or commas; a pair that it lacks counts 1. The recipe field weighting
+            says what training makes of it.
     """
     from shopwindow.cli.progress import progress
     from shopwindow.data import prepare as stage
@@ -49,6 +53,7 @@ def prepare(
             rules=rules,
             allow_malformed=allow_malformed,
             processes=_processes_for(tsv) if processes is None else processes,
+            weights=weights,
             progress=_with_speed(show),
         )
     _print_report(report.lines(), out)

@@ -14,7 +14,7 @@ from functools import cached_property
 from queue import Queue
 
 import numpy as np
-from jaxtyping import Float16, Int64
+from jaxtyping import Float16, Float32, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.grouping import (
@@ -37,12 +37,13 @@ in the order in which they first stand in the dataset's queries (`numbers_of`). 
 @dataclass(frozen=True)
 class PairBatch:
     """The pairs of one step: rows of the dataset's queries and products, and the regions, packed, of the share of the
-    products that this process encodes: those from the `first` on."""
+    products that this process encodes: those from the `first` on; and what the dataset says each pair weighs."""
 
     queries: Int64[np.ndarray, " pairs"]
     products: Int64[np.ndarray, " pairs"]
     regions: Float16[np.ndarray, "regions features"]
     lengths: Int64[np.ndarray, " share"]
+    weights: Float32[np.ndarray, " pairs"]
     first: int = 0
 
     @property
@@ -220,7 +221,8 @@ class PairBatches:
     def _batch(self, pairs: Int64[np.ndarray, " pairs"]) -> PairBatch:
         products = self.dataset.pair_products[pairs]
         regions, lengths = self.dataset.regions(products[self._first : self._first + self._share])
-        return PairBatch(self.dataset.pair_queries[pairs], products, regions, lengths, self._first)
+        weights = self.dataset.pair_weights[pairs]
+        return PairBatch(self.dataset.pair_queries[pairs], products, regions, lengths, weights, self._first)
 
 
 def read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:

@@ -69,7 +69,8 @@ class Report:
     """What became of every row. Rows = kept pairs + dropped by a rule + malformed.
 
     `rules` counts rows by rule name (a rule that only keeps a row from training counts it here and it is
-    still a pair); `malformed` counts rows by reason.
+    still a pair); `malformed` counts rows by reason. `weights` counts, where a file of them was given, pairs by where
+    their weight is from, and weights of pairs that were not kept.
     """
 
     rows: int = 0
@@ -80,6 +81,7 @@ class Report:
     regions: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     malformed: Counter[str] = field(default_factory=Counter)
+    weights: Counter[str] = field(default_factory=Counter)
 
     @property
     def malformed_rows(self) -> int:
@@ -97,6 +99,7 @@ class Report:
             "regions": self.regions,
             "rules": dict(sorted(self.rules.items())),
             "malformed": dict(sorted(self.malformed.items())),
+            **({"weights": dict(sorted(self.weights.items()))} if self.weights else {}),
         }
 
     @classmethod
@@ -109,6 +112,7 @@ class Report:
             },
             rules=Counter(values["rules"]),
             malformed=Counter(values["malformed"]),
+            weights=Counter(values.get("weights", {})),
         )
 
     def lines(self) -> list[tuple[str, int]]:
@@ -120,6 +124,7 @@ class Report:
             *((f"malformed: {reason}", count) for reason, count in sorted(self.malformed.items())),
             ("pairs kept", self.pairs),
             ("of these for training", self.training_pairs),
+            *((f"weights: {what}", count) for what, count in sorted(self.weights.items())),
             ("products", self.products),
             ("regions", self.regions),
             ("queries", self.queries),

@@ -9,6 +9,7 @@ manifest.json             format, counts, the report of prepare, content hash, s
 products-00000.arrow ...  product_id, image_h, image_w, boxes, labels, regions (float16), one row a product
 queries.arrow             query_id, text
 pairs.arrow               product, query (rows of the above, not ids), training
+weights.arrow             weight of every pair; only where prepare was given some
 rejected.jsonl            file, line, reason, field, detail of every malformed row
 ```
 
@@ -17,6 +18,7 @@ Legend of axes: regions = the regions of the asked-for products, end to end.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -38,6 +40,7 @@ MANIFEST: Final = "manifest.json"
 FORMAT: Final = "shopwindow dataset 1"
 QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
+WEIGHTS: Final = "weights.arrow"
 REJECTED: Final = "rejected.jsonl"
 _READERS: Final = 8
 _READ_AT_ONCE: Final = 64
@@ -46,6 +49,7 @@ _SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
 QUERY_SCHEMA: Final = pa.schema([("query_id", pa.int64()), ("text", pa.string())])
 PAIR_SCHEMA: Final = pa.schema([("product", pa.int64()), ("query", pa.int64()), ("training", pa.bool_())])
+WEIGHT_SCHEMA: Final = pa.schema([("weight", pa.float32())])
 
 
 def product_schema(feature_size: int) -> pa.Schema:
@@ -149,6 +153,30 @@ class Dataset:
         """Whether a pair may be trained on."""
         flags: np.ndarray = self._pairs.column("training").to_numpy()
         return flags.astype(bool)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether pairs have weights of their own (`prepare --weights`)."""
+        return "weights" in self.manifest
+
+    @cached_property
+    def pair_weights(self) -> Float32[np.ndarray, " pairs"]:
+        """The weight of every pair, finite and above 0: clicks, or a grade; 1 each where the dataset has none.
+
+        Raises: DataError where the file is not the one that the manifest names.
+        """
+        path, count = self.path / WEIGHTS, len(self._pairs)
+        if not self.has_weights:
+            return np.ones(count, np.float32)
+        weights = _column(_open_arrow(path, WEIGHT_SCHEMA), "weight")
+        if len(weights) != count:
+            raise DataError(f"{len(weights)} weights, there are {count} pairs", path=path)
+        if (
+            hashlib.sha256(weights.astype("<f4", copy=False).tobytes()).hexdigest()
+            != self.manifest["weights"]["sha256"]
+        ):
+            raise DataError("other weights than the manifest names", path=path)
+        return weights
 
     def regions(
         self, products: Int64[np.ndarray, " asked"]
@@ -299,6 +327,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise DataError("missing or of another kind", path=path / MANIFEST, field=key)
     if not manifest["shards"]:
         raise DataError("names no products file", path=path / MANIFEST, field="shards")
+    weights = manifest.get("weights", {"sha256": ""})
+    if not (isinstance(weights, dict) and isinstance(weights.get("sha256"), str)):
+        raise DataError("names no SHA-256", path=path / MANIFEST, field="weights")
     for shard in manifest["shards"]:
         if not (isinstance(shard, dict) and _SHARD_NAME.fullmatch(str(shard.get("file")))):
             raise DataError("names no products file", path=path / MANIFEST, field="shards")
@@ -340,7 +371,7 @@ def _open_mapped(path: Path, schema: pa.Schema) -> tuple[pa.Table, int]:
     return table, begin
 
 
-def _column(table: pa.Table, name: str) -> Int64[np.ndarray, " rows"]:
+def _column(table: pa.Table, name: str) -> np.ndarray:
     values: np.ndarray = table.column(name).to_numpy()
     return values
 

@@ -29,12 +29,16 @@ from shopwindow.data.competition import (
     Reason,
     bounded_lines,
 )
-from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED
+from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED, WEIGHTS
 from shopwindow.data.ranges import MOST_PROCESSES, Checked, RangeReaders
+from shopwindow.data.weights import WeightTable
 from shopwindow.data.writer import DatasetWriter
 from shopwindow.files import DataError, open_bytes, whole_directory, whole_file
 
 ALLOWED_MALFORMED: Final = 0.01
+FROM_THE_TABLE: Final = "pairs that have one"
+NOT_IN_THE_TABLE: Final = "pairs without one, 1 each"
+OF_NO_ROW: Final = "of pairs that no good row has"
 _HOPELESS_ROWS: Final = 1000
 _ROWS_BETWEEN_PROGRESS: Final = 250
 
@@ -51,6 +55,7 @@ def prepare(
     rules: tuple[Rule, ...] = RULES,
     allow_malformed: bool = False,
     processes: int = 1,
+    weights: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Cleans competition files into one dataset at `out`; gives the report that the dataset keeps.
@@ -62,10 +67,14 @@ def prepare(
     The same product in many rows is stored once. A row whose product id or query id was seen before
     with other content is a conflict: the first stays, the row is rejected and counted as malformed.
 
+    `weights` is a table of product_id, query_id, weight (`weights.py`). A pair that stands in several rows has its
+    weight in each; one that the table lacks weighs 1. The table may name pairs whose rows a rule drops, and as many
+    others as there are malformed rows, whose pairs are not known; more are an error.
+
     Raises: DataError for a file that is missing or has another header; when more than 1 % of the rows
     are malformed and `allow_malformed` is not set, or no row is left (then `OUT.rejected.jsonl` lists the
-    malformed ones); when the disk is full. ValueError for no file, a feature size below 1, or other than 1 to
-    MOST_PROCESSES processes.
+    malformed ones); for weights that are wrong; when the disk is full. ValueError for no file, a feature size below 1,
+    or other than 1 to MOST_PROCESSES processes.
     """
     paths = [Path(source) for source in sources]
     if not paths:
@@ -83,10 +92,12 @@ def prepare(
                 readers = None
                 if processes > 1:
                     readers = stack.enter_context(RangeReaders(folder, how, processes))
-                writer = stack.enter_context(DatasetWriter(folder, feature_size))
+                table = None if weights is None else stack.enter_context(WeightTable(weights, folder))
+                writer = stack.enter_context(DatasetWriter(folder, feature_size, weighted=table is not None))
                 rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
-                intake = _Intake(writer, rejected, how)
+                intake = _Intake(writer, rejected, how, table)
                 _feed(intake, paths, progress, readers, stop_when_hopeless=not allow_malformed)
+                strangers = _count_unmet(intake)
             problem = _problem(intake, allow_malformed=allow_malformed)
             if problem is not None:
                 if intake.first_malformed is None:
@@ -94,6 +105,8 @@ def prepare(
                 _keep_beside(folder / REJECTED, beside)
                 file, line = intake.first_malformed
                 raise DataError(f"{problem}; all are listed in {beside}", path=file, line=line)
+            if strangers is not None:
+                raise strangers
             _write_manifest(folder, intake, [path.name for path in paths])
     except sqlite3.Error as error:
         raise DataError(f"cannot be written: {error}", path=out) from error
@@ -108,6 +121,7 @@ class _Intake:
     writer: DatasetWriter
     rejected: TextIO
     how: LineCheck
+    weights: WeightTable | None = None
     report: Report = field(default_factory=Report)
     first_malformed: tuple[str, int] | None = None
     content: Any = field(default_factory=hashlib.sha256)
@@ -146,6 +160,7 @@ class _Intake:
                 "query_id",
                 f"{row.query_id}: {known_query[1][:60]!r}, now {row.query[:60]!r}",
             )
+        weight = None if self.weights is None else self.weights.of(row.product_id, row.query_id)
         broken = [self.how.rules[place] for place in row.broken]
         for rule in broken:
             self.report.rules[rule.name] += 1
@@ -163,10 +178,22 @@ class _Intake:
         else:
             query_row = known_query[0]
         training = not broken
-        self.writer.add_pair(product_row, query_row, training=training)
+        self.writer.add_pair(product_row, query_row, training=training, weight=weight or 1.0)
         self.report.pairs += 1
         self.report.training_pairs += training
         self.content.update(row.digest + row.query.encode() + b"\t%d\t%d\n" % (row.query_id, training))
+        if self.weights is not None:
+            self.report.weights[FROM_THE_TABLE if weight else NOT_IN_THE_TABLE] += 1
+            self.content.update(b"%r" % float(np.float32(weight or 1.0)))
+
+
+def _count_unmet(intake: _Intake) -> DataError | None:
+    """Counts the weights of pairs that were not read; the error, where more are unknown than rows are malformed."""
+    if intake.weights is None:
+        return None
+    count, error = intake.weights.unmet()
+    intake.report.weights[OF_NO_ROW] += count
+    return error if count > intake.report.malformed_rows else None
 
 
 def _feed(
@@ -249,4 +276,6 @@ def _write_manifest(folder: Path, intake: _Intake, names: list[str]) -> None:
         "shards": intake.writer.shards,
         "report": intake.report.to_json(),
     }
+    if intake.weights is not None:
+        manifest["weights"] = {"file": WEIGHTS, "sha256": intake.writer.weights_sha256}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

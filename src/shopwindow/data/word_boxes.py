@@ -1,7 +1,7 @@
 """How does it look, which word of a query looks at which box of a photo?
 
-Draws one PNG: the photo with the boxes that the words look at, each in its word's colour, and beside it the words with
-their weights. It knows no model: words, boxes and weights are the caller's.
+Draws one PNG: the photo with its boxes, numbered, those that words look at in the words' colours, and beside it the
+words with their weights. It knows no model: words, boxes and weights are the caller's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _FIELD: Final = 160  # px: the least height and width of the field that the phot
 _SIDE: Final = 430  # px: the words beside it
 _MARGIN: Final = 32
 _LINE: Final = 4  # px: the frame of one word
+_NUMBER: Final = 13  # px: the height of a box's number
 _MOST_FRAMES: Final = 6  # around one box: of more words the strongest
 _ROW: Final = 52  # px: a word in the list
 _TAG: Final = 190  # px: the widest tag
@@ -59,8 +60,9 @@ def draw_word_boxes(
     are of; without a photo, or where the file is missing, an empty field of that shape is drawn. `looks_at` and
     `weights` are one per word: which box, and how much. A word without any weight is listed without a box.
 
-    The innermost frame of a box lies around it; words that look at the same box have theirs around one another, the
-    six strongest of many. The picture is at most 1,426 px wide and grows in height with the words.
+    Every box has its number, from 0, in its lower right corner, and a thin line where no word looks at it. The
+    innermost frame of a box lies around it; words that look at the same box have theirs around one another, the six
+    strongest of many. The picture is at most 1,426 px wide and grows in height with the words.
 
     Raises: ValueError where words, looks_at and weights are not equally many, or a word looks at no box; DataError
     where the photo cannot be read.
@@ -84,7 +86,8 @@ def draw_word_boxes(
     sheet.paste(_photo(photo, (wide, tall)), corner)
     places = [_placed(box, scale, corner, (wide, tall)) for box in boxes]
     _draw_frames(pen, places, said)
-    _draw_tags(pen, places, said, _MARGIN + field[1])
+    taken = _draw_numbers(pen, places)
+    _draw_tags(pen, places, said, _MARGIN + field[1], taken)
     _draw_list(pen, said, title, field[1] + 2 * _MARGIN)
     with whole_file(out) as partial:
         sheet.save(partial, "PNG")
@@ -127,6 +130,11 @@ def _framed(words: Sequence[_Word], box: int) -> list[_Word]:
 
 
 def _draw_frames(pen: ImageDraw.ImageDraw, places: Sequence[_Rectangle], words: Sequence[_Word]) -> None:
+    looked_at = {word.box for word in words if word.weight}
+    for box, (left, top, right, bottom) in enumerate(places):
+        if box not in looked_at:  # seen on light and dark photos
+            pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_PAPER, width=3)
+            pen.rectangle((left, top, right, bottom), outline=_INK)
     for box, (left, top, right, bottom) in enumerate(places):
         for number, word in enumerate(_framed(words, box), start=1):
             out = number * _LINE
@@ -135,12 +143,46 @@ def _draw_frames(pen: ImageDraw.ImageDraw, places: Sequence[_Rectangle], words: 
             )
 
 
-def _draw_tags(
-    pen: ImageDraw.ImageDraw, places: Sequence[_Rectangle], words: Sequence[_Word], right_end: int
-) -> None:
-    """The words in colour in the box's upper left corner, side by side while there is room, none over another."""
-    font = ImageFont.load_default(16)
+def _draw_numbers(pen: ImageDraw.ImageDraw, places: Sequence[_Rectangle]) -> list[_Rectangle]:
+    """The number of every box in its lower right corner, or, where another one stands there, as near as it is free in
+    the box; gives where they are."""
+    font = ImageFont.load_default(_NUMBER)
     taken: list[_Rectangle] = []
+    for number, box in enumerate(places):
+        wide, tall = round(font.getlength(str(number))) + 8, _NUMBER + 4
+        place = _free_place(box, (wide, tall), taken)
+        pen.rectangle(place, fill=_INK, outline=_PAPER)
+        middle = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+        pen.text(middle, str(number), fill=_PAPER, font=font, anchor="mm")
+        taken.append(place)
+    return taken
+
+
+def _free_place(box: _Rectangle, size: tuple[int, int], taken: Sequence[_Rectangle]) -> _Rectangle:
+    """Where in a box a rectangle of a size (width, height) overlaps no other one: up from the lower right corner, then
+    further left; the corner itself where there is no such place."""
+    left, top, right, bottom = box
+    wide, tall = size
+    spots = (
+        (x - wide, y - tall, x, y)
+        for x in range(right, min(left + wide, right) - 1, -(wide + 2))
+        for y in range(bottom, min(top + tall, bottom) - 1, -(tall + 2))
+    )
+    corner = (right - wide, bottom - tall, right, bottom)
+    return next((spot for spot in spots if not any(_overlap(spot, other) for other in taken)), corner)
+
+
+def _draw_tags(
+    pen: ImageDraw.ImageDraw,
+    places: Sequence[_Rectangle],
+    words: Sequence[_Word],
+    right_end: int,
+    numbers: Sequence[_Rectangle],
+) -> None:
+    """The words in colour in the box's upper left corner, side by side while there is room, none over another, nor over
+    a number."""
+    font = ImageFont.load_default(16)
+    taken = list(numbers)
     for box, (left, top, _, _) in enumerate(places):
         x, y = left + 4, top + 4
         for word in _framed(words, box):

@@ -8,6 +8,7 @@ checked and cleaned already; knows no TSV, no rule, no report.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,15 @@ import numpy as np
 import pyarrow as pa
 
 from shopwindow.data.checking import GoodRow
-from shopwindow.data.dataset import PAIR_SCHEMA, PAIRS, QUERIES, QUERY_SCHEMA, product_schema
+from shopwindow.data.dataset import (
+    PAIR_SCHEMA,
+    PAIRS,
+    QUERIES,
+    QUERY_SCHEMA,
+    WEIGHT_SCHEMA,
+    WEIGHTS,
+    product_schema,
+)
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
@@ -30,16 +39,22 @@ _SEEN: Final = "seen.sqlite"
 class DatasetWriter:
     """Appends to the Arrow files of a dataset in `folder`; leaving the block finishes them.
 
+    With `weighted` every pair has a weight, and a file of them.
+
     Raises: OSError or sqlite3.Error where the disk is full or the folder may not be written.
     """
 
-    def __init__(self, folder: Path, feature_size: int) -> None:
+    def __init__(self, folder: Path, feature_size: int, *, weighted: bool = False) -> None:
         self.products = self.queries = 0
+        self._weights_hash = hashlib.sha256()
         with contextlib.ExitStack() as stack:
             stack.callback((folder / _SEEN).unlink, missing_ok=True)
             self._shards = stack.enter_context(_Shards(folder, feature_size))
             self._query_file = stack.enter_context(_Columns(folder / QUERIES, QUERY_SCHEMA))
             self._pair_file = stack.enter_context(_Columns(folder / PAIRS, PAIR_SCHEMA))
+            self._weight_file = (
+                stack.enter_context(_Columns(folder / WEIGHTS, WEIGHT_SCHEMA)) if weighted else None
+            )
             self._seen = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _SEEN)))
             self._seen.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
@@ -94,9 +109,17 @@ class DatasetWriter:
         self._query_file.append(query_id, text)
         return row
 
-    def add_pair(self, product: int, query: int, *, training: bool) -> None:
-        """Stores a pair of a product row and a query row."""
+    def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
+        """Stores a pair of a product row and a query row; its weight (rounded to float32) where pairs have some."""
         self._pair_file.append(product, query, training)
+        if self._weight_file is not None:
+            self._weight_file.append(weight)
+            self._weights_hash.update(np.float32(weight).astype("<f4").tobytes())
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights so far, as little-endian float32."""
+        return self._weights_hash.hexdigest()
 
 
 class _Shards:

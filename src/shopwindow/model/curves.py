@@ -14,7 +14,7 @@ from shopwindow.files import DataError, read_text
 @dataclass(frozen=True)
 class CurveRow:
     """One point: training loss and false negatives a batch are means since the point before, None before the first
-    step; valid values are None where not measured."""
+    step; valid values are None where not measured, and so is the estimated contamination of the mined table in use."""
 
     step: int
     epoch: float
@@ -24,6 +24,7 @@ class CurveRow:
     false_negatives: float | None
     valid_loss: float | None
     valid_score: float | None
+    contamination: float | None = None
 
 
 def write_curves(rows: Sequence[CurveRow], folder: Path) -> None:
@@ -43,7 +44,7 @@ def read_curves(folder: str | Path) -> list[CurveRow]:
     path = Path(folder) / "curves.csv"
     names = [field.name for field in dataclasses.fields(CurveRow)]
     rows = list(csv.reader(read_text(path).splitlines()))
-    if not rows or rows[0] != names:
+    if not rows or rows[0] not in (names, names[:-1]):  # older ones have no contamination
         raise DataError(f"other columns than {', '.join(names)}", path=path, line=1)
     try:
         return [_row(cells) for cells in rows[1:]]
@@ -53,7 +54,7 @@ def read_curves(folder: str | Path) -> list[CurveRow]:
 
 def _row(cells: list[str]) -> CurveRow:
     epoch, seconds, rate = (float(cell) for cell in cells[1:4])
-    means = (float(cell) if cell else None for cell in cells[4:8])
+    means = (float(cell) if cell else None for cell in cells[4:9])
     return CurveRow(int(cells[0]), epoch, seconds, rate, *means)
 
 

@@ -38,11 +38,11 @@ class DualEncoder(nn.Module):
     Either side is a BERT tower, a bag (of a photo: one view or several), or the sum of both; then the tower enters
     through a gate that is 0 at first, so that a training begins with what the bag knows. `normalise`: vectors have
     length 1. `common`: so many of the last values, those of the last view, are a part that all other views share: its
-    cosine, times a learned share, is added to each view's; a tower has no say in it. `features`: "sqrt" feeds tower and late interaction the
-    (signed) square roots of the region features. `selection`: which regions are looked at. `query_rules`: how words are
-    normalised before they are tokenised. `late`: a second score for re-ranking, beside the vectors. Scale and bias
-    belong to the loss only; they never change a ranking. Where there is no text tower, `longest` (tokens of a query)
-    and `vocabulary` (how many tokens there are) must be given.
+    cosine, times a learned share, is added to each view's; a tower has no say in it. `features`: "sqrt" feeds tower and
+    late interaction the (signed) square roots of the region features. `selection`: which regions are looked at.
+    `query_rules`: how words are normalised before they are tokenised. `late`: a second score for re-ranking, beside the
+    vectors. Scale and bias belong to the loss only; they never change a ranking. Where there is no text tower,
+    `longest` (tokens of a query) and `vocabulary` (how many tokens there are) must be given.
 
     Raises: ValueError where a side has neither, or vectors or features differ in size.
     """
@@ -141,16 +141,34 @@ class DualEncoder(nn.Module):
         return self._joined(bag, tower, getattr(self, "photo_gate", None))
 
     def late_scores(
-        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths, photos: Photos
+        self,
+        tokens: Int64[Tensor, " tokens"],
+        lengths: Lengths,
+        photos: Photos,
+        *,
+        projected: bool = False,
     ) -> Float[Tensor, "queries photos"]:
         """The second score of every query with every photo, times its learned share: what is added to the vectors'.
+        `projected` photos are of `project_regions`.
 
         Raises: ValueError for a model that has none.
         """
         if self.late is None:
             raise ValueError("this model has no late interaction; the recipe late has")
-        scores: Tensor = self.late(tokens, lengths, self.seen(photos))
+        seen = photos if projected else self.seen(photos)
+        scores: Tensor = self.late(tokens, lengths, seen, projected=projected)
         return self.late.share * scores
+
+    def project_regions(self, photos: Photos) -> Photos:
+        """Photos with all that their late scores need, made once for any number of queries: the regions selected, as
+        the late interaction's vectors.
+
+        Raises: ValueError for a model that has none.
+        """
+        if self.late is None:
+            raise ValueError("this model has no late interaction; the recipe late has")
+        seen = self.seen(photos)
+        return Photos(self.late.project(seen), seen.lengths)
 
     def seen(self, photos: Photos) -> Photos:
         """What the towers see of photos: the regions selected, the features scaled."""

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _IDEOGRAPH: Final = "\u2e80-\u9fff\uf900-\ufaff"
 # Words are parted by spaces; of scripts without spaces every sign is a word, as in BERT's tokens.
 _WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]+")
+Method = Literal["late interaction", "occlusion"]
 MOST_WORDS: Final = 64
 MARKER: Final = "explanations.json"
 
@@ -46,14 +47,28 @@ class Explanation:
     """How much each word of a query and each region of a photo owe each other in their score.
 
     `weights[w][r]` of word w and region r (in the order of the product's boxes) is in units of the score and
-    may be negative. `score` is that of the vectors, with the late score where the model has one. `seen` are the
-    regions that the model selects, None for all: no word looks at another one.
+    may be negative. `score` is that of the vectors and, by the method "late interaction", `late_score` together. `seen`
+    are the regions that the model selects, None for all: no word looks at another one.
+
+    By late interaction `weights[w][r]` is `word_weights[w]`, which is learned, times `fits[w][r]`, a cosine (of a word
+    in pieces their mean by weight; None of a region not seen, or a word that does not count). `late_score` is the sum
+    over words, piece by piece, of the largest. By occlusion `word_weights[w]` is how much the score loses without the
+    word, and there are no fits.
     """
 
     words: tuple[str, ...]
     weights: tuple[tuple[float, ...], ...]
     score: float
     seen: tuple[int, ...] | None = None
+    method: Method = "occlusion"
+    late_score: float | None = None
+    word_weights: tuple[float, ...] = ()
+    fits: tuple[tuple[float | None, ...], ...] | None = None
+
+    @property
+    def vector_score(self) -> float:
+        """What of the score is that of the vectors."""
+        return self.score - (self.late_score or 0.0)
 
     def looks_at(self, word: int) -> int:
         """The region, of those seen, of a word's largest weight; of equal ones the first."""
@@ -63,7 +78,17 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """As JSON can write it, with the region that each word looks at."""
         looks = [self.looks_at(word) for word in range(len(self.words))]
-        return {"words": self.words, "looks_at": looks, "weights": self.weights, "score": self.score}
+        return {
+            "method": self.method,
+            "words": self.words,
+            "looks_at": looks,
+            "weights": self.weights,
+            "word_weights": self.word_weights,
+            "fits": self.fits,
+            "score": self.score,
+            "vector_score": self.vector_score,
+            "late_score": self.late_score,
+        }
 
 
 def explain(bundle: Bundle, query: str, photo: Photos) -> Explanation:
@@ -86,7 +111,12 @@ def explain_by_occlusion(bundle: Bundle, query: str, photo: Photos) -> Explanati
     texts = [query, *(query[:start] + " " + query[end:] for start, end in spans)]
     words = bundle.encode_queries(texts).astype(np.float64)
     scores = words @ _without_each(bundle, photo).T.astype(np.float64)
-    return Explanation(_words(query, spans), _tuples(interactions(scores)), float(scores[0, 0]))
+    return Explanation(
+        _words(query, spans),
+        _tuples(interactions(scores)),
+        float(scores[0, 0]),
+        word_weights=tuple((scores[0, 0] - scores[1:, 0]).tolist()),
+    )
 
 
 @dataclass(frozen=True)
@@ -140,12 +170,19 @@ def write_explanations(
                     explanation.words,
                     line["looks_at"],
                     [row[box] for row, box in zip(explanation.weights, line["looks_at"], strict=True)],
-                    f"{line['product_id']}, place {one.rank}, score {explanation.score:.3f}",
+                    f"{line['product_id']}, place {one.rank}, {_score_told(explanation)}",
                     picture,
                 )
         (folder / MARKER).write_text(
             json.dumps({"format": "shopwindow explanations 1"}) + "\n", encoding="utf-8"
         )
+
+
+def _score_told(explanation: Explanation) -> str:
+    if explanation.late_score is None:
+        return f"score {explanation.score:.3f}"
+    parts = f"vectors {explanation.vector_score:.3f} + late {explanation.late_score:.3f}"
+    return f"score {explanation.score:.3f} = {parts}"
 
 
 def _told(one: Explained, dataset: Dataset) -> dict[str, Any]:
@@ -203,15 +240,31 @@ def _by_late_interaction(
     tokens, owners = tokens[counted], owners[counted]
     shares = late.share * late.weights(tokens, torch.zeros_like(tokens), 1)
     parts = torch.zeros(len(words), len(photo.regions), dtype=torch.float64, device=model.device)
+    totals = torch.zeros(len(words), dtype=torch.float64, device=model.device)
+    totals = totals.index_add(0, owners, shares.double())
     kept = model.kept(photo)
     parts[:, kept] = parts[:, kept].index_add(
         0, owners, (shares[:, None] * late.fits(tokens, model.seen(photo))).double()
     )
+    seen, vector_score, late_score = tuple(kept.tolist()), *_both_scores(bundle, query, photo)
+    weights = _tuples(parts[:MOST_WORDS].cpu().numpy())
+    word_weights = tuple(totals[:MOST_WORDS].tolist())
     return Explanation(
         words[:MOST_WORDS],
-        _tuples(parts[:MOST_WORDS].cpu().numpy()),
-        _whole_score(bundle, query, photo),
-        tuple(kept.tolist()),
+        weights,
+        vector_score + late_score,
+        seen,
+        "late interaction",
+        late_score,
+        word_weights,
+        tuple(_fits(row, total, seen) for row, total in zip(weights, word_weights, strict=True)),
+    )
+
+
+def _fits(weights: tuple[float, ...], total: float, seen: tuple[int, ...]) -> tuple[float | None, ...]:
+    """The cosines of a word with the regions seen, from its weights with all of them."""
+    return tuple(
+        weight / total if total and region in seen else None for region, weight in enumerate(weights)
     )
 
 
@@ -232,13 +285,13 @@ def _spelled(word: str, rules: Sequence[QueryRule]) -> str:
     return word
 
 
-def _whole_score(bundle: Bundle, query: str, photo: Photos) -> float:
-    """The score that `rank` gives."""
+def _both_scores(bundle: Bundle, query: str, photo: Photos) -> tuple[float, float]:
+    """The score of the vectors and the late score; their sum is what `rank` gives."""
     model = bundle.model
     vector = bundle.encode_queries([query])[0].astype(np.float64)
     tokens, lengths = tokenize(bundle.tokenizer, normalised(model, [query]), longest=model.longest)
     late = model.late_scores(tokens.to(model.device), lengths, photo)
-    return float(vector @ encode_photos(model, photo)[0].astype(np.float64)) + float(late[0, 0])
+    return float(vector @ encode_photos(model, photo)[0].astype(np.float64)), float(late[0, 0])
 
 
 def interactions(scores: Float64[np.ndarray, "words_1 photos"]) -> Float64[np.ndarray, "words regions"]:

@@ -47,12 +47,20 @@ class LateInteraction(nn.Module):
         nn.init.zeros_(self.importance.weight)
 
     def forward(
-        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths, photos: Photos
+        self,
+        tokens: Int64[Tensor, " tokens"],
+        lengths: Lengths,
+        photos: Photos,
+        *,
+        projected: bool = False,
     ) -> Float[Tensor, "queries photos"]:
-        """The score of every query with every photo. Memory: tokens x regions numbers."""
+        """The score of every query with every photo. Memory: tokens x regions numbers.
+
+        `projected` photos have for regions what `project` made of them.
+        """
         owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(tokens.device)
         counted = torch.nonzero(self.words[tokens])[:, 0]
-        fits = self.fits(tokens[counted], photos)
+        fits = self._compared(tokens[counted], photos.regions if projected else self.project(photos))
         lowest = fits.new_full((len(counted), len(photos.lengths)), -1.0)
         best = lowest.scatter_reduce(1, photos.owners.expand_as(fits), fits, "amax", include_self=False)
         weights = self.weights(tokens[counted], owners[counted], len(lengths))
@@ -61,10 +69,19 @@ class LateInteraction(nn.Module):
 
     def fits(self, tokens: Int64[Tensor, " words"], photos: Photos) -> Float[Tensor, "words regions"]:
         """The cosine of each word with each region."""
+        return self._compared(tokens, self.project(photos))
+
+    def project(self, photos: Photos) -> Float[Tensor, "regions width"]:
+        """The vector of each region, of length 1: all that a score needs of it, and much smaller than its features."""
         regions = functional.normalize(photos.regions.float(), dim=-1) - self.centre
-        regions = functional.normalize(self.region(self.dropout(regions)), dim=-1)
+        projected: Tensor = functional.normalize(self.region(self.dropout(regions)), dim=-1)
+        return projected
+
+    def _compared(
+        self, tokens: Int64[Tensor, " words"], projected: Float[Tensor, "regions width"]
+    ) -> Float[Tensor, "words regions"]:
         words: Tensor = functional.normalize(self.word(tokens), dim=-1)
-        return words @ regions.T
+        return words @ projected.T
 
     def weights(
         self, tokens: Int64[Tensor, " words"], owners: Int64[Tensor, " words"], queries: int

@@ -8,14 +8,14 @@ Source: negatives from the model's own space, refreshed while it learns: L. Xion
 neighbor negative contrastive learning" (ANCE), ICLR 2021. The margin by the positive's score: G. Moreira et al.,
 "NV-Retriever: improving text embedding models with effective hard-negative mining", 2024 (TopK-PercPos, 0.95).
 
-Legend of axes: texts = distinct texts by number; pairs = known (text, product); candidates = what may be mined, one
-a text; hidden = values of a vector.
+Legend of axes: texts = distinct texts by number; asked = those that are mined for, all of them or some; pairs = known
+(text, product); candidates = what may be mined, one a text; hidden = values of a vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +24,13 @@ from scipy import sparse
 
 from shopwindow.data.grouping import ALONE
 
+MARGIN: Final = 0.95
 SCORES_AT_ONCE: Final = 2**26
 """Of a block: bounds the memory (256 MB, and what compares them)."""
 
-Table = Int64[np.ndarray, "texts neighbours"]
+Found = TypeVar("Found")
+"""What a mining finds out about its table."""
+Table = Int64[np.ndarray, "asked neighbours"]
 
 
 def nearest_texts(
@@ -35,33 +38,36 @@ def nearest_texts(
     candidates: Float32[np.ndarray, "texts hidden"],
     count: int,
     *,
+    asked: Int64[np.ndarray, " asked"] | None = None,
     known: sparse.csr_array | None = None,
-    ceilings: Float32[np.ndarray, " texts"] | None = None,
+    ceilings: Float32[np.ndarray, " asked"] | None = None,
     device: torch.device | str = "cpu",
     scores_at_once: int = SCORES_AT_ONCE,
 ) -> Table:
-    """Of every text the `count` texts whose candidate scores highest with it (dot product), best first.
+    """Of every text (of those `asked`, if not all) the `count` texts whose candidate scores highest with it (dot
+    product), best first.
 
-    Never the text itself, nor those of its row of `known` (texts x texts, what is stored counts), nor what scores
+    Never the text itself, nor those of its row of `known` (asked x texts, what is stored counts), nor what scores
     above its value of `ceilings`, nor a candidate that is not finite; rows are filled up with -1. Higher score,
-    then smaller number; equal up to float32's rounding of a product. Cost: texts^2 x hidden multiplications, in
+    then smaller number; equal up to float32's rounding of a product. Cost: asked x texts x hidden multiplications, in
     blocks of rows with at most `scores_at_once` scores in memory.
     """
     texts = len(vectors)
     count = min(count, max(0, texts - 1))
-    table = np.full((texts, count), ALONE, np.int64)
+    asked = np.arange(texts) if asked is None else asked
+    table = np.full((len(asked), count), ALONE, np.int64)
     if count == 0:
         return table
     usable = np.isfinite(candidates).all(axis=1)
     keys = torch.from_numpy(np.where(usable[:, None], candidates, 0)).to(device)
     unusable = torch.from_numpy(~usable).to(device)
     step = max(1, scores_at_once // texts)
-    for start in range(0, texts, step):
-        block = torch.from_numpy(vectors[start : start + step]).to(device)
+    for start in range(0, len(asked), step):
+        block = torch.from_numpy(vectors[asked[start : start + step]]).to(device)
         rows = torch.arange(len(block))
         scores = block @ keys.T
         scores[:, unusable] = -torch.inf
-        scores[rows, rows + start] = -torch.inf
+        scores[rows, torch.from_numpy(asked[start : start + step])] = -torch.inf
         if known is not None:
             mine = known[start : start + len(block)].tocoo()
             scores[torch.from_numpy(mine.row).long(), torch.from_numpy(mine.col).long()] = -torch.inf
@@ -80,7 +86,8 @@ def mine(
     meanings: Int64[np.ndarray, " texts"],
     *,
     count: int,
-    margin: float | None = 0.95,
+    margin: float | None = MARGIN,
+    asked: Int64[np.ndarray, " asked"] | None = None,
     device: torch.device | str = "cpu",
 ) -> Table:
     """Of every text the `count` hardest others: texts whose photos, on the mean, score highest with its words.
@@ -89,17 +96,19 @@ def mine(
     Left out is what is likely the same thing: texts of the same meaning, texts that share a known product, and,
     with a `margin`, texts whose score is above `margin` times that of the text's own photos (where that is above
     0: a share of a score below 0 says nothing, and then nothing is left out by it). A text without a pair is
-    mined for nobody, and has no margin of its own. Rows are filled up with -1.
+    mined for nobody, and has no margin of its own. Rows are filled up with -1. With `asked` only those texts are mined
+    for.
     """
     own = centres(products, pair_texts, pair_products, texts=len(vectors))
-    known = same_thing(pair_texts, pair_products, meanings)
+    known = same_thing(pair_texts, pair_products, meanings, of=asked)
     ceilings = None
     if margin is not None:
-        positive = np.einsum("th,th->t", vectors, own)
+        mined_for = slice(None) if asked is None else asked
+        positive = np.einsum("th,th->t", vectors[mined_for], own[mined_for])
         ceilings = np.where(positive > 0, np.float32(margin) * positive, np.float32(np.inf)).astype(
             np.float32
         )
-    return nearest_texts(vectors, own, count, known=known, ceilings=ceilings, device=device)
+    return nearest_texts(vectors, own, count, asked=asked, known=known, ceilings=ceilings, device=device)
 
 
 def centres(
@@ -123,17 +132,19 @@ def same_thing(
     pair_texts: Int64[np.ndarray, " pairs"],
     pair_products: Int64[np.ndarray, " pairs"],
     meanings: Int64[np.ndarray, " texts"],
+    *,
+    of: Int64[np.ndarray, " asked"] | None = None,
 ) -> sparse.csr_array:
     """Which texts are known to be true of each other's photos: they share a product, or a meaning.
 
-    Texts x texts; what is stored counts, the text itself included. Its size is the sum, over products and
-    meanings, of the square of their texts.
+    Texts (or those named by `of`) x texts; what is stored counts, the text itself included. Its size is the sum, over
+    products and meanings, of the square of their texts.
     """
     texts = len(meanings)
     columns = np.concatenate([pair_products, pair_products.max(initial=-1) + 1 + meanings])
     rows = np.concatenate([pair_texts, np.arange(texts)])
     shared = sparse.csr_array((np.ones(len(rows), np.int32), (rows, columns)))
-    related: sparse.csr_array = shared @ shared.T
+    related: sparse.csr_array = (shared if of is None else shared[of]) @ shared.T
     return related
 
 
@@ -191,29 +202,32 @@ def known_share(table: Table, known: sparse.csr_array) -> float:
     return float((hits > 0).mean())
 
 
-class Mined:
+class Mined(Generic[Found]):
     """The tables of a training by epoch, mined when they are first asked for, for `PairBatches(neighbours=...)`.
 
-    Epochs before `first` have none; from then on each serves for `every` epochs. `mine_now` sees the weights after
-    the last step before the epoch. So that a resumed training takes the same batches, keep `epoch` and `table` with
-    its state and give them back here: in the middle of an epoch its weights cannot be had any more. A state without
-    a table mines anew, which is right at the very beginning of an epoch that mines, and nowhere else.
+    Epochs before `first` have none; from then on each serves for `every` epochs. `mine_now(epoch)` sees the weights
+    after the last step before the epoch; it gives the table and what it found about it, kept in `found`. So that a
+    resumed training takes the same batches, keep `epoch`, `table` and `found` with its state and give them back here:
+    in the middle of an epoch its weights cannot be had any more. A state without a table mines anew, which is right at
+    the very beginning of an epoch that mines, and nowhere else.
     """
 
     def __init__(
         self,
-        mine_now: Callable[[], Table],
+        mine_now: Callable[[int], tuple[Table, Found]],
         *,
         first: int = 1,
         every: int = 1,
         epoch: int | None = None,
         table: Table | None = None,
+        found: Iterable[Found] = (),
     ) -> None:
         self._mine_now = mine_now
         self._first = first
         self._every = every
         self.epoch = epoch
         self.table = table
+        self.found = list(found)
 
     def __call__(self, epoch: int) -> Table | None:
         """The table of an epoch; None where it has none."""
@@ -221,7 +235,9 @@ class Mined:
             return None
         mined_at = epoch - (epoch - self._first) % self._every
         if self.table is None or self.epoch != mined_at:
-            self.epoch, self.table = mined_at, self._mine_now()
+            self.table, found = self._mine_now(mined_at)
+            self.epoch = mined_at
+            self.found.append(found)
         return self.table
 
 

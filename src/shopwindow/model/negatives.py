@@ -138,6 +138,13 @@ class KnownPairs:
             out[shared.row[whole], columns[part][shared.col[whole]]] = True
         return out
 
+    def texts_of(
+        self, products: Int64[np.ndarray, " products"]
+    ) -> tuple[Int64[np.ndarray, " entries"], Int64[np.ndarray, " entries"]]:
+        """The texts known to match each of some products, end to end, and which of the products each is of."""
+        places, columns = self._known_to_match(products)
+        return self._keys[places] & _TEXT, columns
+
     def _known_to_match(
         self, products: Int64[np.ndarray, " products"]
     ) -> tuple[Int64[np.ndarray, " entries"], Int64[np.ndarray, " entries"]]:

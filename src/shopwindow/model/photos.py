@@ -68,6 +68,13 @@ class Photos:
             labels=None if self.labels is None else self.labels[tokens],
         )
 
+    def rows(self, photos: Int64[Tensor, " asked"]) -> Photos:
+        """Some of the photos, in the order named (a photo may be named more than once)."""
+        lengths = self.lengths[photos]
+        starts = (self.lengths.cumsum(0) - self.lengths)[photos] - (lengths.cumsum(0) - lengths)
+        tokens = torch.repeat_interleave(starts, lengths) + torch.arange(int(lengths.sum()))
+        return self.taking(tokens.to(self.regions.device), lengths)
+
     def part(self, start: int, end: int) -> Photos:
         """The photos from the `start`-th to before the `end`-th: views, no copies."""
         first, last = int(self.lengths[:start].sum()), int(self.lengths[:end].sum())

@@ -31,6 +31,7 @@ Loss = Literal["sigmoid", "softmax", "siglip", "margin", "multi-similarity", "fo
 Side = Literal["bert", "bag", "bag+bert"]
 Pool = Literal["first", "mean", "max"]
 Look = Literal["unit", "standard"]
+Weighting = Literal["none", "linear", "log"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
@@ -141,6 +142,12 @@ class Recipe:
     """Which cells of a batch are no negatives (model/negatives.py)."""
     positives: Literal["diagonal", "all"] = "diagonal"
     """Which cells are right: the batch's pairs, or all that are known."""
+    weighting: Weighting = "none"
+    """How often a right cell counts in the loss, of a dataset whose pairs have weights w (prepare --weights): once
+    (none), w times (linear), or log2(1 + w) times (log; for clicks: 1, 3 and 7 clicks count 1, 2 and 3 times). Right
+    cells off the diagonal and known pairs too; the loss of names and the closed form take every pair once. Of the
+    losses that are means over right cells (softmax, margin) only what pairs of a batch weigh beside each other matters;
+    in the others much weight tips the balance against the wrong cells."""
     normalise: bool = False
     """Whether embeddings have length 1, so that scores are cosines."""
     scale: float = 1.0

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from shopwindow.files import DataError, read_text, whole_directory
 from shopwindow.model.checkpoint import load_weights, save_weights, write_tensors
+from shopwindow.model.contamination import Contamination
 from shopwindow.model.curves import CurveRow
 from shopwindow.model.given import WEIGHTS
 
@@ -38,7 +39,7 @@ class TrainingState:
     """A training after `step` steps. `folder` is where it lies or will lie.
 
     `losses` and `false_negatives` are those of the steps since the last point of the curve. `mined_at` is the epoch
-    whose table of neighbours lies beside (MINED).
+    whose table of neighbours lies beside (MINED), `contaminations` what was found of all tables so far.
     """
 
     step: int
@@ -49,6 +50,7 @@ class TrainingState:
     folder: Path
     false_negatives: tuple[int, ...] = ()
     mined_at: int | None = None
+    contaminations: tuple[Contamination, ...] = ()
 
     @classmethod
     def read(cls, folder: Path, identity: dict[str, str]) -> TrainingState | None:
@@ -79,6 +81,7 @@ class TrainingState:
                 folder,
                 tuple(map(int, values["false_negatives"])),
                 values["mined_at"],
+                tuple(Contamination(**one) for one in values.get("contaminations", ())),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
@@ -116,6 +119,7 @@ class TrainingState:
                 "losses": self.losses,
                 "false_negatives": self.false_negatives,
                 "mined_at": self.mined_at,
+                "contaminations": [dataclasses.asdict(one) for one in self.contaminations],
                 "rows": [dataclasses.asdict(row) for row in self.rows],
             }
             (written / MARKER).write_text(json.dumps(card) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +21,7 @@ from torch.nn import functional
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import augment, numbers_of
-from shopwindow.model.bags import names_of
+from shopwindow.model.bags import WordBag, names_of
 from shopwindow.model.blockwise import blockwise_loss
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.losses import (
@@ -36,7 +36,7 @@ from shopwindow.model.negatives import Cells, KnownPairs, choose_cells, count_fa
 from shopwindow.model.pairs import Pairs, encode_pairs
 from shopwindow.model.photos import Photos
 from shopwindow.model.processes import gathered
-from shopwindow.model.recipe import Recipe
+from shopwindow.model.recipe import Recipe, Weighting
 from shopwindow.model.state import TrainingState
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import compile_parts
@@ -110,31 +110,33 @@ class Steps(lightning.LightningModule):
             self.average.weights = state.average()
         self._state = state
         self._dataset = batches.dataset
-        self._known = known_pairs(batches.dataset, table)
+        self._known = known_pairs(batches.dataset, table, recipe.weighting)
         model.log_scale.requires_grad_(recipe.loss not in ("sigmoid", "focal", "multi-similarity"))
         model.score_bias.requires_grad_(recipe.loss == "siglip")
-        self._names = NamesLoss(table) if recipe.naming_loss else None
+        self._names = NamesLoss(table, self._known) if recipe.naming_loss else None
         if recipe.compiled:
             compile_parts(model)
 
     def transfer_batch_to_device(
         self, batch: PairBatch, device: torch.device, dataloader_idx: int
     ) -> tuple[Any, ...]:
-        """Rows of queries, their numbers, rows of products, this process's share and its photos, false negatives."""
+        """Rows of queries, their numbers, rows of products, weights, this process's share and its photos, and how many
+        false negatives there are."""
         queries, products = torch.from_numpy(batch.queries), torch.from_numpy(batch.products)
         numbers = self.table.numbers[queries]
         photos = Photos(torch.from_numpy(batch.regions), torch.from_numpy(batch.lengths))
         if self.model.needs_boxes:
             photos = photos.located(self._dataset, batch.products[batch.share])
         false_negatives = count_false_negatives(numbers, products, self._known)
-        return queries, numbers, products, batch.share, photos.to(device), false_negatives
+        weights = torch.from_numpy(weighted(batch.weights, self.recipe.weighting))
+        return queries, numbers, products, weights, batch.share, photos.to(device), false_negatives
 
     def training_step(self, batch: tuple[Any, ...], index: int) -> dict[str, Any]:
         """The loss of a batch. Dropout and wording are seeded by the step: they are part of what a step is."""
         step, recipe = self.first_step + index, self.recipe
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = learning_rate(step, self.steps, recipe)
-        queries, numbers, products, share, photos, false_negatives = batch
+        queries, numbers, products, weights, share, photos, false_negatives = batch
         pairs = self._pairs(step, queries, numbers, products, share, photos)
         count = len(pairs.lengths)
         parts = math.ceil(count / recipe.chunk) if recipe.chunk else 1
@@ -158,6 +160,7 @@ class Steps(lightning.LightningModule):
                 masking=recipe.masking,
                 positives=recipe.positives,
                 known=self._known,
+                weights=weights,
                 rows=rows,
                 columns=columns,
             ).to(photo.device)
@@ -167,7 +170,7 @@ class Steps(lightning.LightningModule):
         else:
             loss = batch_loss(self.model, recipe, text, photo, cells_of(slice(None), slice(None)), late)
         if self._names is not None:
-            loss = loss + recipe.naming_loss * self._names(self.model, photo, numbers)
+            loss = loss + recipe.naming_loss * self._names(self.model, photo, numbers, products)
         return {"loss": loss, "false_negatives": false_negatives}
 
     def _pairs(
@@ -254,7 +257,8 @@ class WeightAverage:
 
 
 class NamesLoss:
-    """Multi-label: a photo's vector must name the tokens and pairs of its query, and no others of the bag.
+    """Multi-label: a photo's vector must name the tokens and pairs of its query, and no others of the bag. Left out are
+    those of other texts known to match its product: they are true of it, and have their turn with their own pair.
 
     Binary cross-entropy of the photo's vector times the bag's vectors (both as they are, less the logarithm of how many
     names there are), summed over names, mean over photos. It has no weights of its own.
@@ -262,33 +266,56 @@ class NamesLoss:
     data".
     """
 
-    def __init__(self, table: TokenTable) -> None:
+    def __init__(self, table: TokenTable, known: KnownPairs) -> None:
         self._table = table
+        self._known = known
 
     def __call__(
-        self, model: DualEncoder, photo: Float[Tensor, "pairs hidden"], numbers: Int64[Tensor, " pairs"]
+        self,
+        model: DualEncoder,
+        photo: Float[Tensor, "pairs hidden"],
+        numbers: Int64[Tensor, " pairs"],
+        products: Int64[Tensor, " pairs"],
     ) -> Float[Tensor, ""]:
         bag = model.bag
         assert bag is not None
-        tokens, lengths = self._table.rows_of_numbers(numbers)
-        keys, owners = names_of(tokens, lengths, pairs=bag.pairs, texts=bag.texts)
-        rows, found = bag.rows_of(keys.to(photo.device))
-        target = photo.new_zeros(len(photo), len(bag.keys))
-        target[owners.to(photo.device)[found], rows[found]] = 1
+        texts, matched = map(torch.from_numpy, self._known.texts_of(products.cpu().numpy()))
+        target = self._named(bag, numbers, torch.arange(len(photo)), photo)
+        left_out = self._named(bag, texts, matched, photo) * (1 - target)
         names = functional.normalize(bag.table(), dim=-1) if model.normalise else bag.table()
         scores = model.log_scale.exp() * photo @ names.T - math.log(len(bag.keys))
-        return functional.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(1).mean()
+        losses = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+        return losses.masked_fill(left_out > 0, 0).sum(1).mean()
+
+    def _named(
+        self, bag: WordBag, numbers: Int64[Tensor, " texts"], photos: Int64[Tensor, " texts"], like: Tensor
+    ) -> Float[Tensor, "pairs names"]:
+        """1 where a name of the bag stands in a text, in the row of the text's photo."""
+        named = like.new_zeros(len(like), len(bag.keys))
+        tokens, lengths = self._table.rows_of_numbers(numbers)
+        keys, owners = names_of(tokens, lengths, pairs=bag.pairs, texts=bag.texts)
+        rows, found = bag.rows_of(keys.to(like.device))
+        named[photos[owners].to(like.device)[found], rows[found]] = 1
+        return named
 
 
-def known_pairs(dataset: Dataset, table: TokenTable) -> KnownPairs:
-    """All training pairs of a dataset, texts by their numbers."""
+def weighted(weights: Float32[np.ndarray, " pairs"], weighting: Weighting) -> Float32[np.ndarray, " pairs"]:
+    """How often pairs of some weights count in the loss; a weight of 1 counts once whatever the weighting."""
+    if weighting == "none":
+        return np.ones_like(weights)
+    return weights if weighting == "linear" else np.log2(1 + weights)
+
+
+def known_pairs(dataset: Dataset, table: TokenTable, weighting: Weighting = "none") -> KnownPairs:
+    """All training pairs of a dataset, texts by their numbers, with what they weigh where that is asked for."""
     training = dataset.pair_training
     numbers = table.numbers.numpy()
     texts = [""] * (int(numbers.max()) + 1)
     for number, text in zip(numbers.tolist(), table.texts, strict=True):
         texts[number] = text
     queries = numbers[dataset.pair_queries[training]]
-    return KnownPairs(queries, dataset.pair_products[training], texts=texts)
+    weights = None if weighting == "none" else weighted(dataset.pair_weights[training], weighting)
+    return KnownPairs(queries, dataset.pair_products[training], weights=weights, texts=texts)
 
 
 def batch_loss(

@@ -8,6 +8,7 @@ that an undisturbed one takes. Knows no command line.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import shutil
 from pathlib import Path
@@ -17,11 +18,12 @@ import torch
 from tokenizers import Tokenizer
 
 import shopwindow
-from shopwindow.data.batches import PairBatches
+from shopwindow.data.batches import Neighbours, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
+from shopwindow.model.contamination import Contamination, estimate
 from shopwindow.model.curves import write_curves
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, normalised
 from shopwindow.model.given import check_devices, check_given
@@ -57,9 +59,9 @@ def train(
     The last validation is after the last step. Of several `devices` each has a process of its own and an equal share of
     every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
 
-    Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training
-    of another recipe or other data; when the training pairs do not fill a batch; when `check_given` or `check_devices`
-    refuses the recipe.
+    Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training of another
+    recipe or other data; when the training pairs do not fill a batch, or have no weights where the recipe's weighting
+    wants some; when `check_given` or `check_devices` refuses the recipe.
     """
     out = Path(out)
     check_devices(recipe, devices)
@@ -69,6 +71,12 @@ def train(
         raise DataError(
             f"features of {validation.dataset.feature_size} values, the training's have {dataset.feature_size}",
             path=validation.dataset.path,
+        )
+    if recipe.weighting != "none" and not dataset.has_weights:
+        raise DataError(
+            f"{recipe.weighting}, but the pairs have no weights; prepare --weights stores them",
+            path=dataset.path,
+            field="weighting",
         )
     folder = out.with_name(out.name + ".training")
     with alone(folder):
@@ -207,6 +215,7 @@ def _fit(
             "steps": batches.steps,
             "best_step": int(scores.pop("step")),
             "false_negatives_a_batch": watch.false_negatives_a_batch,
+            "contamination": [dataclasses.asdict(one) for one in mined.found] if mined else [],
             "seconds": round(watch.seconds, 1),
         },
         scores=scores,
@@ -238,7 +247,7 @@ def _drop(folder: Path) -> None:
 
 
 def _batches(
-    dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Mined | None, place: Place
+    dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Neighbours | None, place: Place
 ) -> PairBatches:
     try:
         return PairBatches(
@@ -262,25 +271,24 @@ def _batches(
 
 def _mined(
     dataset: Dataset, recipe: Recipe, model: DualEncoder, tokenizer: Tokenizer, state: TrainingState | None
-) -> Mined:
-    """The tables of hard neighbours by epoch, mined with the model as it is when an epoch begins."""
+) -> Mined[Contamination]:
+    """The tables of hard neighbours by epoch, mined with the model as it is when an epoch begins, each with what is
+    estimated of how much of it is true."""
     texts = list(dict.fromkeys(dataset.query_texts))
     training = dataset.pair_training
     pair_texts = numbers_of(dataset.query_texts)[dataset.pair_queries[training]]
     products, places = np.unique(dataset.pair_products[training], return_inverse=True)
     meanings = numbers_of([" ".join(phrase_words(text)) for text in texts])
 
-    def mine_now() -> Table:
-        return mine(
-            encode_texts(model, tokenizer, texts),
-            encode_products(model, dataset, products),
-            pair_texts,
-            places,
-            meanings,
-            count=recipe.group - 1,
-            device=model.device,
+    def mine_now(epoch: int) -> tuple[Table, Contamination]:
+        words, photos = encode_texts(model, tokenizer, texts), encode_products(model, dataset, products)
+        pairs = (pair_texts, places, meanings)
+        count = recipe.group - 1
+        table = mine(words, photos, *pairs, count=count, device=model.device)
+        return table, estimate(
+            words, photos, *pairs, epoch=epoch, seed=recipe.seed, count=count, device=model.device
         )
 
     if state is None:
         return Mined(mine_now)
-    return Mined(mine_now, epoch=state.mined_at, table=state.mined())
+    return Mined(mine_now, epoch=state.mined_at, table=state.mined(), found=state.contaminations)

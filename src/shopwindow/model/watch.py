@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from shopwindow.files import DataError
+from shopwindow.model.contamination import Contamination
 from shopwindow.model.curves import CurveRow
 from shopwindow.model.mining import Mined
 from shopwindow.model.negatives import choose_cells
@@ -36,13 +37,15 @@ STEPS_UNREAD: Final = 20
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training stands, for whoever shows progress. `loss` is the mean since the last moment shown."""
+    """Where a training stands, for whoever shows progress. `loss` is the mean since the last moment shown;
+    `contamination` is the estimated share of mined negatives that are true (`contamination.py`), where it is known."""
 
     step: int
     steps: int
     pairs_per_second: float
     loss: float
     best: float | None
+    contamination: float | None = None
 
 
 Progress = Callable[[Moment], None]
@@ -59,7 +62,7 @@ class Watch(Callback):
         tokenizer: Tokenizer,
         identity: dict[str, str],
         state: TrainingState | None,
-        mined: Mined | None,
+        mined: Mined[Contamination] | None,
         *,
         leads: bool,
         seconds_between_saves: float,
@@ -97,6 +100,11 @@ class Watch(Callback):
         """The mean over the points of the curve; None where no step was taken."""
         found = [row.false_negatives for row in self.rows if row.false_negatives is not None]
         return round(float(np.mean(found)), 2) if found else None
+
+    @property
+    def _contamination(self) -> float | None:
+        """Of the mined table in use; None without one, or where it cannot be said."""
+        return self._mined.found[-1].share if self._mined is not None and self._mined.found else None
 
     def on_train_batch_end(
         self,
@@ -173,6 +181,7 @@ class Watch(Callback):
                 false_negatives=float(np.mean(self._false_negatives)) if self._false_negatives else None,
                 valid_loss=valid[0] if valid else None,
                 valid_score=valid[1] if valid else None,
+                contamination=self._contamination,
             )
         )
         self._losses = []
@@ -189,6 +198,7 @@ class Watch(Callback):
             self._folder,
             tuple(self._false_negatives),
             None if self._mined is None else self._mined.epoch,
+            () if self._mined is None else tuple(self._mined.found),
         )
         state.write(
             module.model,
@@ -206,7 +216,7 @@ class Watch(Callback):
         done = step - module.first_step
         speed = done * module.recipe.batch_size / max(now - self._started, 1e-9)
         loss = float(np.mean(self._losses)) if self._losses else self.rows[-1].train_loss or math.nan
-        self._progress(Moment(step, module.steps, speed, loss, self._best))
+        self._progress(Moment(step, module.steps, speed, loss, self._best, self._contamination))
 
 
 def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[int]:

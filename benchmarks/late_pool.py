@@ -1,0 +1,104 @@
+"""What does late interaction cost when a pool of 1,000 products is re-ranked on one thread of a CPU?
+
+Made-up regions (3.8 a product on average, 2,048 values), the recipe late, untrained: what is computed does not depend
+on what was learned. Of a pool whose products' vectors are known, as in an index: the plain scores alone, and with the
+second score beside them, which reads the regions, projects them, and compares them with the words. Beside it its parts,
+and what the vectors themselves cost where they are not known.
+
+    python benchmarks/late_pool.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from made import write_dataset
+from record import record
+from shopwindow.data.dataset import Dataset
+from shopwindow.model.dual import encode_products, encode_texts
+from shopwindow.model.initial import initial_model
+from shopwindow.model.photos import Photos
+from shopwindow.model.rank import score_pairs, second_scores
+from shopwindow.model.recipe import load_recipe
+
+
+def main() -> None:
+    """Measures in rounds, every way in each, and records medians and spread."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--products", type=int, default=1_000, help="of the pool")
+    parser.add_argument("--queries", type=int, default=5, help="a round, each on the whole pool")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="shopwindow-") as scratch:
+        folder = Path(scratch) / "pool"
+        write_dataset(folder, options.products, products_per_query=max(1, options.products // 50))
+        figures = measure(Dataset(folder), options.queries, options.rounds)
+    record(
+        f"late interaction: a pool of {options.products:,} re-ranked, one thread",
+        {"load of the machine": os.getloadavg()[0], **figures},
+    )
+
+
+def measure(dataset: Dataset, queries: int, rounds: int) -> dict[str, float | list[float]]:
+    """Milliseconds a query of each way, one value a round; the ways take turns in a round."""
+    tokenizer, model = initial_model(dataset, load_recipe("late"))
+    model.eval()
+    everything = np.arange(len(dataset.product_ids))
+    texts = [dataset.query_texts[query % len(dataset.query_texts)] for query in range(queries)]
+    vectors = encode_products(model, dataset, everything)
+    words = encode_texts(model, tokenizer, texts)
+    held = Photos.of(dataset, everything, boxes=model.needs_boxes)
+    with torch.inference_mode():
+        projected = model.project_regions(held)
+
+    def plain(query: int) -> object:
+        return score_pairs(words, vectors, np.full(len(everything), query), everything)
+
+    def second(query: int, photos: Photos) -> object:
+        return second_scores(model, tokenizer, texts[query], photos)
+
+    def read() -> Photos:
+        return Photos.of(dataset, everything, boxes=model.needs_boxes)
+
+    @torch.inference_mode()
+    def project() -> object:
+        return model.project_regions(held)
+
+    def from_projected(query: int) -> object:
+        return second_scores(model, tokenizer, texts[query], projected, projected=True)
+
+    ways: dict[str, Callable[[int], object]] = {
+        "without late": plain,
+        "with late": lambda query: (plain(query), second(query, read())),
+        "of it: reading regions": lambda _: read(),
+        "of it: projecting regions": lambda _: project(),
+        "with late, regions projected before": lambda query: (plain(query), from_projected(query)),
+        "vectors of the pool made too, without late": lambda query: (
+            encode_products(model, dataset, everything),
+            plain(query),
+        ),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):  # the first round warms up
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for query in range(queries):
+                way(query)
+            if number:
+                taken[name].append(1_000 * (time.perf_counter() - start) / queries)
+    return {"regions": float(len(held.regions)), **{f"{name}, ms": times for name, times in taken.items()}}
+
+
+if __name__ == "__main__":
+    main()
