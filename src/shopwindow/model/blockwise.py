@@ -106,8 +106,7 @@ class _Matrix:
         self._cells_of = cells_of
         self._inputs = inputs
         self._first_row = place()[0] * len(text)
-        parts = ([slice(at, at + side) for at in range(0, len(one), side)] for one in (text, photo))
-        self._blocks: list[Block] = list(itertools.product(*parts))
+        self._blocks: list[Block] = list(itertools.product(_parts(len(text), side), _parts(len(photo), side)))
         self._with_right: list[Block] = []
         ways = (text, photo) if self._loss.both_ways else (text,)
         self._found: Ways = [text.new_empty(0, len(way)) for way in ways]
@@ -205,6 +204,10 @@ class _Matrix:
 
     def _blocks_of(self, sweep: Sweep) -> list[Block]:
         return self._with_right if sweep.of_right else self._blocks
+
+
+def _parts(count: int, side: int) -> list[slice]:
+    return [slice(start, min(start + side, count)) for start in range(0, count, side)]
 
 
 def _of_places(inputs: list[Tensor], block: Block) -> list[Tensor]:

@@ -209,7 +209,7 @@ def _cross_entropies(
 
 def _against(scores: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "1 rows"]:
     """The logarithm of the sum of a row's wrong cells' powers."""
-    return scores.masked_fill(~cells.wrong, -torch.inf).logsumexp(1)[None]
+    return torch.where(cells.wrong, scores, -torch.inf).logsumexp(1)[None]
 
 
 def _softmax(scores: Tensor, cells: Cells, found: Float[Tensor, "1 rows"]) -> Float[Tensor, "3 rows"]:
