@@ -83,7 +83,7 @@ class _Loss(torch.autograd.Function):
             of_text, of_photo, *of_others = matrix.gradients(adjoints, wanted)
             number, world = place()
             of_photo = summed(of_photo).chunk(world)[number]
-            ctx.save_for_backward(*(world * gradient for gradient in (of_text, of_photo, *of_others)))
+            ctx.save_for_backward(*(gradient.mul_(world) for gradient in (of_text, of_photo, *of_others)))
         return value
 
     @staticmethod

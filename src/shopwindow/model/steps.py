@@ -146,6 +146,9 @@ class Steps(lightning.LightningModule):
             chunk=recipe.chunk,
             share_masks=recipe.share_masks,
         )
+        known = self._known
+        if recipe.chunk and recipe.masking == "known":
+            known = known.among(numbers.cpu().numpy(), products.cpu().numpy())
         late = None
         if self.model.late is not None:
             late = self.model.late_scores(pairs.tokens, pairs.lengths, photos)
@@ -156,7 +159,7 @@ class Steps(lightning.LightningModule):
                 products,
                 masking=recipe.masking,
                 positives=recipe.positives,
-                known=self._known,
+                known=known,
                 rows=rows,
                 columns=columns,
             ).to(own_photo.device)
