@@ -1,9 +1,9 @@
 """What does a batch of many thousand pairs cost in memory and time, chunk by chunk and all at once?
 
 Towers of 256 and 2 + 2 layers, softmax loss, dropout 0.1, CPU, one process for each; `--full` takes the seed's size
-(768, 4 + 4 layers), up to an hour on shared cores; `--narrow` towers of 64 and up to 65,536 pairs, ten minutes of
-a core. Memory is private memory beyond that after the batch was made: the batch is told apart, and so are the vectors of
-all pairs and their gradients, four tensors. All at once is only run where it is expected to fit.
+(768, 4 + 4 layers), up to an hour on shared cores; `--narrow` towers of 64 and up to 65,536 pairs, ten minutes of a
+core. Memory is private memory beyond that after the batch was made: the batch is told apart, and so are the vectors
+of all pairs and their gradients, four tensors. All at once is only run where it is expected to fit.
 """
 
 from __future__ import annotations
