@@ -111,11 +111,11 @@ def test_without_gradients_the_loss_is_the_same() -> None:
     torch.testing.assert_close(got, whole(model, "margin", cells_of(ALL, ALL))["loss"])
 
 
-class Largest(TorchDispatchMode):
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
     """Keeps how many values the largest tensor has that any operation makes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch's
         self.values = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -87,7 +87,7 @@ class _Loss(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator] # torch's
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, *(gradient * own for own in ctx.saved_tensors)
 
