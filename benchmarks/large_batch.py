@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     size = SEED if options.full else NARROW if options.narrow else SMALL
     if options.once:
-        print(json.dumps(step(*options.once, size)))
+        print(json.dumps(step(options.once[0], options.once[1], size)))
         return
     out: Figures = {}
     sizes = options.sizes or (NARROW_SIZES if options.narrow else SIZES)
