@@ -133,6 +133,9 @@ def test_known_weights_are_those_of_a_table_of_tuples(
     known = KnownPairs(*as_arrays(pairs), weights=np.array(given_weights, np.float64))
     got = known.weights(np.array(queries, np.int64), np.array(products, np.int64))
     assert got.tolist() == [[table.get((query, product), 0) for product in products] for query in queries]
+    fewer = known.among(np.array(queries, np.int64), np.array(products, np.int64))
+    assert len(fewer) == len({pair for pair in table if pair[0] in queries and pair[1] in products})
+    assert np.array_equal(fewer.weights(np.array(queries, np.int64), np.array(products, np.int64)), got)
     plain = KnownPairs(*as_arrays(pairs))
     assert len(plain) == len(table)
     assert np.array_equal(plain.weights(np.array(queries, np.int64), np.array(products, np.int64)), got > 0)

@@ -93,7 +93,7 @@ def test_chunks_with_dropout_give_the_gradients_of_one_pass(loss: Loss, masking:
             pairs.texts, pairs.products, masking=masking, known=known, rows=rows, columns=columns
         )
 
-    got_loss = blockwise_loss(model, recipe, text, photo, cells_of, rows_at_once=5)
+    got_loss = blockwise_loss(model, recipe, text, photo, cells_of, scores_at_once=26)
     torch.testing.assert_close(got_loss, wanted_loss, atol=1e-6, rtol=1e-6)
     assert_alike(gradients(model, got_loss), wanted)
 
@@ -134,10 +134,9 @@ def test_cells_of_a_part_are_that_part_of_all_cells(masking: Masking) -> None:
     assert torch.equal(part.wrong, whole.wrong[rows, columns])
 
 
-def test_false_negatives_are_counted_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_false_negatives_are_those_of_the_matrix() -> None:
     pairs = some_pairs()
     known, cells = whole_matrix(pairs, "known")
-    monkeypatch.setattr("shopwindow.model.negatives._ROWS_AT_ONCE", 4)
     left_out = PAIRS * (PAIRS - 1) - int(cells.wrong.sum())
     assert count_false_negatives(pairs.texts, pairs.products, known) == left_out > 0
 

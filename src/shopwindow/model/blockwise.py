@@ -1,89 +1,226 @@
-"""How is the loss of a very large batch found without its score matrix?
+"""How is the loss of a very large batch found without its score matrix, and by several processes together?
 
-A loss is sums over rows, of some losses over columns too (`losses.ROW_LOSSES`): so scores are made for some rows at a
-time, added up, and forgotten; the backward pass makes them again. Memory is rows x pairs, never pairs x pairs. Knows no
-tower.
+A loss is figures of rows, of some losses of columns too, found by sweeps over the matrix (`losses.Sweep`): so scores
+are made for a block of rows and columns at a time, looked at, and forgotten. Each sweep is then made again for its
+gradients, which are ready before the backward pass asks. Memory is that of a block and some vectors a pair, never
+pairs x pairs. Of several processes each sweeps its own rows by all columns; what they find is joined. Knows no tower.
 
-Source: recomputing instead of keeping: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+Source: sums of powers joined part by part: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax".
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from functools import partial
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from shopwindow.model.dual import DualEncoder
-from shopwindow.model.losses import ROW_LOSSES, lessened, total_of_means
+from shopwindow.model.losses import ROW_LOSSES, Join, Sweep, lessened, total_of_means
 from shopwindow.model.negatives import Cells
-from shopwindow.model.recipe import Recipe
+from shopwindow.model.processes import gathered, joined, place, summed
+from shopwindow.model.recipe import Loss, Recipe
 
 CellsOf = Callable[[slice, slice], Cells]
-"""What the cells of some rows and some columns are."""
-_ALL = slice(None)
+"""What the cells of some rows and some columns of the whole matrix are."""
+Block = tuple[slice, slice]
+"""Rows of this process, counted from its first, by columns."""
+Ways = list[Tensor]
+"""Figures of all rows [figures, rows] and, of a loss that goes both ways, of all columns [figures, columns]."""
+SCORES_AT_ONCE: Final = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Scores of a block. A processor's caches hold them and what is made of them; a GPU must have enough to do."""
+_JOINS: Final[dict[Join, tuple[float, Callable[[Tensor, Tensor], Tensor]]]] = {
+    "sum": (0.0, torch.add),
+    "logsumexp": (-torch.inf, torch.logaddexp),
+    "amax": (-torch.inf, torch.maximum),
+}
+"""What nothing is, and how two become one."""
 
 
 def blockwise_loss(
     model: DualEncoder,
     recipe: Recipe,
-    text: Float[Tensor, "pairs hidden"],
-    photo: Float[Tensor, "pairs hidden"],
+    text: Float[Tensor, "share hidden"],
+    photo: Float[Tensor, "share hidden"],
     cells_of: CellsOf,
     *,
-    rows_at_once: int,
+    scores_at_once: int = 0,
 ) -> Float[Tensor, ""]:
-    """What `steps.batch_loss` gives, with `rows_at_once` rows (or columns) of scores in memory.
+    """What `steps.batch_loss` gives, with at most `scores_at_once` scores in memory (0: `SCORES_AT_ONCE`).
 
-    Cost: scores of the rows twice, and, of losses that go both ways, those of the columns twice.
+    Of several processes each gives the vectors of its own share of the batch, as many as the others; all get the loss
+    of the whole batch. The gradient is that of the own share times the number of processes: the mean over processes,
+    as DistributedDataParallel makes it, is then that of the batch.
+    Cost: each score is found twice and its two gradients once, both ways together; those of right cells twice as often.
     """
-    loss, pairs = ROW_LOSSES[recipe.loss], len(text)
-    blocks = [slice(start, start + rows_at_once) for start in range(0, pairs, rows_at_once)]
+    side = int((scores_at_once or SCORES_AT_ONCE.get(text.device.type, SCORES_AT_ONCE["cuda"])) ** 0.5)
     with torch.autocast(text.device.type, enabled=False):
-        values = []
-        for own_text, own_photo in zip(
-            model.by_view(text.float()), model.by_view(photo.float()), strict=True
-        ):
-            part = partial(_sums, model, recipe, cells_of)
-            values.append(
-                total_of_means(_added(part, own_text, own_photo, [(block, _ALL) for block in blocks]))
-            )
-            if loss.both_ways:
-                columns = _added(part, own_text, own_photo, [(_ALL, block) for block in blocks])
-                values[-1] = (values[-1] + total_of_means(columns)) / 2
+        bias = lead = model.score_bias.new_zeros(())
+        text, photo = text.float(), photo.float()
+        if recipe.loss != "multi-similarity":
+            scale, bias = model.log_scale.exp(), model.score_bias
+            text = scale * text
+            lead = scale * (recipe.margin if recipe.loss == "margin" else 0)
+        values: list[Tensor] = []
+        for own_text, own_photo in zip(model.by_view(text), model.by_view(photo), strict=True):
+            value = _Loss.apply(recipe.loss, cells_of, side, own_text, own_photo, bias, lead)  # type: ignore[no-untyped-call] # torch's
+            values.append(value)
         return torch.stack(values).mean()
 
 
-def _added(
-    part: Callable[..., Tensor], text: Tensor, photo: Tensor, places: list[tuple[slice, slice]]
-) -> Float[Tensor, "means 2"]:
-    parts = [
-        checkpoint(part, text, photo, rows, columns, use_reentrant=False, preserve_rng_state=False)
-        for rows, columns in places
-    ]
-    return torch.stack(parts).sum(0)
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Loss, cells_of: CellsOf, side: int, *inputs: Tensor) -> Tensor:
+        text, photo, *others = inputs
+        matrix = _Matrix(loss, cells_of, side, [text, gathered(photo), *others])
+        value, adjoints = matrix.value()
+        wanted = ctx.needs_input_grad[3:]
+        if any(wanted):
+            of_text, of_photo, *of_others = matrix.gradients(adjoints, wanted)
+            number, world = place()
+            of_photo = summed(of_photo).chunk(world)[number]
+            ctx.save_for_backward(*(gradient.mul_(world) for gradient in (of_text, of_photo, *of_others)))
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *(gradient * own for own in ctx.saved_tensors)
 
 
-def _sums(
-    model: DualEncoder,
-    recipe: Recipe,
-    cells_of: CellsOf,
-    text: Float[Tensor, "pairs width"],
-    photo: Float[Tensor, "pairs width"],
-    rows: slice,
-    columns: slice,
-) -> Float[Tensor, "means 2"]:
-    """The sums of a loss over some whole rows, or, where all rows and some columns are named, over these columns."""
-    cells = cells_of(rows, columns)
-    scores = text[rows] @ photo[columns].T
-    if recipe.loss != "multi-similarity":
-        scale = model.log_scale.exp()
-        scores = scale * scores + model.score_bias
-        if recipe.loss == "margin":
-            scores = lessened(scores, cells, scale * recipe.margin)
-    if columns != _ALL:
-        scores, cells = scores.T, cells.turned()
-    return ROW_LOSSES[recipe.loss].sums(scores, cells)
+class _Matrix:
+    """This process's rows of the matrix by all columns, and what is found of them.
+
+    Inputs are text, photo, the bias of all scores, the lead that right cells must have. The figures of the rows are
+    this process's own; those of the columns are joined over processes.
+    """
+
+    def __init__(self, loss: Loss, cells_of: CellsOf, side: int, inputs: list[Tensor]) -> None:
+        text, photo = inputs[:2]
+        self._loss = ROW_LOSSES[loss]
+        self._leading = loss == "margin"
+        self._cells_of = cells_of
+        self._inputs = inputs
+        self._first_row = place()[0] * len(text)
+        self._blocks: list[Block] = list(itertools.product(_parts(len(text), side), _parts(len(photo), side)))
+        self._with_right: list[Block] = []
+        ways = (text, photo) if self._loss.both_ways else (text,)
+        self._found: Ways = [text.new_empty(0, len(way)) for way in ways]
+
+    def value(self) -> tuple[Float[Tensor, ""], Ways]:
+        """The loss, and its gradients with respect to the figures of each way."""
+        for sweep in self._loss.sweeps:
+            self._find(sweep)
+        value, adjoints = self._inputs[0].new_zeros(()), list[Tensor]()
+        for way, found in enumerate(self._found):
+            with torch.enable_grad():
+                figures = found.detach().requires_grad_()
+                sums = self._loss.means(figures)
+                whole = (sums.detach().clone() if way else summed(sums.detach())).requires_grad_()
+                part = total_of_means(whole) / len(self._found)
+            value += part.detach()
+            adjoints += torch.autograd.grad(sums, figures, torch.autograd.grad(part, whole))
+        return value, adjoints
+
+    def gradients(self, adjoints: Ways, wanted: tuple[bool, ...]) -> list[Tensor]:
+        """Those of the inputs, as far as they come from this process's rows. The last sweep is the first: it tells what
+        depends on what the sweeps before it found."""
+        out = [torch.zeros_like(tensor) for tensor in self._inputs]
+        for sweep in reversed(self._loss.sweeps):
+            before = len(adjoints[0]) - sweep.count
+            earlier = [adjoint.new_zeros(before, adjoint.shape[1]) for adjoint in adjoints]
+            if sweep.join != "amax":
+                for block in self._blocks_of(sweep):
+                    self._add_gradients(sweep, block, adjoints, out, earlier, wanted)
+            earlier[1:] = [summed(own) for own in earlier[1:]]
+            adjoints = [own[:before] + more for own, more in zip(adjoints, earlier, strict=True)]
+        return out
+
+    def _find(self, sweep: Sweep) -> None:
+        nothing, join = _JOINS[sweep.join]
+        new = [found.new_full((sweep.count, found.shape[1]), nothing) for found in self._found]
+        for block in self._blocks_of(sweep):
+            cells = self._cells(block)
+            if sweep is self._loss.sweeps[0] and bool(cells.right.any()):
+                self._with_right.append(block)
+            figures = self._figures(
+                sweep, cells, _of_places(self._inputs, block), _of_ways(self._found, block)
+            )
+            for own, part in zip(_of_ways(new, block), figures, strict=True):
+                own.copy_(join(own, part))
+        new[1:] = [joined(own, join) for own in new[1:]]
+        self._found = [torch.cat(both) for both in zip(self._found, new, strict=True)]
+
+    def _add_gradients(
+        self,
+        sweep: Sweep,
+        block: Block,
+        adjoints: Ways,
+        out: list[Tensor],
+        earlier: Ways,
+        wanted: tuple[bool, ...],
+    ) -> None:
+        """Adds those of the inputs to `out`, those of what earlier sweeps found to `earlier`."""
+        before = len(earlier[0])
+        found = _of_ways(self._found, block)
+        leaves = [*_of_places(self._inputs, block), *(own[:before] for own in found)]
+        sums = [*_of_places(out, block), *_of_ways(earlier, block)]
+        needed = [*wanted, *(before > 0 for _ in found)]
+        leaves = [leaf.detach().requires_grad_(need) for leaf, need in zip(leaves, needed, strict=True)]
+        with torch.enable_grad():
+            figures = self._figures(sweep, self._cells(block), leaves[: len(wanted)], leaves[len(wanted) :])
+        weights = []
+        for part, whole, adjoint in zip(figures, found, _of_ways(adjoints, block), strict=True):
+            share = (
+                _share(part.detach(), whole[before : before + sweep.count])
+                if sweep.join == "logsumexp"
+                else 1
+            )
+            weights.append(adjoint[before:] * share)
+        asked = [(leaf, own) for leaf, own in zip(leaves, sums, strict=True) if leaf.requires_grad]
+        gradients = torch.autograd.grad(figures, [leaf for leaf, _ in asked], weights, allow_unused=True)
+        for (_, own), gradient in zip(asked, gradients, strict=True):
+            if gradient is not None:
+                own += gradient
+
+    def _figures(self, sweep: Sweep, cells: Cells, inputs: list[Tensor], found: Ways) -> Ways:
+        """What a sweep finds in a block, of each way."""
+        text, photo, bias, lead = inputs
+        scores = torch.addmm(bias, text, photo.T)
+        if self._leading:
+            scores = lessened(scores, cells, lead)
+        figures = [sweep.figures(scores, cells, found[0])]
+        if self._loss.both_ways:
+            figures.append(sweep.figures(scores.T, cells.turned(), found[1]))
+        return figures
+
+    def _cells(self, block: Block) -> Cells:
+        rows, columns = block
+        return self._cells_of(slice(self._first_row + rows.start, self._first_row + rows.stop), columns)
+
+    def _blocks_of(self, sweep: Sweep) -> list[Block]:
+        return self._with_right if sweep.of_right else self._blocks
+
+
+def _parts(count: int, side: int) -> list[slice]:
+    return [slice(start, min(start + side, count)) for start in range(0, count, side)]
+
+
+def _of_places(inputs: list[Tensor], block: Block) -> list[Tensor]:
+    """What a block takes of text, photo and the others: views."""
+    text, photo, *others = inputs
+    return [text[block[0]], photo[block[1]], *others]
+
+
+def _of_ways(found: Ways, block: Block) -> Ways:
+    """What a block takes of the figures of each way: views."""
+    return [own[:, places] for own, places in zip(found, block, strict=False)]
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """Which share of a sum of powers is that of a part, of their logarithms; 0 of nothing."""
+    return (part - whole).exp().masked_fill(part == -torch.inf, 0)

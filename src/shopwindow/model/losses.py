@@ -2,9 +2,9 @@
 
 Every loss takes the scores and what each cell is (`model/negatives.py`). A cell that is neither changes nothing. A
 right cell's weight is how often it counts: weight 2 is what the cell listed twice would be. Lower is better.
-A row or a column that lacks right or wrong cells gives what is left of the formula, never infinity. Each loss is sums
-over rows (`ROW_LOSSES`), so that a matrix may come some rows at a time (`model/blockwise.py`). Pure functions of
-tensors; knows no tower.
+A row or a column that lacks right or wrong cells gives what is left of the formula, never infinity. Each loss is
+figures of rows (`ROW_LOSSES`), so that a matrix may come in blocks (`model/blockwise.py`). Pure functions of tensors;
+knows no tower.
 
 Legend of axes: queries and products are the rows and columns of the matrix.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
@@ -94,9 +95,7 @@ def multi_similarity_loss(
     Source: Wang et al. 2019, "Multi-similarity loss with general pair weighting for deep metric learning"; base 0.5
     is that of the authors' code, the paper says 1.
     """
-    return RowLoss(
-        lambda rows, cells_of: _multi_similarity(rows, cells_of, alpha, beta, base, epsilon), both_ways=True
-    ).of(cosines, cells)
+    return _multi_similarity(alpha, beta, base, epsilon).of(cosines, cells)
 
 
 def focal_loss(
@@ -108,25 +107,53 @@ def focal_loss(
     paper's alpha, a fixed share for right cells: theirs are one in a batch's size, and no fixed share suits all sizes.
     Source: Lin et al. 2017, "Focal loss for dense object detection".
     """
-    return RowLoss(lambda rows, cells_of: _focal(rows, cells_of, gamma)).of(scores, cells)
+    return RowLoss((Sweep(partial(_focal, gamma=gamma), 4),), _two_means).of(scores, cells)
+
+
+Join = Literal["sum", "logsumexp", "amax"]
+"""How figures of parts of a row become that of the whole row."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one look over the cells finds of each row, so that a row may come in parts.
+
+    `figures` takes scores, cells, and what earlier sweeps found of the rows, and gives `count` figures of each row;
+    `join` is how those of its parts become its own. Those of "amax" carry no gradient. `of_right`: where no cell is
+    right they are 0.
+    """
+
+    figures: Callable[
+        [Float[Tensor, "rows columns"], Cells, Float[Tensor, "found rows"]], Float[Tensor, "figures rows"]
+    ]
+    count: int
+    join: Join = "sum"
+    of_right: bool = False
 
 
 @dataclass(frozen=True)
 class RowLoss:
-    """A loss as sums over rows. `sums` gives of some whole rows each mean's (total, weight); they add up over rows.
+    """A loss as sweeps over a matrix. `means` gives each mean's (total, weight) of some rows; they add up over rows.
 
     The loss is the sum of the means; of a loss `both_ways` half that of the rows and half that of the columns.
     """
 
-    sums: Callable[[Tensor, Cells], Float[Tensor, "means 2"]]
+    sweeps: tuple[Sweep, ...]
+    means: Callable[[Float[Tensor, "found rows"]], Float[Tensor, "means 2"]]
     both_ways: bool = False
 
     def of(self, scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
         """The loss of a whole matrix."""
-        rows = total_of_means(self.sums(scores, cells))
+        rows = self._of_rows(scores, cells)
         if not self.both_ways:
             return rows
-        return (rows + total_of_means(self.sums(scores.T, cells.turned()))) / 2
+        return (rows + self._of_rows(scores.T, cells.turned())) / 2
+
+    def _of_rows(self, scores: Float[Tensor, "rows columns"], cells: Cells) -> Float[Tensor, ""]:
+        found = scores.new_zeros(0, len(scores))
+        for sweep in self.sweeps:
+            found = torch.cat([found, sweep.figures(scores, cells, found)])
+        return total_of_means(self.means(found))
 
 
 def total_of_means(sums: Float[Tensor, "means 2"]) -> Float[Tensor, ""]:
@@ -135,30 +162,35 @@ def total_of_means(sums: Float[Tensor, "means 2"]) -> Float[Tensor, ""]:
     return (totals / weights.where(weights > 0, 1)).sum()
 
 
-def _sums(
-    values: Float[Tensor, "queries products"], weights: Float[Tensor, "queries products"]
-) -> Float[Tensor, "1 2"]:
-    return torch.stack([(values * weights).sum(), weights.sum()])[None]
+def _mean(found: Float[Tensor, "2 rows"]) -> Float[Tensor, "1 2"]:
+    """The mean of which each row has a total and a weight."""
+    return found.sum(1)[None]
 
 
-def _sigmoid(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, "1 2"]:
-    return _sums(_cross_entropies(scores, cells), _weights(cells))
+def _mean_of_rows(found: Float[Tensor, "1 rows"]) -> Float[Tensor, "1 2"]:
+    return torch.stack([found.sum(), found.new_tensor(found.shape[1])])[None]
 
 
-def _siglip(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, "1 2"]:
-    total = (_cross_entropies(scores, cells) * _weights(cells)).sum()
-    return torch.stack([total, total.new_tensor(len(scores))])[None]
+def _sigmoid(scores: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "2 rows"]:
+    weights = _weights(cells)
+    return torch.stack([(_cross_entropies(scores, cells) * weights).sum(1), weights.sum(1)])
 
 
-def _focal(
-    scores: Float[Tensor, "queries products"], cells: Cells, gamma: float = 2.0
-) -> Float[Tensor, "2 2"]:
+def _siglip(scores: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "1 rows"]:
+    return (_cross_entropies(scores, cells) * _weights(cells)).sum(1)[None]
+
+
+def _focal(scores: Tensor, cells: Cells, _: Tensor, gamma: float = 2.0) -> Float[Tensor, "4 rows"]:
     right, wrong = cells.right, cells.wrong.to(scores.dtype)
     entropies = _cross_entropies(scores, cells)
     signed = torch.where(cells.wrong, scores, -scores).masked_fill(_weights(cells) == 0, 0)
     # log(1 - p) * gamma, not (1 - p) ** gamma: its gradient is finite where 1 - p rounds to 0
     values = (gamma * functional.logsigmoid(signed)).exp() * entropies
-    return torch.cat([_sums(values, right), _sums(values, wrong)])
+    return torch.stack([(values * right).sum(1), right.sum(1), (values * wrong).sum(1), wrong.sum(1)])
+
+
+def _two_means(found: Float[Tensor, "4 rows"]) -> Float[Tensor, "2 2"]:
+    return found.sum(1).view(2, 2)
 
 
 def _weights(cells: Cells) -> Float[Tensor, "queries products"]:
@@ -175,41 +207,70 @@ def _cross_entropies(
     return functional.binary_cross_entropy_with_logits(kept, target, reduction="none")
 
 
-def _softmax(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, "1 2"]:
-    against = scores.masked_fill(~cells.wrong, -torch.inf).logsumexp(1, keepdim=True)
+def _against(scores: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "1 rows"]:
+    """The logarithm of the sum of a row's wrong cells' powers."""
+    return torch.where(cells.wrong, scores, -torch.inf).logsumexp(1)[None]
+
+
+def _softmax(scores: Tensor, cells: Cells, found: Float[Tensor, "1 rows"]) -> Float[Tensor, "3 rows"]:
+    """Of a row's right cells the loss, the weight, and how many there are."""
     kept = scores.masked_fill(cells.right == 0, 0)
-    counts = (cells.right > 0).sum(1, keepdim=True).clamp(min=1)
-    return _sums(functional.softplus(against - kept), cells.right / counts)
+    losses = functional.softplus(found[0, :, None] - kept) * cells.right
+    return torch.stack([losses.sum(1), cells.right.sum(1), (cells.right > 0).sum(1).to(scores)])
 
 
-def _multi_similarity(
-    cosines: Float[Tensor, "queries products"],
+def _mean_of_right(found: Float[Tensor, "4 rows"]) -> Float[Tensor, "1 2"]:
+    _, losses, weights, counts = found
+    return _mean(torch.stack([losses, weights]) / counts.clamp(min=1))
+
+
+def _extremes(cosines: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "2 rows"]:
+    """A row's smallest right cosine, negative, and its largest wrong one."""
+    cosines = cosines.detach()
+    smallest = (-cosines).masked_fill(cells.right == 0, -torch.inf).amax(1)
+    return torch.stack([smallest, cosines.masked_fill(~cells.wrong, -torch.inf).amax(1)])
+
+
+def _powers(
+    cosines: Tensor,
     cells: Cells,
-    alpha: float = 2.0,
-    beta: float = 50.0,
-    base: float = 0.5,
-    epsilon: float = 0.1,
-) -> Float[Tensor, "1 2"]:
+    found: Float[Tensor, "2 rows"],
+    alpha: float,
+    beta: float,
+    base: float,
+    epsilon: float,
+) -> Float[Tensor, "2 rows"]:
+    """The logarithms of the sums of powers of a row's hard right cells and of its hard wrong ones."""
     right, wrong = cells.right, cells.wrong
-    with torch.no_grad():
-        smallest = cosines.masked_fill(right == 0, torch.inf).amin(1, keepdim=True)
-        largest = cosines.masked_fill(~wrong, -torch.inf).amax(1, keepdim=True)
-        hard_right = (right > 0) & (cosines - epsilon < largest)
-        hard_wrong = wrong & (cosines + epsilon > smallest)
+    smallest, largest = -found[0, :, None], found[1, :, None]
+    hard_right = (right > 0) & (cosines - epsilon < largest)
+    hard_wrong = wrong & (cosines + epsilon > smallest)
     shifted = cosines - base
     pull = (right.clamp(min=1e-30).log() - alpha * shifted).masked_fill(~hard_right, -torch.inf)
     push = (beta * shifted).masked_fill(~hard_wrong, -torch.inf)
-    # log(1 + sum of powers) = softplus of the logarithm of the sum
-    losses = functional.softplus(pull.logsumexp(1)) / alpha + functional.softplus(push.logsumexp(1)) / beta
-    return torch.stack([losses.sum(), losses.new_tensor(len(losses))])[None]
+    return torch.stack([pull.logsumexp(1), push.logsumexp(1)])
 
 
+def _multi_similarity(alpha: float, beta: float, base: float, epsilon: float) -> RowLoss:
+    def means(found: Float[Tensor, "4 rows"]) -> Float[Tensor, "1 2"]:
+        # log(1 + sum of powers) = softplus of the logarithm of the sum
+        return _mean_of_rows(
+            (functional.softplus(found[2]) / alpha + functional.softplus(found[3]) / beta)[None]
+        )
+
+    powers = partial(_powers, alpha=alpha, beta=beta, base=base, epsilon=epsilon)
+    return RowLoss((Sweep(_extremes, 2, "amax"), Sweep(powers, 2, "logsumexp")), means, both_ways=True)
+
+
+_RIGHT_AGAINST_WRONG: Final = RowLoss(
+    (Sweep(_against, 1, "logsumexp"), Sweep(_softmax, 3, of_right=True)), _mean_of_right, both_ways=True
+)
 ROW_LOSSES: Final = {
-    "sigmoid": RowLoss(_sigmoid),
-    "siglip": RowLoss(_siglip),
-    "focal": RowLoss(_focal),
-    "softmax": RowLoss(_softmax, both_ways=True),
-    "margin": RowLoss(_softmax, both_ways=True),
-    "multi-similarity": RowLoss(_multi_similarity, both_ways=True),
+    "sigmoid": RowLoss((Sweep(_sigmoid, 2),), _mean),
+    "siglip": RowLoss((Sweep(_siglip, 1),), _mean_of_rows),
+    "focal": RowLoss((Sweep(_focal, 4),), _two_means),
+    "softmax": _RIGHT_AGAINST_WRONG,
+    "margin": _RIGHT_AGAINST_WRONG,
+    "multi-similarity": _multi_similarity(alpha=2.0, beta=50.0, base=0.5, epsilon=0.1),
 }
 """By name, with their usual constants; of `margin` the scores come `lessened`."""

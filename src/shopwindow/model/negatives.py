@@ -11,6 +11,7 @@ Legend of axes: pairs = of a batch, or of all of the training; queries and produ
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ Positives = Literal["diagonal", "all"]
 
 TEXTS_AT_ONCE: Final = 4096
 """Known texts whose words are compared with a batch's in one product of matrices."""
-_ROWS_AT_ONCE: Final = 1024
 _BITS: Final = 32
 _TEXT: Final = (1 << _BITS) - 1
 _END: Final = 1 << 31
@@ -98,22 +98,46 @@ class KnownPairs:
         """How many distinct pairs are known."""
         return len(self._keys)
 
+    def among(
+        self, queries: Int64[np.ndarray, " queries"], products: Int64[np.ndarray, " products"]
+    ) -> KnownPairs:
+        """Those alone whose text and product are among these, without words: quicker to look blocks of them up in."""
+        places, _ = self._known_to_match(np.unique(products))
+        kept = places[np.isin(self._keys[places] & _TEXT, queries)]
+        fewer = copy.copy(self)
+        fewer._keys = self._keys[kept]
+        fewer._weights = None if self._weights is None else self._weights[kept]
+        fewer._words, fewer._word_ends = _words_of(())
+        return fewer
+
     def weights(
         self, queries: Int64[np.ndarray, " queries"], products: Int64[np.ndarray, " products"]
     ) -> Float32[np.ndarray, "queries products"]:
         """The weight of every cell that is a known pair, 0 elsewhere.
 
-        Cost: reads the texts known to match these products, and the block once.
+        Cost: that of `cells`, and the block once.
         """
         out = np.zeros((len(queries), len(products)), np.float32)
+        cells, weights = self.cells(queries, products)
+        out.reshape(-1)[cells] = weights
+        return out
+
+    def cells(
+        self, queries: Int64[np.ndarray, " queries"], products: Int64[np.ndarray, " products"]
+    ) -> tuple[Int64[np.ndarray, " cells"], Float32[np.ndarray, " cells"]]:
+        """The places of the cells that are known pairs, in a matrix of queries and products whose rows lie end to end,
+        in no order; and their weights.
+
+        Cost: reads the texts known to match these products.
+        """
         places, columns = self._known_to_match(products)
         order = np.argsort(queries, kind="stable")
         texts, ordered = self._keys[places] & _TEXT, queries[order]
         rows, entries = _spread(
             np.searchsorted(ordered, texts, side="left"), np.searchsorted(ordered, texts, side="right")
         )
-        out[order[rows], columns[entries]] = 1 if self._weights is None else self._weights[places[entries]]
-        return out
+        weights = np.ones(len(rows), np.float32) if self._weights is None else self._weights[places[entries]]
+        return order[rows] * len(products) + columns[entries], weights
 
     def inclusions(
         self, queries: Int64[np.ndarray, " queries"], products: Int64[np.ndarray, " products"]
@@ -185,36 +209,57 @@ def choose_cells(
     if masking == "none" and positives == "all":
         raise ValueError("positives all: masking none calls them negatives, choose same, known or words")
     own = torch.ones(len(queries), device=queries.device) if weights is None else weights
-    places = torch.arange(len(queries), device=queries.device)
-    diagonal = places[rows, None] == places[None, columns]
-    right = own[rows, None] * diagonal
+    right, wrong = _diagonal(own, rows, columns)
     if masking == "none":
-        return Cells(right, ~diagonal)
+        return Cells(right, wrong)
     same_text = queries[rows, None] == queries[None, columns]
     left_out = same_text | (products[rows, None] == products[None, columns])
-    pairs = torch.where(same_text, own[None, columns], own[rows, None]) * left_out
+    if positives == "all":
+        pairs = torch.where(same_text, own[None, columns], own[rows, None]) * left_out
+        right = torch.where(wrong, pairs, right)
     if masking != "same" and known is not None:
         asked, seen = queries[rows].cpu().numpy(), products[columns].cpu().numpy()
-        elsewhere = torch.from_numpy(known.weights(asked, seen)).to(pairs)
-        pairs = torch.where(left_out, pairs, elsewhere)
-        left_out = left_out | (elsewhere > 0)
+        cells, elsewhere = known.cells(asked, seen)
+        places = torch.from_numpy(cells).to(queries.device)
+        if positives == "all":
+            new = ~left_out.view(-1)[places]
+            right.view(-1)[places[new]] = torch.from_numpy(elsewhere).to(right)[new]
+        left_out.view(-1)[places] = True
         if masking == "words":
             left_out |= torch.from_numpy(known.inclusions(asked, seen)).to(queries.device)
-    if positives == "all":
-        right = torch.where(diagonal, right, pairs)
     return Cells(right, ~left_out)
 
 
 def count_false_negatives(
     queries: Int64[Tensor, " pairs"], products: Int64[Tensor, " pairs"], known: KnownPairs
 ) -> int:
-    """How many cells off the diagonal are no negatives: of an equal text, an equal product, or a known pair."""
-    count = -len(queries)
-    for start in range(0, len(queries), _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
-        cells = choose_cells(queries, products, masking="known", known=known, rows=part)
-        count += cells.wrong.numel() - int(cells.wrong.sum())
-    return count
+    """How many cells off the diagonal are no negatives: of an equal text, an equal product, or a known pair.
+
+    Counted by distinct texts and products: cost and memory are those of sorting the batch and of the texts known to
+    match its products.
+    """
+    texts, counts = np.unique(queries.cpu().numpy(), return_counts=True)
+    seen, seen_counts = np.unique(products.cpu().numpy(), return_counts=True)
+    both, both_counts = np.unique((products << _BITS | queries).cpu().numpy(), return_counts=True)
+    cells, _ = known.cells(texts, seen)
+    text, product = np.divmod(cells, max(1, len(seen)))
+    place = np.searchsorted(both, keys := seen[product] << _BITS | texts[text]).clip(max=len(both) - 1)
+    shared = np.where(both[place] == keys, both_counts[place], 0)
+    elsewhere = ((counts[text] - shared) * (seen_counts[product] - shared)).sum()
+    equal = (counts**2).sum() + (seen_counts**2).sum() - (both_counts**2).sum()
+    return int(equal + elsewhere) - len(queries)
+
+
+def _diagonal(own: Float[Tensor, " pairs"], rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+    """The weights of the pairs where a part of the matrix meets its diagonal, 0 elsewhere; which cells lie off it."""
+    first, ends, _ = rows.indices(len(own))
+    left, right, _ = columns.indices(len(own))
+    shape = max(0, ends - first), max(0, right - left)
+    weights, off = own.new_zeros(shape), torch.ones(shape, dtype=torch.bool, device=own.device)
+    places = torch.arange(max(first, left), max(first, left, min(ends, right)), device=own.device)
+    weights[places - first, places - left] = own[places]
+    off[places - first, places - left] = False
+    return weights, off
 
 
 def _words_of(texts: Sequence[str]) -> tuple[np.ndarray, Int64[np.ndarray, " ends"]]:

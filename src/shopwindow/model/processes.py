@@ -6,6 +6,7 @@ the same loss; gradients are averaged by torch's DistributedDataParallel. Knows 
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import queue
@@ -61,6 +62,28 @@ class _Gather(torch.autograd.Function):
     def backward(_: Any, *gradients: Tensor) -> Tensor:
         world = distributed.get_world_size()
         return gradients[0].chunk(world)[distributed.get_rank()] * world
+
+
+def place() -> tuple[int, int]:
+    """The number of this process, and of how many."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def summed(own: Tensor) -> Tensor:
+    """The sum over all processes, without a gradient; where there is one, its own tensor."""
+    if place()[1] == 1:
+        return own.detach()
+    total = own.detach().clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def joined(own: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What all processes have, joined two by two in their order; without a gradient."""
+    _, world = place()
+    return own if world == 1 else functools.reduce(join, gathered(own.detach()).chunk(world))
 
 
 def run_together(

@@ -171,7 +171,7 @@ class Recipe:
     batch_size: int = 512
     """Pairs a step; what is left of an epoch is dropped."""
     chunk: int = 0
-    """Pairs encoded, and rows of scores made, at a time: large batches in little memory, each vector made twice; 0: all
+    """Pairs encoded at a time, scores in blocks: large batches in little memory, each vector made twice; 0: all pairs
     at once. It is also what dropout is seeded by, so another chunk is another training."""
     share_masks: bool = False
     """Whether equal queries, and equal products, of a batch (a chunk) are encoded once where dropout is on too: they

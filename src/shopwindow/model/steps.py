@@ -148,7 +148,9 @@ class Steps(lightning.LightningModule):
             chunk=recipe.chunk,
             share_masks=recipe.share_masks,
         )
-        text, photo = gathered(own_text), gathered(own_photo)
+        known = self._known
+        if recipe.chunk and recipe.masking == "known":
+            known = known.among(numbers.cpu().numpy(), products.cpu().numpy())
         late = None
         if self.model.late is not None:
             late = self.model.late_scores(pairs.tokens, pairs.lengths, photos)
@@ -159,18 +161,19 @@ class Steps(lightning.LightningModule):
                 products,
                 masking=recipe.masking,
                 positives=recipe.positives,
-                known=self._known,
+                known=known,
                 weights=weights,
                 rows=rows,
                 columns=columns,
-            ).to(photo.device)
+            ).to(own_photo.device)
 
         if recipe.chunk:
-            loss = blockwise_loss(self.model, recipe, text, photo, cells_of, rows_at_once=recipe.chunk)
+            loss = blockwise_loss(self.model, recipe, own_text, own_photo, cells_of)
         else:
+            text, photo = gathered(own_text), gathered(own_photo)
             loss = batch_loss(self.model, recipe, text, photo, cells_of(slice(None), slice(None)), late)
         if self._names is not None:
-            loss = loss + recipe.naming_loss * self._names(self.model, photo, numbers, products)
+            loss = loss + recipe.naming_loss * self._names(self.model, gathered(own_photo), numbers, products)
         return {"loss": loss, "false_negatives": false_negatives}
 
     def _pairs(
