@@ -32,7 +32,7 @@ from tests.model.test_mining import clusters
 from tests.model.test_training import TINY, KillError, killed_at
 
 MINED = {
-    **TINY,
+    **{name: value for name, value in TINY.items() if name not in ("layers", "inner")},
     "text": "bag",
     "photo": "bag",
     "views": "unit:mean",
