@@ -170,6 +170,7 @@ def test_views_are_parsed_in_their_order() -> None:
 
 BAGS = {"text": "bag", "photo": "bag", "normalise": True}
 TWO, THREE = "unit:mean,unit:max", "unit:mean,unit:max,unit:first"
+BESIDE = {**BAGS, "photo": "bag+bert", "views": TWO, "hidden": 48}
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,7 @@ TWO, THREE = "unit:mean,unit:max", "unit:mean,unit:max,unit:first"
         ({**BAGS, "views": TWO, "text": "bert"}, "views: several need"),
         ({**BAGS, "views": TWO, "photo": "bert"}, "views: several need"),
         ({**BAGS, "views": TWO, "normalise": False}, "views: several need"),
+        ({**BESIDE, "heads": 16}, "heads: 16 does not divide hidden 48 / 2 views"),
         ({"query_rules": "lower,singular"}, "query_rules: .*singular"),
         ({"epochs": 0}, "epochs: 0, at least 1"),
         ({**BAGS, "epochs": 0}, "epochs: 0, at least 1"),
@@ -206,6 +208,7 @@ def test_parts_that_do_not_go_together_are_named(changes: dict[str, Any], says: 
     [
         {**BAGS, "views": TWO},
         {**BAGS, "views": THREE},
+        {**BESIDE, "heads": 8},
         {**BAGS, "epochs": 0, "naming": 1.0},
         {"text": "bag+bert", "photo": "bag+bert", "naming": 1.0},
         {"text": "bag", "naming_loss": 0.5},

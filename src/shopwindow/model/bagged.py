@@ -35,10 +35,10 @@ _SAMPLE: Final = 7
 
 
 def bags(
-    dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer, dimensions: int, vocabulary: int, longest: int
+    dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer, width: int, vocabulary: int, longest: int
 ) -> tuple[WordBag | None, list[PooledRegions], LateInteraction | None]:
     """The bag of words, the views of photos and the late interaction that a recipe asks for; random where it says
-    nothing, from torch's generator. `longest`: tokens of a query.
+    nothing, from torch's generator. `width`: values of one view; `longest`: tokens of a query.
 
     Raises: DataError where the training queries hold no word.
     """
@@ -49,15 +49,14 @@ def bags(
     views: list[PooledRegions] = []
     if "bag" in recipe.text:
         bag = learned.word_bag(
-            dimensions + recipe.common,
+            width * len(recipe.view_list) + recipe.common,
             pairs=recipe.pair_names > 0,
             texts=recipe.text_names > 0,
             common=recipe.common,
         )
     if "bag" in recipe.photo:
-        share = dimensions // len(recipe.view_list)
         for view in recipe.view_list:
-            pooled = PooledRegions(share, dataset.feature_size, view, dropout=recipe.pooled_dropout)
+            pooled = PooledRegions(width, dataset.feature_size, view, dropout=recipe.pooled_dropout)
             views.append(pooled)
         if recipe.common:
             mean = View("unit", ("mean",))

@@ -36,7 +36,8 @@ class DualEncoder(nn.Module):
     """Two towers whose vectors are compared by a dot product.
 
     Either side is a BERT tower, a bag (of a photo: one view or several), or the sum of both; then the tower enters
-    through a gate that is 0 at first, so that a training begins with what the bag knows. `normalise`: vectors have
+    through a gate that is 0 at first, so that a training begins with what the bag knows, and beside the last of several
+    views, so that the others stay what they are without it. `normalise`: vectors have
     length 1. `common`: so many of the last values, those of the last view, are a part that all other views share: its
     cosine, times a learned share, is added to each view's; a tower has no say in it. `features`: "sqrt" feeds tower and
     late interaction the (signed) square roots of the region features. `selection`: which regions are looked at.
@@ -67,7 +68,8 @@ class DualEncoder(nn.Module):
         bias: float = 0.0,
     ) -> None:
         super().__init__()
-        sizes = {tower.size.hidden + common for tower in (text, photo) if tower is not None}
+        members = max(1, len(views) - bool(common))
+        sizes = {members * tower.size.hidden + common for tower in (text, photo) if tower is not None}
         sizes |= {part.weight.shape[1] for part in (bag,) if part is not None}
         sizes |= {sum(view.dense.out_features for view in views)} if views else set()
         if (text is None and bag is None) or (photo is None and not views):
@@ -186,7 +188,7 @@ class DualEncoder(nn.Module):
             assert vectors is not None
         else:
             assert gate is not None
-            vectors = bag + gate * functional.pad(tower, (0, self.common))
+            vectors = bag + gate * functional.pad(tower, (self._own - tower.shape[1], self.common))
         vectors = vectors.float()
         if not self.normalise:
             return vectors

@@ -35,7 +35,7 @@ _SIZES: Final = (
 
 def check_given(recipe: Recipe) -> None:
     """Raises: DataError naming the field of the recipe, the file and what is wrong with it."""
-    wide, says = recipe.hidden, "hidden"
+    wide, says = recipe.width, "hidden"
     if recipe.text_from:
         with of_field("text_from"):
             wide, says = check_checkpoint(Path(recipe.text_from))["hidden_size"], "text_from"

@@ -29,7 +29,7 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
     """
     tokenizer = _tokenizer(dataset, recipe)
     vocabulary, longest = max(tokenizer.get_vocab().values()) + 1, recipe.longest_query
-    text_size = EncoderSize(recipe.hidden, recipe.layers, recipe.heads, recipe.inner, recipe.dropout)
+    text_size = _tower_size(recipe, recipe.width)
     text_from = _opened(recipe.text_from, "text_from")
     if text_from is not None:
         if text_from.vocabulary < vocabulary:
@@ -40,7 +40,7 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
             )
         text_size, vocabulary, longest = text_from.size, text_from.vocabulary, text_from.longest
     photo_from = _opened(recipe.photo_from, "photo_from")
-    photo_size = photo_from.size if photo_from else _as_wide_as(text_size, recipe)
+    photo_size = photo_from.size if photo_from else _tower_size(recipe, text_size.hidden)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         text = TextTower(text_size, vocabulary=vocabulary, longest=longest) if "bert" in recipe.text else None
@@ -94,6 +94,7 @@ def _tokenizer(dataset: Dataset, recipe: Recipe) -> Tokenizer:
     )
 
 
-def _as_wide_as(text: EncoderSize, recipe: Recipe) -> EncoderSize:
-    heads = recipe.heads if text.hidden % recipe.heads == 0 else math.gcd(text.hidden, recipe.heads)
-    return EncoderSize(text.hidden, recipe.layers, heads, recipe.inner, recipe.dropout)
+def _tower_size(recipe: Recipe, width: int) -> EncoderSize:
+    """The heads are the recipe's where they divide the width: a checkpoint's may be another, and a bag has none."""
+    heads = recipe.heads if width % recipe.heads == 0 else math.gcd(width, recipe.heads)
+    return EncoderSize(width, recipe.layers, heads, recipe.inner, recipe.dropout)

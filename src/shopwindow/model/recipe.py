@@ -79,7 +79,7 @@ class Recipe:
     """
 
     hidden: int = 768
-    """Width of both towers and size of the embeddings."""
+    """Size of the vectors, without a common part; divided by the number of views, width of both towers."""
     layers: int = 4
     heads: int = 12
     inner: int = 3072
@@ -115,9 +115,9 @@ class Recipe:
     """What of the photo's BERT tower speaks for it: the first region, a learned token, or a weighted mean."""
     views: str = "unit:first+mean"
     """How the bag looks at a photo, one view or several with commas; each has an equal share of the width, a loss of
-    its own, and together they are one vector. A view is LOOK:POOLS. Looks: unit (square roots, regions and the pooled
-    whole of length 1) or standard (values as they are, each divided by its standard deviation). Pools: first, mean and
-    max of the regions, joined by +."""
+    its own, and together they are one vector. A BERT tower stands beside the last view. A view is LOOK:POOLS. Looks:
+    unit (square roots, regions and the pooled whole of length 1) or standard (values as they are, each divided by its
+    standard deviation). Pools: first, mean and max of the regions, joined by +."""
     common: int = 0
     """Width of a part that all views share: words alone against the mean region (unit:mean). Its cosine, times a
     learned share, is added to each view's, so that it learns what they leave; 0: there is none."""
@@ -246,8 +246,10 @@ class Recipe:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, at least 0 is needed")
         self._check_parts()
-        if self.hidden % self.heads and not self.text_from:
-            raise ValueError(f"heads: {self.heads} does not divide hidden {self.hidden}")
+        width = self.width if "bert" in self.text + self.photo else self.hidden
+        if width % self.heads and not self.text_from:
+            view = "" if width == self.hidden else f" / {len(self.view_list)} views"
+            raise ValueError(f"heads: {self.heads} does not divide hidden {self.hidden}{view}")
 
     def _check_parts(self) -> None:
         """Fields that only make sense together."""
@@ -290,6 +292,11 @@ class Recipe:
     def rule_names(self) -> tuple[str, ...]:
         """The names of the query rules."""
         return tuple(name.strip() for name in self.query_rules.split(",") if name.strip())
+
+    @property
+    def width(self) -> int:
+        """Values of one view of a photo, and of a tower, which stands beside the last view."""
+        return self.hidden // len(self.view_list)
 
     @property
     def view_list(self) -> tuple[View, ...]:
