@@ -5,7 +5,7 @@ the last step: nothing is chosen by the valid set. A row is one difference from 
 paired test over queries and seeds. Resumable: what stands in `ablation.jsonl` is not run again. Needs the real sets
 (`$SHOPWINDOW_SHARED`, default `../shared`), but for `drawn`, a drawn shop of 3,000 products.
 
-    python benchmarks/ablation.py run --sets ikea grocery drawn --seeds 3 [--rows default bow ...]
+    python benchmarks/ablation.py run --sets ikea grocery drawn --seeds 3 [--rows linear bow ...]
     python benchmarks/ablation.py table
     python benchmarks/ablation.py plot
 """
@@ -44,7 +44,7 @@ PICTURE: Final = FOLDER.parent / "docs" / "images" / "study.png"
 OFFICIAL: Final = Measure.parse("nDCG@5")
 ONLY_AT_THE_END: Final = 1e-6  # validations an epoch
 DRAWN: Final = "drawn"
-DEFAULT: Final = "default"
+BASE: Final = "linear"
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def read_grid() -> list[Row]:
     for name, values in yaml.safe_load(GRID.read_text(encoding="utf-8")).items():
         row = Row(
             name,
-            values.get("recipe", DEFAULT),
+            values.get("recipe", BASE),
             values.get("set", {}),
-            values.get("base", DEFAULT),
+            values.get("base", BASE),
             values["says"],
         )
         load_recipe(row.recipe, row.changes)
@@ -178,14 +178,14 @@ def table() -> list[str]:
 
 
 def plot() -> None:
-    """The differences from `default` as a picture, a panel for each set: a dot, and its 95 % interval."""
+    """The differences from `linear` as a picture, a panel for each set: a dot, and its 95 % interval."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     found = {
-        name: rows for name, rows in _found({row.name: row for row in read_grid()}).items() if DEFAULT in rows
+        name: rows for name, rows in _found({row.name: row for row in read_grid()}).items() if BASE in rows
     }
     most = max(map(len, found.values()))
     figure, panels = plt.subplots(
@@ -193,9 +193,7 @@ def plot() -> None:
     )
     for axes, (product_set, rows) in zip(panels[0], found.items(), strict=True):
         told = {
-            f"{name} ({len(own)})": _told(own, rows[DEFAULT])
-            for name, own in _best_first(rows)
-            if name != DEFAULT
+            f"{name} ({len(own)})": _told(own, rows[BASE]) for name, own in _best_first(rows) if name != BASE
         }
         means = [one.mean for one in told.values()]
         around = [
@@ -208,8 +206,8 @@ def plot() -> None:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_xlim(-0.1, 0.06)
         axes.tick_params(axis="y", labelsize=7)
-        axes.set_title(f"{product_set}: default has {_values(rows[DEFAULT]).mean():.3f}")
-        axes.set_xlabel("nDCG@5 less that of default, 95 % interval (seeds)")
+        axes.set_title(f"{product_set}: {BASE} has {_values(rows[BASE]).mean():.3f}")
+        axes.set_xlabel(f"nDCG@5 less that of {BASE}, 95 % interval (seeds)")
     figure.savefig(PICTURE, dpi=100, metadata={"Software": None})
     plt.close(figure)
 
@@ -251,7 +249,7 @@ def _table_row(row: Row, own: list[dict[str, Any]], found: dict[str, list[dict[s
     ]
     if row.base is not None and row.base != row.name and row.base in found:
         told = _told(own, found[row.base])
-        beside = "" if row.base == DEFAULT else f" to {row.base}"
+        beside = "" if row.base == BASE else f" to {row.base}"
         cells += [f"{told.mean:+.3f}{beside}", f"{told.low:+.3f} to {told.high:+.3f}", f"{told.p_value:.3f}"]
     else:
         cells += ["", "", ""]

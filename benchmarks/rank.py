@@ -36,7 +36,7 @@ def main() -> None:
         "--seed-pools", type=int, default=100, help="pools for the recipe seed, which is slow"
     )
     options = parser.parse_args()
-    for name, pools in (("default", options.pools), ("seed", options.seed_pools)):
+    for name, pools in (("default", options.pools), ("linear", options.pools), ("seed", options.seed_pools)):
         with tempfile.TemporaryDirectory(prefix="shopwindow-") as folder:
             write_dataset(Path(folder) / "pools", pools * POOL, products_per_query=POOL)
             measure(name, Dataset(Path(folder) / "pools"), pools, options.rounds)
