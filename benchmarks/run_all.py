@@ -38,13 +38,13 @@ NO_BENCHMARKS: Final = {
     "weighting.py",
 }
 SMALLER: Final = {
-    "batches.py": ("--products", "20000", "--seconds", "2"),
+    "batches.py": ("--products", "20000", "--seconds", "1"),
     "catalogue_smoothing.py": ("--products", "20000"),
     "encode.py": ("--products", "100"),
     "filters.py": ("--products", "300000"),
-    "large_batch.py": ("--sizes", "512", "2048", "8192"),
+    "large_batch.py": ("--sizes", "512", "8192"),
     "prepare.py": ("--rows", "8000"),
-    "rank.py": ("--pools", "300", "--seed-pools", "10"),
+    "rank.py": ("--pools", "200", "--seed-pools", "10"),
     "search.py": ("--products", "100000"),
     "service.py": ("--products", "200000", "--seconds", "4"),
     "step.py": ("--pairs", "128", "--steps", "2"),

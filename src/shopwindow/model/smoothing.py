@@ -76,8 +76,9 @@ def _nearest(
     rows = torch.arange(len(some), device=regions.device)
     found, how_far = [], []
     for first in range(0, len(regions), OTHERS_AT_ONCE):
-        others = regions[first : first + OTHERS_AT_ONCE].float() - mean
-        distances = others.square().sum(1) - 2 * some @ others.T
+        same = len(some) == len(regions) <= OTHERS_AT_ONCE  # of few regions: centred once
+        others = some if same else regions[first : first + OTHERS_AT_ONCE].float() - mean
+        distances = torch.addmm(torch.linalg.vector_norm(others, dim=1).square(), some, others.T, alpha=-2)
         here = rows[(rows + start >= first) & (rows + start < first + len(others))]
         distances[here, here + start - first] = torch.inf
         for _ in range(min(count, len(others))):
