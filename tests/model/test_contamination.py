@@ -71,6 +71,7 @@ def test_estimate_is_that_of_the_parts_put_together_by_hand() -> None:
     meanings = np.arange(400)
     found = estimate(vectors, products, texts, photos, meanings, epoch=3, seed=5, count=10, margin=None)
     hidden, relations = hide_texts(texts, photos, meanings, np.random.default_rng([5, 3]))
+    relations = relations[np.isin(relations[:, 1], texts[~hidden])]
     table = mine(vectors, products, texts[~hidden], photos[~hidden], meanings, count=10, margin=None)
     everything = nearest_texts(vectors, centres(products, texts, photos, texts=400), 10)
     asked = np.unique(relations[:, 0])
@@ -104,6 +105,17 @@ def test_what_cannot_be_said_says_why() -> None:
     assert (found.share, found.known, found.why) == (None, None, CANNOT_BE_SAID)
     assert told([found]) == f"mined negatives: how many are true cannot be said, {CANNOT_BE_SAID}"
     assert told([]) == ""
+
+
+def test_texts_of_one_product_each_say_nothing_of_contamination() -> None:
+    vectors = np.repeat(
+        np.eye(4, dtype=np.float32), 2, axis=0
+    )  # texts 0 and 1 are of product 0, 2 and 3 of 1 ...
+    photos = np.repeat(np.arange(4), 2)
+    found = estimate(
+        vectors, np.eye(4, dtype=np.float32), np.arange(8), photos, np.arange(8), epoch=1, seed=0, count=2
+    )
+    assert (found.share, found.relations, found.why) == (None, 0, CANNOT_BE_SAID)
 
 
 def test_training_reports_the_contamination_of_each_table_and_keeps_it_over_a_kill(

@@ -27,7 +27,7 @@ def test_every_recipe_loads_and_opens_with_its_command(path: Path) -> None:
 @pytest.mark.parametrize(("name", "row"), GRID.items(), ids=GRID)
 def test_every_row_of_the_study_loads(name: str, row: dict[str, Any]) -> None:
     changes = row.get("set", {})
-    recipe = load_recipe(row.get("recipe", "default"), changes)
+    recipe = load_recipe(row.get("recipe", "linear"), changes)
     assert {field: getattr(recipe, field) for field in changes} == changes, name
     assert not without_effect(recipe)
 
@@ -117,6 +117,25 @@ def test_a_key_given_twice_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_recipe(str(path))
     assert str(caught.value) == f"{path} line 4, hidden: given twice, first in line 2"
+
+
+def test_a_key_given_twice_on_one_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("{heads: 4, hidden: 64, hidden: 128}")
+    with pytest.raises(DataError, match="line 1, hidden: given twice, first in line 1"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("recipe", ["default", "linear", "late", "bow", "small"])
+@pytest.mark.parametrize("sides", list(itertools.product(("bag", "bert", "bag+bert"), repeat=2)))
+def test_every_recipe_takes_other_sides_and_drops_what_they_cannot_have(
+    recipe: str, sides: tuple[str, str]
+) -> None:
+    text, photo = sides
+    found = load_recipe(recipe, {"text": text, "photo": photo})
+    assert (found.text, found.photo) == sides
+    assert found.readout == "first" or "bert" in photo
+    assert not found.common or ("bag" in text and "bag" in photo)
 
 
 def test_a_wrong_change_is_not_blamed_on_the_recipe() -> None:
@@ -345,7 +364,7 @@ def test_a_file_may_change_another_recipe(tmp_path: Path) -> None:
         ({"a": "base: b.yaml", "b": "hiden: 3"}, "b.yaml, hiden: no such field"),
         ({"a": "base: [default, late]"}, "a.yaml, base: ['default', 'late'], wanted a recipe's name"),
         ({"a": "base:"}, "a.yaml, base: None, wanted a recipe's name"),
-        ({"a": "base: default\nhard: 0.5"}, "a.yaml, hard: 0.5 has no effect"),
+        ({"a": "base: linear\nhard: 0.5"}, "a.yaml, hard: 0.5 has no effect"),
         ({"a": "base: default\nbase: late"}, "a.yaml line 2, base: given twice"),
     ],
 )

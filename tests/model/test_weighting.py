@@ -81,6 +81,7 @@ def test_a_weight_of_one_counts_once_whatever_the_weighting() -> None:
     weights = np.array([1, 3, 7, 0.5], np.float32)
     assert weighted(weights, "none").tolist() == [1, 1, 1, 1]
     assert weighted(weights, "linear").tolist() == [1, 3, 7, 0.5]
+    assert (weighted(np.array([1e-9, 1e9], np.float32), "log") > 0).all()
     np.testing.assert_allclose(weighted(weights, "log"), [1, 2, 3, math.log2(1.5)], rtol=1e-6)
 
 

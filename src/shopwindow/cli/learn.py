@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,7 +38,7 @@ def train(
         valid: The pools to validate on, a dataset.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
         out: The bundle to write, a directory.
-        recipe: A recipe's name (default, late, bow, small, seed) or a YAML file of differences from the
+        recipe: A recipe's name (default, linear, late, bow, small, seed) or a YAML file of differences from the
             defaults, or from the recipe it names as its base.
         set: Single fields of the recipe changed: epochs=3 hidden=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
@@ -54,7 +55,7 @@ def train(
     from shopwindow.model.recipe import load_recipe
 
     # What can be refused without data or a library that takes seconds to import comes first.
-    chosen = load_recipe(recipe, dict(_assignment(text) for text in set or ()))
+    chosen = load_recipe(recipe, _assignments(set or ()))
     check_devices(chosen, devices)
     check_given(chosen)
     _device(device)
@@ -98,7 +99,7 @@ def train(
             f"a batch; masking {chosen.masking}",
             soft_wrap=True,
         )
-    if of_mined := told([Contamination(**one) for one in bundle.provenance["contamination"]]):
+    if of_mined := told([Contamination(**one) for one in bundle.provenance.get("contamination", ())]):
         console.print(of_mined, soft_wrap=True)
     if pairs.has_weights:
         weights = pairs.pair_weights[pairs.pair_training]
@@ -234,11 +235,16 @@ def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
     )
 
 
-def _assignment(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise DataError(f"{text!r} is not field=value", field="--set")
-    return key.strip(), value.strip()
+def _assignments(texts: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = (part.strip() for part in text.partition("="))
+        if not sign:
+            raise DataError(f"{text!r} is not field=value", field="--set")
+        if key in found:
+            raise DataError(f"{key} is given twice", field="--set")
+        found[key] = value
+    return found
 
 
 def _weights(text: str) -> tuple[float, ...]:

@@ -55,7 +55,8 @@ def blockwise_loss(
     Of several processes each gives the vectors of its own share of the batch, as many as the others; all get the loss
     of the whole batch. The gradient is that of the own share times the number of processes: the mean over processes,
     as DistributedDataParallel makes it, is then that of the batch.
-    Cost: each score is found twice and its two gradients once, both ways together; those of right cells twice as often.
+    Cost: each score is found twice (of multi-similarity three times) and its two gradients once, both ways together;
+    those of right cells twice as often.
     """
     side = int((scores_at_once or SCORES_AT_ONCE.get(text.device.type, SCORES_AT_ONCE["cuda"])) ** 0.5)
     with torch.autocast(text.device.type, enabled=False):

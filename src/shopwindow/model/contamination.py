@@ -29,7 +29,9 @@ from shopwindow.model.mining import (
 
 TEXTS_ASKED: Final = 2_000
 """At most: of 2,000 texts a share of 1 % has a standard error of some 0.2 %."""
-CANNOT_BE_SAID: Final = "no product has texts of two meanings that nothing else tells to be one thing"
+CANNOT_BE_SAID: Final = (
+    "no product has texts of two meanings that nothing else tells to be one thing, and that others have too"
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ def estimate(
     start = time.monotonic()
     rng = np.random.default_rng([seed, epoch])
     hidden, relations = hide_texts(pair_texts, pair_products, meanings, rng)
+    # A text of which no pair is left cannot be mined; one whose truth is not known still has pairs of its own.
+    mineable = np.bincount(pair_texts[~hidden], minlength=len(meanings)) > 0
+    relations = relations[mineable[relations[:, 1]]]
     if not len(relations):
         return Contamination(epoch, None, None, 0, 0, round(time.monotonic() - start, 3), CANNOT_BE_SAID)
     asked = np.unique(relations[:, 0])

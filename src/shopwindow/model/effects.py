@@ -31,6 +31,14 @@ _OF_STEPS: Final = (
 )
 
 
+def of_missing_parts(text: str, photo: str) -> set[str]:
+    """Fields that may not be set, for want of a tower or a bag, where the sides are these."""
+    names = set() if "bert" in photo else {"readout", "boxes"}
+    if "bag" not in text:
+        names.add("naming_loss")
+    return names if "bag" in text and "bag" in photo else names | {"common", "views", "naming"}
+
+
 def without_effect(recipe: Recipe) -> dict[str, str]:
     """The fields that differ from their defaults and yet have no effect, and what would give each one."""
     changed = {

@@ -17,7 +17,7 @@ import yaml
 
 from shopwindow.data.queries import choose_query_rules
 from shopwindow.files import DataError, read_text
-from shopwindow.model.effects import without_effect
+from shopwindow.model.effects import of_missing_parts, without_effect
 from shopwindow.model.recipe_yaml import read_mapping
 
 MOST: Final = {
@@ -365,6 +365,10 @@ def _fields(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def _over(inherited: dict[str, Any], own: dict[str, Any], path: Path) -> dict[str, Any]:
     """The inherited fields with a file's own over them, without those that have no effect."""
     fields = inherited | own
+    for name in of_missing_parts(fields.get("text", Recipe.text), fields.get("photo", Recipe.photo)) - set(
+        own
+    ):
+        fields.pop(name, None)
     for name, says in without_effect(_checked(fields, path)).items():
         if name in own:
             raise DataError(f"{fields[name]!r} has no effect: {says}", path=path, field=name)

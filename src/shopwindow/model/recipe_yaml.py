@@ -27,6 +27,11 @@ def read_mapping(text: str, path: Path) -> dict[str, Any]:
     seen: dict[str, int] = {}
     for key, _ in node.value:
         line = key.start_mark.line + 1
-        if isinstance(key, yaml.ScalarNode) and (first := seen.setdefault(key.value, line)) != line:
-            raise DataError(f"given twice, first in line {first}", path=path, line=line, field=key.value)
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in seen:
+            raise DataError(
+                f"given twice, first in line {seen[key.value]}", path=path, line=line, field=key.value
+            )
+        seen[key.value] = line
     return values

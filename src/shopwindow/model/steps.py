@@ -306,7 +306,10 @@ def weighted(weights: Float32[np.ndarray, " pairs"], weighting: Weighting) -> Fl
     """How often pairs of some weights count in the loss; a weight of 1 counts once whatever the weighting."""
     if weighting == "none":
         return np.ones_like(weights)
-    return weights if weighting == "linear" else np.log2(1 + weights)
+    if weighting == "linear":
+        return weights
+    # Not log2(1 + w) in float32, which is 0 of a small weight.
+    return (np.log1p(weights, dtype=np.float64) / np.log(2)).astype(np.float32)
 
 
 def known_pairs(dataset: Dataset, table: TokenTable, weighting: Weighting = "none") -> KnownPairs:
