@@ -39,4 +39,5 @@ def test_the_code_of_the_page_runs(
     assert len(names["values"]) == 10
     assert names["vectors"].shape == (2, 32)
     printed = capsys.readouterr().out.replace("text side as ONNX, float32: text\n", "").splitlines()
-    assert len(printed) == 1 + 3
+    assert len(printed) == 1 + 3 + 1
+    assert "1 - cosine over 256 texts" in printed[-1]

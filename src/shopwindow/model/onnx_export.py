@@ -210,8 +210,8 @@ def _text_side(graph: _Graph, model: DualEncoder) -> None:
     tower = None if model.text is None else _tower(graph, model.text)
     vectors = bag or tower
     if bag is not None and tower is not None:
-        own = model.dimensions - model.common
-        before = own - own // model.members  # the tower stands beside the last view
+        width = (model.dimensions - model.common) // model.members
+        before = (model.members - 1) * width  # the tower stands beside the last view
         padded = graph.node("Pad", tower, graph.integers(0, before, 0, model.common))
         vectors = graph.node("Add", bag, graph.node("Mul", padded, graph.constant(_array(model.text_gate))))
     if vectors is None or not model.normalise:

@@ -309,7 +309,8 @@ def weighted(weights: Float32[np.ndarray, " pairs"], weighting: Weighting) -> Fl
     if weighting == "linear":
         return weights
     # Not log2(1 + w) in float32, which is 0 of a small weight.
-    return (np.log1p(weights, dtype=np.float64) / np.log(2)).astype(np.float32)
+    counted: np.ndarray = np.log1p(weights, dtype=np.float64) / np.log(2)
+    return counted.astype(np.float32)
 
 
 def known_pairs(dataset: Dataset, table: TokenTable, weighting: Weighting = "none") -> KnownPairs:
