@@ -140,11 +140,17 @@ def padded(values: Tensor, lengths: Tensor, longest: int) -> tuple[Tensor, Tenso
     return out, kept
 
 
-def operations(batch: Batch, size: EncoderSize = SEED, *, padded_to: tuple[int, int] | None = None) -> float:
+def operations(
+    batch: Batch,
+    size: EncoderSize = SEED,
+    *,
+    padded_to: tuple[int, int] | None = None,
+    whole_last_layer: bool = False,
+) -> float:
     """Multiplications and additions of one step's matrix products, backward counted twice the forward.
 
     Packed: every layer but the last for all tokens; of the last, keys and values for all, the rest for one token of a
-    sequence; no gradient of the raw regions. Padded: every layer for every place.
+    sequence, or with `whole_last_layer` for all; no gradient of the raw regions. Padded: every layer for every place.
     """
     hidden, inner, pairs = size.hidden, size.inner, len(batch.token_lengths)
     total = 0.0
@@ -158,7 +164,7 @@ def operations(batch: Batch, size: EncoderSize = SEED, *, padded_to: tuple[int, 
         layer = tokens * (2 * hidden * hidden + rest) + 2 * hidden * squares
         last = (
             layer
-            if padded_to is not None
+            if padded_to is not None or whole_last_layer
             else (tokens * 2 * hidden * hidden + pairs * rest + 2 * hidden * tokens)
         )
         total += 3 * 2 * ((size.layers - 1) * layer + last + pairs * hidden * hidden)

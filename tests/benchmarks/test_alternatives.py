@@ -116,6 +116,9 @@ def test_the_share_of_the_floor_takes_the_best_rate_of_the_round_and_the_softer_
     found = {"ours": [ours] * 3, "seed, padded": [{**ours, "seconds": 20.0, "rate": 2 * work}] * 3}
     figures = step.figures(found, 8)
     assert figures[step.FLOOR_SHARE] == pytest.approx([0.25] * 3)
+    more = operations(Batch.drawn(8), whole_last_layer=True) / work
+    assert 1.1 < more < 1.3
+    assert figures[step.PACKED_SHARE] == pytest.approx([0.25 * more] * 3)
     assert figures[step.PRODUCTS_SHARE] == pytest.approx([0.75] * 3)
     assert figures[step.PROCESSORS_SHARE] == pytest.approx([0.75] * 3)
     assert figures["times faster than seed, padded"] == pytest.approx([10.0] * 3)
