@@ -2,7 +2,8 @@
 
 Trains a recipe with three seeds, ranks the valid pools plainly, with the seed's smoothing of regions, with every pool
 operator, and with the three seeds fused; each beside the plain one in the same run by the paired test. Smoothing also
-in its catalogue form: neighbours among all products of the set instead of the pool's. Needs the real sets.
+in its catalogue form: neighbours among all products of the set instead of the pool's. Operators on vectors are left out
+where late interaction gives a second score. Needs the real sets.
 
     python benchmarks/pool_operators.py ikea default
 """
@@ -69,8 +70,9 @@ def measure(bundles: list[Bundle], valid: Dataset, answers: Answers) -> dict[str
     """nDCG@5 of every way over the seeds, and difference, interval and p against plain ranking."""
     ways: dict[str, list[Run]] = {"plain": [bundle.rank(valid) for bundle in bundles]}
     ways["regions smoothed in the pool"] = [bundle.rank(valid, smooth=SEED_WEIGHTS) for bundle in bundles]
-    ways["vectors smoothed in the catalogue"] = [catalogue_smoothed(bundle, valid) for bundle in bundles]
-    for name in OPERATORS:
+    if bundles[0].model.late is None:
+        ways["vectors smoothed in the catalogue"] = [catalogue_smoothed(bundle, valid) for bundle in bundles]
+    for name in OPERATORS if bundles[0].model.late is None else ():
         operator = Operator.parse(name)
         ways[f"{name} (vectors, in the pool)"] = [
             rank_pools(bundle.model, bundle.tokenizer, valid, operator=operator) for bundle in bundles
