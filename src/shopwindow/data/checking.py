@@ -101,5 +101,5 @@ def _digest(product: Product, regions: Float16[np.ndarray, "regions features"]) 
     """Names what is stored of a product. Over the float16 values: the row's text is three times as long."""
     numbers = b"%d %d %d" % (product.product_id, product.image_h, product.image_w)
     content = hashlib.sha256(numbers + product.boxes.tobytes() + product.labels.tobytes())
-    content.update(regions)
+    content.update(regions.data)
     return content.digest()

@@ -44,5 +44,6 @@ class Seen(Generic[Content]):
         self._new[key] = (row, content)
         if len(self._new) >= _AT_HAND:
             # In order of their ids: neighbours lie in one page of the file.
-            self._database.executemany(self._insert, [(key, *self._new[key]) for key in sorted(self._new)])
+            rows = [(one, place, known) for one, (place, known) in sorted(self._new.items())]
+            self._database.executemany(self._insert, rows)
             self._before, self._new = self._new, {}
