@@ -71,22 +71,30 @@ class DataError(Exception):
 def open_bytes(path: str | os.PathLike[str]) -> Iterator[io.BufferedIOBase]:
     """The bytes of a file, unpacked when gzipped (by its first bytes, not its name); `-` is standard input.
 
-    Only read inside the block: an OSError of anything else there would be told as one of this file.
+    Raises: DataError as `reading`.
+    """
+    name = os.fspath(path)
+    with reading(name), contextlib.ExitStack() as stack:
+        raw = (
+            sys.stdin.buffer
+            if name == STANDARD_STREAM
+            else stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
+        )
+        file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Only read the file inside the block: an OSError of anything else there would be told as one of this file.
 
     Raises: DataError where the file is missing, a directory, unreadable, or broken gzip (also while reading).
     """
     name = os.fspath(path)
     shown = "standard input" if name == STANDARD_STREAM else name
     try:
-        with contextlib.ExitStack() as stack:
-            raw = (
-                sys.stdin.buffer
-                if name == STANDARD_STREAM
-                else stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
-            )
-            file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
-            packed = file.peek(2)[:2] == b"\x1f\x8b"
-            yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file
+        yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"broken gzip: {error}", path=shown) from error
     except FileNotFoundError as error:

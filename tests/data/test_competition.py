@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import Path
 
@@ -13,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shopwindow.data import competition
-from shopwindow.data.checking import as_float16
+from shopwindow.data import checking, competition
+from shopwindow.data.checking import LineCheck, as_float16, check_line
+from shopwindow.data.cleaning import RULES
 from shopwindow.data.competition import (
     HEADER,
     MalformedRow,
     Product,
     Reason,
-    bounded_lines,
     encode_product,
+    split_quickly,
     split_row,
 )
 from tests.data.rows import SIZE, make_line, make_product, replaced
@@ -238,13 +238,56 @@ def test_original_strings_of_the_competition_decode_and_encode_back(kddcup: Path
         assert columns[6] == golden["class_labels_b64"]
 
 
-def test_line_without_end_is_cut_and_the_next_line_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(competition, "LONGEST_LINE", 10)
-    lines = list(bounded_lines(io.BytesIO(b"a" * 10 + b"\n" + b"b" * 95 + b"\nshort\n" + b"c" * 33)))
-    assert lines == [b"a" * 10 + b"\n", b"b" * 11, b"short\n", b"c" * 11]
+def test_line_that_is_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(competition, "LONGEST_LINE", len(GOOD) - 1)
     with pytest.raises(MalformedRow) as caught:
-        split_row(lines[1])
+        split_row(GOOD)
     assert caught.value.reason is Reason.LINE_TOO_LONG
+    assert split_quickly(memoryview(GOOD), SIZE) is None
+
+
+def told(line: bytes, *, quickly: bool) -> tuple[object, ...]:
+    """What becomes of a line: all fields of the row, or what is wrong with it."""
+    how = LineCheck(SIZE, 33, RULES)
+    with pytest.MonkeyPatch.context() as patch:
+        if not quickly:
+            patch.setattr(checking, "split_quickly", lambda *_: None)
+        row = check_line(memoryview(line), how)
+    if isinstance(row, MalformedRow):
+        return row.reason, row.field, row.detail
+    return tuple(
+        (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+        for value in vars(row).values()
+    )
+
+
+TABS_HIDDEN = {
+    "in features": GOOD.replace(GOOD.split(b"\t")[5][40:41], b"\t", 1),
+    "in features, one column less": replaced(
+        GOOD, "features", GOOD.split(b"\t")[5][:40] + b"\t" + GOOD.split(b"\t")[5][41:]
+    ).replace(b"\tred shoe\t", b"\tred shoe "),
+    "in boxes": replaced(GOOD, "boxes", b"\t" + GOOD.split(b"\t")[4][1:]),
+    "in labels, at the end": replaced(GOOD, "class_labels", GOOD.split(b"\t")[6][:-1] + b"\t"),
+}
+
+
+@pytest.mark.parametrize("line", [line for line, _, _ in BROKEN.values()] + list(TABS_HIDDEN.values()))
+def test_broken_row_is_told_the_same_where_its_tabs_are_not_searched(line: bytes) -> None:
+    assert told(line, quickly=True) == told(line, quickly=False)
+
+
+@given(st.integers(0, len(GOOD) - 2), st.sampled_from([b"", b"\t", b"=", b"\n", b"A"]), st.integers(0, 3))
+def test_damaged_row_is_told_the_same_where_its_tabs_are_not_searched(
+    place: int, garbage: bytes, removed: int
+) -> None:
+    line = GOOD[:place] + garbage + GOOD[place + removed :]
+    assert told(line, quickly=True) == told(line, quickly=False)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_tabs_of_a_good_row_are_found_without_a_search(end: bytes) -> None:
+    line = GOOD[:-1] + end
+    assert split_quickly(memoryview(line), SIZE) == split_row(line)
 
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\t\n\r"), min_size=1)

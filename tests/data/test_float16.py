@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from shopwindow.data.float16 import round_to_float16
+from shopwindow.data import float16
+from shopwindow.data.float16 import all_finite, by_bits, by_torch, round_to_float16
+
+
+@pytest.fixture(params=[by_bits, by_torch], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test rounds by arithmetic and by the processor's instruction."""
+    for name in ("by_bits", "by_torch"):
+        monkeypatch.setattr(float16, name, request.param)
 
 
 def every_float16() -> np.ndarray:
@@ -47,3 +55,32 @@ def test_input_is_not_changed() -> None:
     kept = values.copy()
     round_to_float16(values)
     np.testing.assert_array_equal(values, kept)
+
+
+def test_they_are_put_where_they_are_wanted() -> None:
+    values, out = np.array([[1.0, -0.0, 1e-7, 65519.0]], np.float32), np.zeros((2, 4), np.float16)
+    assert round_to_float16(values, out[1:]).base is out
+    np.testing.assert_array_equal(bits(out[1]), bits(values[0].astype(np.float16)))
+    assert not out[0].any()
+
+
+def test_memory_that_may_not_be_written_is_rounded() -> None:
+    values = np.array([1.0, 2.5], np.float32)
+    values.flags.writeable = False
+    assert round_to_float16(values).tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("value", [65520, 65536, 1e9, 3.4e38, np.inf, np.nan])
+def test_what_does_not_fit_is_not_finite(value: float, sign: int) -> None:
+    values = np.zeros(40, np.float32)
+    assert all_finite(round_to_float16(values))
+    values[33] = sign * value
+    rounded = round_to_float16(values)
+    assert not all_finite(rounded)
+    assert np.isfinite(rounded).sum() == 39
+
+
+def test_every_finite_value_is_finite() -> None:
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    assert [all_finite(values[place : place + 1]) for place in range(2**16)] == np.isfinite(values).tolist()

@@ -321,7 +321,8 @@ def test_wrong_arguments_are_value_errors(tmp_path: Path) -> None:
 
 
 def test_endless_line_is_one_malformed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(competition, "LONGEST_LINE", 2000)
+    for module in (competition, stage):
+        monkeypatch.setattr(module, "LONGEST_LINE", 2000)
     source = write_tsv(
         tmp_path / "a.tsv", [*make_lines(60), b"7" * 100_000 + b"\n", *make_lines(60, first=60)]
     )

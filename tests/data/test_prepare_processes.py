@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import multiprocessing
 import os
 import random
@@ -18,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopwindow.cli import main
-from shopwindow.data import competition, ranges
+from shopwindow.data import prepare as stage
+from shopwindow.data import ranges
 from shopwindow.data.cleaning import choose_rules
-from shopwindow.data.competition import bounded_lines
+from shopwindow.data.lines import LineReader
 from shopwindow.data.prepare import prepare
-from shopwindow.files import DataError, open_bytes
+from shopwindow.files import DataError
 from tests.data.rows import (
     HEADER_LINE,
     SIZE,
@@ -52,6 +54,8 @@ def test_several_processes_give_the_bytes_of_one(
     processes: int, range_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "RANGE_BYTES", range_bytes)
+    if processes == 2:
+        monkeypatch.setattr(stage, "TORCH_PAYS_BYTES", 0)
     one = write_tsv(tmp_path / "a.tsv", every_kind())
     packed = tmp_path / "b.tsv"
     packed.write_bytes(gzip.compress(HEADER_LINE + b"".join(make_lines(20, first=240))))
@@ -81,23 +85,25 @@ def test_several_processes_give_the_bytes_of_one(
     st.booleans(),
     st.integers(1, 30),
     st.integers(3, 9),
+    st.integers(1, 40),
 )
 def test_ranges_have_every_line_once_with_its_end(
-    lengths: list[int], ended: bool, size: int, longest: int
+    lengths: list[int], ended: bool, size: int, longest: int, block: int
 ) -> None:
     data = b"head\n" + b"\n".join(b"x" * length for length in lengths) + b"\n" * ended
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(competition, "LONGEST_LINE", longest)
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.tsv"
         path.write_bytes(data)
-        with open_bytes(path) as file:
-            file.seek(5)
-            wanted = [(line, file.tell()) for line in bounded_lines(file)]
+        stream = io.BytesIO(data[5:])
+        reader = LineReader(longest, block_bytes=block)
+        wanted = [
+            (bytes(line), end) for line, end in reader.lines(lambda memory, _: stream.readinto(memory), 5)
+        ]
         starts = [5, *range((5 // size + 1) * size, len(data), size)]
         got = [
-            line
+            (bytes(line), end)
             for start, end in zip(starts, [*starts[1:], len(data)], strict=True)
-            for line in ranges._lines_of_range(str(path), start, end)
+            for line, end in ranges._lines_of_range(reader, str(path), start, end)
         ]
     assert got == wanted
 

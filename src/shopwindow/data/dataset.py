@@ -32,8 +32,9 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float16, Float32, Int64
+from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, UInt8
 
+from shopwindow.data.mapped import gather_rows
 from shopwindow.files import DataError, read_text
 
 MANIFEST: Final = "manifest.json"
@@ -68,26 +69,29 @@ def product_schema(feature_size: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """One record batch of a products file, as views of the mapped file."""
+    """One record batch of a products file."""
 
-    image_h: np.ndarray
-    image_w: np.ndarray
-    offsets: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    regions: np.ndarray
-    file: Path
-    place: int
-    """Where the regions begin in the file, bytes."""
+    ids: Int64[np.ndarray, " products"]
+    offsets: Integer[np.ndarray, " bounds"]
+    places: dict[str, int]
+    """Where the values of each column begin in the file, bytes."""
 
 
 @dataclass(frozen=True)
 class _Products:
-    """All products: their ids, and the chunks with the row at which each starts."""
+    """All products, and where the values of each lie. Chunks are numbered through all files."""
 
     ids: Int64[np.ndarray, " products"]
-    starts: Int64[np.ndarray, " chunks"]
-    chunks: list[_Chunk]
+    counts: Int64[np.ndarray, " products"]
+    chunk_of: Int32[np.ndarray, " products"]
+    first_region: Int64[np.ndarray, " products"]
+    """In its chunk."""
+    chunk_starts: Int64[np.ndarray, " chunks"]
+    """The product with which each chunk begins."""
+    chunk_files: Int64[np.ndarray, " chunks"]
+    places: dict[str, Int64[np.ndarray, " chunks"]]
+    paths: list[Path]
+    files: list[UInt8[np.ndarray, " _"]]
 
 
 class Dataset:
@@ -124,8 +128,7 @@ class Dataset:
     @cached_property
     def region_counts(self) -> Int64[np.ndarray, " products"]:
         """How many regions every product has."""
-        counts = [np.diff(chunk.offsets) for chunk in self._products.chunks]
-        return np.concatenate(counts).astype(np.int64)
+        return self._products.counts
 
     @cached_property
     def query_ids(self) -> Int64[np.ndarray, " queries"]:
@@ -182,8 +185,10 @@ class Dataset:
         self, products: Int64[np.ndarray, " asked"]
     ) -> tuple[Float16[np.ndarray, "regions features"], Int64[np.ndarray, " asked"]]:
         """The regions of some products end to end, and how many each has."""
-        gather = self._gather if self.mapped else self._read_regions
-        return gather(products, "regions"), self.region_counts[products]
+        if not self.mapped:
+            return self._read_regions(products), self.region_counts[products]
+        regions = self._gather(products, "regions", np.dtype(np.float16), (self.feature_size,))
+        return regions, self.region_counts[products]
 
     def shards_of(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
         """In which products file some products lie, counted from 0."""
@@ -192,54 +197,65 @@ class Dataset:
 
     def boxes(self, products: Int64[np.ndarray, " asked"]) -> Float32[np.ndarray, "regions 4"]:
         """(top, left, bottom, right) in px of the regions of some products, end to end."""
-        return self._gather(products, "boxes")
+        return self._gather(products, "boxes", np.dtype(np.float32), (4,))
 
     def labels(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " regions"]:
         """The detector's class of the regions of some products, end to end."""
-        return self._gather(products, "labels")
+        return self._gather(products, "labels", np.dtype(np.int64))
 
     def image_sizes(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, "asked 2"]:
         """(height, width) in px of the photos of some products."""
-        chunks, rows = self._locate(products)
-        sizes = [
-            (self._products.chunks[c].image_h[r], self._products.chunks[c].image_w[r])
-            for c, r in zip(chunks, rows, strict=True)
-        ]
-        return np.array(sizes, np.int64).reshape(len(sizes), 2)
-
-    def _gather(self, products: Int64[np.ndarray, " asked"], column: str) -> np.ndarray:
         self._check_rows(products)
-        lengths = self.region_counts[products]
-        like = getattr(self._products.chunks[0], column)
-        out = np.empty((int(lengths.sum()), *like.shape[1:]), like.dtype)
-        chunks, starts = self._chunk_of[products].tolist(), self._start_of[products].tolist()
-        end = 0
-        for chunk, start, length in zip(chunks, starts, lengths.tolist(), strict=True):
-            out[end : end + length] = getattr(self._products.chunks[chunk], column)[start : start + length]
-            end += length
-        return out
+        chunks = self._products.chunk_of[products]
+        sides = [
+            gather_rows(
+                self._products.files,
+                self._products.chunk_files[chunks],
+                self._products.places[name][chunks] + 4 * (products - self._products.chunk_starts[chunks]),
+                np.ones(len(products), np.int64),
+                np.dtype(np.int32),
+            )
+            for name in ("image_h", "image_w")
+        ]
+        return np.stack(sides, axis=1).astype(np.int64)
 
-    def _read_regions(self, products: Int64[np.ndarray, " asked"], column: str) -> np.ndarray:
-        """As `_gather`, past the memory map, by threads that each fill a part: reads from a disk overlap."""
-        chunks, rows = self._locate(products)
+    def _gather(
+        self, products: Int64[np.ndarray, " asked"], column: str, kind: np.dtype, shape: tuple[int, ...] = ()
+    ) -> np.ndarray:
+        files, firsts = self._places(products, column, int(np.prod(shape, dtype=np.int64)) * kind.itemsize)
+        return gather_rows(self._products.files, files, firsts, self.region_counts[products], kind, shape)
+
+    def _places(
+        self, products: Int64[np.ndarray, " asked"], column: str, row_bytes: int
+    ) -> tuple[Int64[np.ndarray, " asked"], Int64[np.ndarray, " asked"]]:
+        """In which file, and at which byte of it, the first of each product's rows of a column lies."""
+        self._check_rows(products)
+        chunks = self._products.chunk_of[products]
+        firsts = self._products.places[column][chunks] + row_bytes * self._products.first_region[products]
+        return self._products.chunk_files[chunks], firsts
+
+    def _read_regions(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
+        """Past the memory map, by threads that each fill a part: reads from a disk overlap."""
+        files, firsts = (
+            places.tolist() for places in self._places(products, "regions", 2 * self.feature_size)
+        )
         lengths = self.region_counts[products]
-        like = getattr(self._products.chunks[0], column)
-        out = np.empty((int(lengths.sum()), *like.shape[1:]), like.dtype)
+        out = np.empty((int(lengths.sum()), self.feature_size), np.float16)
         ends = np.cumsum(lengths).tolist()
+        starts = [0, *ends[:-1]]
         parts = [
-            range(first, min(first + _READ_AT_ONCE, len(rows)))
-            for first in range(0, len(rows), _READ_AT_ONCE)
+            range(first, min(first + _READ_AT_ONCE, len(files)))
+            for first in range(0, len(files), _READ_AT_ONCE)
         ]
 
         def fill(part: range) -> None:
             for place in part:
-                chunk = self._products.chunks[chunks[place]]
-                start, stop = chunk.offsets[rows[place] : rows[place] + 2].tolist()
+                file = files[place]
                 _read_into(
-                    out[ends[place] - (stop - start) : ends[place]],
-                    self._files[chunk.file],
-                    chunk.place + start * chunk.regions.itemsize * self.feature_size,
-                    chunk.file,
+                    out[starts[place] : ends[place]],
+                    self._files[file],
+                    firsts[place],
+                    self._products.paths[file],
                 )
 
         for _ in self._hands.map(fill, parts):
@@ -247,54 +263,49 @@ class Dataset:
         return out
 
     @cached_property
-    def _files(self) -> dict[Path, int]:
-        files: dict[Path, int] = {}
-        for file in {chunk.file for chunk in self._products.chunks}:
-            files[file] = os.open(file, os.O_RDONLY)
-            weakref.finalize(self, os.close, files[file])
+    def _files(self) -> list[int]:
+        files: list[int] = []
+        for path in self._products.paths:
+            files.append(os.open(path, os.O_RDONLY))
+            weakref.finalize(self, os.close, files[-1])
         return files
 
     @cached_property
     def _hands(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=_READERS)
 
-    @cached_property
-    def _chunk_of(self) -> Int64[np.ndarray, " products"]:
-        """The chunk of every product."""
-        sizes = np.diff(np.append(self._products.starts, len(self.product_ids)))
-        return np.repeat(np.arange(len(sizes)), sizes)
-
-    @cached_property
-    def _start_of(self) -> Int64[np.ndarray, " products"]:
-        """Where the regions of every product begin in its chunk."""
-        return np.concatenate([chunk.offsets[:-1] for chunk in self._products.chunks]).astype(np.int64)
-
     def _check_rows(self, products: np.ndarray) -> None:
         if len(products) and not (products.min() >= 0 and products.max() < len(self.product_ids)):
             raise IndexError(f"product rows go from 0 to {len(self.product_ids) - 1}")
 
-    def _locate(self, products: np.ndarray) -> tuple[list[int], list[int]]:
-        self._check_rows(products)
-        starts = self._products.starts
-        chunks = np.searchsorted(starts, products, side="right") - 1
-        return chunks.tolist(), (products - starts[chunks]).tolist()
-
     @cached_property
     def _products(self) -> _Products:
         chunks: list[_Chunk] = []
-        ids: list[np.ndarray] = []
+        chunk_files: list[int] = []
+        paths, files = list[Path](), list[np.ndarray]()
         for shard in self.manifest["shards"]:
-            file = self.path / shard["file"]
-            table, begin = _open_mapped(file, product_schema(self.feature_size))
+            path = self.path / shard["file"]
+            table, file = _open_mapped(path, product_schema(self.feature_size))
             if table.num_rows == 0 or table.num_rows != shard.get("products"):
                 raise DataError(
-                    f"{table.num_rows} products, the manifest says {shard.get('products')}", path=file
+                    f"{table.num_rows} products, the manifest says {shard.get('products')}", path=path
                 )
-            for batch in table.to_batches():
-                chunks.append(_chunk(batch, self.feature_size, file, begin))
-                ids.append(batch.column("product_id").to_numpy())
-        starts = np.cumsum([0, *map(len, ids[:-1])])
-        return _Products(np.concatenate(ids), starts, chunks)
+            chunk_files += [len(files)] * table.column(0).num_chunks
+            chunks += [_chunk(batch, path, file.ctypes.data) for batch in table.to_batches()]
+            paths.append(path)
+            files.append(file)
+        sizes = [len(chunk.ids) for chunk in chunks]
+        return _Products(
+            np.concatenate([chunk.ids for chunk in chunks]),
+            np.concatenate([np.diff(chunk.offsets) for chunk in chunks]).astype(np.int64),
+            np.repeat(np.arange(len(chunks), dtype=np.int32), sizes),
+            np.concatenate([chunk.offsets[:-1] for chunk in chunks]).astype(np.int64),
+            np.cumsum([0, *sizes[:-1]]),
+            np.array(chunk_files),
+            {name: np.array([chunk.places[name] for chunk in chunks]) for name in chunks[0].places},
+            paths,
+            files,
+        )
 
     @cached_property
     def _queries(self) -> pa.Table:
@@ -354,11 +365,11 @@ def _open_arrow(path: Path, schema: pa.Schema) -> pa.Table:
     return _open_mapped(path, schema)[0]
 
 
-def _open_mapped(path: Path, schema: pa.Schema) -> tuple[pa.Table, int]:
-    """The table, and the address at which its file is mapped."""
+def _open_mapped(path: Path, schema: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
+    """The table, and the bytes of the file that it is a view of."""
     try:
         with pa.memory_map(str(path)) as source:
-            begin = source.read_buffer().address
+            file = np.frombuffer(source.read_buffer(), np.uint8)
             source.seek(0)
             table = pa.ipc.open_file(source).read_all()
         if table.schema != schema:
@@ -368,7 +379,7 @@ def _open_mapped(path: Path, schema: pa.Schema) -> tuple[pa.Table, int]:
         raise DataError(f"broken or missing: {error}", path=path) from error
     if any(column.null_count for column in table.columns):
         raise DataError("holds nulls", path=path)
-    return table, begin
+    return table, file
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
@@ -376,18 +387,20 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return values
 
 
-def _chunk(batch: pa.RecordBatch, feature_size: int, path: Path, begin: int) -> _Chunk:
+def _chunk(batch: pa.RecordBatch, path: Path, begin: int) -> _Chunk:
+    """A record batch of a file that is mapped from address `begin` on."""
     boxes, labels, regions = batch.column("boxes"), batch.column("labels"), batch.column("regions")
     if not (boxes.offsets.equals(regions.offsets) and labels.offsets.equals(regions.offsets)):
         raise DataError("boxes, labels and regions of a product differ in number", path=path)
-    values = regions.values.values.to_numpy()
+    values = {
+        "image_h": batch.column("image_h"),
+        "image_w": batch.column("image_w"),
+        "boxes": boxes.values.values,
+        "labels": labels.values,
+        "regions": regions.values.values,
+    }
     return _Chunk(
-        image_h=batch.column("image_h").to_numpy(),
-        image_w=batch.column("image_w").to_numpy(),
-        offsets=regions.offsets.to_numpy(),
-        boxes=boxes.values.values.to_numpy().reshape(-1, 4),
-        labels=labels.values.to_numpy(),
-        regions=values.reshape(-1, feature_size),
-        file=path,
-        place=values.ctypes.data - begin,
+        batch.column("product_id").to_numpy(),
+        regions.offsets.to_numpy(),
+        {name: array.to_numpy().ctypes.data - begin for name, array in values.items()},
     )

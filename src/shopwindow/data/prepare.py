@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import shutil
 import sqlite3
@@ -25,11 +26,14 @@ from shopwindow.data.competition import (
     FEATURE_SIZE,
     HEADER,
     LABEL_COUNT,
+    LONGEST_LINE,
     MalformedRow,
     Reason,
-    bounded_lines,
 )
 from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED, WEIGHTS
+from shopwindow.data.float16 import load_torch
+from shopwindow.data.lines import LineReader
+from shopwindow.data.once import read_once
 from shopwindow.data.ranges import MOST_PROCESSES, Checked, RangeReaders
 from shopwindow.data.weights import WeightTable
 from shopwindow.data.writer import DatasetWriter
@@ -41,6 +45,9 @@ NOT_IN_THE_TABLE: Final = "pairs without one, 1 each"
 OF_NO_ROW: Final = "of pairs that no good row has"
 _HOPELESS_ROWS: Final = 1000
 _ROWS_BETWEEN_PROGRESS: Final = 250
+_LONGEST_HEADER: Final = 4096
+TORCH_PAYS_BYTES: Final = 4 * 10**9
+"""Text of one process from which on loading torch takes less time than it saves: two seconds, some 0.7 ns a byte."""
 
 Progress = Callable[[int, int, int], None]
 """Called with rows read, bytes read, bytes in all (0 when unknown)."""
@@ -89,9 +96,12 @@ def prepare(
     try:
         with whole_directory(out, marker=MANIFEST) as folder:
             with contextlib.ExitStack() as stack:
+                fast = _plain_bytes(paths) >= TORCH_PAYS_BYTES * processes
                 readers = None
                 if processes > 1:
-                    readers = stack.enter_context(RangeReaders(folder, how, processes))
+                    readers = stack.enter_context(RangeReaders(folder, how, processes, fast=fast))
+                elif fast:
+                    load_torch()
                 table = None if weights is None else stack.enter_context(WeightTable(weights, folder))
                 writer = stack.enter_context(DatasetWriter(folder, feature_size, weighted=table is not None))
                 rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
@@ -187,6 +197,11 @@ class _Intake:
             self.content.update(b"%r" % float(np.float32(weight or 1.0)))
 
 
+def _plain_bytes(paths: list[Path]) -> int:
+    """Of the files whose size is known; packed ones are longer."""
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
 def _count_unmet(intake: _Intake) -> DataError | None:
     """Counts the weights of pairs that were not read; the error, where more are unknown than rows are malformed."""
     if intake.weights is None:
@@ -222,17 +237,30 @@ def _feed(
 def _rows(source: Path, how: LineCheck, readers: RangeReaders | None) -> Iterator[Checked]:
     """Every line after the header, checked, in order: read by the readers where there are any and the file is plain."""
     with open_bytes(source) as file:
-        lines = bounded_lines(file)
-        _check_header(next(lines, b""), source)
-        plain = source.is_file() and not isinstance(file, gzip.GzipFile)
-        if readers is None or not plain:
-            on_disk = getattr(file, "fileobj", file)
-            seekable = on_disk.seekable()
-            for number, line in enumerate(lines, start=2):
-                yield number, check_line(line, how), on_disk.tell() if seekable else 0
+        _check_header(file.readline(_LONGEST_HEADER), source)
+        if not source.is_file() or isinstance(file, gzip.GzipFile):
+            yield from _streamed(file, how)
             return
         start = file.tell()
+        if readers is None:
+
+            def read(memory: memoryview, place: int) -> int:
+                return read_once(file.fileno(), memory, place)
+
+            lines = LineReader(LONGEST_LINE).lines(read, start)
+            for number, (line, end) in enumerate(lines, start=2):
+                yield number, check_line(line, how), end
+            return
     yield from readers.rows(source, start)
+
+
+def _streamed(file: io.BufferedIOBase, how: LineCheck) -> Iterator[Checked]:
+    """The lines of what can only be read on: gzip, a pipe."""
+    on_disk = getattr(file, "fileobj", file)
+    seekable = on_disk.seekable()
+    lines = LineReader(LONGEST_LINE).lines(lambda memory, _: file.readinto1(memory))
+    for number, (line, _) in enumerate(lines, start=2):
+        yield number, check_line(line, how), on_disk.tell() if seekable else 0
 
 
 def _check_header(line: bytes, source: Path) -> None:

@@ -9,7 +9,6 @@ Knows no id seen before and no writer.
 from __future__ import annotations
 
 import contextlib
-import math
 import mmap
 import multiprocessing
 import signal
@@ -23,8 +22,11 @@ from typing import Any, Final
 import numpy as np
 
 from shopwindow.data.checking import GoodRow, LineCheck, check_line
-from shopwindow.data.competition import LONGEST_LINE, MalformedRow, Reason, bounded_lines
-from shopwindow.files import DataError, open_bytes
+from shopwindow.data.competition import LONGEST_LINE, MalformedRow, Reason
+from shopwindow.data.float16 import load_torch
+from shopwindow.data.lines import LineReader
+from shopwindow.data.once import read_once
+from shopwindow.files import DataError, reading
 
 RANGE_BYTES: Final = 4 * 2**20
 MOST_PROCESSES: Final = 64
@@ -60,10 +62,14 @@ class _Found:
 
 
 class RangeReaders:
-    """Processes that read files together; they end with the block, or when the process that asks is gone."""
+    """Processes that read files together; they end with the block, or when the process that asks is gone.
 
-    def __init__(self, folder: Path, how: LineCheck, processes: int) -> None:
+    With `fast` each loads torch, which rounds quicker (`float16.load_torch`).
+    """
+
+    def __init__(self, folder: Path, how: LineCheck, processes: int, *, fast: bool = False) -> None:
         self._how = how
+        self._fast = fast
         self._range_bytes = RANGE_BYTES
         # float16 takes 3/8 of its base64; a line that is longer than the range goes through the pipe.
         self._slot_bytes = -(-RANGE_BYTES // 2)
@@ -89,7 +95,8 @@ class RangeReaders:
         self._open.__exit__(*error)
 
     def rows(self, path: Path, start: int) -> Iterator[Checked]:
-        """The lines of a file that begin at byte `start` or later, in order; the first is line 2.
+        """The lines of a file that begin at byte `start` or later, in order; the first is line 2. The regions of a row
+        hold until the next one is asked for: then they may be written over.
 
         Raises: DataError where the file cannot be read, or a process was killed.
         """
@@ -136,7 +143,6 @@ class RangeReaders:
                 continue
             product_id, image_h, image_w, query, query_id, digest, broken, count = told
             mine = slice(first, first + count)
-            # A copy: the slot is written anew, and a stored product must not keep a whole range alive.
             yield (
                 GoodRow(
                     product_id,
@@ -148,7 +154,7 @@ class RangeReaders:
                     broken,
                     found.boxes[mine],
                     found.labels[mine],
-                    regions[mine].copy(),
+                    regions[mine],
                 ),
                 end,
             )
@@ -179,7 +185,9 @@ class RangeReaders:
         ours, theirs = context.Pipe()
         self._connections.append(ours)
         process = context.Process(
-            target=_serve, args=(theirs, self._spool, self._slot_bytes, self._how), daemon=True
+            target=_serve,
+            args=(theirs, self._spool, self._slot_bytes, self._how, self._fast),
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -201,28 +209,36 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
         yield mmap.mmap(file.fileno(), 0)
 
 
-def _serve(connection: Connection, spool: Path, slot_bytes: int, how: LineCheck) -> None:
+def _serve(connection: Connection, spool: Path, slot_bytes: int, how: LineCheck, fast: bool) -> None:
     """What a reading process does: a range after the other, until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks is told, and ends this one
+    if fast:
+        load_torch(one_thread=True)
+    reader = LineReader(LONGEST_LINE)
     with _mapped(spool) as slots, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task: _Task = connection.recv()
-            slot = np.frombuffer(slots, np.uint8, slot_bytes, task.slot * slot_bytes)
+            slot = np.frombuffer(slots, np.float16, slot_bytes // 2, task.slot * slot_bytes)
             try:
-                connection.send(_read_range(task, slot, how))
+                connection.send(_read_range(reader, task, slot, how))
             except DataError as error:
                 connection.send(error.problem)
 
 
-def _read_range(task: _Task, slot: np.ndarray, how: LineCheck) -> _Found:
+def _read_range(reader: LineReader, task: _Task, slot: np.ndarray, how: LineCheck) -> _Found:
     lines: list[_Told] = []
-    rows: list[GoodRow] = []
-    for line, end in _lines_of_range(task.path, task.start, task.end):
-        row = check_line(line, how)
+    boxes, labels = [np.empty((0, 4), np.float32)], [np.empty(0, np.int64)]
+    regions: list[np.ndarray] = []
+    used = 0
+    for line, end in _lines_of_range(reader, task.path, task.start, task.end):
+        row = check_line(line, how, slot[used:])
         if isinstance(row, MalformedRow):
             lines.append((end, (str(row.reason), row.field, row.detail)))
             continue
-        rows.append(row)
+        boxes.append(row.boxes)
+        labels.append(row.labels)
+        regions.append(row.regions)
+        used = min(used + row.regions.size, len(slot))
         lines.append(
             (
                 end,
@@ -238,42 +254,17 @@ def _read_range(task: _Task, slot: np.ndarray, how: LineCheck) -> _Found:
                 ),
             )
         )
-    if not rows:
-        return _Found(lines, np.empty((0, 4), np.float32), np.empty(0, np.int64), None)
-    boxes = np.concatenate([row.boxes for row in rows])
-    labels = np.concatenate([row.labels for row in rows])
-    shape = len(labels), how.feature_size
-    regions = [row.regions for row in rows]
-    if 2 * math.prod(shape) > len(slot):
-        return _Found(lines, boxes, labels, np.concatenate(regions))
-    np.concatenate(regions, out=slot[: 2 * math.prod(shape)].view(np.float16).reshape(shape))
-    return _Found(lines, boxes, labels, None)
+    fits = sum(array.size for array in regions) <= len(slot)
+    return _Found(
+        lines, np.concatenate(boxes), np.concatenate(labels), None if fits else np.concatenate(regions)
+    )
 
 
-def _lines_of_range(path: str, start: int, end: int) -> Iterator[tuple[bytes, int]]:
+def _lines_of_range(reader: LineReader, path: str, start: int, end: int) -> Iterator[tuple[memoryview, int]]:
     """(line, its end in the file) of the lines whose first byte lies from `start` to before `end`."""
-    with open_bytes(path) as file:
-        # A line begins at `start` if the byte before ends another one.
-        file.seek(start - 1)
-        if not _skip_line(file, end):
-            return
-        if file.tell() >= end:
-            return
-        for line in bounded_lines(file):
-            position = file.tell()
-            if position - len(line) >= end:
-                return
-            yield line, position
-            if position >= end:
-                return
+    with reading(path), Path(path).open("rb", buffering=0) as file:
 
+        def read(memory: memoryview, place: int) -> int:
+            return read_once(file.fileno(), memory, place)
 
-def _skip_line(file: Any, end: int) -> bool:
-    """Moves behind the next line end; False where there is none before `end`."""
-    while (position := file.tell()) < end:
-        piece = file.readline(min(LONGEST_LINE, end - position))
-        if not piece:
-            return False
-        if piece.endswith(b"\n"):
-            return True
-    return False
+        yield from reader.lines(read, start, end, inside=True)

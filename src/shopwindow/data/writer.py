@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float16
 
 from shopwindow.data.checking import GoodRow
 from shopwindow.data.dataset import (
@@ -29,6 +30,8 @@ from shopwindow.data.dataset import (
     WEIGHTS,
     product_schema,
 )
+from shopwindow.data.once import WrittenOnce
+from shopwindow.data.seen import Seen
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
@@ -55,12 +58,10 @@ class DatasetWriter:
             self._weight_file = (
                 stack.enter_context(_Columns(folder / WEIGHTS, WEIGHT_SCHEMA)) if weighted else None
             )
-            self._seen = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _SEEN)))
-            self._seen.executescript(
-                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
-                "CREATE TABLE product(id INTEGER PRIMARY KEY, row INTEGER, digest BLOB);"
-                "CREATE TABLE query(id INTEGER PRIMARY KEY, row INTEGER, text TEXT);"
-            )
+            seen = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _SEEN)))
+            seen.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;")
+            self._seen_products = Seen[bytes](seen, "product")
+            self._seen_queries = Seen[str](seen, "query")
             self._open = stack.pop_all()
 
     def __enter__(self) -> DatasetWriter:
@@ -81,22 +82,16 @@ class DatasetWriter:
 
     def seen_product(self, product_id: int) -> tuple[int, bytes] | None:
         """Row and digest of a product that was added before."""
-        found: tuple[int, bytes] | None = self._seen.execute(
-            "SELECT row, digest FROM product WHERE id = ?", (product_id,)
-        ).fetchone()
-        return found
+        return self._seen_products.get(product_id)
 
     def seen_query(self, query_id: int) -> tuple[int, str] | None:
         """Row and text of a query that was added before."""
-        found: tuple[int, str] | None = self._seen.execute(
-            "SELECT row, text FROM query WHERE id = ?", (query_id,)
-        ).fetchone()
-        return found
+        return self._seen_queries.get(query_id)
 
     def add_product(self, product: GoodRow) -> int:
-        """Stores a new product, that of a row; gives its own row among the products."""
+        """Stores a new product, that of a row; gives its own row among the products. The regions are copied."""
         row = self.products
-        self._seen.execute("INSERT INTO product VALUES (?, ?, ?)", (product.product_id, row, product.digest))
+        self._seen_products.add(product.product_id, row, product.digest)
         self.products += 1
         self._shards.append(product)
         return row
@@ -104,7 +99,7 @@ class DatasetWriter:
     def add_query(self, query_id: int, text: str) -> int:
         """Stores a new query; gives its row."""
         row = self.queries
-        self._seen.execute("INSERT INTO query VALUES (?, ?, ?)", (query_id, row, text))
+        self._seen_queries.add(query_id, row, text)
         self.queries += 1
         self._query_file.append(query_id, text)
         return row
@@ -125,7 +120,7 @@ class DatasetWriter:
 class _Shards:
     """The growing products files: a record batch every CHUNK_BYTES, a new file every SHARD_BYTES.
 
-    A thread lays out and writes one chunk while the next one is collected.
+    A thread lays out and writes one chunk while the next one is collected, in the memory of the last but one.
     """
 
     def __init__(self, folder: Path, feature_size: int) -> None:
@@ -133,7 +128,9 @@ class _Shards:
         self._folder = folder
         self._schema = product_schema(feature_size)
         self._chunk: list[tuple[object, ...]] = []
-        self._chunk_bytes = self._shard_bytes = 0
+        self._regions, self._spare = np.empty((2, CHUNK_BYTES // 2), np.float16)
+        self._used = self._shard_bytes = 0
+        self._file: WrittenOnce | None = None
         self._shard: Any = None
         self._hand = ThreadPoolExecutor(max_workers=1)
         self._writing: Future[None] | None = None
@@ -152,17 +149,16 @@ class _Shards:
 
     def append(self, product: GoodRow) -> None:
         self._chunk.append(
-            (
-                product.product_id,
-                product.image_h,
-                product.image_w,
-                product.boxes,
-                product.labels,
-                product.regions,
-            )
+            (product.product_id, product.image_h, product.image_w, product.boxes, product.labels)
         )
-        self._chunk_bytes += product.regions.nbytes
-        if self._chunk_bytes >= CHUNK_BYTES:
+        end = self._used + product.regions.size
+        if end > len(self._regions):
+            longer = np.empty(2 * end, np.float16)
+            longer[: self._used] = self._regions[: self._used]
+            self._regions = longer
+        self._regions[self._used : end] = product.regions.reshape(-1)
+        self._used = end
+        if 2 * self._used >= CHUNK_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -172,17 +168,19 @@ class _Shards:
         if self._shard is None:
             name = f"products-{len(self.written):05d}.arrow"
             self.written.append({"file": name, "products": 0})
-            self._shard = pa.ipc.new_file(str(self._folder / name), self._schema)
-        self._writing = self._hand.submit(self._write, self._shard, self._chunk)
+            self._file = WrittenOnce(self._folder / name)
+            self._shard = pa.ipc.new_file(self._file, self._schema)
+        self._writing = self._hand.submit(self._write, self._shard, self._chunk, self._regions[: self._used])
         self.written[-1]["products"] += len(self._chunk)
-        self._shard_bytes += self._chunk_bytes
-        self._chunk, self._chunk_bytes = [], 0
+        self._shard_bytes += 2 * self._used
+        self._chunk, self._used = [], 0
+        self._regions, self._spare = self._spare, self._regions
         if self._shard_bytes >= SHARD_BYTES:
             self._wait()
             self._close()
 
-    def _write(self, shard: Any, chunk: list[tuple[Any, ...]]) -> None:
-        shard.write_batch(_product_batch(chunk, self._schema))
+    def _write(self, shard: Any, chunk: list[tuple[Any, ...]], regions: np.ndarray) -> None:
+        shard.write_batch(_product_batch(chunk, regions, self._schema))
 
     def _wait(self) -> None:
         """Until the chunk in hand is written. Raises: what writing it raised."""
@@ -191,9 +189,11 @@ class _Shards:
             writing.result()
 
     def _close(self) -> None:
-        shard, self._shard, self._shard_bytes = self._shard, None, 0
-        if shard is not None:
-            shard.close()
+        shard, file = self._shard, self._file
+        self._shard, self._file, self._shard_bytes = None, None, 0
+        if file is not None:
+            with contextlib.closing(file):
+                shard.close()
 
 
 class _Columns:
@@ -227,14 +227,15 @@ class _Columns:
             self._rows = []
 
 
-def _product_batch(chunk: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
-    ids, heights, widths, boxes, labels, regions = zip(*chunk, strict=True)
+def _product_batch(
+    chunk: list[tuple[Any, ...]], regions: Float16[np.ndarray, " values"], schema: pa.Schema
+) -> pa.RecordBatch:
+    ids, heights, widths, boxes, labels = zip(*chunk, strict=True)
     offsets = _arrow(np.cumsum([0, *map(len, labels)]), pa.int32())
 
-    def ragged(rows: tuple[np.ndarray, ...], name: str) -> pa.ListArray:
+    def ragged(values: np.ndarray, name: str) -> pa.ListArray:
         kind = schema.field(name).type
-        values = np.concatenate(rows)
-        if values.ndim == 1:
+        if name == "labels":
             inner = _arrow(values, kind.value_type)
         else:
             flat = _arrow(values.reshape(-1), kind.value_type.value_type)
@@ -246,8 +247,8 @@ def _product_batch(chunk: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Record
             _arrow(ids, pa.int64()),
             _arrow(heights, pa.int32()),
             _arrow(widths, pa.int32()),
-            ragged(boxes, "boxes"),
-            ragged(labels, "labels"),
+            ragged(np.concatenate(boxes), "boxes"),
+            ragged(np.concatenate(labels), "labels"),
             ragged(regions, "regions"),
         ],
         schema=schema,
