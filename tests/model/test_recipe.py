@@ -206,6 +206,7 @@ BESIDE = {**BAGS, "photo": "bag+bert", "views": TWO, "hidden": 48}
         ({**BESIDE, "heads": 16}, "heads: 16 does not divide hidden 48 / 2 views"),
         ({"query_rules": "lower,singular"}, "query_rules: .*singular"),
         ({"epochs": 0}, "epochs: 0, at least 1"),
+        ({"order": "nouns", "hard": 0.0}, "hard: 0.0, above 0 and at most 1 is needed; none: order shuffled"),
         ({**BAGS, "epochs": 0}, "epochs: 0, at least 1"),
         ({**BAGS, "epochs": -1, "naming": 1.0}, "epochs: -1, at least 1"),
         ({"naming": 1.0}, "naming: gives both bags their weights"),
@@ -279,7 +280,27 @@ IDLE: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer": "there", "words": "whole"}, "words: 'whole' has no effect"),
     ({**BAGS, "pair_names": 0, "text_names": 0, "word_shuffle": 0.5}, "word_shuffle: 0.5 has no effect"),
     ({**BAGS, "pooled_dropout": 0, "share_masks": True}, "share_masks: True has no effect"),
-    ({**BAGS, "naming": 1, "epochs": 0, "average": 0.9}, "average: 0.9 has no effect: epochs"),
+    *(
+        ({**BAGS, "naming": 1, "epochs": 0, **idle}, f"{says} has no effect: epochs must be more than 0")
+        for says, idle in (
+            ("average: 0.9", {"average": 0.9}),
+            ("loss: 'softmax'", {"loss": "softmax"}),
+            ("scale: 5.0", {"scale": 5.0}),
+            ("bias: 1.0", {"bias": 1.0}),
+            ("masking: 'same'", {"masking": "same"}),
+            ("masking: 'same'", {"masking": "same", "positives": "all"}),
+            ("weighting: 'log'", {"weighting": "log"}),
+            ("naming_loss: 0.1", {"naming_loss": 0.1}),
+            ("pooled_dropout: 0.2", {"pooled_dropout": 0.2}),
+            ("order: 'nouns'", {"order": "nouns"}),
+            ("shards_at_once: 1", {"shards_at_once": 1}),
+        )
+    ),
+    (
+        {"text": "bag", "pair_names": 0.3},
+        "pair_names: 0.3 has no effect: naming must be more than 0; else 0 or 1",
+    ),
+    ({"text": "bag", "text_names": 2.0}, "text_names: 2.0 has no effect: naming must be"),
 ]
 ACTIVE: list[dict[str, Any]] = [
     {"loss": "margin", "normalise": True, "margin": 0.1},
@@ -297,6 +318,9 @@ ACTIVE: list[dict[str, Any]] = [
     {"text_from": "there", "photo_from": "here", "share_masks": True},
     {**BAGS, "pair_names": 0, "text_names": 1.0, "word_shuffle": 0.5},
     {**BAGS, "share_masks": True},
+    {"text": "bag", "pair_names": 1.0, "text_names": 0.0},
+    {**BAGS, "naming": 1.0, "pair_names": 0.3, "text_names": 2.0},
+    {**BAGS, "naming": 1.0, "epochs": 0, "normalise": True},
     {"margin": 0.05, "group": 8, "views": "unit:first+mean"},  # as they are by default
 ]
 
@@ -323,8 +347,8 @@ def test_the_same_field_is_taken_where_it_has_one(changes: dict[str, Any]) -> No
 def test_every_field_but_those_of_every_training_can_be_without_effect() -> None:
     always = {
         *("heads", "text", "photo", "query_rules", "tokenizer", "selection", "boxes", "readout", "common"),
-        *("naming", "naming_loss", "late", "loss", "masking", "positives", "normalise", "shards_at_once"),
-        *("weighting", "batch_size", "epochs", "validations", "seed", "precision"),
+        *("naming", "late", "normalise"),
+        *("batch_size", "epochs", "validations", "seed", "precision"),
     }
     told = {name for _, _, *names in _rules(Recipe()) for name in names}
     assert told | always == {field.name for field in dataclasses.fields(Recipe)}

@@ -124,9 +124,10 @@ class Recipe:
     pooled_dropout: float = 0.5
     """Share of the pooled values dropped while training."""
     pair_names: float = 0.5
-    """Weight of pairs of neighbouring words among the names of a query; 0: they are no names."""
+    """Weight of pairs of neighbouring words among the names of a query, in the closed form of naming; without it only
+    whether they are names: 0 or 1."""
     text_names: float = 1.0
-    """Weight of the whole query among its names; 0: it is none."""
+    """The same of the whole query."""
     naming: float = 0.0
     """Ridge of the closed form that gives the bags their first weights (model/naming.py); 0: they are random."""
     naming_rare: float = 0.65
@@ -159,7 +160,7 @@ class Recipe:
     group: int = 8
     """Pairs that lie side by side for being alike."""
     hard: float = 1.0
-    """Share of the pairs that lie in such groups."""
+    """Share of the pairs that lie in such groups, more than 0: with none the order is shuffled."""
     temper: float = 1.0
     """A text with n pairs keeps n^temper of them an epoch; at 0 each text has one."""
     shards_at_once: int = 0
@@ -218,9 +219,10 @@ class Recipe:
                 raise ValueError(f"{name}: {getattr(self, name)}, from 0 to below 1 is needed")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed: {self.seed}, from 0 to below 2^31 is needed")
-        for name in ("hard", "word_shuffle"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)}, from 0 to 1 is needed")
+        if not 0 <= self.word_shuffle <= 1:
+            raise ValueError(f"word_shuffle: {self.word_shuffle}, from 0 to 1 is needed")
+        if not 0 < self.hard <= 1:
+            raise ValueError(f"hard: {self.hard}, above 0 and at most 1 is needed; none: order shuffled")
         if self.shards_at_once < 0 or (self.shards_at_once and self.order != "shuffled"):
             raise ValueError(
                 f"shards_at_once: {self.shards_at_once}, at least 0 is needed, with the order shuffled alone"
