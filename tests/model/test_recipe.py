@@ -314,8 +314,8 @@ ACTIVE: list[dict[str, Any]] = [
     {"loss": "multi-similarity", "normalise": True, "scale": 5, "text": "bag", "naming_loss": 0.1},
     {**BAGS, "late": 8, "features": "sqrt"},
     {"text": "bag", "layers": 2, "dropout": 0.5, "compiled": True},
-    {"text_from": "there", "layers": 2, "tokenizer": "here"},
-    {"text_from": "there", "photo_from": "here", "share_masks": True},
+    {"text_from": "/there", "layers": 2, "tokenizer": "/here"},
+    {"text_from": "/there", "photo_from": "/here", "share_masks": True},
     {**BAGS, "pair_names": 0, "text_names": 1.0, "word_shuffle": 0.5},
     {**BAGS, "share_masks": True},
     {"text": "bag", "pair_names": 1.0, "text_names": 0.0},
@@ -361,6 +361,27 @@ def test_what_a_change_leaves_without_effect_goes_back_to_its_default() -> None:
     )
     assert (recipe.hard, recipe.pair_names, recipe.hidden) == (1.0, 0.5, 1024)
     assert not without_effect(recipe)
+
+
+def test_a_path_is_relative_to_the_file_that_says_it_or_to_where_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "mine" / "base.yaml").write_text("text_from: bert\nphoto_from: ../photo\n")
+    (tmp_path / "other.yaml").write_text("base: mine/base.yaml\nphoto_from: photo\ntokenizer: t/vocab.txt\n")
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("../other.yaml", str(tmp_path / "other.yaml")):
+        found = load_recipe(name)
+        assert found.text_from == str(tmp_path / "mine" / "bert")
+        assert found.photo_from == str(tmp_path / "photo")
+        assert found.tokenizer == str(tmp_path / "t" / "vocab.txt")
+    typed = load_recipe("../other.yaml", {"text_from": "bert", "photo_from": None})
+    assert typed.text_from == str(tmp_path / "here" / "bert")
+    assert typed.photo_from is None
+    (tmp_path / "kept.yaml").write_text(typed.to_yaml())  # as a bundle keeps it, elsewhere
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("kept.yaml") == typed
 
 
 def test_a_file_may_change_another_recipe(tmp_path: Path) -> None:
