@@ -3,7 +3,8 @@
 Made-up regions (3.8 a product on average, 2,048 values), the recipe late, untrained: what is computed does not depend
 on what was learned. Of a pool whose products' vectors are known, as in an index: the plain scores alone, and with the
 second score beside them, which reads the regions, projects them, and compares them with the words. Beside it its parts,
-and what the vectors themselves cost where they are not known.
+and what the vectors themselves cost where they are not known. Then whole searches, words to hits, of an index of these
+products: all of them found, and re-ranked from the regions that the index keeps, or from the dataset.
 
     python benchmarks/late_pool.py
 """
@@ -19,15 +20,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from made import write_dataset
 from record import record
 from shopwindow.data.dataset import Dataset
-from shopwindow.model.dual import encode_products, encode_texts
+from shopwindow.files import whole_directory
+from shopwindow.model.bundle import MARKER, Bundle
+from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
 from shopwindow.model.initial import initial_model
 from shopwindow.model.photos import Photos
 from shopwindow.model.rank import score_pairs, second_scores
 from shopwindow.model.recipe import load_recipe
+from shopwindow.search.building import build_index
+from shopwindow.search.engine import SearchEngine
 
 
 def main() -> None:
@@ -43,14 +49,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="shopwindow-") as scratch:
         folder = Path(scratch) / "pool"
         write_dataset(folder, options.products, products_per_query=max(1, options.products // 50))
-        figures = measure(Dataset(folder), options.queries, options.rounds)
+        figures = measure(Dataset(folder), Path(scratch), options.queries, options.rounds)
     record(
         f"late interaction: a pool of {options.products:,} re-ranked, one thread",
         {"load of the machine": os.getloadavg()[0], **figures},
     )
 
 
-def measure(dataset: Dataset, queries: int, rounds: int) -> dict[str, float | list[float]]:
+def engines_of(
+    model: DualEncoder, tokenizer: Tokenizer, dataset: Dataset, scratch: Path
+) -> tuple[SearchEngine, SearchEngine]:
+    """The engines of an index that keeps regions and of one that does not."""
+    with whole_directory(scratch / "bundle", marker=MARKER) as folder:
+        Bundle(model, tokenizer).save_into(folder)
+    for name, keeps in (("kept", True), ("read", False)):
+        build_index(scratch / "bundle", dataset.path, scratch / name, late_regions=keeps)
+    return SearchEngine.open(scratch / "kept"), SearchEngine.open(scratch / "read")
+
+
+def measure(dataset: Dataset, scratch: Path, queries: int, rounds: int) -> dict[str, float | list[float]]:
     """Milliseconds a query of each way, one value a round; the ways take turns in a round."""
     tokenizer, model = initial_model(dataset, load_recipe("late"))
     model.eval()
@@ -61,6 +78,9 @@ def measure(dataset: Dataset, queries: int, rounds: int) -> dict[str, float | li
     held = Photos.of(dataset, everything, boxes=model.needs_boxes)
     with torch.inference_mode():
         projected = model.project_regions(held)
+
+    kept, read_anew = engines_of(model, tokenizer, dataset, scratch)
+    every = len(everything)
 
     def plain(query: int) -> object:
         return score_pairs(words, vectors, np.full(len(everything), query), everything)
@@ -88,6 +108,9 @@ def measure(dataset: Dataset, queries: int, rounds: int) -> dict[str, float | li
             encode_products(model, dataset, everything),
             plain(query),
         ),
+        "search": lambda query: kept.search(texts[query], k=every),
+        "search, late from the index": lambda query: kept.search(texts[query], k=every, rerank="late"),
+        "search, late from the dataset": lambda query: read_anew.search(texts[query], k=every, rerank="late"),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first round warms up
@@ -97,7 +120,13 @@ def measure(dataset: Dataset, queries: int, rounds: int) -> dict[str, float | li
                 way(query)
             if number:
                 taken[name].append(1_000 * (time.perf_counter() - start) / queries)
-    return {"regions": float(len(held.regions)), **{f"{name}, ms": times for name, times in taken.items()}}
+    times = [taken["search, late from the dataset"], taken["search, late from the index"]]
+    return {
+        "regions": float(len(held.regions)),
+        "bytes a product of regions in the index": kept.stats()["late_region_bytes_per_product"],
+        **{f"{name}, ms": times for name, times in taken.items()},
+        "search, late: times faster from the index": [a / b for a, b in zip(*times, strict=True)],
+    }
 
 
 if __name__ == "__main__":

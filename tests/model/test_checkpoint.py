@@ -229,8 +229,36 @@ def spoilt(folder: Path, what: str) -> None:
     if what == "no tokenizer":
         (folder / "tokenizer.json").unlink()
         (folder / "vocab.txt").unlink()
+    if what == "broken tokenizer":
+        (folder / "tokenizer.json").write_text("{")
+    if what == "half a tokenizer":
+        content = (folder / "tokenizer.json").read_bytes()
+        (folder / "tokenizer.json").write_bytes(content[: len(content) // 2])
+    if what == "no frame":
+        content = json.loads((folder / "tokenizer.json").read_text())
+        (folder / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}))
+    if what == "broken vocabulary":
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("red\nblue\n")
+    if what == "many pieces":
+        break_config(folder, vocab_size=7)
+    if what == "few layers":
+        break_config(folder, num_hidden_layers=3)
+    if what == "empty directory":
+        shutil.rmtree(folder)
+        folder.mkdir()
     if what == "no directory":
         shutil.rmtree(folder)
+
+
+OF_TEXTS = (
+    "no tokenizer",
+    "broken tokenizer",
+    "half a tokenizer",
+    "no frame",
+    "broken vocabulary",
+    "many pieces",
+)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +268,13 @@ def spoilt(folder: Path, what: str) -> None:
         ("broken weights", "text_from: {}/model.safetensors: broken weights"),
         ("no configuration", "text_from: {}/config.json: no such file"),
         ("no tokenizer", "text_from: {}: holds neither tokenizer.json nor vocab.txt"),
+        ("broken tokenizer", "text_from: {}/tokenizer.json: no tokenizer file: "),
+        ("half a tokenizer", "text_from: {}/tokenizer.json: no tokenizer file: "),
+        ("no frame", "text_from: {}/tokenizer.json: an empty text is [], wanted [CLS] and [SEP]"),
+        ("broken vocabulary", "text_from: {}/vocab.txt: the vocabulary has no [UNK]"),
+        ("many pieces", "{}, text_from: the tokenizer has "),
+        ("few layers", "text_from: {}/model.safetensors, encoder.layer.2: the checkpoint lacks it"),
+        ("empty directory", "text_from: {}/config.json: no such file"),
         ("no directory", "text_from: {}: no such checkpoint directory"),
     ],
 )
@@ -250,7 +285,7 @@ def test_what_a_recipe_names_is_looked_at_before_any_data(
     write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), bert)
     spoilt(bert, what)
     for field in ("text_from", "photo_from"):
-        if field == "photo_from" and what == "no tokenizer":
+        if field == "photo_from" and what in OF_TEXTS:
             continue
         with pytest.raises(DataError) as caught:
             check_given(load_recipe("small", {field: str(bert)}))
@@ -269,11 +304,24 @@ def test_towers_of_two_widths_and_a_missing_tokenizer_are_named(
     with pytest.raises(DataError, match=r"photo_from: .*hidden_size: 24, hidden says 256"):
         check_given(load_recipe("small", {"photo_from": str(tmp_path / "bert")}))
     check_given(load_recipe("small", {"photo_from": str(tmp_path / "bert"), "hidden": "24"}))
-    with pytest.raises(DataError, match="tokenizer: no-such: no such tokenizer"):
+    with pytest.raises(DataError, match=r"tokenizer: .*no-such: no such tokenizer"):
         check_given(load_recipe("small", {"tokenizer": "no-such"}))
     break_config(tmp_path / "bert", num_hidden_layers=3)
     with pytest.raises(DataError, match=r"text_from: .*encoder\.layer\.2"), of_field("text_from"):
         open_as_text_tower(tmp_path / "bert")
+
+
+def test_the_width_is_the_checkpoints_for_each_view_whatever_hidden_would_be(
+    tmp_path: Path, text_tower: TextTower, tiny_shop: TinyShop
+) -> None:
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
+    views = "unit:first,unit:mean,unit:max"
+    recipe = load_recipe("linear", {"text": "bag+bert", "text_from": str(tmp_path / "bert"), "views": views})
+    _, model = initial_model(tiny_shop.train, recipe)
+    assert model.text is not None
+    assert model.dimensions == 3 * model.text.size.hidden == 72
+    with pytest.raises(DataError, match="views: 3, they do not divide hidden 512"):
+        load_recipe("linear", {"views": views})
 
 
 def test_the_epsilon_that_is_honoured_is_the_towers() -> None:

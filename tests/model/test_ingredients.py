@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from shopwindow.data.queries import numbers_of
 from shopwindow.model.bags import FIRST_PAIR
@@ -240,3 +241,55 @@ def test_loss_of_names_is_that_of_a_loop(tiny_shop: TinyShop, common: str) -> No
     assert float(NamesLoss(table, known)(model, photo, numbers, products).detach()) == pytest.approx(
         wanted, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("normalise", ["true", "false"])
+@pytest.mark.parametrize("pairs_at_once", [1, 2, 3, 100])
+def test_loss_of_names_in_blocks_is_that_of_the_whole(
+    tiny_shop: TinyShop, normalise: str, pairs_at_once: int
+) -> None:
+    recipe = recipe_of("naming loss", normalise=normalise, text_names="0", common="0", views="unit:mean")
+    tokenizer, model = initial_model(tiny_shop.train, recipe)
+    table = TokenTable(tokenizer, normalised(model, tiny_shop.train.query_texts), longest=model.longest)
+    numbers, products = table.numbers[:8], torch.tensor([0, 1, 2, 3, 0, 5, 6, 7])
+    known = KnownPairs(table.numbers[[7, 1, 8, 9]].numpy(), np.array([0, 1, 3, 3]))  # of some products none
+    assert model.bag is not None
+    names = len(model.bag.keys)
+
+    def found(at_once: int) -> tuple[Tensor, list[Tensor], int]:
+        model.zero_grad()
+        photo = torch.from_numpy(encode_products(model, tiny_shop.train, np.arange(8))).requires_grad_()
+        kept: list[int] = []
+
+        def keep(tensor: Tensor) -> Tensor:
+            of_pairs = tensor.shape[1:] == (names,) and len(tensor) <= len(numbers)  # not the bag's, turned
+            kept.append(len(tensor) if of_pairs else 0)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = NamesLoss(table, known, at_once=at_once)(model, photo, numbers, products)
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        gradients = [one.grad for one in (photo, model.bag.weight, model.log_scale)] if model.bag else []
+        return loss.detach(), [one for one in gradients if one is not None], max(kept)
+
+    whole, wanted, all_kept = found(0)
+    loss, gradients, kept_of_blocks = found(pairs_at_once * names)
+    torch.testing.assert_close(loss, whole)
+    assert len(gradients) == len(wanted) == 3
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+    assert all_kept == len(numbers)
+    assert kept_of_blocks == 0
+
+
+def test_a_chunked_step_takes_the_loss_of_names_in_blocks(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = []
+    for at_once in (1, 1 << 30):
+        monkeypatch.setattr("shopwindow.model.steps.NAMED_AT_ONCE", at_once)
+        recipe = recipe_of("naming loss", chunk="8", epochs="1")
+        bundle = train(tiny_shop.train, recipe, tmp_path / str(at_once), validation=validation)
+        assert bundle.model.bag is not None
+        weights.append(bundle.model.bag.weight.detach())
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=1e-4)

@@ -206,6 +206,7 @@ BESIDE = {**BAGS, "photo": "bag+bert", "views": TWO, "hidden": 48}
         ({**BESIDE, "heads": 16}, "heads: 16 does not divide hidden 48 / 2 views"),
         ({"query_rules": "lower,singular"}, "query_rules: .*singular"),
         ({"epochs": 0}, "epochs: 0, at least 1"),
+        ({"order": "nouns", "hard": 0.0}, "hard: 0.0, above 0 and at most 1 is needed; none: order shuffled"),
         ({**BAGS, "epochs": 0}, "epochs: 0, at least 1"),
         ({**BAGS, "epochs": -1, "naming": 1.0}, "epochs: -1, at least 1"),
         ({"naming": 1.0}, "naming: gives both bags their weights"),
@@ -279,7 +280,27 @@ IDLE: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer": "there", "words": "whole"}, "words: 'whole' has no effect"),
     ({**BAGS, "pair_names": 0, "text_names": 0, "word_shuffle": 0.5}, "word_shuffle: 0.5 has no effect"),
     ({**BAGS, "pooled_dropout": 0, "share_masks": True}, "share_masks: True has no effect"),
-    ({**BAGS, "naming": 1, "epochs": 0, "average": 0.9}, "average: 0.9 has no effect: epochs"),
+    *(
+        ({**BAGS, "naming": 1, "epochs": 0, **idle}, f"{says} has no effect: epochs must be more than 0")
+        for says, idle in (
+            ("average: 0.9", {"average": 0.9}),
+            ("loss: 'softmax'", {"loss": "softmax"}),
+            ("scale: 5.0", {"scale": 5.0}),
+            ("bias: 1.0", {"bias": 1.0}),
+            ("masking: 'same'", {"masking": "same"}),
+            ("masking: 'same'", {"masking": "same", "positives": "all"}),
+            ("weighting: 'log'", {"weighting": "log"}),
+            ("naming_loss: 0.1", {"naming_loss": 0.1}),
+            ("pooled_dropout: 0.2", {"pooled_dropout": 0.2}),
+            ("order: 'nouns'", {"order": "nouns"}),
+            ("shards_at_once: 1", {"shards_at_once": 1}),
+        )
+    ),
+    (
+        {"text": "bag", "pair_names": 0.3},
+        "pair_names: 0.3 has no effect: naming must be more than 0; else 0 or 1",
+    ),
+    ({"text": "bag", "text_names": 2.0}, "text_names: 2.0 has no effect: naming must be"),
 ]
 ACTIVE: list[dict[str, Any]] = [
     {"loss": "margin", "normalise": True, "margin": 0.1},
@@ -293,10 +314,13 @@ ACTIVE: list[dict[str, Any]] = [
     {"loss": "multi-similarity", "normalise": True, "scale": 5, "text": "bag", "naming_loss": 0.1},
     {**BAGS, "late": 8, "features": "sqrt"},
     {"text": "bag", "layers": 2, "dropout": 0.5, "compiled": True},
-    {"text_from": "there", "layers": 2, "tokenizer": "here"},
-    {"text_from": "there", "photo_from": "here", "share_masks": True},
+    {"text_from": "/there", "layers": 2, "tokenizer": "/here"},
+    {"text_from": "/there", "photo_from": "/here", "share_masks": True},
     {**BAGS, "pair_names": 0, "text_names": 1.0, "word_shuffle": 0.5},
     {**BAGS, "share_masks": True},
+    {"text": "bag", "pair_names": 1.0, "text_names": 0.0},
+    {**BAGS, "naming": 1.0, "pair_names": 0.3, "text_names": 2.0},
+    {**BAGS, "naming": 1.0, "epochs": 0, "normalise": True},
     {"margin": 0.05, "group": 8, "views": "unit:first+mean"},  # as they are by default
 ]
 
@@ -323,8 +347,8 @@ def test_the_same_field_is_taken_where_it_has_one(changes: dict[str, Any]) -> No
 def test_every_field_but_those_of_every_training_can_be_without_effect() -> None:
     always = {
         *("heads", "text", "photo", "query_rules", "tokenizer", "selection", "boxes", "readout", "common"),
-        *("naming", "naming_loss", "late", "loss", "masking", "positives", "normalise", "shards_at_once"),
-        *("weighting", "batch_size", "epochs", "validations", "seed", "precision"),
+        *("naming", "late", "normalise"),
+        *("batch_size", "epochs", "validations", "seed", "precision"),
     }
     told = {name for _, _, *names in _rules(Recipe()) for name in names}
     assert told | always == {field.name for field in dataclasses.fields(Recipe)}
@@ -337,6 +361,27 @@ def test_what_a_change_leaves_without_effect_goes_back_to_its_default() -> None:
     )
     assert (recipe.hard, recipe.pair_names, recipe.hidden) == (1.0, 0.5, 1024)
     assert not without_effect(recipe)
+
+
+def test_a_path_is_relative_to_the_file_that_says_it_or_to_where_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "mine" / "base.yaml").write_text("text_from: bert\nphoto_from: ../photo\n")
+    (tmp_path / "other.yaml").write_text("base: mine/base.yaml\nphoto_from: photo\ntokenizer: t/vocab.txt\n")
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("../other.yaml", str(tmp_path / "other.yaml")):
+        found = load_recipe(name)
+        assert found.text_from == str(tmp_path / "mine" / "bert")
+        assert found.photo_from == str(tmp_path / "photo")
+        assert found.tokenizer == str(tmp_path / "t" / "vocab.txt")
+    typed = load_recipe("../other.yaml", {"text_from": "bert", "photo_from": None})
+    assert typed.text_from == str(tmp_path / "here" / "bert")
+    assert typed.photo_from is None
+    (tmp_path / "kept.yaml").write_text(typed.to_yaml())  # as a bundle keeps it, elsewhere
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("kept.yaml") == typed
 
 
 def test_a_file_may_change_another_recipe(tmp_path: Path) -> None:

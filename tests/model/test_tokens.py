@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from shopwindow.files import DataError
-from shopwindow.model.tokens import load_tokenizer, tokenize, train_tokenizer
+from shopwindow.model.tokenizer_files import load_tokenizer
+from shopwindow.model.tokens import tokenize, train_tokenizer
 
 TEXTS = ["red striped canvas bag", "red shoe", "Red shoes for women", "wooden lamp, 2 pieces", "b&w lamp"]
 VOCABULARY = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nred\nRed\nshoe\n##s\n,\n"

@@ -11,6 +11,7 @@ from shopwindow.data.prepare import prepare
 from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.dual import DualEncoder
+from shopwindow.model.late import LateInteraction
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from tests.data.rows import SIZE, make_line, make_product, write_tsv
@@ -34,6 +35,18 @@ def write_bundle(path: Path, *, seed: int = 0, normalise: bool = True) -> Path:
                     weights.normal_(std=0.4 if "projection" not in name else 1.0)
     with whole_directory(path, marker=MARKER) as folder:
         Bundle(model, tokenizer).save_into(folder)
+    return path
+
+
+def write_late_bundle(path: Path) -> Path:
+    """One with late interaction, whose word weights differ."""
+    bundle = Bundle.load(write_bundle(path.with_name(f"{path.name}-plain")))
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        bundle.model.late = LateInteraction(bundle.model.vocabulary, SIZE, width=8)
+        torch.nn.init.normal_(bundle.model.late.importance.weight)
+    with whole_directory(path, marker=MARKER) as folder:
+        bundle.save_into(folder)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from shopwindow.search.building import add_products, build_index
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import MANIFEST
 from shopwindow.search.index_columns import update_columns
-from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
+from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset, write_late_bundle
 from tests.search.columns import write_columns
 
 
@@ -56,6 +56,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture(scope="session")
 def engine(shop: Shop) -> SearchEngine:
     return SearchEngine.open(shop.index)
+
+
+@pytest.fixture(scope="session")
+def late(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Shop:
+    """The shop with a model of late interaction, and its index: two datasets, one added later."""
+    folder = tmp_path_factory.mktemp("late")
+    bundle = write_late_bundle(folder / "bundle")
+    build_index(bundle, shop.dataset, folder / "index")
+    add_products(folder / "index", write_dataset(folder / "more", range(290, 320), seed=5))
+    return replace(shop, bundle=bundle, index=folder / "index")
 
 
 @pytest.fixture

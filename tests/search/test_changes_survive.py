@@ -46,11 +46,11 @@ def processes() -> Any:
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Path:
-    """An index of two segments, some products deleted, and `more`, a dataset beside it."""
+def start(tmp_path_factory: pytest.TempPathFactory, late: Shop) -> Path:
+    """An index of two segments that keeps regions, some products deleted, and `more`, a dataset beside it."""
     folder = tmp_path_factory.mktemp("changes")
     index = folder / "index"
-    build_index(shop.bundle, write_dataset(folder / "few", range(40)), index, approximate_from=20)
+    build_index(late.bundle, write_dataset(folder / "few", range(40)), index, approximate_from=20)
     add_products(index, write_dataset(folder / "some", range(35, 50), seed=3))
     delete_products(index, [0, 1])
     write_dataset(folder / "more", range(45, 60), seed=5)

@@ -35,6 +35,7 @@ def index(
     approximate_from: int | None = None,
     smooth: str | None = None,
     smooth_regions: str | None = None,
+    no_late_regions: bool = False,
 ) -> None:
     """Make a catalogue searchable: encode its products and write an index; or change or check one.
 
@@ -63,6 +64,8 @@ def index(
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
+        no_late_regions: Keep no regions for `search --rerank late` (of a model with late interaction): a smaller index,
+            slower re-ranking, and only while the dataset is there.
     """
     from shopwindow.cli.progress import progress, rate
     from shopwindow.search.building import (
@@ -92,6 +95,7 @@ def index(
             dimensions=dimensions,
             rescore=rescore,
             approximate_from=approximate_from,
+            no_late_regions=no_late_regions,
         )
     if delete is None:
         only_with("goes with --delete", ids=ids)
@@ -144,6 +148,7 @@ def index(
                 columns=columns,
                 smooth=_weights("--smooth", smooth),
                 smooth_regions=_weights("--smooth-regions", smooth_regions),
+                late_regions=False if no_late_regions else None,
                 progress=tell,
                 remark=remarks.append,
             )
@@ -182,9 +187,10 @@ def search(
         labels: Only products with a region of one of these labels.
         where: Only products that pass these conditions: price<=20, price>=5, colour=red, colour=red|blue (in quotes);
             columns are those of `index --columns`, and image_h and image_w (px).
-        rerank: How the first products are scored anew: late (words against regions, of a model that has it; needs the
-            dataset that the index was made from), or a pool operator: smooth:0.7,0.2,0.1, expand:5,3,
-            reciprocal:20,6,0.3; a name alone has these numbers. The scores are those of `rank` for the same products.
+        rerank: How the first products are scored anew: late (words against regions, of a model that has it; where the
+            index keeps no regions it needs the dataset that it was made from), or a pool operator:
+            smooth:0.7,0.2,0.1, expand:5,3, reciprocal:20,6,0.3; a name alone has these numbers. The scores are those
+            of `rank` for the same products.
         candidates: How many first products --rerank scores anew: 50 when not given; as many as --top where that is
             more.
         queries: Queries that are asked one by one, instead of words: a dataset, or a table `query_id<TAB>query`.
@@ -304,10 +310,11 @@ def _check(index: str) -> None:
 
     opened = OpenIndex.open(index)
     verdict = check(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))
+    late = "" if verdict.late_error is None else f", late scores within {verdict.late_error:.1g}"
     asked = counted(verdict.queries, "golden query", "golden queries")
     standard_output().print(
         f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
-        f"{verdict.score_error:.1g}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
+        f"{verdict.score_error:.1g}{late}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
         soft_wrap=True,
     )
     if verdict.problems:
@@ -320,12 +327,13 @@ def _summary(index: OpenIndex) -> str:
     code, more = made.coding.bytes_per_product(made.hidden)
     columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     valued = f", {index.with_values:,} with values" if made.columns else ""
+    regions = f" and {index.late_bytes:,.0f} of regions for --rerank late" if made.late_regions else ""
     kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
         f"{f' ({deleted} with deleted products)' if deleted else ''}"
         f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; {kept}; {code} bytes a product"
-        f"{f' and {more} for re-scoring' if more else ''}; recall@10 {made.recall['recall@10']:.3f}"
+        f"{f' and {more} for re-scoring' if more else ''}{regions}; recall@10 {made.recall['recall@10']:.3f}"
         f" of {made.recall['queries']:.0f} queries against exact search"
         f"{f'; columns {columns}' if columns else ''}"
     )

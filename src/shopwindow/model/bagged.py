@@ -29,7 +29,8 @@ from shopwindow.model.naming import (
 )
 from shopwindow.model.packing import Lengths
 from shopwindow.model.recipe import Recipe, View
-from shopwindow.model.tokens import SPECIAL_TOKENS, tokenize
+from shopwindow.model.tokenizer_files import SPECIAL_TOKENS
+from shopwindow.model.tokens import tokenize
 
 _SAMPLE: Final = 7
 

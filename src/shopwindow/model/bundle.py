@@ -39,11 +39,11 @@ from shopwindow.model.dual import (
     known_pieces,
     knows,
 )
-from shopwindow.model.given import TOKENIZER_FILE, WEIGHTS
+from shopwindow.model.given import WEIGHTS
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import View
-from shopwindow.model.tokens import load_tokenizer
+from shopwindow.model.tokenizer_files import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
 

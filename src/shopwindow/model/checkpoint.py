@@ -17,14 +17,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from shopwindow.files import DataError, whole_directory
-from shopwindow.model.given import CONFIG, TOKENIZER_FILE, VOCABULARY_FILE, WEIGHTS, check_checkpoint
+from shopwindow.model.given import CONFIG, WEIGHTS, bert_name, check_checkpoint
+from shopwindow.model.tokenizer_files import TOKENIZER_FILE, VOCABULARY_FILE
 from shopwindow.model.towers import NORM_EPSILON, EncoderSize, PhotoTower, TextTower
 
 PROJECTION: Final = "projection.safetensors"
 TOWER: Final = "shopwindow.json"
-
-_PREFIXES: Final = ("bert.", "model.", "encoder.bert.", "0.auto_model.")
-_OLD_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 class BertCheckpoint:
@@ -148,19 +146,4 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"broken weights: {error}", path=path) from error
-    return {_bert_name(name): tensor for name, tensor in tensors.items()}
-
-
-def _bert_name(name: str) -> str:
-    """
-    >>> _bert_name("bert.encoder.layer.0.output.LayerNorm.gamma")
-    'encoder.layer.0.output.LayerNorm.weight'
-    """
-    for prefix in _PREFIXES:
-        if name.startswith(prefix):
-            name = name.removeprefix(prefix)
-            break
-    for old, new in _OLD_NAMES.items():
-        if name.endswith(old):
-            name = name.removesuffix(old) + new
-    return name
+    return {bert_name(name): tensor for name, tensor in tensors.items()}

@@ -23,7 +23,8 @@ from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.packing import Lengths
 from shopwindow.model.photos import Features, Photos, Selection, select, selected
-from shopwindow.model.tokens import SPECIAL_TOKENS, tokenize
+from shopwindow.model.tokenizer_files import SPECIAL_TOKENS
+from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
 
 COMMON_SHARE = 0.5

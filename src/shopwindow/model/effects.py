@@ -1,7 +1,8 @@
 """Which fields of a recipe change nothing, because of what its other fields say?
 
-So that a mistaken intention is told instead of trained. Never told: `heads`, which must divide `hidden` in any case,
-and `validations`, of which there is always one. Knows no tensor.
+So that a mistaken intention is told instead of trained. Never told: `heads`, which must divide `hidden` where there is
+a tower, and `validations`, of which there is always one. A loss without steps is told, though the curves show one.
+Knows no tensor.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ _OF_STEPS: Final = (
     "schedule",
     "gradient_clip",
     "average",
+    "loss",
+    "margin",
+    "scale",
+    "bias",
+    "masking",
+    "positives",
+    "weighting",
+    "naming_loss",
+    "dropout",
+    "pooled_dropout",
     "order",
+    "group",
+    "hard",
+    "shards_at_once",
     "temper",
     "word_dropout",
     "word_shuffle",
@@ -82,6 +96,10 @@ def _rules(recipe: Recipe) -> Iterator[tuple[bool, str, *tuple[str, ...]]]:
     yield photo_bag or recipe.late > 0, "photo must be bag or bag+bert, or late more than 0", "pooled_dropout"
     yield text_bag, "text must be bag or bag+bert", "pair_names", "text_names"
     yield recipe.naming > 0, "naming must be more than 0", "naming_rare"
+    for name in ("pair_names", "text_names"):
+        switch = getattr(recipe, name) in (0, 1)
+        says = "naming must be more than 0; else 0 or 1 says whether they are names"
+        yield recipe.naming > 0 or switch, says, name
     yield recipe.loss == "margin", "loss must be margin", "margin"
     yield (
         recipe.loss != "multi-similarity" or recipe.naming_loss > 0,

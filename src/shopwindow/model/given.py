@@ -1,7 +1,7 @@
 """Are the files that a recipe names there and of the right kind, and do the devices fit it?
 
 Asked before any data is opened, so that a wrong path costs no minute; so it imports no torch. What only the weights
-themselves can tell (shapes, missing layers) is told when they are loaded, in `checkpoint.py`.
+themselves can tell (shapes, part of a layer) is told when they are loaded, in `checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
 from shopwindow.files import DataError, read_text
 from shopwindow.model.recipe import Recipe
+from shopwindow.model.tokenizer_files import load_tokenizer
 
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
-TOKENIZER_FILE: Final = "tokenizer.json"
-VOCABULARY_FILE: Final = "vocab.txt"
 NORM_EPSILON: Final = 1e-12
 
+_PREFIXES: Final = ("bert.", "model.", "encoder.bert.", "0.auto_model.")
+_OLD_NAMES: Final = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _SIZES: Final = (
     "hidden_size",
     "num_hidden_layers",
@@ -35,10 +37,11 @@ _SIZES: Final = (
 
 def check_given(recipe: Recipe) -> None:
     """Raises: DataError naming the field of the recipe, the file and what is wrong with it."""
-    wide, says = recipe.width, "hidden"
+    wide, says, vocabulary = recipe.width, "hidden", None
     if recipe.text_from:
         with of_field("text_from"):
-            wide, says = check_checkpoint(Path(recipe.text_from))["hidden_size"], "text_from"
+            config = check_checkpoint(Path(recipe.text_from))
+            wide, says, vocabulary = config["hidden_size"], "text_from", config["vocab_size"]
     if recipe.photo_from:
         with of_field("photo_from"):
             own = check_checkpoint(Path(recipe.photo_from))["hidden_size"]
@@ -50,7 +53,20 @@ def check_given(recipe: Recipe) -> None:
                 )
     if recipe.tokenizer or recipe.text_from:
         with of_field("tokenizer" if recipe.tokenizer else "text_from"):
-            tokenizer_file(recipe.tokenizer or str(recipe.text_from))
+            tokenizer = load_tokenizer(recipe.tokenizer or str(recipe.text_from))
+        if vocabulary is not None:
+            check_pieces(tokenizer, vocabulary, str(recipe.text_from))
+
+
+def check_pieces(tokenizer: Tokenizer, vocabulary: int, checkpoint: str | Path) -> None:
+    """Raises: DataError where a tokenizer has numbers that a checkpoint of so many pieces has no vectors for."""
+    pieces = max(tokenizer.get_vocab().values()) + 1
+    if pieces > vocabulary:
+        raise DataError(
+            f"the tokenizer has {pieces} pieces, the checkpoint {vocabulary}",
+            path=checkpoint,
+            field="text_from",
+        )
 
 
 def check_devices(recipe: Recipe, devices: int) -> None:
@@ -73,7 +89,7 @@ def of_field(name: str) -> Iterator[None]:
 
 
 def check_checkpoint(path: Path) -> dict[str, Any]:
-    """The configuration of a BERT-family checkpoint directory whose weights are there.
+    """The configuration of a BERT-family checkpoint directory whose weights are there, with all of its layers.
 
     Raises: DataError naming the file, and the field of the configuration that is missing or cannot be honoured.
     """
@@ -84,26 +100,35 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
         hint = "; pytorch_model.bin is a pickle, which is never loaded: save it as safetensors"
         raise DataError(f"missing{hint if pickled else ''}", path=weights)
     try:
-        with safe_open(weights, framework="numpy"):
-            return config
+        with safe_open(weights, framework="numpy") as file:
+            names = {bert_name(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
     except (SafetensorError, OSError) as error:
         raise DataError(f"broken weights: {error}", path=weights) from error
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"encoder.layer.{layer}"
+        if not any(name.startswith(f"{prefix}.") for name in names):
+            raise DataError(
+                f"the checkpoint lacks it, {CONFIG} says {config['num_hidden_layers']} layers",
+                path=weights,
+                field=prefix,
+            )
+    return config
 
 
-def tokenizer_file(given: str | Path) -> Path:
-    """A tokenizer.json or vocabulary file: the path itself, or, of a directory, the one in it.
+def bert_name(name: str) -> str:
+    """A parameter's name as BERT's own classes have it.
 
-    Raises: DataError where there is none.
+    >>> bert_name("bert.encoder.layer.0.output.LayerNorm.gamma")
+    'encoder.layer.0.output.LayerNorm.weight'
     """
-    path = Path(given)
-    if path.is_dir():
-        found = [path / name for name in (TOKENIZER_FILE, VOCABULARY_FILE) if (path / name).is_file()]
-        if not found:
-            raise DataError(f"holds neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}", path=path)
-        return found[0]
-    if not path.is_file():
-        raise DataError("no such tokenizer or vocabulary file", path=path)
-    return path
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix)
+            break
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return name
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

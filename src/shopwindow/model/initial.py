@@ -10,13 +10,13 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
-from shopwindow.files import DataError
 from shopwindow.model.bagged import bags
 from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.dual import DualEncoder
-from shopwindow.model.given import of_field
+from shopwindow.model.given import check_pieces, of_field
 from shopwindow.model.recipe import Recipe
-from shopwindow.model.tokens import load_tokenizer, train_tokenizer
+from shopwindow.model.tokenizer_files import load_tokenizer
+from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 
 
@@ -32,12 +32,7 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
     text_size = _tower_size(recipe, recipe.width)
     text_from = _opened(recipe.text_from, "text_from")
     if text_from is not None:
-        if text_from.vocabulary < vocabulary:
-            raise DataError(
-                f"the tokenizer has {vocabulary} pieces, the checkpoint {text_from.vocabulary}",
-                path=text_from.path,
-                field="text_from",
-            )
+        check_pieces(tokenizer, text_from.vocabulary, text_from.path)
         text_size, vocabulary, longest = text_from.size, text_from.vocabulary, text_from.longest
     photo_from = _opened(recipe.photo_from, "photo_from")
     photo_size = photo_from.size if photo_from else _tower_size(recipe, text_size.hidden)

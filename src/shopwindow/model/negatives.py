@@ -235,19 +235,35 @@ def count_false_negatives(
 ) -> int:
     """How many cells off the diagonal are no negatives: of an equal text, an equal product, or a known pair.
 
-    Counted by distinct texts and products: cost and memory are those of sorting the batch and of the texts known to
-    match its products.
+    Counted by distinct texts and products, never cell by cell: n pairs of one text are n^2 cells of an equal text. Cost
+    and memory are those of sorting the batch and of the texts known to match its products.
     """
-    texts, counts = np.unique(queries.cpu().numpy(), return_counts=True)
-    seen, seen_counts = np.unique(products.cpu().numpy(), return_counts=True)
-    both, both_counts = np.unique((products << _BITS | queries).cpu().numpy(), return_counts=True)
+    texts, text_counts = np.unique(queries.cpu().numpy(), return_counts=True)
+    seen, product_counts = np.unique(products.cpu().numpy(), return_counts=True)
+    pairs, pair_counts = np.unique((products << _BITS | queries).cpu().numpy(), return_counts=True)
+    of_equals = (text_counts**2).sum() + (product_counts**2).sum() - (pair_counts**2).sum()
     cells, _ = known.cells(texts, seen)
-    text, product = np.divmod(cells, max(1, len(seen)))
-    place = np.searchsorted(both, keys := seen[product] << _BITS | texts[text]).clip(max=len(both) - 1)
-    shared = np.where(both[place] == keys, both_counts[place], 0)
-    elsewhere = ((counts[text] - shared) * (seen_counts[product] - shared)).sum()
-    equal = (counts**2).sum() + (seen_counts**2).sum() - (both_counts**2).sum()
-    return int(equal + elsewhere) - len(queries)
+    rows, columns = np.divmod(cells, max(1, len(seen)))
+    in_batch = _occurrences(pairs, pair_counts, seen[columns] << _BITS | texts[rows])
+    # Every row of a known pair's text meets every column of its product. Where the row's own product is the pair's,
+    # or the column's own text, the cell is one of equals.
+    of_known = ((text_counts[rows] - in_batch) * (product_counts[columns] - in_batch)).sum()
+    diagonal = len(queries)
+    return int(of_equals + of_known) - diagonal
+
+
+def _occurrences(
+    distinct: Int64[np.ndarray, " numbers"],
+    counts: Int64[np.ndarray, " numbers"],
+    asked: Int64[np.ndarray, " asked"],
+) -> Int64[np.ndarray, " asked"]:
+    """How often each asked-for number occurs, of rising distinct numbers and their counts; 0 where it is none of them.
+
+    >>> _occurrences(np.array([3, 5]), np.array([1, 2]), np.array([5, 4, 9])).tolist()
+    [2, 0, 0]
+    """
+    places = np.searchsorted(distinct, asked).clip(max=len(distinct) - 1)
+    return np.where(distinct[places] == asked, counts[places], 0)
 
 
 def _diagonal(own: Float[Tensor, " pairs"], rows: slice, columns: slice) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ Legend of axes: tokens = the regions of all photos, end to end; photos = the pho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -67,6 +68,11 @@ class Photos:
             geometry=None if self.geometry is None else self.geometry[tokens],
             labels=None if self.labels is None else self.labels[tokens],
         )
+
+    @classmethod
+    def join(cls, parts: Sequence[Photos]) -> Photos:
+        """The photos of several, end to end; without boxes and labels."""
+        return cls(torch.cat([part.regions for part in parts]), torch.cat([part.lengths for part in parts]))
 
     def rows(self, photos: Int64[Tensor, " asked"]) -> Photos:
         """Some of the photos, in the order named (a photo may be named more than once)."""

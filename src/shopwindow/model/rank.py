@@ -148,9 +148,7 @@ def project_products(model: DualEncoder, dataset: Dataset, products: Int64[np.nd
                 photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
                 pieces.append(model.project_regions(photos))
                 start, begin = end, int(ends[end - 1])
-    return Photos(
-        torch.cat([piece.regions for piece in pieces]), torch.cat([piece.lengths for piece in pieces])
-    )
+    return Photos.join(pieces)
 
 
 @torch.inference_mode()

@@ -67,6 +67,8 @@ class View:
 
 
 RECIPES: Final = Path(__file__).parent / "recipes"
+PATHS: Final = ("tokenizer", "text_from", "photo_from")
+"""The fields that name a file or a directory."""
 BASE: Final = "base"
 """The key of a file that names the recipe whose fields it changes."""
 
@@ -79,7 +81,8 @@ class Recipe:
     """
 
     hidden: int = 768
-    """Size of the vectors, without a common part; divided by the number of views, width of both towers."""
+    """Size of the vectors, without a common part; divided by the number of views, width of both towers. Of text_from it
+    is the checkpoint's width times the number of views."""
     layers: int = 4
     heads: int = 12
     inner: int = 3072
@@ -98,7 +101,8 @@ class Recipe:
     query_rules: str = ""
     """Names of rules of normalisation with commas (data/queries.py): lower,punctuation,plural ..."""
     tokenizer: str | None = None
-    """A tokenizer.json, a vocab.txt, or a directory with one; none: trained on the training queries."""
+    """A tokenizer.json, a vocab.txt, or a directory with one; none: trained on the training queries. Paths, those of
+    the next two fields too, are relative to the recipe file's folder, or, typed, to where they are typed."""
     text_from: str | None = None
     """A BERT-family checkpoint directory that initialises the text tower (its size and tokenizer too)."""
     photo_from: str | None = None
@@ -124,9 +128,10 @@ class Recipe:
     pooled_dropout: float = 0.5
     """Share of the pooled values dropped while training."""
     pair_names: float = 0.5
-    """Weight of pairs of neighbouring words among the names of a query; 0: they are no names."""
+    """Weight of pairs of neighbouring words among the names of a query, in the closed form of naming; without it only
+    whether they are names: 0 or 1."""
     text_names: float = 1.0
-    """Weight of the whole query among its names; 0: it is none."""
+    """The same of the whole query."""
     naming: float = 0.0
     """Ridge of the closed form that gives the bags their first weights (model/naming.py); 0: they are random."""
     naming_rare: float = 0.65
@@ -159,7 +164,7 @@ class Recipe:
     group: int = 8
     """Pairs that lie side by side for being alike."""
     hard: float = 1.0
-    """Share of the pairs that lie in such groups."""
+    """Share of the pairs that lie in such groups, more than 0: with none the order is shuffled."""
     temper: float = 1.0
     """A text with n pairs keeps n^temper of them an epoch; at 0 each text has one."""
     shards_at_once: int = 0
@@ -218,9 +223,10 @@ class Recipe:
                 raise ValueError(f"{name}: {getattr(self, name)}, from 0 to below 1 is needed")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed: {self.seed}, from 0 to below 2^31 is needed")
-        for name in ("hard", "word_shuffle"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)}, from 0 to 1 is needed")
+        if not 0 <= self.word_shuffle <= 1:
+            raise ValueError(f"word_shuffle: {self.word_shuffle}, from 0 to 1 is needed")
+        if not 0 < self.hard <= 1:
+            raise ValueError(f"hard: {self.hard}, above 0 and at most 1 is needed; none: order shuffled")
         if self.shards_at_once < 0 or (self.shards_at_once and self.order != "shuffled"):
             raise ValueError(
                 f"shards_at_once: {self.shards_at_once}, at least 0 is needed, with the order shuffled alone"
@@ -254,7 +260,7 @@ class Recipe:
     def _check_parts(self) -> None:
         """Fields that only make sense together."""
         views = self.view_list
-        if self.hidden % len(views):
+        if self.hidden % len(views) and not self.text_from:
             raise ValueError(f"views: {len(views)}, they do not divide hidden {self.hidden}")
         bags = "bag" in self.text and "bag" in self.photo
         if len(views) > 1 and not (bags and self.normalise):
@@ -323,8 +329,9 @@ def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recip
     """The recipe of a name (`seed`, `small`, ...) or of a YAML file, with some fields changed.
 
     A file may say `base`: another recipe, a name or a path from the file's folder on, whose fields it changes.
-    `changes` are values, or texts as typed, read as YAML: `{"hidden": 128}`, `{"hidden": "128"}`. A field that is set
-    and has no effect is refused; one that a change leaves without effect goes back to its default.
+    `changes` are values, or texts as typed, read as YAML: `{"hidden": 128}`, `{"hidden": "128"}`. Paths come out
+    absolute: those of a file are relative to its folder, those of `changes` to the working directory. A field that is
+    set and has no effect is refused; one that a change leaves without effect goes back to its default.
     Raises: DataError naming file and field for an unknown recipe, a misspelt field, a wrong or idle value.
     """
     fields = _fields(_file_of(name), ())
@@ -332,7 +339,7 @@ def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recip
     for key, text in (changes or {}).items():
         typed = read_mapping(f"{key}: {text}", Path("--set")) if isinstance(text, str) else {key: text}
         own |= _typed(typed, Path("--set"))
-    return Recipe(**_over(fields, own, Path("--set")))
+    return Recipe(**_over(fields, own, Path("--set"), Path()))
 
 
 def _file_of(name: str, *, folder: Path = Path()) -> Path:
@@ -359,11 +366,12 @@ def _fields(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
             names = " -> ".join(one.name for one in (*chain, file))
             raise DataError(f"a circle: {names}", path=path, field=BASE)
         inherited = _fields(file, chain)
-    return _over(inherited, _typed(own, path), path)
+    return _over(inherited, _typed(own, path), path, path.parent)
 
 
-def _over(inherited: dict[str, Any], own: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The inherited fields with a file's own over them, without those that have no effect."""
+def _over(inherited: dict[str, Any], own: dict[str, Any], path: Path, folder: Path) -> dict[str, Any]:
+    """The inherited fields with a file's own over them, without those that have no effect; own paths are relative to
+    the folder."""
     fields = inherited | own
     for name in of_missing_parts(fields.get("text", Recipe.text), fields.get("photo", Recipe.photo)) - set(
         own
@@ -373,7 +381,8 @@ def _over(inherited: dict[str, Any], own: dict[str, Any], path: Path) -> dict[st
         if name in own:
             raise DataError(f"{fields[name]!r} has no effect: {says}", path=path, field=name)
         del fields[name]
-    return fields
+    located = {name: str((folder / own[name]).resolve()) for name in PATHS if own.get(name)}
+    return fields | located
 
 
 def _checked(fields: dict[str, Any], path: Path) -> Recipe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import lightning
@@ -17,6 +18,7 @@ from jaxtyping import Float, Float32, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
@@ -43,6 +45,8 @@ from shopwindow.model.towers import compile_parts
 
 _STEP_SEEDS: Final = 1_000_003
 _WORDING: Final = 5
+NAMED_AT_ONCE: Final = 1 << 22
+"""Pairs x names of the loss of names that are in memory at once where a recipe says chunk: some 100 MB."""
 LARGEST_SCALE: Final = 100.0
 """Of the learned scale: after each step it is set back to this, as CLIP does."""
 
@@ -113,7 +117,8 @@ class Steps(lightning.LightningModule):
         self._known = known_pairs(batches.dataset, table, recipe.weighting)
         model.log_scale.requires_grad_(recipe.loss not in ("sigmoid", "focal", "multi-similarity"))
         model.score_bias.requires_grad_(recipe.loss == "siglip")
-        self._names = NamesLoss(table, self._known) if recipe.naming_loss else None
+        at_once = NAMED_AT_ONCE if recipe.chunk else 0
+        self._names = NamesLoss(table, self._known, at_once=at_once) if recipe.naming_loss else None
         if recipe.compiled:
             compile_parts(model)
 
@@ -269,9 +274,12 @@ class NamesLoss:
     data".
     """
 
-    def __init__(self, table: TokenTable, known: KnownPairs) -> None:
+    def __init__(self, table: TokenTable, known: KnownPairs, *, at_once: int = 0) -> None:
+        """`at_once`: so many pairs x names are in memory at most (one pair's at least), in the backward pass too, which
+        makes them again; 0: all of them."""
         self._table = table
         self._known = known
+        self._at_once = at_once
 
     def __call__(
         self,
@@ -282,13 +290,33 @@ class NamesLoss:
     ) -> Float[Tensor, ""]:
         bag = model.bag
         assert bag is not None
+        names = functional.normalize(bag.table(), dim=-1) if model.normalise else bag.table()
+        scale = model.log_scale.exp()
+        if not self._at_once:
+            return self._of_pairs(bag, names, scale, photo, numbers, products).mean()
+        at_once = max(1, self._at_once // len(names))
+        parts = []
+        for start in range(0, len(photo), at_once):
+            some = (whole[start : start + at_once] for whole in (photo, numbers, products))
+            work = partial(self._of_pairs, bag, names, scale, *some)
+            parts.append(checkpoint(work, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(parts).mean()
+
+    def _of_pairs(
+        self,
+        bag: WordBag,
+        names: Float[Tensor, "names hidden"],
+        scale: Float[Tensor, ""],
+        photo: Float[Tensor, "pairs hidden"],
+        numbers: Int64[Tensor, " pairs"],
+        products: Int64[Tensor, " pairs"],
+    ) -> Float[Tensor, " pairs"]:
         texts, matched = map(torch.from_numpy, self._known.texts_of(products.cpu().numpy()))
         target = self._named(bag, numbers, torch.arange(len(photo)), photo)
         left_out = self._named(bag, texts, matched, photo) * (1 - target)
-        names = functional.normalize(bag.table(), dim=-1) if model.normalise else bag.table()
-        scores = model.log_scale.exp() * photo @ names.T - math.log(len(bag.keys))
+        scores = scale * photo @ names.T - math.log(len(bag.keys))
         losses = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
-        return losses.masked_fill(left_out > 0, 0).sum(1).mean()
+        return losses.masked_fill(left_out > 0, 0).sum(1)
 
     def _named(
         self, bag: WordBag, numbers: Int64[Tensor, " texts"], photos: Int64[Tensor, " texts"], like: Tensor

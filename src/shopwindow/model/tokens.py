@@ -1,27 +1,23 @@
 """Which numbers stand for the words of a query?
 
-BERT's WordPiece, cased: trained on the training queries, or any vocabulary or tokenizer file. Knows
-queries, no photos and no tower.
+BERT's WordPiece, cased: trained on the training queries, or of a file (`tokenizer_files.py`). Knows queries, no photos
+and no tower.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, trainers
 from torch import Tensor
 
-from shopwindow.files import DataError, text_lines
-from shopwindow.model.given import tokenizer_file
+from shopwindow.model.tokenizer_files import SPECIAL_TOKENS, framed, word_pieces
 
-SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-NEEDED_TOKENS: Final = ("[UNK]", "[CLS]", "[SEP]")
 TEXTS_AT_ONCE: Final = 10_000
 """Tokenised in one call: the library's encodings are large."""
 
@@ -40,8 +36,8 @@ def train_tokenizer(
     """
     texts = sorted(texts)
     if words == "whole":
-        return _framed(_word_pieces(_frequent_words(texts, vocabulary, smallest_count)))
-    learner = _word_pieces({})
+        return framed(word_pieces(_frequent_words(texts, vocabulary, smallest_count)))
+    learner = word_pieces({})
     # The library numbers the continuing letters in the order of a hash map, which differs from run to run, and
     # its ties follow these numbers. Given as special tokens the letters are numbered first, in their own order.
     letters = sorted({letter for text in texts for letter in learner.normalizer.normalize_str(text)} - {" "})
@@ -53,12 +49,12 @@ def train_tokenizer(
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
-    return _framed(_word_pieces(learner.get_vocab()))
+    return framed(word_pieces(learner.get_vocab()))
 
 
 def _frequent_words(texts: list[str], vocabulary: int, smallest_count: int) -> dict[str, int]:
     """Words by number, most frequent first, ties in alphabetical order. WordPiece over them knows whole words only."""
-    splitter = _word_pieces({})
+    splitter = word_pieces({})
     counts: Counter[str] = Counter()
     for text in texts:
         clean = splitter.normalizer.normalize_str(text)
@@ -68,30 +64,6 @@ def _frequent_words(texts: list[str], vocabulary: int, smallest_count: int) -> d
     )
     kept = [word for word in kept if word not in SPECIAL_TOKENS]
     return {word: number for number, word in enumerate([*SPECIAL_TOKENS, *kept][:vocabulary])}
-
-
-def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`, a `vocab.txt`, or a directory that holds one of them.
-
-    Raises: DataError where there is none, or it is broken, lacks [CLS], [SEP] or [UNK], or does not put the first two
-    around a text.
-    """
-    path = tokenizer_file(path)
-    if path.suffix == ".json":
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception for every broken file
-            raise DataError(f"no tokenizer file: {error}", path=path) from error
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-    else:
-        tokenizer = _from_vocabulary(path)
-    _check_special(tokenizer.token_to_id, path)
-    if (framed := tokenizer.encode("").tokens) != ["[CLS]", "[SEP]"]:
-        raise DataError(
-            f"an empty text is {framed}, wanted [CLS] and [SEP]: no BERT post-processor", path=path
-        )
-    return tokenizer
 
 
 def tokenize(
@@ -108,29 +80,3 @@ def tokenize(
         lengths[start : start + len(rows)] = [len(ids) for ids in rows]
         pieces.append(np.array([token for ids in rows for token in ids], np.int64))
     return torch.from_numpy(np.concatenate(pieces)), torch.from_numpy(lengths)
-
-
-def _from_vocabulary(path: Path) -> Tokenizer:
-    vocabulary = {line: number - 1 for number, line in text_lines(path) if line}
-    _check_special(vocabulary.get, path)
-    return _framed(_word_pieces(vocabulary))
-
-
-def _check_special(number_of: Callable[[str], int | None], path: Path) -> None:
-    for token in NEEDED_TOKENS:
-        if number_of(token) is None:
-            raise DataError(f"the vocabulary has no {token}", path=path)
-
-
-def _word_pieces(vocabulary: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
-
-
-def _framed(tokenizer: Tokenizer) -> Tokenizer:
-    """The same with [CLS] before and [SEP] after every text."""
-    special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
-    return tokenizer

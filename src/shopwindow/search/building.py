@@ -1,6 +1,6 @@
 """How is an index made, and how does it change? Build, add, replace, delete, compact: each a new whole state.
 
-Encoding products is the long part: what a killed run encoded waits in `OUT.indexing` and is not encoded again.
+Encoding products is the long part: what a killed run encoded is not encoded again (`encoding.py`).
 Every change takes the writer's lock of `whole_directory`, so a second indexer is refused. Knows no query but the
 golden ones.
 """
@@ -8,9 +8,8 @@ golden ones.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +17,13 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, read_text, text_lines, whole_directory
+from shopwindow.files import DataError, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.attributes import Attributes, nothing_known
 from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
+from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import UnknownProduct
 from shopwindow.search.index import (
@@ -39,20 +39,17 @@ from shopwindow.search.index import (
     named_by_content,
 )
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
+from shopwindow.search.late_regions import LateRegions
 from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
-from shopwindow.search.smoothing import SmoothedRegions, smooth_catalogue
+from shopwindow.search.smoothing import smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
 from shopwindow.search.vectors import Coding
 
 APPROXIMATE_FROM: Final = 50_000
 """Products from which on a segment gets cells: exact search takes some 5 ms there (docs/results.md)."""
-_ENCODED_AT_ONCE: Final = 4096
 _PROBES: Final = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _SEED: Final = 0
-
-Progress = Callable[[int, int], None]
-"""Called with products encoded and products in all."""
 
 
 def build_index(
@@ -68,6 +65,7 @@ def build_index(
     columns: str | Path | None = None,
     smooth: tuple[float, ...] | None = None,
     smooth_regions: tuple[float, ...] | None = None,
+    late_regions: bool | None = None,
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
@@ -79,10 +77,12 @@ def build_index(
     told in a remark (a price list is often longer than a set of photos), products without a row have no values.
     `smooth`: weights of each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions,
     before they are encoded (`smoothing.py`). Products added later lean on those of their own dataset.
+    `late_regions`: whether regions are kept for re-ranking by late interaction (`late_regions.py`), which then needs
+    no dataset; when not said, where the model has it. What is added later is kept likewise.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
     folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
-    features or dimensions do not fit the model.
+    features or dimensions do not fit the model, or `late_regions` is said of one without late interaction.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -98,6 +98,9 @@ def build_index(
         raise ValueError(f"dimensions {coding.dimensions}: the model's vectors have {hidden}")
     if coding.precision == "binary" and (coding.dimensions or hidden) % 8:
         raise ValueError(f"binary codes need a multiple of 8 dimensions, the model's vectors have {hidden}")
+    has_late = opened.model.late is not None
+    if late_regions is not None and not has_late:
+        raise ValueError("late regions: this model has no late interaction; the recipe late has")
     manifest = Manifest(
         bundle_hash=bundle_hash,
         hidden=hidden,
@@ -108,6 +111,7 @@ def build_index(
         label_names={} if labels is None else read_label_names(labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
+        late_regions=has_late if late_regions is None else late_regions,
     )
     known = None if texts is None else known_texts(Dataset(texts))
     values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
@@ -122,8 +126,10 @@ def build_index(
         by_id = (
             vectors[np.argsort(products.product_ids, kind="stable")] if not coding.keeps_all(hidden) else None
         )
-        manifest = _finish(folder, manifest, questions, opened.encode_queries(questions), by_id)
-    _forget_encoded(out)
+        manifest = _finish(
+            folder, manifest, questions, opened.encode_queries(questions), products=by_id, bundle=opened
+        )
+    forget_encoded(out)
     return manifest
 
 
@@ -158,8 +164,8 @@ def add_products(
             manifest = with_columns(manifest, table.values, table.path)
         values = values_to_add(before, table, products.product_ids, remark)
         manifest, _ = _add_segment(folder, index, manifest, opened, products, known, values, progress)
-        _finish_again(folder, index, manifest)
-    _forget_encoded(index)
+        _finish_again(folder, index, manifest, opened)
+    forget_encoded(index)
     return Manifest.read(index)
 
 
@@ -210,8 +216,10 @@ def compact_index(index: str | Path) -> Manifest:
             for part, chosen in pairs
         ]
         values = Attributes.join(attributes) if before.manifest.columns else None
+        late = [part.segment.late.take(chosen) for part, chosen in pairs if part.segment.late is not None]
+        encoded = Encoded(vectors, LateRegions.join(late) if before.manifest.late_regions else None)
         manifest = dataclasses.replace(before.manifest, parts=())
-        manifest = _write_part(folder, manifest, vectors, columns, known or None, values)
+        manifest = _write_part(folder, manifest, encoded, columns, known or None, values)
         _finish_again(folder, index, manifest)
     return Manifest.read(index)
 
@@ -253,20 +261,21 @@ def _add_segment(
     values: Attributes | None,
     progress: Progress | None,
 ) -> tuple[Manifest, Float32[np.ndarray, "products hidden"]]:
-    vectors = _encode(out, manifest, bundle, dataset, progress)
+    encoded = encode(out, manifest, bundle, dataset, progress)
     if manifest.smooth is not None:
-        vectors = smooth_catalogue(vectors, manifest.smooth, unit=manifest.unit)
+        vectors = smooth_catalogue(encoded.vectors, manifest.smooth, unit=manifest.unit)
+        encoded = dataclasses.replace(encoded, vectors=vectors)
     source = Source(str(dataset.path.resolve()), dataset.content_hash)
     sources = manifest.sources if source in manifest.sources else (*manifest.sources, source)
     manifest = dataclasses.replace(manifest, sources=sources)
     columns = _columns(dataset, sources.index(source))
-    return _write_part(folder, manifest, vectors, columns, known, values), vectors
+    return _write_part(folder, manifest, encoded, columns, known, values), encoded.vectors
 
 
 def _write_part(
     folder: Path,
     manifest: Manifest,
-    vectors: Float32[np.ndarray, "products hidden"],
+    encoded: Encoded,
     columns: Columns,
     known: dict[int, list[str]] | None,
     values: Attributes | None,
@@ -275,18 +284,19 @@ def _write_part(
     written.mkdir()
     write_segment(
         written,
-        vectors,
+        encoded.vectors,
         columns,
         coding=manifest.coding,
         unit=manifest.unit,
-        approximate=len(vectors) >= manifest.approximate_from,
+        approximate=len(columns.ids) >= manifest.approximate_from,
         rng=np.random.default_rng(_SEED),
         attributes=values,
+        late=encoded.late,
     )
     if known is not None:
         ids = np.sort(columns.ids).tolist()
         write_texts(written / TEXTS_FILE, ((product, known.get(product, [])) for product in ids))
-    part = Part(named_by_content(written).name, len(vectors))
+    part = Part(named_by_content(written).name, len(columns.ids))
     return dataclasses.replace(manifest, parts=(*manifest.parts, part))
 
 
@@ -295,12 +305,16 @@ def _finish(
     manifest: Manifest,
     texts: Sequence[str],
     vectors: Float32[np.ndarray, "queries hidden"],
+    *,
+    bundle: Bundle | None,
     products: Float32[np.ndarray, "products hidden"] | None = None,
 ) -> Manifest:
-    """Measures a new state, sets its probes, and writes its `index.json`."""
+    """Measures a new state, sets its probes, and writes its `index.json`. `bundle`: where regions are kept."""
     manifest.write(folder)
     index = OpenIndex.open(folder)
     golden = ask_exactly(index, texts, vectors, products)
+    if bundle is not None and manifest.late_regions:
+        golden = golden.with_late(index, bundle)
     probes = _enough_probes(index, golden)
     measured = {f"recall@{AT}": recall(index, golden, probes=probes), "queries": float(len(texts))}
     manifest = dataclasses.replace(manifest, probes=probes, golden=golden.write(folder), recall=measured)
@@ -322,12 +336,14 @@ def _enough_probes(index: OpenIndex, golden: Golden) -> int:
     return most
 
 
-def _finish_again(folder: Path, index: Path, manifest: Manifest) -> None:
+def _finish_again(folder: Path, index: Path, manifest: Manifest, bundle: Bundle | None = None) -> None:
     if manifest.golden is None:
         raise DataError("holds no golden queries", path=index)
     golden = Golden.read(index / manifest.golden)
+    if manifest.late_regions and bundle is None:
+        bundle = load_same_bundle(index / BUNDLE, manifest.bundle_hash)
     manifest = dataclasses.replace(manifest, revision=manifest.revision + 1)
-    _finish(folder, manifest, golden.texts, golden.vectors)
+    _finish(folder, manifest, golden.texts, golden.vectors, bundle=bundle)
 
 
 def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " gone"]) -> Manifest:
@@ -355,46 +371,3 @@ def _columns(dataset: Dataset, source: int) -> Columns:
         source=np.full(len(rows), source, np.int32),
         dataset_row=rows,
     )
-
-
-def _encode(
-    out: Path, manifest: Manifest, bundle: Bundle, dataset: Dataset, progress: Progress | None
-) -> Float32[np.ndarray, "products hidden"]:
-    """The vectors of all products, mapped; what an interrupted run of the same bundle and dataset left is kept."""
-    folder = _encoded_folder(out)
-    made_of = {"bundle": manifest.bundle_hash, "dataset": dataset.content_hash}
-    weights = manifest.smooth_regions
-    identity = json.dumps(made_of if weights is None else {**made_of, "smooth_regions": weights})
-    known, values = folder / "of.json", folder / "vectors.f32"
-    if not known.is_file() or read_text(known) != identity:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        known.write_text(identity, encoding="utf-8")
-    total, hidden = len(dataset.product_ids), bundle.model.dimensions
-    with values.open("ab") as file:
-        done = file.tell() // (4 * hidden)
-        file.truncate(done * 4 * hidden)
-        smoothed = SmoothedRegions.of(dataset, weights, folder) if weights and done < total else None
-        for start in range(done, total, _ENCODED_AT_ONCE):
-            rows = np.arange(start, min(start + _ENCODED_AT_ONCE, total))
-            vectors = (
-                bundle.encode_products(dataset, rows)
-                if smoothed is None
-                else smoothed.encode(bundle.model, rows)
-            )
-            if not np.isfinite(vectors).all():
-                wrong = dataset.product_ids[rows[~np.isfinite(vectors).all(1)][0]]
-                raise DataError(f"product {wrong}: the model's vector is not finite", path=dataset.path)
-            file.write(vectors.data)
-            file.flush()
-            if progress is not None:
-                progress(int(rows[-1]) + 1, total)
-    return np.asarray(np.memmap(values, np.float32, "r", shape=(total, hidden)))
-
-
-def _encoded_folder(out: Path) -> Path:
-    return out.with_name(f"{out.name}.indexing")
-
-
-def _forget_encoded(out: Path) -> None:
-    shutil.rmtree(_encoded_folder(out), ignore_errors=True)

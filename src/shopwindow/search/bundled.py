@@ -13,7 +13,8 @@ import numpy as np
 from shopwindow.files import DataError
 from shopwindow.model.bundle import MARKER, Bundle, describe
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.model.given import TOKENIZER_FILE, WEIGHTS
+from shopwindow.model.given import WEIGHTS
+from shopwindow.model.tokenizer_files import TOKENIZER_FILE
 from shopwindow.search.index import hash_file
 
 _TRIED: Final = 50

@@ -7,7 +7,7 @@ scored anew -> hits. A search takes one opened state of the index and stays in i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 
-from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_photos
 from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.model.photos import Photos
 from shopwindow.ranking.operators import Operator
 from shopwindow.search.attributes import summarise
 from shopwindow.search.bundled import check_same_text_side, load_same_bundle
@@ -32,6 +30,7 @@ from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductV
 from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
 from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
+from shopwindow.search.regions import ProductRegions
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
 from shopwindow.search.showing import living_words, shown_hits, view_of
 
@@ -45,14 +44,18 @@ _NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
 
 @dataclass(frozen=True)
 class _State:
-    """What one search sees: an opened index, its bundle, which `index.json` it was, the datasets opened so far, and
-    what encodes words instead of the bundle, if anything."""
+    """What one search sees: an opened index, its bundle, which `index.json` it was, and what encodes words instead of
+    the bundle, if anything."""
 
     index: OpenIndex
     bundle: Bundle
     stamp: tuple[int, int]
-    datasets: dict[int, Dataset] = field(default_factory=dict)
     text: ExportedText | None = None
+
+    @cached_property
+    def regions(self) -> ProductRegions:
+        """The regions of its products; datasets opened for them stay open."""
+        return ProductRegions(self.index, self.bundle.model)
 
     @cached_property
     def columns(self) -> tuple[ColumnView, ...]:
@@ -64,20 +67,6 @@ class _State:
         ]
         living = [some if part.live is None else some.take(part.living_rows) for some, part in known]
         return summarise(self.index.manifest.columns, living)
-
-    @cached_property
-    def late(self) -> bool:
-        """Whether `late` fits model and index, and the datasets that hold the regions are those it was made from. They
-        are opened by this, and so stay at hand when they are replaced later."""
-        manifest = self.index.manifest
-        if self.bundle.model.late is None or manifest.smooth_regions is not None:
-            return False
-        try:
-            for source in range(len(manifest.sources)):
-                _dataset(self, source)
-        except (DataError, OSError):
-            return False
-        return True
 
     @property
     def version(self) -> str:
@@ -223,7 +212,7 @@ class SearchEngine:
         """
         _check_count(k)
         state = self._state
-        photo = _regions(state, *_locate(state, product_id))
+        photo = state.regions.raw(*_locate(state, product_id))
         count = len(photo.regions)
         if not 0 <= region < count:
             raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
@@ -249,12 +238,12 @@ class SearchEngine:
         """
         _check(words, 1)
         state = self._state
-        return explain(state.bundle, _clean(words), _regions(state, *_locate(state, product_id)))
+        return explain(state.bundle, _clean(words), state.regions.raw(*_locate(state, product_id)))
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them."""
         state = self._state
-        return {**state.index.numbers(), "version": state.version, "late": state.late}
+        return {**state.index.numbers(), "version": state.version, "late": state.regions.for_late}
 
     @property
     def version(self) -> str:
@@ -359,9 +348,11 @@ def _wanted(state: _State, k: int, rerank: Rerank | Reranking | None, candidates
         raise ValueError(f"candidates {candidates}: at least 1 is wanted")
     if isinstance(rerank, str | Operator):
         check_reranking(rerank, state.bundle)
-        if rerank == LATE and state.index.manifest.smooth_regions is not None:
+        made = state.index.manifest
+        if rerank == LATE and made.smooth_regions is not None and not made.late_regions:
             raise ValueError(
-                "re-ranking late: the vectors of this index are of smoothed regions, its scores would mix"
+                "re-ranking late: the vectors of this index are of smoothed regions, and it keeps none of these: "
+                "their scores would mix with those of raw ones"
             )
     return max(k, candidates)
 
@@ -392,19 +383,16 @@ def _pool_scores(
     ids: Int64[np.ndarray, " candidates"],
     how: Reranking,
 ) -> np.ndarray:
-    places = [_locate(state, one) for one in ids.tolist()]
-    vectors = np.concatenate([part.segment.vectors(np.array([row])) for part, row in places])
-
-    def photos() -> Iterator[tuple[Int64[np.ndarray, " some"], Photos]]:
-        sources = np.array([part.segment.columns.source[row] for part, row in places])
-        rows = np.array([part.segment.columns.dataset_row[row] for part, row in places])
-        for source in np.unique(sources).tolist():
-            some = np.flatnonzero(sources == source)
-            dataset = _dataset(state, source)
-            yield some, Photos.of(dataset, rows[some], boxes=state.bundle.model.needs_boxes)
-
-    asked = places[0][0].segment.asked(vector)
-    return pool_scores(how, state.bundle, _clean(words), asked, Candidates(ids, vectors), photos())
+    index = state.index
+    vectors = np.empty((len(ids), index.manifest.width), np.float32)
+    asked = vector
+    for part, places, rows in index.by_part(ids):
+        vectors[places] = part.segment.vectors(rows)
+        asked = part.segment.asked(vector)
+    photos, projected = state.regions.late(ids), index.manifest.late_regions
+    return pool_scores(
+        how, state.bundle, _clean(words), asked, Candidates(ids, vectors), photos, projected=projected
+    )
 
 
 def _others(
@@ -426,21 +414,3 @@ def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
     if place is None:
         raise UnknownProduct(product_id)
     return place
-
-
-def _regions(state: _State, part: OpenPart, row: int) -> Photos:
-    columns = part.segment.columns
-    dataset = _dataset(state, int(columns.source[row]))
-    return Photos.of(dataset, columns.dataset_row[row : row + 1], boxes=state.bundle.model.needs_boxes)
-
-
-def _dataset(state: _State, source: int) -> Dataset:
-    """A dataset that products came from; stays open, and the same, when it is replaced later."""
-    if source not in state.datasets:
-        wanted = state.index.manifest.sources[source]
-        dataset = Dataset(wanted.path)
-        if dataset.content_hash != wanted.content_hash:
-            raise DataError("was replaced since the index was made; its regions are others", path=wanted.path)
-        _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
-        state.datasets[source] = dataset
-    return state.datasets[source]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +19,10 @@ from jaxtyping import Float32, Float64, Int64
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.rank import second_scores
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
 from shopwindow.search.lookup import find, find_exactly
+from shopwindow.search.regions import kept_regions
 
 GOLDEN_QUERIES: Final = 200
 AT: Final = 10
@@ -36,26 +38,41 @@ _ROWS_AT_ONCE: Final = 16_384
 @dataclass(frozen=True)
 class Golden:
     """Queries, their vectors, their exact best AT products, best first (-1 where there are fewer), and the scores
-    that an exact search of the index gives."""
+    that an exact search of the index gives. `late`: the late scores of these products (0 where there are fewer), where
+    the index keeps their regions."""
 
     texts: tuple[str, ...]
     vectors: Float32[np.ndarray, "queries hidden"]
     ids: Int64[np.ndarray, "queries best"]
     scores: Float64[np.ndarray, "queries best"]
+    late: Float64[np.ndarray, "queries best"] | None = None
 
     @property
     def name(self) -> str:
         """Its file's name, by its content."""
         content = hashlib.sha256("\n".join(self.texts).encode("utf-8", "surrogatepass"))
-        for array in (self.vectors, self.ids, self.scores):
+        for array in self._arrays().values():
             content.update(array.tobytes())
         return f"golden-{content.hexdigest()[:16]}.npz"
 
     def write(self, folder: Path) -> str:
         """Writes it beside the segments; gives the file's name."""
         texts = np.array([text.encode("utf-8", "surrogatepass") for text in self.texts], np.bytes_)
-        np.savez(folder / self.name, texts=texts, vectors=self.vectors, ids=self.ids, scores=self.scores)
+        np.savez(folder / self.name, allow_pickle=False, texts=texts, **self._arrays())
         return self.name
+
+    def with_late(self, index: OpenIndex, bundle: Bundle) -> Golden:
+        """The same with late scores, from the regions that an index keeps."""
+        late = np.zeros(self.ids.shape)
+        for row, (text, ids) in enumerate(zip(self.texts, self.ids, strict=True)):
+            for places, photos in kept_regions(index, ids):
+                found = second_scores(bundle.model, bundle.tokenizer, text, photos, projected=True)
+                late[row, places] = found
+        return replace(self, late=late)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {"vectors": self.vectors, "ids": self.ids, "scores": self.scores}
+        return arrays if self.late is None else {**arrays, "late": self.late}
 
     @classmethod
     def read(cls, path: Path) -> Golden:
@@ -63,7 +80,8 @@ class Golden:
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 texts = tuple(text.decode("utf-8", "surrogatepass") for text in file["texts"].tolist())
-                return cls(texts, file["vectors"], file["ids"], file["scores"])
+                late = file["late"] if "late" in file.files else None
+                return cls(texts, file["vectors"], file["ids"], file["scores"], late)
         except Exception as error:  # zip and numpy raise many kinds for a broken file
             raise DataError(f"broken or missing golden queries: {error}", path=path) from error
 
@@ -72,7 +90,7 @@ class Golden:
 class Verdict:
     """What a check found. `vector_error`: largest difference of a query's vector; `score_error`: largest difference of
     an exact score; `recall`: of the search as it is set, against the exact one; `changed`: the parts whose files are
-    not those that were written."""
+    not those that were written; `late_error`: largest difference of a late score, None where no regions are kept."""
 
     queries: int
     vector_error: float
@@ -80,6 +98,7 @@ class Verdict:
     recall: float
     recall_before: float
     changed: tuple[str, ...] = ()
+    late_error: float | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -92,6 +111,11 @@ class Verdict:
         if self.recall < self.recall_before - _RECALL_TOLERANCE:
             found.append(
                 f"index: recall@{AT} {self.recall:.3f}, was {self.recall_before:.3f} when it was made"
+            )
+        if self.late_error is not None and not self.late_error <= _SCORE_TOLERANCE:
+            found.append(
+                f"late interaction: scores differ by up to {self.late_error:.2g} from those kept (of the model where "
+                "query vectors differ too, else of the regions that the index keeps)"
             )
         if self.changed:
             found.append(
@@ -180,7 +204,14 @@ def check(index: OpenIndex, bundle: Bundle) -> Verdict:
         recall=recall(index, golden),
         recall_before=manifest.recall[f"recall@{AT}"],
         changed=(*_changed_segments(index), *([golden_file] if golden.name != golden_file else [])),
+        late_error=_late_error(index, bundle, golden) if manifest.late_regions else None,
     )
+
+
+def _late_error(index: OpenIndex, bundle: Bundle, golden: Golden) -> float:
+    found = golden.with_late(index, bundle).late
+    assert found is not None
+    return float("inf") if golden.late is None else float(np.abs(found - golden.late).max(initial=0.0))
 
 
 def _changed_segments(index: OpenIndex) -> list[str]:

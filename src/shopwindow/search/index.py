@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +32,10 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from shopwindow.files import DataError, read_text
+from shopwindow.search.arrays import load_array, save_array
 from shopwindow.search.conditions import Kind
 from shopwindow.search.masks import Masks
-from shopwindow.search.segment import Segment, load_array, save_array
+from shopwindow.search.segment import Segment
 from shopwindow.search.texts import TEXTS_FILE, Texts
 from shopwindow.search.vectors import Coding
 
@@ -69,7 +71,8 @@ class Manifest:
     `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
     `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours. `columns`: what
-    the shop's own columns hold; a segment need not have them all.
+    the shop's own columns hold; a segment need not have them all. `late_regions`: whether every segment keeps its
+    products' regions for late interaction.
     """
 
     bundle_hash: str
@@ -88,6 +91,7 @@ class Manifest:
     smooth: tuple[float, ...] | None = None
     smooth_regions: tuple[float, ...] | None = None
     columns: dict[str, Kind] = field(default_factory=dict)
+    late_regions: bool = False
 
     @property
     def width(self) -> int:
@@ -121,6 +125,7 @@ class Manifest:
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
+        content.setdefault("late_regions", False)
         for name in (name for part in parts for name in (part.name, part.deleted or "-")):
             if "/" in name or name.startswith("."):
                 raise ValueError(f"a part named {name!r}")
@@ -130,6 +135,7 @@ class Manifest:
             ("unit", bool),
             ("probes", int),
             ("revision", int),
+            ("late_regions", bool),
         ):
             if not isinstance(content[name], kind):
                 raise ValueError(f"{name} {content[name]!r}")
@@ -199,7 +205,7 @@ class OpenIndex:
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:
-                parts = (_open_part(path, part, manifest.width, manifest.columns) for part in manifest.parts)
+                parts = (_open_part(path, part, manifest) for part in manifest.parts)
                 return cls(path, manifest, tuple(parts))
             except (DataError, FileNotFoundError) as error:
                 wrong = error
@@ -230,6 +236,12 @@ class OpenIndex:
         """How many of its products have a value in a column of the shop."""
         return sum(part.with_values for part in self.parts)
 
+    @property
+    def late_bytes(self) -> float:
+        """Bytes a product, on average, of the regions kept for late interaction; 0 where none are."""
+        kept = [part.segment.late for part in self.parts if part.segment.late is not None]
+        return sum(some.regions.nbytes for some in kept) / max(1, sum(len(some) for some in kept))
+
     def numbers(self) -> dict[str, Any]:
         """What it holds and how, as JSON can write it."""
         manifest = self.manifest
@@ -245,6 +257,7 @@ class OpenIndex:
             "approximate": any(part.segment.cells is not None for part in self.parts),
             "probes": manifest.probes,
             "measured": manifest.recall,
+            "late_region_bytes_per_product": self.late_bytes,
             "texts": self.has_texts,
             "products_with_texts": self.with_texts,
             "smoothed": manifest.smooth,
@@ -256,20 +269,27 @@ class OpenIndex:
     def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products it holds."""
         found = np.zeros(len(product_ids), bool)
-        for part in self.parts:
-            rows = part.segment.rows_of(product_ids)
-            found |= (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+        for _, places, _ in self.by_part(product_ids):
+            found[places] = True
         return found
 
     def places(self, product_ids: Int64[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
         """The part that holds each product, and its row there; None where there is none."""
         found: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
+        for part, places, rows in self.by_part(product_ids):
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                found[place] = part, row
+        return found
+
+    def by_part(
+        self, product_ids: Int64[np.ndarray, " asked"]
+    ) -> Iterator[tuple[OpenPart, Int64[np.ndarray, " here"], Int64[np.ndarray, " here"]]]:
+        """Each part that holds some of the products: which of those asked for, rising, and their rows there."""
         for part in self.parts:
             rows = part.segment.rows_of(product_ids)
-            here = (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
-            for asked in np.flatnonzero(here).tolist():
-                found[asked] = part, int(rows[asked])
-        return found
+            here = np.flatnonzero((rows >= 0) if part.live is None else (rows >= 0) & part.live[rows])
+            if len(here):
+                yield part, here, rows[here]
 
     def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
         """The part that holds one product, and its row there; None where there is none."""
@@ -278,11 +298,15 @@ class OpenIndex:
         return self.places(np.array([product_id], np.int64))[0]
 
 
-def _open_part(index: Path, part: Part, width: int, kinds: dict[str, Kind]) -> OpenPart:
-    folder = index / SEGMENTS / part.name
+def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
+    folder, kinds = index / SEGMENTS / part.name, manifest.columns
     segment = Segment.open(folder)
-    if segment.width != width:
-        raise DataError(f"vectors of {segment.width} values, the index says {width}", path=folder)
+    if segment.width != manifest.width:
+        raise DataError(f"vectors of {segment.width} values, the index says {manifest.width}", path=folder)
+    if (segment.late is not None) != manifest.late_regions:
+        says = "regions for late interaction"
+        kept, wanted = ("no ", "some") if manifest.late_regions else ("", "none")
+        raise DataError(f"{kept}{says}, the index says {wanted}", path=folder)
     if len(segment) != part.products:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None

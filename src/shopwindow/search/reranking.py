@@ -61,11 +61,14 @@ def pool_scores(
     vector: Float32[np.ndarray, " hidden"],
     candidates: Candidates,
     photos: Iterable[tuple[Int64[np.ndarray, " some"], Photos]],
+    *,
+    projected: bool = False,
 ) -> Float64[np.ndarray, " candidates"]:
     """The new scores of the candidates. `photos`: the regions of them all, in any pieces, each with the places of its
-    candidates; asked for by `late` only.
+    candidates; asked for by `late` only. `projected`: they are those of `project_regions` already.
 
-    Cost of `late`: words x regions x width operations. Raises: ValueError as `check_reranking`.
+    Cost of `late`: words x regions x width operations, and where they are not projected, regions x features x width.
+    Raises: ValueError as `check_reranking`.
     """
     check_reranking(how, bundle)
     if isinstance(how, Operator):
@@ -74,5 +77,5 @@ def pool_scores(
         "ch,h->c", candidates.vectors.astype(np.float64), vector.astype(np.float64)
     )
     for places, some in photos:
-        scores[places] += second_scores(bundle.model, bundle.tokenizer, words, some)
+        scores[places] += second_scores(bundle.model, bundle.tokenizer, words, some, projected=projected)
     return scores

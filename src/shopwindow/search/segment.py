@@ -11,6 +11,7 @@ finest*.npy                       vectors for re-scoring, where the codes are no
 means.npy, bounds.npy             cells (cells.py), in large segments; rows of a cell lie side by side
 sizes, region_bounds, boxes, labels, source, dataset_row (.npy)   what is shown, and where the regions are
 values.arrow                      the shop's own columns (attributes.py), where there are any
+late_regions, late_bounds (.npy)  regions for late interaction (late_regions.py), where they are kept
 ```
 """
 
@@ -27,8 +28,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
+from shopwindow.search.arrays import bounds_of, load_array, ranges, save_array, save_pieces
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.cells import Cells, cell_count, part_into_cells
+from shopwindow.search.late_regions import LateRegions
 from shopwindow.search.vectors import Coder, Coding
 
 CARD: Final = "segment.json"
@@ -60,12 +63,11 @@ class Columns:
     def take(self, rows: Int64[np.ndarray, " chosen"]) -> Columns:
         """The chosen products, in the order given."""
         counts = np.diff(self.region_bounds)[rows]
-        bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        regions = np.arange(bounds[-1]) + np.repeat(self.region_bounds[rows] - bounds[:-1], counts)
+        regions = ranges(self.region_bounds, rows)
         return Columns(
             ids=self.ids[rows],
             sizes=self.sizes[rows],
-            region_bounds=bounds,
+            region_bounds=bounds_of(counts),
             boxes=self.boxes[regions],
             labels=self.labels[regions],
             source=self.source[rows],
@@ -79,7 +81,7 @@ class Columns:
         columns = {
             field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)
         }
-        columns["region_bounds"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        columns["region_bounds"] = bounds_of(counts)
         return cls(**columns)
 
 
@@ -98,6 +100,7 @@ class Segment:
     cells: Cells | None
     bytes_per_product: tuple[int, int]
     attributes: Attributes | None = None
+    late: LateRegions | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Segment:
@@ -116,6 +119,7 @@ class Segment:
                 finest_coder, finest = Coder(card["finest"], card["unit"], *parts), _load(folder, "finest")
             cells = Cells(_load(folder, "means"), _load(folder, "bounds")) if card["cells"] else None
             values = folder / ATTRIBUTES_FILE
+            late_width = int(card.get("late", 0))
             segment = cls(
                 folder.name,
                 columns,
@@ -128,8 +132,9 @@ class Segment:
                 cells,
                 (int(card["bytes"][0]), int(card["bytes"][1])),
                 Attributes.open(values) if values.is_file() else None,
+                LateRegions.open(folder, late_width) if late_width else None,
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
         _check_belonging(segment, int(card["products"]), folder)
         return segment
@@ -236,9 +241,10 @@ def write_segment(
     rng: np.random.Generator,
     parted: tuple[Cells, Int64[np.ndarray, " products"]] | None = None,
     attributes: Attributes | None = None,
+    late: LateRegions | None = None,
 ) -> None:
     """Writes a segment into an empty folder, its card last. `approximate`: with cells, `parted` if
-    they are known. `attributes`: of the products, in their order.
+    they are known. `attributes` and `late`: of the products, in their order.
 
     Raises: OSError where the disk is full.
     """
@@ -261,6 +267,8 @@ def write_segment(
         save_array(folder / f"{field.name}.npy", getattr(taken, field.name))
     if attributes is not None:
         attributes.take(order).write(folder / ATTRIBUTES_FILE)
+    if late is not None:
+        late.write(folder, order)
     rising = np.argsort(taken.ids, kind="stable")
     save_array(folder / "id_order.npy", rising)
     save_array(folder / "rising.npy", taken.ids[rising])
@@ -272,25 +280,9 @@ def write_segment(
         "unit": unit,
         "bytes": coding.bytes_per_product(vectors.shape[1]),
         "cells": len(cells.means) if cells else 0,
+        "late": late.regions.shape[1] if late else 0,
     }
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
-
-
-def save_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
-    """Writes a `.npy` file. Raises: OSError with its number where the disk is full, which `np.save` loses."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.data)
-
-
-def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
-    """A mapped `.npy` file. Raises: DataError where it is missing or broken."""
-    try:
-        # A plain array over the map: slices of np.memmap itself are slow to make.
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"broken or missing: {error}", path=path) from error
 
 
 def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
@@ -298,8 +290,8 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
     arrays = (*by_product, segment.rising, segment.id_order, segment.codes, segment.finest)
-    shop = () if segment.attributes is None else (segment.attributes,)
-    if {len(array) for array in (*arrays, *shop)} != {products}:
+    kept = [some for some in (segment.attributes, segment.late) if some is not None]
+    if {len(some) for some in (*arrays, *kept)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if not int(columns.region_bounds[-1]) == len(columns.boxes) == len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)
@@ -321,12 +313,11 @@ def _save_codes(
 ) -> None:
     first = coder.encode(vectors[order[:1]])
     name = "finest.npy" if prefix else "codes.npy"
-    with (folder / name).open("wb") as file:
-        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (len(order), first.shape[1])}
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(order), _ROWS_AT_ONCE):
-            codes = coder.encode(np.asarray(vectors[order[start : start + _ROWS_AT_ONCE]]))
-            file.write(np.ascontiguousarray(codes).data)
+    pieces = (
+        coder.encode(np.asarray(vectors[order[start : start + _ROWS_AT_ONCE]]))
+        for start in range(0, len(order), _ROWS_AT_ONCE)
+    )
+    save_pieces(folder / name, pieces, (len(order), first.shape[1]), first.dtype)
     save_array(folder / f"{prefix}centre.npy", coder.centre)
     save_array(folder / f"{prefix}scale.npy", coder.scale)
 

@@ -19,11 +19,12 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.dual import DualEncoder, at_rest
 from shopwindow.model.photos import Photos
 from shopwindow.model.rank import encode_in_pieces
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
+from shopwindow.search.arrays import bounds_of, ranges
 from shopwindow.search.cells import cell_count, part_into_cells
 
 EXACT_VECTORS: Final = 20_000
@@ -151,7 +152,7 @@ class SmoothedRegions:
         Raises: ValueError for no weights, or one that is not finite. OSError for a full disk.
         """
         check_weights(weights)
-        bounds = np.concatenate([[0], np.cumsum(dataset.region_counts)]).astype(np.int64)
+        bounds = bounds_of(dataset.region_counts)
         total = int(bounds[-1])
         count = min(len(weights), total) - 1
         if exact is None:
@@ -176,10 +177,24 @@ class SmoothedRegions:
         ]
         return np.concatenate(pieces)
 
+    @torch.inference_mode()
+    def project(self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]) -> Photos:
+        """The smoothed regions of product rows as the late interaction's vectors.
+
+        Raises: ValueError for a model without late interaction.
+        """
+        with at_rest(model):
+            return Photos.join(
+                [
+                    model.project_regions(self.photos(some, boxes=model.needs_boxes))
+                    for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
+                ]
+            )
+
     def photos(self, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Photos:
         """The photos of product rows with smoothed regions."""
         photos = Photos.of(self.dataset, rows, boxes=boxes)
-        nearest = self.nearest[_ranges(self.bounds, rows)]
+        nearest = self.nearest[ranges(self.bounds, rows)]
         neighbours = nearest.shape[1]
         mixed = photos.regions.float() * (self.weights[0] + sum(self.weights[1 + neighbours :]))
         for rank in range(neighbours):
@@ -232,13 +247,3 @@ class SmoothedRegions:
                     ((torch.from_numpy(regions).float() - mean) @ directions).contiguous().numpy().data
                 )
         return np.asarray(np.memmap(path, np.float32, "r", shape=(total, width)))
-
-
-def _ranges(
-    bounds: Int64[np.ndarray, " bounds"], rows: Int64[np.ndarray, " rows"]
-) -> Int64[np.ndarray, " _"]:
-    """The numbers from `bounds[row]` to before `bounds[row + 1]` of each row, end to end."""
-    counts = bounds[rows + 1] - bounds[rows]
-    ends = np.cumsum(counts)
-    numbers: Int64[np.ndarray, " _"] = np.arange(ends[-1]) + np.repeat(bounds[rows] - ends + counts, counts)
-    return numbers
