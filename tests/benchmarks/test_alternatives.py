@@ -35,23 +35,23 @@ def test_the_limit_of_prepare_is_the_slowest_of_reading_writing_and_decoding() -
 
 
 @pytest.mark.slow
-def test_prepare_is_measured_beside_its_limits_in_every_round(
+def test_prepare_is_measured_beside_its_limits_in_the_same_round(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", [prepare.__file__])
     write_rows(tmp_path / "rows.tsv", 30)
-    prepare.measure_together(tmp_path / "rows.tsv", tmp_path, 30, 2)
+    prepare.measure_together(tmp_path / "rows.tsv", tmp_path, 30, 1)
     entry = json.loads(results.read_text())
     assert entry["question"].startswith("prepare: 30 rows")
     figures = entry["figures"]
     for processes in (1, os.cpu_count() or 1):
-        assert len(figures[prepare.speed_of(processes)]) == 2
-        assert len(figures[prepare.decoding_of(processes)]) == 2
+        assert len(figures[prepare.speed_of(processes)]) == 1
+        assert len(figures[prepare.decoding_of(processes)]) == 1
         share = figures[
             f"{prepare.counted(processes)}: share of the slowest limit (reading, writing, decoding)"
         ]
         assert all(0 < one < 1 for one in share)
-    assert len(figures[prepare.READ]) == len(figures[prepare.WRITE]) == 2
+    assert len(figures[prepare.READ]) == len(figures[prepare.WRITE]) == 1
 
 
 def test_both_ways_of_smoothing_are_timed_equally_often() -> None:
