@@ -39,15 +39,15 @@ NO_BENCHMARKS: Final = {
 }
 SMALLER: Final = {
     "batches.py": ("--products", "20000", "--seconds", "1"),
-    "catalogue_smoothing.py": ("--products", "20000"),
+    "catalogue_smoothing.py": ("--products", "10000"),
     "encode.py": ("--products", "100"),
-    "filters.py": ("--products", "300000"),
+    "filters.py": ("--products", "200000"),
     "large_batch.py": ("--sizes", "512", "8192"),
     "prepare.py": ("--rows", "8000"),
     "rank.py": ("--pools", "200", "--seed-pools", "10"),
     "search.py": ("--products", "100000"),
-    "service.py": ("--products", "200000", "--seconds", "4"),
-    "step.py": ("--pairs", "128", "--steps", "2"),
+    "service.py": ("--products", "200000", "--seconds", "3"),
+    "step.py": ("--pairs", "128", "--steps", "1"),
 }
 
 
