@@ -67,6 +67,15 @@ class DataError(Exception):
         super().__init__(f"{place.strip(' ,')}: {problem}" if place else problem)
 
 
+def is_plain_file(path: str | os.PathLike[str]) -> bool:
+    """Whether it names a file of known size; `-` does not, nor what the system takes for no name."""
+    name = os.fspath(path)
+    try:
+        return name != STANDARD_STREAM and Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def open_bytes(path: str | os.PathLike[str]) -> Iterator[io.BufferedIOBase]:
     """The bytes of a file, unpacked when gzipped (by its first bytes, not its name); `-` is standard input.

@@ -157,6 +157,18 @@ def test_regions_and_labels_that_differ_in_number_are_a_data_error(stored: Path,
         read_everything(broken)
 
 
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_compressed_products_are_told(stored: Path, tmp_path: Path, codec: str) -> None:
+    packed = shutil.copytree(stored, tmp_path / "ds")
+    file = packed / "products-00001.arrow"
+    with pa.ipc.open_file(str(file)) as arrow:
+        table = arrow.read_all()
+    with pa.ipc.new_file(str(file), table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as arrow:
+        arrow.write_table(table)
+    with pytest.raises(DataError, match=r"products-00001\.arrow: compressed"):
+        read_everything(packed)
+
+
 def test_pair_of_an_unknown_product_is_a_data_error(stored: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(stored, tmp_path / "ds")
     manifest = json.loads((broken / "manifest.json").read_text())

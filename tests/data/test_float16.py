@@ -84,3 +84,8 @@ def test_what_does_not_fit_is_not_finite(value: float, sign: int) -> None:
 def test_every_finite_value_is_finite() -> None:
     values = np.arange(2**16, dtype=np.uint16).view(np.float16)
     assert [all_finite(values[place : place + 1]) for place in range(2**16)] == np.isfinite(values).tolist()
+
+
+def test_a_signalling_nan_is_not_finite_and_warns_of_nothing() -> None:
+    values = np.array([0x3F800000, 0x7F800001], np.uint32).view(np.float32)
+    assert not all_finite(round_to_float16(values))

@@ -13,7 +13,7 @@ import pytest
 from shopwindow.data.once import WrittenOnce, read_once
 
 
-@pytest.fixture(params=["as the system can", "not known to the system"])
+@pytest.fixture(params=["as the system can", "not known to the system", "not known to Python"])
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "as the system can":
         return
@@ -22,6 +22,8 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
         def refusing(file: int, views: Any, place: int, flags: int = 0, plain: Any = plain) -> int:
             if flags:
+                if request.param == "not known to Python":
+                    raise NotImplementedError("preadv2: unavailable on this platform")
                 raise OSError(errno.EOPNOTSUPP, "not known")
             done: int = plain(file, views, place)
             return done

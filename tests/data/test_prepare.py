@@ -356,3 +356,41 @@ def test_damaged_file_is_prepared_or_a_data_error(
     except DataError:
         return
     assert report.pairs == len(Dataset(tmp_path / "ds").pair_products) >= 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("shorter", [True, False])
+def test_a_file_that_changes_while_it_is_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, shorter: bool
+) -> None:
+    source = write_tsv(tmp_path / "a.tsv", make_lines(60))
+    monkeypatch.setattr(stage, "_ROWS_BETWEEN_PROGRESS", 10)
+
+    def change(rows: int, *_: int) -> None:
+        if rows == 10:
+            os.truncate(source, source.stat().st_size + (-1 if shorter else 1))
+
+    with pytest.raises(DataError, match=r"a\.tsv: was changed while it was read"):
+        stage.prepare(
+            [source],
+            tmp_path / "ds",
+            feature_size=SIZE,
+            processes=processes,
+            allow_malformed=True,
+            progress=change,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
+
+
+def test_a_file_named_as_standard_input_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tsv(tmp_path / "-", make_lines(5))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(HEADER_LINE + b"".join(make_lines(3)))))
+    assert prepare(Path("-"), out=tmp_path / "ds").rows == 3
+
+
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        prepare(tmp_path / ("a" * 300), out=tmp_path / "ds")

@@ -376,6 +376,8 @@ def test_a_path_is_relative_to_the_file_that_says_it_or_to_where_it_is_typed(
         assert found.text_from == str(tmp_path / "mine" / "bert")
         assert found.photo_from == str(tmp_path / "photo")
         assert found.tokenizer == str(tmp_path / "t" / "vocab.txt")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "blob")  # as a cache of checkpoints keeps its files
+    assert load_recipe("bow", {"tokenizer": "link"}).tokenizer == str(tmp_path / "here" / "link")
     typed = load_recipe("../other.yaml", {"text_from": "bert", "photo_from": None})
     assert typed.text_from == str(tmp_path / "here" / "bert")
     assert typed.photo_from is None

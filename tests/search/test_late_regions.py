@@ -225,6 +225,30 @@ def test_truncated_or_missing_file_is_named(late_index: Path, name: str, cut: in
         SearchEngine.open(late_index)
 
 
+@pytest.mark.parametrize("name", [BOUNDS_FILE, REGIONS_FILE, "codes.npy"])
+@pytest.mark.parametrize("place", [0, 8, 20, 60])
+def test_a_damaged_header_is_named(late_index: Path, name: str, place: int) -> None:
+    file = next(late_index.glob(f"segments/*/{name}"))
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0x15
+    file.unlink()  # a link: the original stays
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        SearchEngine.open(late_index)
+
+
+@pytest.mark.parametrize("name", [BOUNDS_FILE, "region_bounds.npy"])
+@pytest.mark.parametrize(("row", "value"), [(0, -3), (0, 1), (1, -1), (2, 1 << 60), (-1, 0)])
+def test_bounds_that_divide_nothing_are_named(late_index: Path, name: str, row: int, value: int) -> None:
+    file = next(late_index.glob(f"segments/*/{name}"))
+    bounds = np.load(file)
+    bounds[row] = value
+    file.unlink()  # a link: the original stays
+    save_array(file, bounds)
+    with pytest.raises(DataError, match=name):
+        SearchEngine.open(late_index)
+
+
 @pytest.mark.parametrize("name", [BOUNDS_FILE, REGIONS_FILE])
 @pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a.astype(np.float32), lambda a: a[..., None]])
 def test_files_that_do_not_belong_together_are_refused(

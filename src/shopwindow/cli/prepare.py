@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from shopwindow.files import is_plain_file
+
 if TYPE_CHECKING:
     from shopwindow.cli.progress import Show
 
@@ -61,7 +63,7 @@ def prepare(
 
 def _processes_for(tsv: list[str]) -> int:
     """One for each core where the plain files are large enough to be worth the half second of a start."""
-    plain = [Path(name) for name in tsv if Path(name).is_file()]
+    plain = [Path(name) for name in tsv if is_plain_file(name)]
     if sum(path.stat().st_size for path in plain) < _LARGE_BYTES:
         return 1
     return min(

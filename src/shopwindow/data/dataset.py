@@ -291,7 +291,7 @@ class Dataset:
                     f"{table.num_rows} products, the manifest says {shard.get('products')}", path=path
                 )
             chunk_files += [len(files)] * table.column(0).num_chunks
-            chunks += [_chunk(batch, path, file.ctypes.data) for batch in table.to_batches()]
+            chunks += [_chunk(batch, path, file) for batch in table.to_batches()]
             paths.append(path)
             files.append(file)
         sizes = [len(chunk.ids) for chunk in chunks]
@@ -387,8 +387,11 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return values
 
 
-def _chunk(batch: pa.RecordBatch, path: Path, begin: int) -> _Chunk:
-    """A record batch of a file that is mapped from address `begin` on."""
+def _chunk(batch: pa.RecordBatch, path: Path, file: UInt8[np.ndarray, " bytes"]) -> _Chunk:
+    """A record batch of a file that is mapped.
+
+    Raises: DataError where a product has values of other numbers, or values lie elsewhere, which compressed ones do.
+    """
     boxes, labels, regions = batch.column("boxes"), batch.column("labels"), batch.column("regions")
     if not (boxes.offsets.equals(regions.offsets) and labels.offsets.equals(regions.offsets)):
         raise DataError("boxes, labels and regions of a product differ in number", path=path)
@@ -399,8 +402,8 @@ def _chunk(batch: pa.RecordBatch, path: Path, begin: int) -> _Chunk:
         "labels": labels.values,
         "regions": regions.values.values,
     }
-    return _Chunk(
-        batch.column("product_id").to_numpy(),
-        regions.offsets.to_numpy(),
-        {name: array.to_numpy().ctypes.data - begin for name, array in values.items()},
-    )
+    arrays = {name: array.to_numpy() for name, array in values.items()}
+    places = {name: array.ctypes.data - file.ctypes.data for name, array in arrays.items()}
+    if any(not 0 <= places[name] <= len(file) - array.nbytes for name, array in arrays.items()):
+        raise DataError("compressed; plain Arrow is wanted", path=path)
+    return _Chunk(batch.column("product_id").to_numpy(), regions.offsets.to_numpy(), places)

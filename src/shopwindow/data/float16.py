@@ -65,7 +65,8 @@ def by_torch(values: Float32[np.ndarray, "*axes"], out: Float16[np.ndarray, "*ax
 def by_bits(values: Float32[np.ndarray, "*axes"], out: Float16[np.ndarray, "*axes"]) -> None:
     """Rounds by arithmetic on the bits."""
     # Times 2^-112, the exponent is float16's: 13 bits of the mantissa are too many, and are rounded away.
-    bits = (values * _REBIAS).view(np.uint32)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        bits = (values * _REBIAS).view(np.uint32)
     magnitude = bits & 0x7FFFFFFF
     bits ^= magnitude
     bits >>= 16

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,12 +25,7 @@ _COLLECTED_BYTES: Final = 2**20
 
 def read_once(file: int, memory: memoryview, place: int) -> int:
     """Fills memory with the bytes from a place of an open file; gives how many, 0 at its end."""
-    try:
-        return os.preadv(file, [memory], place, _DONT_CACHE)
-    except OSError as error:
-        if error.errno not in _NOT_KNOWN:
-            raise
-    return os.preadv(file, [memory], place)
+    return _past_the_cache(lambda flags: os.preadv(file, [memory], place, flags))
 
 
 class WrittenOnce(io.RawIOBase):
@@ -78,9 +73,15 @@ class WrittenOnce(io.RawIOBase):
 
 
 def _write_some(file: int, views: list[memoryview], place: int) -> int:
+    return _past_the_cache(lambda flags: os.pwritev(file, views, place, flags))
+
+
+def _past_the_cache(call: Callable[[int], int]) -> int:
     try:
-        return os.pwritev(file, views, place, _DONT_CACHE)
+        return call(_DONT_CACHE)
+    except NotImplementedError:  # a Python built for a C library without flags
+        pass
     except OSError as error:
         if error.errno not in _NOT_KNOWN:
             raise
-    return os.pwritev(file, views, place)
+    return call(0)

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +38,7 @@ from shopwindow.data.once import read_once
 from shopwindow.data.ranges import MOST_PROCESSES, Checked, RangeReaders
 from shopwindow.data.weights import WeightTable
 from shopwindow.data.writer import DatasetWriter
-from shopwindow.files import DataError, open_bytes, whole_directory, whole_file
+from shopwindow.files import DataError, is_plain_file, open_bytes, reading, whole_directory, whole_file
 
 ALLOWED_MALFORMED: Final = 0.01
 FROM_THE_TABLE: Final = "pairs that have one"
@@ -199,7 +200,7 @@ class _Intake:
 
 def _plain_bytes(paths: list[Path]) -> int:
     """Of the files whose size is known; packed ones are longer."""
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    return sum(path.stat().st_size for path in paths if is_plain_file(path))
 
 
 def _count_unmet(intake: _Intake) -> DataError | None:
@@ -219,7 +220,7 @@ def _feed(
     *,
     stop_when_hopeless: bool,
 ) -> None:
-    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    sizes = [path.stat().st_size if is_plain_file(path) else 0 for path in paths]
     total = sum(sizes) if all(sizes) else 0
     for path, before in zip(paths, np.cumsum([0, *sizes]).tolist(), strict=False):
         for number, row, position in _rows(path, intake.how, readers):
@@ -238,10 +239,10 @@ def _rows(source: Path, how: LineCheck, readers: RangeReaders | None) -> Iterato
     """Every line after the header, checked, in order: read by the readers where there are any and the file is plain."""
     with open_bytes(source) as file:
         _check_header(file.readline(_LONGEST_HEADER), source)
-        if not source.is_file() or isinstance(file, gzip.GzipFile):
+        if not is_plain_file(source) or isinstance(file, gzip.GzipFile):
             yield from _streamed(file, how)
             return
-        start = file.tell()
+        start, found = file.tell(), _state(os.fstat(file.fileno()))
         if readers is None:
 
             def read(memory: memoryview, place: int) -> int:
@@ -250,8 +251,16 @@ def _rows(source: Path, how: LineCheck, readers: RangeReaders | None) -> Iterato
             lines = LineReader(LONGEST_LINE).lines(read, start)
             for number, (line, end) in enumerate(lines, start=2):
                 yield number, check_line(line, how), end
-            return
-    yield from readers.rows(source, start)
+    if readers is not None:
+        yield from readers.rows(source, start)
+    with reading(source):
+        if _state(source.stat()) != found:
+            raise DataError("was changed while it was read", path=source)
+
+
+def _state(file: os.stat_result) -> tuple[int, int, int]:
+    """Which file it is, how long, and when it was written last."""
+    return file.st_ino, file.st_size, file.st_mtime_ns
 
 
 def _streamed(file: io.BufferedIOBase, how: LineCheck) -> Iterator[Checked]:

@@ -30,7 +30,7 @@ from shopwindow.files import DataError, reading
 
 RANGE_BYTES: Final = 4 * 2**20
 MOST_PROCESSES: Final = 64
-"""Many more than the one that stores keeps busy; each takes two ranges of disk and some 60 MB of memory."""
+"""Many more than the one that stores keeps busy; each takes two ranges of disk and 80 MB, with torch 260, of memory."""
 _SLOTS: Final = 2
 """Ranges a process may be ahead: one is handed on while the next is read."""
 _SPOOL: Final = "regions.spool"
@@ -168,7 +168,7 @@ class RangeReaders:
     def _answer(self, reader: int, path: Path) -> _Found:
         try:
             found: _Found | str = self._connections[reader].recv()
-        except (EOFError, ConnectionResetError) as error:
+        except (EOFError, OSError) as error:  # OSError: it ended inside its answer
             process = self._processes[reader]
             process.join(5)
             raise DataError(

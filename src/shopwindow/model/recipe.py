@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -381,8 +382,12 @@ def _over(inherited: dict[str, Any], own: dict[str, Any], path: Path, folder: Pa
         if name in own:
             raise DataError(f"{fields[name]!r} has no effect: {says}", path=path, field=name)
         del fields[name]
-    located = {name: str((folder / own[name]).resolve()) for name in PATHS if own.get(name)}
-    return fields | located
+    return fields | {name: _located(folder / own[name]) for name in PATHS if own.get(name)}
+
+
+def _located(path: Path) -> str:
+    """Absolute; links stay, for the name of what they lead to may say less (blobs of a cache of checkpoints)."""
+    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve follows links
 
 
 def _checked(fields: dict[str, Any], path: Path) -> Recipe:

@@ -30,10 +30,23 @@ def save_pieces(
 def load_array(path: Path) -> Shaped[np.ndarray, "..."]:
     """A mapped `.npy` file. Raises: DataError where it is missing or broken."""
     try:
+        mapped = np.lib.format.open_memmap(path, mode="r")
+        if path.stat().st_size != mapped.offset + mapped.nbytes:
+            raise ValueError("its header does not say how long it is")
         # A plain array over the map: slices of np.memmap itself are slow to make.
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        return np.asarray(mapped)
+    except Exception as error:  # numpy parses the header as Python does, which raises many kinds
         raise DataError(f"broken or missing: {error}", path=path) from error
+
+
+def load_bounds(path: Path, rows: int) -> Int64[np.ndarray, " bounds"]:
+    """A mapped file of `bounds_of` so many rows. Raises: DataError where it is missing, broken, or of other rows."""
+    bounds = load_array(path)
+    if bounds.dtype != np.int64 or bounds.ndim != 1 or not len(bounds):
+        raise DataError(f"{bounds.dtype} of shape {list(bounds.shape)}, wanted int64 in a row", path=path)
+    if bounds[0] != 0 or bounds[-1] != rows or not (bounds[1:] >= bounds[:-1]).all():
+        raise DataError(f"does not divide {rows} rows", path=path)
+    return bounds
 
 
 def ranges(

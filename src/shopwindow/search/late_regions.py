@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float16, Int64
 
 from shopwindow.files import DataError
-from shopwindow.search.arrays import bounds_of, load_array, ranges, save_array, save_pieces
+from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 
 BOUNDS_FILE: Final = "late_bounds.npy"
 REGIONS_FILE: Final = "late_regions.npy"
@@ -66,12 +66,8 @@ class LateRegions:
 
         Raises: DataError naming the one that is missing, broken, or no part of regions of so many values.
         """
-        bounds, regions = load_array(folder / BOUNDS_FILE), load_array(folder / REGIONS_FILE)
+        regions = load_array(folder / REGIONS_FILE)
         if regions.dtype != np.float16 or regions.ndim != 2 or regions.shape[1] != width:
             says = f"{regions.dtype} of shape {list(regions.shape)}, wanted float16 of {width} values each"
             raise DataError(says, path=folder / REGIONS_FILE)
-        if bounds.dtype != np.int64 or bounds.ndim != 1 or not len(bounds) or int(bounds[-1]) != len(regions):
-            raise DataError(
-                f"does not fit the {len(regions)} rows of {REGIONS_FILE}", path=folder / BOUNDS_FILE
-            )
-        return cls(bounds, regions)
+        return cls(load_bounds(folder / BOUNDS_FILE, len(regions)), regions)

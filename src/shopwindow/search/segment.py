@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
-from shopwindow.search.arrays import bounds_of, load_array, ranges, save_array, save_pieces
+from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.cells import Cells, cell_count, part_into_cells
 from shopwindow.search.late_regions import LateRegions
@@ -111,6 +111,7 @@ class Segment:
         card = _read_card(folder)
         try:
             columns = Columns(**{field.name: _load(folder, field.name) for field in fields(Columns)})
+            load_bounds(folder / "region_bounds.npy", len(columns.boxes))
             coder = Coder(card["precision"], card["unit"], _load(folder, "centre"), _load(folder, "scale"))
             codes = _load(folder, "codes")
             finest_coder, finest = coder, codes
@@ -293,7 +294,7 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     kept = [some for some in (segment.attributes, segment.late) if some is not None]
     if {len(some) for some in (*arrays, *kept)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
-    if not int(columns.region_bounds[-1]) == len(columns.boxes) == len(columns.labels):
+    if len(columns.boxes) != len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)
     for coder, codes in ((segment.coder, segment.codes), (segment.finest_coder, segment.finest)):
         values = len(coder.centre)
