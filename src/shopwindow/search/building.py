@@ -21,6 +21,7 @@ from shopwindow.files import DataError, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import check_features
 from shopwindow.ranking.operators import check_weights
+from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
 from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
@@ -365,7 +366,7 @@ def _columns(dataset: Dataset, source: int) -> Columns:
     return Columns(
         ids=np.array(dataset.product_ids, np.int64),
         sizes=dataset.image_sizes(rows).astype(np.int32),
-        region_bounds=np.concatenate([[0], np.cumsum(dataset.region_counts)]).astype(np.int64),
+        region_bounds=bounds_of(dataset.region_counts),
         boxes=dataset.boxes(rows),
         labels=dataset.labels(rows).astype(np.int32),
         source=np.full(len(rows), source, np.int32),

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from shopwindow.search.arrays import bounds_of
+
 _SAMPLE_PER_CELL: Final = 32
 _ROUNDS: Final = 6
 _ROWS_AT_ONCE: Final = 8192
@@ -65,7 +67,7 @@ def part_into_cells(
     cell_of = np.concatenate(pieces)
     order = np.argsort(cell_of, kind="stable")
     counts = np.bincount(cell_of, minlength=cells)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    offsets = bounds_of(counts)
     means = np.zeros((cells, vectors.shape[1]), np.float32)
     for cell in np.flatnonzero(counts):
         means[cell] = vectors[np.sort(order[offsets[cell] : offsets[cell + 1]])].mean(0)

@@ -63,7 +63,9 @@ class Journal:
 
         try:
             await self._app(scope, receive, send_on)
-        except Exception:  # answered already, by the framework's own handler
+        except (
+            Exception
+        ):  # any fault: the framework answered it with 500 and raises it on, to be logged once, here
             LOG.exception("a fault of the service", extra={"fields": {"request": number}})
         finally:
             self._note(scope, state, number, status, time.perf_counter() - start)
