@@ -63,9 +63,7 @@ class Journal:
 
         try:
             await self._app(scope, receive, send_on)
-        except (
-            Exception
-        ):  # any fault: the framework answered it with 500 and raises it on, to be logged once, here
+        except Exception:  # any fault: the framework has answered 500, and raises it on to be logged
             LOG.exception("a fault of the service", extra={"fields": {"request": number}})
         finally:
             self._note(scope, state, number, status, time.perf_counter() - start)
