@@ -53,6 +53,16 @@ def test_reading_gives_what_was_written_in_the_order_asked(stored: Path) -> None
     assert dataset.query_texts == [f"query {row}" for row in range(COUNT)]
 
 
+def test_long_queries_are_written_in_small_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 1000)
+    texts = [f"{row} " + "x" * 300 for row in range(10)]
+    lines = [make_line(PRODUCTS[row], text, row) for row, text in enumerate(texts)]
+    prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=SIZE)
+    file = pa.ipc.open_file(str(tmp_path / "ds" / "queries.arrow"))
+    assert [file.get_batch(number).num_rows for number in range(file.num_record_batches)] == [4, 4, 2]
+    assert Dataset(tmp_path / "ds").query_texts == texts
+
+
 def test_nothing_asked_gives_nothing(stored: Path) -> None:
     dataset, none = Dataset(stored), np.array([], np.int64)
     regions, lengths = dataset.regions(none)

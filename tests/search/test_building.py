@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shopwindow.files import DataError
+from shopwindow.files import DataError, alone
 from shopwindow.search.building import (
     add_products,
     build_index,
@@ -22,6 +22,7 @@ from shopwindow.search.building import (
     delete_products,
     read_label_names,
 )
+from shopwindow.search.encoding import forget_encoded
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import UnknownProduct
 from shopwindow.search.index import MANIFEST, OpenIndex
@@ -208,6 +209,16 @@ def test_interrupted_encoding_goes_on_where_it_was(
     assert steps == [192, 256, 300]
     assert files_of(tmp_path / "index") == files_of(tmp_path / "undisturbed")
     assert not kept.parent.exists()
+
+
+def test_what_waits_is_left_to_the_next_one_that_began(tmp_path: Path) -> None:
+    waits = tmp_path / "index.indexing"
+    waits.mkdir()
+    with alone(tmp_path / "index"):
+        forget_encoded(tmp_path / "index")
+        assert waits.is_dir()
+    forget_encoded(tmp_path / "index")
+    assert not waits.exists()
 
 
 def test_encodings_of_another_model_are_not_taken(shop: Shop, tmp_path: Path) -> None:

@@ -197,12 +197,13 @@ class _Shards:
 
 
 class _Columns:
-    """A growing Arrow file of plain columns, written a chunk of rows at a time."""
+    """A growing Arrow file of plain columns, written a chunk at a time: CHUNK_ROWS, or fewer of long texts."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
         self._file = pa.ipc.new_file(str(path), schema)
         self._rows: list[tuple[object, ...]] = []
+        self._letters = 0
 
     def __enter__(self) -> _Columns:
         return self
@@ -216,7 +217,8 @@ class _Columns:
 
     def append(self, *values: object) -> None:
         self._rows.append(values)
-        if len(self._rows) >= CHUNK_ROWS:
+        self._letters += sum(len(value) for value in values if isinstance(value, str))
+        if len(self._rows) >= CHUNK_ROWS or self._letters >= CHUNK_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -224,7 +226,7 @@ class _Columns:
             columns = zip(*self._rows, strict=True)
             arrays = [_arrow(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
             self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._rows = []
+            self._rows, self._letters = [], 0
 
 
 def _product_batch(

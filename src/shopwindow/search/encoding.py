@@ -13,6 +13,7 @@ late_regions.f16    these regions, as late interaction compares them
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -24,7 +25,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, alone, read_text
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.photos import Photos
 from shopwindow.model.rank import project_products
@@ -74,8 +75,10 @@ def encode(
 
 
 def forget_encoded(out: Path) -> None:
-    """Takes away what waited beside an index that is made now."""
-    shutil.rmtree(_folder(out), ignore_errors=True)
+    """Takes away what waited beside an index that is made now; nothing where another process is at it by now, whose own
+    it may be."""
+    with contextlib.suppress(DataError), alone(out):
+        shutil.rmtree(_folder(out), ignore_errors=True)
 
 
 @dataclass(frozen=True)
