@@ -63,6 +63,31 @@ def test_long_queries_are_written_in_small_chunks(tmp_path: Path, monkeypatch: p
     assert Dataset(tmp_path / "ds").query_texts == texts
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("first", ["product_ids", "query_texts", "pair_training", "content_hash"])
+def test_a_dataset_that_was_replaced_is_not_mixed_with_its_successor(
+    tmp_path: Path, first: str, mapped: bool
+) -> None:
+    def lay(words: str, seed: int) -> None:
+        lines = [
+            make_line(make_product(100 + row + seed, 1 + row % 4), f"{words} {row}", row) for row in range(9)
+        ]
+        prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=SIZE)
+
+    lay("old", 0)
+    dataset, whole = Dataset(tmp_path / "ds", mapped=mapped), Dataset(tmp_path / "ds", mapped=mapped)
+    getattr(dataset, first)
+    rows = np.arange(9)
+    before = [whole.query_texts, whole.pair_training.tolist(), whole.regions(rows)[0].tolist()]
+    lay("new", 1)
+    assert [whole.query_texts, whole.pair_training.tolist(), whole.regions(rows)[0].tolist()] == before
+    with pytest.raises(DataError, match="was replaced since it was opened"):
+        (dataset.query_texts, dataset.pair_training, dataset.regions(rows))
+    with pytest.raises(DataError, match="was replaced since it was opened"):
+        pickle.loads(pickle.dumps(whole))
+    assert Dataset(tmp_path / "ds").query_texts[0] == "new 0"
+
+
 def test_nothing_asked_gives_nothing(stored: Path) -> None:
     dataset, none = Dataset(stored), np.array([], np.int64)
     regions, lengths = dataset.regions(none)

@@ -29,9 +29,9 @@ def test_ids_are_known_as_a_dict_knows_them(marks: int, monkeypatch: pytest.Monk
 
 
 def test_long_texts_are_kept_on_disk_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "_SIZE_AT_HAND", 100)
+    monkeypatch.setattr(seen, "_BYTES_AT_HAND", 100)
     rows = Seen[str](sqlite3.connect(":memory:"), "query")
     for row in range(10):
-        rows.add(row, row, str(row) * 40)
-        assert sum(len(text) for _, text in rows._new.values()) < 100
-    assert [rows.get(row) for row in range(10)] == [(row, str(row) * 40) for row in range(10)]
+        rows.add(row, row, "é" * 20 + str(row) * 20)
+        assert len(rows._new) < 2
+    assert [rows.get(row) for row in range(10)] == [(row, "é" * 20 + str(row) * 20) for row in range(10)]

@@ -164,6 +164,25 @@ def test_the_verb_ranks_with_an_operator(bundle: Bundle, tiny_shop: TinyShop, tm
             assert score == pytest.approx(scores[pair], abs=1e-6)
 
 
+def test_queries_of_unknown_words_are_told(
+    bundle: Bundle, tiny_shop: TinyShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    bundle.save_into(tmp_path / "bundle")
+    rank_dataset = ["rank", str(tmp_path / "bundle"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    main([*rank_dataset, str(tiny_shop.valid.path)])
+    assert capsys.readouterr().err == ""
+    product = Product(
+        1, 9, 9, np.zeros((1, 4), np.float32), np.ones((1, FEATURES), np.float32), np.zeros(1, np.int64)
+    )
+    (tmp_path / "strange.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tλέξη λέξη\t1\n")
+    prepare([tmp_path / "strange.tsv"], tmp_path / "strange", feature_size=FEATURES)
+    main([*rank_dataset, str(tmp_path / "strange")])
+    assert capsys.readouterr().err == (
+        "shopwindow: 1 query has no word that the model knows: the order of their candidates says nothing\n"
+    )
+
+
 def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tmp_path: Path) -> None:
     def row(product_id: int, regions: int, query_id: int) -> str:
         rng = np.random.default_rng(product_id)

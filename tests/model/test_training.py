@@ -23,6 +23,7 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.steps import learning_rate
+from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment, validation_steps
@@ -267,6 +268,51 @@ def test_broken_state_is_named(tiny_shop: TinyShop, validation: Validation, tmp_
     (folder / "state.json").write_text('{"identity": {')
     with pytest.raises(DataError, match="broken state"):
         train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation, resume=True)
+
+
+def test_a_tokenizer_that_changed_begins_the_training_anew(
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path
+) -> None:
+    """Weights of one tokenizer's numbers with another's: a model that reads other words than it learned."""
+    given = tmp_path / "tokenizer.json"
+    texts = tiny_shop.train.query_texts
+    train_tokenizer(texts, vocabulary=200).save(str(given))
+    fields = {name: value for name, value in TINY.items() if name != "vocabulary"}
+    recipe, out = load_recipe("small", {**fields, "epochs": "4", "tokenizer": str(given)}), tmp_path / "b"
+
+    def begin() -> None:
+        with pytest.raises(KillError):
+            train(
+                tiny_shop.train,
+                recipe,
+                out,
+                validation=validation,
+                seconds_between_saves=0.0,
+                progress=killed_at(5),
+            )
+
+    begin()
+    train_tokenizer(texts, vocabulary=200, words="whole").save(str(given))
+    with pytest.raises(DataError, match="begun with another tokenizer or checkpoint"):
+        train(tiny_shop.train, recipe, out, validation=validation, resume=True)
+    steps: list[int] = []
+    train(
+        tiny_shop.train, recipe, out, validation=validation, progress=lambda moment: steps.append(moment.step)
+    )
+    assert steps[0] == 1
+
+
+@pytest.mark.parametrize("name", ["bow", "default", "small"])
+def test_a_dataset_of_no_training_pair_is_named(
+    tiny_shop: TinyShop, validation: Validation, name: str, tmp_path: Path
+) -> None:
+    product = Product(
+        1, 9, 9, np.zeros((41, 4), np.float32), np.ones((41, FEATURES), np.float32), np.zeros(41, np.int64)
+    )
+    (tmp_path / "a.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tred shoe\t1\n")
+    prepare([tmp_path / "a.tsv"], tmp_path / "many", feature_size=FEATURES)
+    with pytest.raises(DataError, match="many: holds no pair to train on"):
+        train(Dataset(tmp_path / "many"), load_recipe(name), tmp_path / "b", validation=validation)
 
 
 def test_too_few_pairs_are_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:

@@ -188,6 +188,13 @@ def test_run_of_many_queries_is_written_and_told(
         for place, words in enumerate(("bag", "red shoe")):
             hits = engine.search(words, k=6, **asked)
             assert found.products_of(place).tolist() == [hit.product_id for hit in hits]
+    table.write_text("query_id\tquery\n3\tλέξη\n")
+    out.unlink()
+    with pytest.raises(SystemExit) as left:
+        run("search", shop.index, "--queries", table, "--run", out)
+    assert left.value.code == 2
+    assert "none of the queries finds anything: no run is written" in capsys.readouterr().err
+    assert not out.exists()
     run("search", shop.index, "--queries", shop.dataset, "--run", "-", "--top", 1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(Dataset(shop.dataset).query_ids)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shopwindow.cli.arguments import only_with
-from shopwindow.cli.console import counted, standard_output
+from shopwindow.cli.console import counted, remark, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
 if TYPE_CHECKING:
+    from shopwindow.model.bundle import Bundle
     from shopwindow.model.watch import Moment
     from shopwindow.ranking.operators import Operator
 
@@ -174,6 +175,9 @@ def rank(
             progress=lambda done, total: show(float(done), float(total), says(float(done))),
         )
     write_run(run, out)
+    if strange := _without_known_words(opened, pools.query_texts):
+        whose = counted(strange, "query has", "queries have")
+        remark(f"{whose} no word that the model knows: the order of their candidates says nothing")
     console = standard_output()
     if out != STANDARD_STREAM:
         queries, candidates = counted(len(run.queries), "query", "queries"), counted(len(run), "candidate")
@@ -245,6 +249,13 @@ def _assignments(texts: Iterable[str]) -> dict[str, str]:
             raise DataError(f"{key} is given twice", field="--set")
         found[key] = value
     return found
+
+
+def _without_known_words(bundle: Bundle, texts: list[str]) -> int:
+    """How many of some queries have no word that the model knows."""
+    words = list(dict.fromkeys(word for text in texts for word in text.split()))
+    known = {word for word, is_known in zip(words, bundle.knows(words), strict=True) if is_known}
+    return sum(known.isdisjoint(text.split()) for text in texts)
 
 
 def _weights(text: str) -> tuple[float, ...]:

@@ -292,6 +292,8 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
     engine = SearchEngine.open(index)
     ids, texts = read_queries(queries)
     found = rank_index(engine, index, ids, texts, asking, depth)
+    if not len(found.queries):
+        raise DataError("none of the queries finds anything: no run is written", path=queries)
     write_run(found, out)
     nothing = len(texts) - len(found.queries)
     if nothing:

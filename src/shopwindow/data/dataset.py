@@ -46,6 +46,7 @@ REJECTED: Final = "rejected.jsonl"
 _READERS: Final = 8
 _READ_AT_ONCE: Final = 64
 """Products that one thread reads before it takes others."""
+_REPLACED: Final = "was replaced since it was opened; open it again"
 _SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
 QUERY_SCHEMA: Final = pa.schema([("query_id", pa.int64()), ("text", pa.string())])
@@ -103,7 +104,8 @@ class Dataset:
     `mapped` regions are read through the memory map: fast, and what was touched counts as resident memory of the
     process until the system wants it back. Else they are read by `preadv` in threads: resident is what was asked for.
 
-    Raises: DataError when the directory is no dataset, is of another format, or a file of it is broken.
+    Raises: DataError when the directory is no dataset, is of another format, a file of it is broken, or another dataset
+    lies there by the time a file is first read.
     """
 
     def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
@@ -112,8 +114,8 @@ class Dataset:
         self.manifest = _read_manifest(self.path)
         self.feature_size = int(self.manifest["feature_size"])
 
-    def __reduce__(self) -> tuple[Callable[[Path, bool], Dataset], tuple[Path, bool]]:
-        return (_opened, (self.path, self.mapped))
+    def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Path, bool, dict[str, Any]]]:
+        return (_opened, (self.path, self.mapped, self.manifest))
 
     @property
     def content_hash(self) -> str:
@@ -171,7 +173,7 @@ class Dataset:
         path, count = self.path / WEIGHTS, len(self._pairs)
         if not self.has_weights:
             return np.ones(count, np.float32)
-        weights = _column(_open_arrow(path, WEIGHT_SCHEMA), "weight")
+        weights = _column(self._open(WEIGHTS, WEIGHT_SCHEMA)[0], "weight")
         if len(weights) != count:
             raise DataError(f"{len(weights)} weights, there are {count} pairs", path=path)
         if (
@@ -268,6 +270,7 @@ class Dataset:
         for path in self._products.paths:
             files.append(os.open(path, os.O_RDONLY))
             weakref.finalize(self, os.close, files[-1])
+        self._check_same()
         return files
 
     @cached_property
@@ -285,7 +288,7 @@ class Dataset:
         paths, files = list[Path](), list[np.ndarray]()
         for shard in self.manifest["shards"]:
             path = self.path / shard["file"]
-            table, file = _open_mapped(path, product_schema(self.feature_size))
+            table, file = self._open(shard["file"], product_schema(self.feature_size))
             if table.num_rows == 0 or table.num_rows != shard.get("products"):
                 raise DataError(
                     f"{table.num_rows} products, the manifest says {shard.get('products')}", path=path
@@ -309,11 +312,26 @@ class Dataset:
 
     @cached_property
     def _queries(self) -> pa.Table:
-        return _open_arrow(self.path / QUERIES, QUERY_SCHEMA)
+        return self._open(QUERIES, QUERY_SCHEMA)[0]
 
     @cached_property
     def _pairs(self) -> pa.Table:
-        return _open_arrow(self.path / PAIRS, PAIR_SCHEMA)
+        return self._open(PAIRS, PAIR_SCHEMA)[0]
+
+    def _open(self, name: str, schema: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
+        """The table of a file, and its bytes."""
+        try:
+            return _open_mapped(self.path / name, schema)
+        finally:
+            self._check_same()
+
+    def _check_same(self) -> None:
+        """To be asked after a file was opened: what lies here now may be another dataset.
+
+        Raises: DataError where it is.
+        """
+        if _read_manifest(self.path) != self.manifest:
+            raise DataError(_REPLACED, path=self.path)
 
     def _pair_rows(self, name: str, count: int) -> Int64[np.ndarray, " pairs"]:
         rows = _column(self._pairs, name)
@@ -347,8 +365,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _opened(path: Path, mapped: bool) -> Dataset:
-    return Dataset(path, mapped=mapped)
+def _opened(path: Path, mapped: bool, manifest: dict[str, Any]) -> Dataset:
+    dataset = Dataset(path, mapped=mapped)
+    if dataset.manifest != manifest:
+        raise DataError(_REPLACED, path=path)
+    return dataset
 
 
 def _read_into(out: np.ndarray, file: int, place: int, path: Path) -> None:
@@ -359,10 +380,6 @@ def _read_into(out: np.ndarray, file: int, place: int, path: Path) -> None:
         if done == 0:
             raise DataError("shorter than when it was opened", path=path)
         left, place = left[done:], place + done
-
-
-def _open_arrow(path: Path, schema: pa.Schema) -> pa.Table:
-    return _open_mapped(path, schema)[0]
 
 
 def _open_mapped(path: Path, schema: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:

@@ -15,8 +15,7 @@ Content = TypeVar("Content", bytes, str)
 _MARKS: Final = 16_777_213
 """One byte each, of ids modulo this prime: of three million ids five in six new ones need no look at the disk."""
 _AT_HAND: Final = 8_192
-_SIZE_AT_HAND: Final = 16 * 2**20
-"""Letters, or bytes, of what came last."""
+_BYTES_AT_HAND: Final = 4 * 2**20
 
 
 class Seen(Generic[Content]):
@@ -28,7 +27,7 @@ class Seen(Generic[Content]):
         self._select = f"SELECT row, content FROM {name} WHERE id = ?"
         self._marks = bytearray(_MARKS)
         self._new: dict[int, tuple[int, Content]] = {}
-        self._new_size = 0
+        self._new_bytes = 0
         self._before: dict[int, tuple[int, Content]] = {}
         database.execute(f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, row INTEGER, content)")
 
@@ -45,9 +44,13 @@ class Seen(Generic[Content]):
         """An id that was not added before."""
         self._marks[key % _MARKS] = 1
         self._new[key] = (row, content)
-        self._new_size += len(content)
-        if len(self._new) >= _AT_HAND or self._new_size >= _SIZE_AT_HAND:
+        self._new_bytes += _bytes(content)
+        if len(self._new) >= _AT_HAND or self._new_bytes >= _BYTES_AT_HAND:
             # In order of their ids: neighbours lie in one page of the file.
             rows = [(one, place, known) for one, (place, known) in sorted(self._new.items())]
             self._database.executemany(self._insert, rows)
-            self._before, self._new, self._new_size = self._new, {}, 0
+            self._before, self._new, self._new_bytes = self._new, {}, 0
+
+
+def _bytes(content: bytes | str) -> int:
+    return len(content.encode() if isinstance(content, str) else content)

@@ -101,7 +101,7 @@ class DatasetWriter:
         row = self.queries
         self._seen_queries.add(query_id, row, text)
         self.queries += 1
-        self._query_file.append(query_id, text)
+        self._query_file.append(query_id, text.encode())
         return row
 
     def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
@@ -197,13 +197,13 @@ class _Shards:
 
 
 class _Columns:
-    """A growing Arrow file of plain columns, written a chunk at a time: CHUNK_ROWS, or fewer of long texts."""
+    """A growing Arrow file of plain columns, texts as UTF-8; written CHUNK_ROWS at a time, or fewer of long texts."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
         self._file = pa.ipc.new_file(str(path), schema)
         self._rows: list[tuple[object, ...]] = []
-        self._letters = 0
+        self._text_bytes = 0
 
     def __enter__(self) -> _Columns:
         return self
@@ -217,8 +217,8 @@ class _Columns:
 
     def append(self, *values: object) -> None:
         self._rows.append(values)
-        self._letters += sum(len(value) for value in values if isinstance(value, str))
-        if len(self._rows) >= CHUNK_ROWS or self._letters >= CHUNK_BYTES:
+        self._text_bytes += sum(len(value) for value in values if isinstance(value, bytes))
+        if len(self._rows) >= CHUNK_ROWS or self._text_bytes >= CHUNK_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -226,7 +226,7 @@ class _Columns:
             columns = zip(*self._rows, strict=True)
             arrays = [_arrow(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
             self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._rows, self._letters = [], 0
+            self._rows, self._text_bytes = [], 0
 
 
 def _product_batch(
@@ -258,11 +258,10 @@ def _product_batch(
 
 
 def _arrow(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
-    """The values as Arrow lays them out. Not by `pa.array`, which imports pandas where that is installed."""
+    """The values (texts: UTF-8) as Arrow lays them out. Not by `pa.array`, which imports pandas where that is."""
     buffers: list[np.ndarray | bytes]
     if kind == pa.string():
-        texts = [text.encode() for text in values]
-        buffers = [np.cumsum([0, *map(len, texts)]).astype(np.int32), b"".join(texts)]
+        buffers = [np.cumsum([0, *map(len, values)]).astype(np.int32), b"".join(values)]
     elif kind == pa.bool_():
         buffers = [np.packbits(np.array(values, bool), bitorder="little")]
     else:

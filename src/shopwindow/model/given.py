@@ -7,6 +7,7 @@ themselves can tell (shapes, part of a layer) is told when they are loaded, in `
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_text, reading
 from shopwindow.model.recipe import Recipe
-from shopwindow.model.tokenizer_files import load_tokenizer
+from shopwindow.model.tokenizer_files import load_tokenizer, tokenizer_file
 
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
@@ -56,6 +57,23 @@ def check_given(recipe: Recipe) -> None:
             tokenizer = load_tokenizer(recipe.tokenizer or str(recipe.text_from))
         if vocabulary is not None:
             check_pieces(tokenizer, vocabulary, str(recipe.text_from))
+
+
+def hash_given(recipe: Recipe) -> str:
+    """SHA-256 of what a training takes from the files that a recipe names; empty where it names none."""
+    paths = [
+        Path(folder) / name
+        for folder in (recipe.text_from, recipe.photo_from)
+        if folder
+        for name in (CONFIG, WEIGHTS)
+    ]
+    if spelled := recipe.tokenizer or recipe.text_from:
+        paths.append(tokenizer_file(spelled))
+    whole = hashlib.sha256()
+    for path in paths:
+        with reading(path), path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest() if paths else ""
 
 
 def check_pieces(tokenizer: Tokenizer, vocabulary: int, checkpoint: str | Path) -> None:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
+from shopwindow.files import DataError
 from shopwindow.model.bagged import bags
 from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.dual import DualEncoder
@@ -25,8 +26,11 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEnco
 
     Sizes are the recipe's, where a tower starts from a checkpoint the checkpoint's; the photo tower is as wide
     as the text tower. torch's generator is left as it was.
-    Raises: DataError for a tokenizer or checkpoint that cannot be used; ValueError for towers of two widths.
+    Raises: DataError for a dataset without a pair to train on, and a tokenizer or checkpoint that cannot be used;
+    ValueError for towers of two widths.
     """
+    if not dataset.pair_training.any():
+        raise DataError("holds no pair to train on", path=dataset.path)
     tokenizer = _tokenizer(dataset, recipe)
     vocabulary, longest = max(tokenizer.get_vocab().values()) + 1, recipe.longest_query
     text_size = _tower_size(recipe, recipe.width)

@@ -64,7 +64,7 @@ class TrainingState:
         try:
             values = json.loads(read_text(marker))
             for key, value in identity.items():
-                if values["identity"][key] != value:
+                if values["identity"].get(key) != value:
                     raise DataError(
                         f"this training was begun with another {key}; without --resume it is dropped and begun anew",
                         path=folder,

@@ -26,7 +26,7 @@ from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.contamination import Contamination, estimate
 from shopwindow.model.curves import write_curves
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, normalised
-from shopwindow.model.given import check_devices, check_given
+from shopwindow.model.given import check_devices, check_given, hash_given
 from shopwindow.model.initial import initial_model
 from shopwindow.model.mining import Mined, Table, mine
 from shopwindow.model.processes import Place, run_together
@@ -151,12 +151,14 @@ def _fit_together(
 
 
 def _identity(dataset: Dataset, recipe: Recipe, validation: Validation) -> dict[str, str]:
-    return {
+    identity = {
         "recipe": recipe.to_yaml(),
         "dataset": dataset.content_hash,
         "valid": validation.dataset.content_hash,
         "answers": validation.answers_hash,
     }
+    given = hash_given(recipe)
+    return identity | ({"tokenizer or checkpoint": given} if given else {})
 
 
 def _fit(

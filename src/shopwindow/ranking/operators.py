@@ -24,6 +24,7 @@ SEED_WEIGHTS: Final = (0.7, 0.2, 0.1)
 ROWS_AT_ONCE: Final = 1024
 OTHERS_AT_ONCE: Final = 8192
 """A block of distances has at most ROWS_AT_ONCE x OTHERS_AT_ONCE numbers: 32 MB in float32."""
+_MOST_NEIGHBOURS: Final = 2**31 - 1
 
 
 def smooth_vectors(
@@ -279,7 +280,7 @@ class Operator:
             raise ValueError(f"operator {str(self)!r}: numbers {names} were wanted, as in {written}")
         try:
             self(np.ones(1), np.ones((1, 1)))  # each function checks its own numbers
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"operator {str(self)!r}: {error}") from error
 
     def __str__(self) -> str:
@@ -327,6 +328,6 @@ def _number(text: str) -> int | float:
 
 
 def _whole(name: str, number: int | float) -> int:
-    if not np.isfinite(number) or number != int(number):
-        raise ValueError(f"{name} {number}: a whole number was wanted")
+    if not abs(number) <= _MOST_NEIGHBOURS or number != int(number):
+        raise ValueError(f"{name} {number}: a whole number was wanted, at most {_MOST_NEIGHBOURS}")
     return int(number)
