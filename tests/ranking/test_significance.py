@@ -175,6 +175,30 @@ def test_one_seed_each_is_the_paired_t_test() -> None:
     assert [found.low, found.high] == pytest.approx(list(expected.confidence_interval(0.95)))
 
 
+def test_matched_seeds_have_one_difference_each() -> None:
+    plain = chance(0).random((3, 50)) + np.array([[0.0], [0.2], [-0.2]])
+    better = plain + 0.02 + chance(1).normal(0, 0.01, (3, 50))
+    apart, matched = seeds_difference(better, plain), seeds_difference(better, plain, matched=True)
+    assert matched.mean == pytest.approx(apart.mean)
+    assert apart.p_value > 0.5
+    assert matched.p_value < 0.001
+    alone = seeds_difference(better[:1], plain[:1], matched=True)
+    assert alone.p_value == pytest.approx(stats.ttest_rel(better[0], plain[0]).pvalue)
+    with pytest.raises(ValueError, match="3 and 2 seeds"):
+        seeds_difference(better, plain[:2], matched=True)
+
+
+def test_intervals_of_few_seeds_stay_in_measure() -> None:
+    """Where seeds differ by nothing but what seed and query share, the part taken away is most of the variance."""
+    rng = chance(2)
+    for _ in range(300):
+        ease = rng.normal(0.5, 0.3, 98)
+        runs = ease + rng.normal(0, 0.2, (6, 98))
+        found = seeds_difference(runs[:3], runs[3:])
+        assert found.degrees >= 2
+        assert found.high - found.low < 0.3
+
+
 def null_pairs(count: int, queries: int, generator: np.random.Generator) -> np.ndarray:
     """Differences of two equally good systems, as of real measures: in steps, many 0, skewed values below."""
     ease = generator.beta(0.6, 0.6, (count, queries, 1))
@@ -222,3 +246,16 @@ def test_single_run_beside_seeds_is_charged_their_variance(seed_deviation: float
         runs = ease + generator.normal(0, seed_deviation, (6, 1)) + generator.normal(0, 0.15, (6, 150))
         rejected.append(seeds_difference(runs[:5], runs[5:]).p_value < 0.05)
     assert np.mean(rejected) < 0.065  # 5 % and three standard errors of 2,000 pairs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed_deviation", [0.0, 0.005, 0.02, 0.1])
+def test_test_of_matched_seeds_keeps_its_level(seed_deviation: float) -> None:
+    generator = chance(14)
+    rejected = []
+    for _ in range(3000):
+        ease = generator.normal(0.5, 0.3, 150)
+        plain = ease + generator.normal(0, 0.05, (3, 1)) + generator.normal(0, 0.15, (3, 150))
+        changed = plain + generator.normal(0, seed_deviation, (3, 1)) + generator.normal(0, 0.05, (3, 150))
+        rejected.append(seeds_difference(changed, plain, matched=True).p_value < 0.05)
+    assert 0.01 < np.mean(rejected) < 0.065
