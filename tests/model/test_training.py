@@ -279,19 +279,9 @@ def test_a_tokenizer_that_changed_begins_the_training_anew(
     train_tokenizer(texts, vocabulary=200).save(str(given))
     fields = {name: value for name, value in TINY.items() if name != "vocabulary"}
     recipe, out = load_recipe("small", {**fields, "epochs": "4", "tokenizer": str(given)}), tmp_path / "b"
-
-    def begin() -> None:
-        with pytest.raises(KillError):
-            train(
-                tiny_shop.train,
-                recipe,
-                out,
-                validation=validation,
-                seconds_between_saves=0.0,
-                progress=killed_at(5),
-            )
-
-    begin()
+    often = {"validation": validation, "seconds_between_saves": 0.0}
+    with pytest.raises(KillError):
+        train(tiny_shop.train, recipe, out, progress=killed_at(5), **often)  # type: ignore[arg-type] # two kinds of values
     train_tokenizer(texts, vocabulary=200, words="whole").save(str(given))
     with pytest.raises(DataError, match="begun with another tokenizer or checkpoint"):
         train(tiny_shop.train, recipe, out, validation=validation, resume=True)
