@@ -29,7 +29,7 @@ from real_sets import SHARED
 from record import commit, machine
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
-from shopwindow.data.shop.writing import draw_shop
+from shopwindow.drawn.writing import draw_shop
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation

@@ -27,8 +27,8 @@ import numpy as np
 from record import record
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
-from shopwindow.data.shop.goods import BY_NAME
-from shopwindow.data.shop.writing import draw_shop
+from shopwindow.drawn.goods import BY_NAME
+from shopwindow.drawn.writing import draw_shop
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.explanation import Explanation, explain, explain_by_occlusion
 from shopwindow.model.photos import Photos

@@ -15,7 +15,7 @@ import torch
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
-from shopwindow.data.shop.writing import draw_shop
+from shopwindow.drawn.writing import draw_shop
 from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.initial import initial_model

@@ -23,7 +23,7 @@ import numpy as np
 from record import Figures, record
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
-from shopwindow.data.shop.writing import draw_shop
+from shopwindow.drawn.writing import draw_shop
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import SEED_WEIGHTS
 from shopwindow.model.training import train

@@ -23,9 +23,9 @@ import torch
 
 from large_index import make_bundle, some_words
 from record import Figures, record
+from shopwindow.export.onnx import export_text
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.model.onnx_export import export_text
 from shopwindow.model.towers import TextTower
 
 RECIPES: Final = ("small", "seed", "default", "late")

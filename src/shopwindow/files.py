@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
+PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
+"""Of photos in a folder, each named after its product's id."""
 STANDARD_STREAM: Final = "-"
 _READ_BYTES: Final = 2**20
 _AT_FDCWD: Final = -100
@@ -343,3 +345,12 @@ def _exchange(one: Path, other: Path) -> bool:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fspath(other))
     return not failed
+
+
+def find_photo(folder: str | Path | None, product_id: int) -> Path | None:
+    """The photo of a product in a folder of PRODUCT_ID.jpg, .jpeg, .png or .webp; None where there is none."""
+    if folder is None:
+        return None
+    # Asked for every hit of every search: pathlib would take a fifth of that time.
+    names = (f"{folder}{os.sep}{product_id}{ending}" for ending in PHOTO_ENDINGS)
+    return next((Path(name) for name in names if os.path.isfile(name)), None)  # noqa: PTH113 - as said

@@ -17,18 +17,17 @@ from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_photos
 from shopwindow.model.explanation import (
-    MARKER,
     MOST_WORDS,
     Explanation,
     explain,
     explain_by_occlusion,
     explain_run,
-    write_explanations,
 )
 from shopwindow.model.initial import initial_model
 from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize
+from shopwindow.report.explanations import MARKER, write_explanations
 from tests.model.conftest import FEATURES, TinyShop
 
 

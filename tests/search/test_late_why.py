@@ -19,7 +19,7 @@ from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.service.app import Service
+from shopwindow.service.app import Service
 from tests.search.conftest import Shop
 
 FOUR_REGIONS = 7

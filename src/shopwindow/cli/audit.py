@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.audit import Audit, RunAudit
     from shopwindow.ranking.pools import Pools
-    from shopwindow.ranking.report import Report
     from shopwindow.ranking.shortcuts import Shortcut
     from shopwindow.ranking.significance import Score
+    from shopwindow.report.report import Report
 
 FOUND_A_LEAK = 1
 _PRODUCTS_AT_ONCE = 2000
@@ -104,7 +104,7 @@ def audit(
     )
     found = replace(found, notes=tuple(notes))
     if html is not None:
-        from shopwindow.ranking.report import Outside, audit_report
+        from shopwindow.report.report import Outside, audit_report
 
         files = [pools, answers, *(also or []), *(run or [])]
         _write_report(audit_report(found, outside=Outside(provenance=_provenance(files, seed))), html, None)
@@ -157,8 +157,8 @@ def report(
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.audit import audit as audit_set
     from shopwindow.ranking.pools import read_pools
-    from shopwindow.ranking.report import Outside, evaluation_report
     from shopwindow.ranking.significance import compare
+    from shopwindow.report.report import Outside, evaluation_report
 
     check_numbers(seed=seed)
     taken, right = read_measures(measures), read_answers(answers)
@@ -431,7 +431,7 @@ def _bundle_provenance(bundle: str | None) -> dict[str, str]:
 
 
 def _write_report(report: Report, out: str, plots: str | None) -> None:
-    from shopwindow.ranking.plots import write_figure
+    from shopwindow.report.plots import write_figure
 
     with open_whole(out) as file:
         file.write(report.page.text())

@@ -183,7 +183,8 @@ def rank(
         queries, candidates = counted(len(run.queries), "query", "queries"), counted(len(run), "candidate")
         console.print(f"{out}: {queries}, {candidates}", soft_wrap=True)
     if explain is not None:
-        from shopwindow.model.explanation import explain_run, write_explanations
+        from shopwindow.model.explanation import explain_run
+        from shopwindow.report.explanations import write_explanations
 
         found = explain_run(opened, pools, run, queries=explain_queries, top=explain_top)
         write_explanations(found, pools, explain, photos=photos)
@@ -224,7 +225,7 @@ def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
     from shopwindow.model.bundle import Bundle
 
     try:
-        from shopwindow.model.onnx_export import export_text as write
+        from shopwindow.export.onnx import export_text as write
 
         apart = write(Bundle.load(bundle), out, int8=int8)
     except ImportError as error:

@@ -49,12 +49,12 @@ def serve(
     if not seconds > 0:
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     try:
-        from shopwindow.search.service.app import Service
-        from shopwindow.search.service.keys import read_keys
-        from shopwindow.search.service.limits import Limits
-        from shopwindow.search.service.run import check_reach, open_socket
-        from shopwindow.search.service.run import serve as answer
-        from shopwindow.search.service.threads import hold_libraries, processors
+        from shopwindow.service.app import Service
+        from shopwindow.service.keys import read_keys
+        from shopwindow.service.limits import Limits
+        from shopwindow.service.run import check_reach, open_socket
+        from shopwindow.service.run import serve as answer
+        from shopwindow.service.threads import hold_libraries, processors
     except ImportError as error:
         raise ValueError(str(error)) from error
 
@@ -93,7 +93,7 @@ def key(name: str, *, keys: str) -> None:
     from shopwindow.cli.console import standard_output
 
     try:
-        from shopwindow.search.service.keys import add_key
+        from shopwindow.service.keys import add_key
     except ImportError as error:
         raise ValueError(str(error)) from error
     standard_output().print(add_key(keys, name), soft_wrap=True)

@@ -43,7 +43,7 @@ def draw(
 
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import progress, rate
-    from shopwindow.data.shop.writing import draw_shop
+    from shopwindow.drawn.writing import draw_shop
 
     with progress("draw") as show:
         says = rate(0, "products")
@@ -183,7 +183,7 @@ class _Ranked:
         """A few queries with their first photos, right ones framed."""
         import numpy as np
 
-        from shopwindow.data.contact_sheet import SheetCell, SheetRow, contact_sheet
+        from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet
 
         run = self.runs[0]
         right = set(zip(self.answers.query_ids.tolist(), self.answers.product_ids.tolist(), strict=True))

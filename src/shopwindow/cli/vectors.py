@@ -55,17 +55,17 @@ def export_vectors(
 
         try:
             if to == "parquet":
-                from shopwindow.search.parquet import write_parquet
+                from shopwindow.export.parquet import write_parquet
 
                 count = write_parquet(index, str(out), progress=tell)
             elif to == "pgvector":
-                from shopwindow.search.pgvector import write_pgvector
+                from shopwindow.export.pgvector import write_pgvector
 
                 count = write_pgvector(
                     index, str(url), str(table), upsert=upsert, nearest=nearest, progress=tell
                 )
             else:
-                from shopwindow.search.qdrant import open_qdrant, write_qdrant
+                from shopwindow.export.qdrant import open_qdrant, write_qdrant
 
                 client = open_qdrant(str(url))
                 try:

@@ -51,7 +51,7 @@ MARKER: Final = "bundle.json"
 FORMAT: Final = "shopwindow bundle 2"
 MODULES: Final = "modules.json"
 _MODULES: Final = [
-    {"idx": 0, "name": "0", "path": "", "type": "shopwindow.model.sentence_encoder.TextModule"}
+    {"idx": 0, "name": "0", "path": "", "type": "shopwindow.export.sentence_encoder.TextModule"}
 ]
 
 

@@ -11,11 +11,9 @@ Roubens 1999, and occlusion that of Zeiler and Fergus 2013.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -24,8 +22,6 @@ from jaxtyping import Float64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import QueryRule
-from shopwindow.data.word_boxes import PHOTO_ENDINGS, draw_word_boxes
-from shopwindow.files import whole_directory
 from shopwindow.model.dual import encode_photos, normalised
 from shopwindow.model.photos import Photos
 from shopwindow.model.tokens import tokenize
@@ -39,7 +35,6 @@ _IDEOGRAPH: Final = "\u2e80-\u9fff\uf900-\ufaff"
 _WORD: Final = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]+")
 Method = Literal["late interaction", "occlusion"]
 MOST_WORDS: Final = 64
-MARKER: Final = "explanations.json"
 
 
 @dataclass(frozen=True)
@@ -146,64 +141,6 @@ def explain_run(bundle: Bundle, dataset: Dataset, run: Run, *, queries: int, top
         for rank, product in enumerate(products.tolist(), start=1):
             photo = Photos.of(dataset, np.array([product]), boxes=bundle.model.needs_boxes)
             yield Explained(row, product, rank, explain(bundle, dataset.query_texts[row], photo))
-
-
-def write_explanations(
-    found: Iterable[Explained], dataset: Dataset, out: str | Path, *, photos: str | Path | None
-) -> None:
-    """Writes a directory, whole or not at all: `explanations.jsonl`, one line each, and a picture each,
-    QUERY-RANK-PRODUCT.png, over the photo where the folder `photos` has it (PRODUCT_ID.jpg, .jpeg, .png, .webp).
-
-    Raises: DataError where `out` holds other files, or the disk is full.
-    """
-    with whole_directory(out, marker=MARKER) as folder:
-        with (folder / "explanations.jsonl").open("w", encoding="utf-8") as lines:
-            for one in found:
-                line = _told(one, dataset)
-                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                explanation = one.explanation
-                picture = folder / f"{line['query_id']}-{one.rank}-{line['product_id']}.png"
-                draw_word_boxes(
-                    _photo(photos, line["product_id"]),
-                    tuple(line["image_size"]),
-                    [tuple(box) for box in line["boxes"]],
-                    explanation.words,
-                    line["looks_at"],
-                    [row[box] for row, box in zip(explanation.weights, line["looks_at"], strict=True)],
-                    f"{line['product_id']}, place {one.rank}, {_score_told(explanation)}",
-                    picture,
-                )
-        (folder / MARKER).write_text(
-            json.dumps({"format": "shopwindow explanations 1"}) + "\n", encoding="utf-8"
-        )
-
-
-def _score_told(explanation: Explanation) -> str:
-    if explanation.late_score is None:
-        return f"score {explanation.score:.3f}"
-    parts = f"vectors {explanation.vector_score:.3f} + late {explanation.late_score:.3f}"
-    return f"score {explanation.score:.3f} = {parts}"
-
-
-def _told(one: Explained, dataset: Dataset) -> dict[str, Any]:
-    rows = np.array([one.product])
-    return {
-        "query_id": int(dataset.query_ids[one.query]),
-        "query": dataset.query_texts[one.query],
-        "product_id": int(dataset.product_ids[one.product]),
-        "rank": one.rank,
-        "image_size": dataset.image_sizes(rows)[0].tolist(),
-        "boxes": dataset.boxes(rows).tolist(),
-        "labels": dataset.labels(rows).tolist(),
-        **one.explanation.to_json(),
-    }
-
-
-def _photo(folder: str | Path | None, product_id: int) -> Path | None:
-    if folder is None:
-        return None
-    files = (Path(folder) / f"{product_id}{ending}" for ending in PHOTO_ENDINGS)
-    return next((file for file in files if file.is_file()), None)
 
 
 def _spans(query: str, photo: Photos) -> list[tuple[int, int]]:

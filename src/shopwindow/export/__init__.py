@@ -1,0 +1,1 @@
+"""Vectors and text sides in the formats of other systems."""

@@ -1,0 +1,301 @@
+"""The page, used in a real browser: typing, looking, moving by keys, and a server that breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from shopwindow.search.conditions import parse_conditions
+from shopwindow.search.hits import Filter
+from tests.service.browser import Page, axe_source
+from tests.service.conftest import ServerProcess, start_server
+from tests.service.toy import ToyEngine
+
+pytestmark = pytest.mark.slow
+
+
+def test_typing_shows_the_right_photos(page: Page, engine: ToyEngine) -> None:
+    assert page.search("red bag") == [hit.product_id for hit in engine.search("red bag", k=48)]
+    page.until("return document.querySelector('#results img.here')?.naturalWidth > 0")
+    assert page.driver.title == "red bag · shopwindow"
+
+
+def test_typing_fast_asks_seldom(page: Page) -> None:
+    page.search("red striped leather bag for women")
+    asked = page.driver.execute_script(
+        "return performance.getEntriesByType('resource').filter(one => one.name.includes('/search?')).length"
+    )
+    assert 1 <= asked <= 6
+
+
+def test_similar_shows_products_like_one_and_back_returns(page: Page, engine: ToyEngine) -> None:
+    found = page.search("red")
+    page.one(f"[data-id='{found[1]}'] button").click()
+    page.until("return document.getElementById('status').textContent.includes('most like this one')")
+    assert page.shown() == [hit.product_id for hit in engine.similar(found[1], k=48)]
+    page.driver.back()
+    page.until("return document.getElementById('status').textContent.includes('“red”')")
+    assert page.shown() == found
+
+
+def test_labels_filter_and_can_be_taken_away(page: Page, engine: ToyEngine) -> None:
+    everything = page.search("red")
+    label = engine.products[everything[-1]].labels[0]
+    page.one("#filter-says").click()
+    page.driver.execute_script(f"document.querySelector('#labels input[value=\"{label}\"]').click()")
+    page.until("return document.querySelectorAll('#chips button').length === 1")
+    page.until("return document.querySelectorAll('#results .tile').length !== arguments[0]", len(everything))
+    assert page.shown()
+    assert all(label in engine.products[one].labels for one in page.shown())
+    page.driver.execute_script("document.querySelector('#chips button').click()")
+    page.until("return document.querySelectorAll('#results .tile').length === arguments[0]", len(everything))
+
+
+def test_values_filter_stay_in_the_address_and_can_be_taken_away(page: Page, engine: ToyEngine) -> None:
+    def expected(*conditions: str) -> list[int]:
+        where = Filter(conditions=parse_conditions(conditions))
+        return [hit.product_id for hit in engine.search("red", k=48, where=where)]
+
+    everything = page.search("red")
+    page.one("#filter-says").click()
+    most = page.one("[data-column=price][data-relation='<=']")
+    assert most.get_attribute("placeholder") == f"{engine.columns[0].maximum:g}"
+    most.send_keys("25", Keys.ENTER)
+    page.until_shown(expected("price<=25"))
+    assert page.one("#filter").get_attribute("open")
+    assert page.one("#filter-says").text == "price ≤ 25"
+    least = page.one("[data-column=price][data-relation='>=']")
+    least.send_keys("9.5", Keys.TAB)
+    page.until_shown(expected("price<=25", "price>=9.5"))
+    Select(page.one("select[data-column=colour]")).select_by_visible_text("red")
+    page.until_shown(expected("price<=25", "price>=9.5", "colour=red"))
+    assert expected("price<=25", "price>=9.5", "colour=red") not in ([], everything)
+    address = page.driver.current_url
+    page.open(address)
+    page.until_shown(expected("price<=25", "price>=9.5", "colour=red"))
+    page.one("#filter-says").click()
+    assert page.one("[data-column=price][data-relation='<=']").get_attribute("value") == "25"
+    assert page.one("select[data-column=colour]").get_attribute("value") == "red"
+    assert [chip.text for chip in page.all("#chips button")] == [
+        "price ≤ 25 ✕",
+        "price ≥ 9.5 ✕",
+        "colour: red ✕",
+    ]
+    page.one("#filter-says").click()
+    for left in (2, 1, 0):
+        page.one("#chips button").click()
+        page.until("return document.querySelectorAll('#chips button').length === arguments[0]", left)
+    page.until_shown(everything)
+
+
+def test_a_condition_typed_into_the_address_is_asked_or_its_fault_shown(
+    page: Page, engine: ToyEngine, toy_server: ServerProcess
+) -> None:
+    page.open(toy_server.url + "/#q=red&where=colour%3Dred%7Cblue")
+    where = Filter(conditions=parse_conditions(["colour=red|blue"]))
+    page.until_shown([hit.product_id for hit in engine.search("red", k=48, where=where)])
+    assert page.one("#chips button").text == "colour: red or blue ✕"
+    page.open(toy_server.url + "/#q=red&where=weight%3C%3D2%3Cimg%3E")
+    page.until("return document.getElementById('message').textContent.includes('cannot be searched')")
+    assert not page.all("#chips img")
+    page.open(toy_server.url + "/#q=red&where=price%3C%3D-1")
+    page.until("return document.getElementById('message').textContent.includes('Nothing found')")
+    page.one("#message button").click()
+    page.until_shown([hit.product_id for hit in engine.search("red", k=48)])
+    page.complaints()  # the browser notes the 422
+
+
+def test_other_ways_of_search_can_be_chosen(page: Page, engine: ToyEngine) -> None:
+    text = next(iter(engine.products.values())).texts[0]
+    plain = page.search(text)
+    page.one("#filter-says").click()
+    page.one("#ways input[value=late]").click()
+    late = [hit.product_id for hit in engine.search(text, k=48, rerank="late")]
+    assert late != plain
+    page.until_shown(late)
+    page.one("#ways input[value=late]").click()
+    page.until_shown(plain)
+    page.one("#ways input[value=hybrid]").click()
+    page.until("return document.querySelector('#results .under span').textContent === '2.000'")
+    page.until_shown([hit.product_id for hit in engine.search(text, k=48, hybrid=True)])
+    assert page.one("#chips button").text == "Also by known texts ✕"
+
+
+def test_keys_typed_into_a_filter_stay_there(page: Page) -> None:
+    page.search("red")
+    page.one("#filter-says").click()
+    page.one("[data-column=price][data-relation='<=']").click()
+    ActionChains(page.driver).send_keys("/", "1").perform()
+    assert page.driver.execute_script("return document.activeElement.dataset.column") == "price"
+    ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+    assert page.focused() == "filter-says"
+    assert not page.one("#filter").get_attribute("open")
+
+
+def test_detail_shows_what_is_known_of_a_product(page: Page, engine: ToyEngine) -> None:
+    product_id = page.search("red")[0]
+    page.one("#results a").click()
+    page.until("return document.querySelectorAll('#values div').length === 3")
+    values = engine.products[product_id].values
+    assert page.one("#values").text.split("\n") == [
+        "price",
+        f"{values['price']:g}",
+        "colour",
+        values["colour"],
+        "maker",
+        values["maker"],
+    ]
+
+
+def test_detail_draws_boxes_and_hovering_shows_why(page: Page, engine: ToyEngine) -> None:
+    product_id = page.search("red nonsense")[0]
+    page.one("#results a").click()
+    page.until("return document.querySelectorAll('#why-words button').length === 2")
+    view = engine.products[product_id]
+    boxes = page.driver.execute_script(
+        "const sides = ['y', 'x', 'height', 'width'];"
+        "const of = rect => sides.map(name => +rect.getAttribute(name));"
+        "return [...document.querySelectorAll('#frame rect')].map(of)"
+    )
+    assert sorted(map(tuple, boxes)) == sorted(
+        (top, left, bottom - top, right - left) for top, left, bottom, right in view.boxes
+    )
+    frame = page.driver.execute_script(
+        "const place = selector => document.querySelector(selector).getBoundingClientRect();"
+        "const [frame, image] = [place('#frame'), place('#frame img')];"
+        "return [frame.width / frame.height, image.width / image.height]"
+    )
+    assert frame == pytest.approx([view.image_w / view.image_h] * 2, rel=0.02)
+    red, nonsense = page.all("#why-words button")
+    ActionChains(page.driver).move_to_element(red).perform()
+    page.until("return document.querySelectorAll('#frame rect.lit').length > 0")
+    ActionChains(page.driver).move_to_element(nonsense).perform()
+    page.until("return document.querySelectorAll('#frame rect.lit').length === 0")
+    ActionChains(page.driver).move_to_element(page.one("#regions li")).perform()
+    page.until("return document.querySelectorAll('#why-words .lit').length === 1")
+    assert red.get_attribute("class") == "lit"
+    assert len(page.all("#frame rect.lit")) == 1
+
+
+def test_like_one_part(page: Page, engine: ToyEngine) -> None:
+    product_id = page.search("red")[0]
+    page.one("#results a").click()
+    page.until("return document.querySelectorAll('#regions .near').length > 0")
+    page.one("#regions .near").click()
+    page.until("return document.getElementById('status').textContent.includes('like this part')")
+    assert page.shown() == [hit.product_id for hit in engine.similar_region(product_id, 0, k=48)]
+    assert not page.all("#detail[open]")
+
+
+def test_the_keyboard_does_everything(page: Page) -> None:
+    found = page.search("red")
+
+    def press(*keys: str) -> None:
+        ActionChains(page.driver).send_keys(*keys).perform()
+
+    press(Keys.ARROW_DOWN)
+    assert page.focused() == str(found[0])
+    press(Keys.ARROW_RIGHT)
+    assert page.focused() == str(found[1])
+    press(Keys.ARROW_LEFT, Keys.ARROW_UP)
+    assert page.focused() == "words"
+    press(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ENTER)
+    page.until("return document.getElementById('detail').open")
+    assert page.one("#detail-name").text == f"Product {found[1]}"
+    press(Keys.ARROW_RIGHT)
+    page.until(
+        "return document.getElementById('detail-name').textContent.endsWith(arguments[0])", str(found[2])
+    )
+    press(Keys.ESCAPE)
+    focus = "return document.activeElement.closest('.tile')?.dataset.id === arguments[0]"
+    page.until(focus, str(found[2]))
+    assert not page.all("#detail[open]")
+    press("/")
+    assert page.focused() == "words"
+    press(Keys.ESCAPE)
+    page.until("return document.body.classList.contains('resting')")
+    page.search("red")
+    press(Keys.ARROW_DOWN, "m")
+    page.until("return document.getElementById('status').textContent.includes('most like this one')")
+
+
+def test_nothing_found_is_said(page: Page) -> None:
+    page.one("#words").send_keys("zzzz<b>")
+    page.until("return document.getElementById('message').textContent.includes('Not known here: “zzzz<b>”')")
+
+
+def test_an_address_with_markup_stays_text(page: Page, toy_server: ServerProcess) -> None:
+    page.open(toy_server.url + "/#q=" + "red%20%3Cimg%20src%3Dx%20onerror%3Ddocument.title%3D1%3E")
+    page.until("return document.getElementById('status').textContent.includes('<img')")
+    assert not page.all("#status img")
+
+
+def test_a_broken_server_is_said_and_found_again(driven: Page, drawn_shop: Path) -> None:
+    server = start_server("tests.service.toy", str(drawn_shop), "0")
+    driven.open(server.url)
+    found = driven.search("red")
+    server.process.kill()
+    server.close()
+    driven.one("#words").send_keys(" bag")
+    driven.until("return document.getElementById('message').textContent.includes('does not answer')")
+    again = start_server("tests.service.toy", str(drawn_shop), server.url.rsplit(":", 1)[1])
+    try:
+        driven.one("#message button").click()
+        driven.until("return document.querySelectorAll('#results .tile').length > 0")
+        assert set(driven.shown()) >= set(found[:1])
+        assert driven.one("#message").get_attribute("hidden")
+    finally:
+        again.process.kill()
+        again.close()
+        driven.complaints()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
+    source = axe_source(tmp_path)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+    def violations() -> list[str]:
+        page.driver.execute_script(source)
+        page.until("return document.getAnimations().every(one => one.playState !== 'running')")
+        told = page.driver.execute_async_script(
+            "axe.run().then(found => arguments[0](found.violations.map(one => "
+            "`${one.id}: ${one.help}: ${one.nodes.map(node => node.html).slice(0, 3).join(' ')}`)))"
+        )
+        return list(told)
+
+    assert violations() == []
+    page.search("red bag")
+    page.one("#filter-says").click()
+    assert violations() == []
+    page.one("#filter-says").click()
+    page.one("#results a").click()
+    page.until("return document.querySelectorAll('#why-words button').length > 0")
+    assert violations() == []
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(driven: Page, toy_server: ServerProcess) -> None:
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    driven.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        driven.open(toy_server.url)
+        driven.search("red bag")
+        driven.one("#filter-says").click()
+        panel = (
+            "const at = document.querySelector('.panel').getBoundingClientRect(); return [at.left, at.right]"
+        )
+        left, right = driven.driver.execute_script(panel)
+        assert 0 <= left < right <= 390
+        driven.one("#filter-says").click()
+        fits = "return document.documentElement.scrollWidth <= innerWidth"
+        assert driven.driver.execute_script(fits)
+        driven.one("#results a").click()
+        driven.until("return document.querySelectorAll('#regions li').length > 0")
+        assert driven.driver.execute_script(fits)
+    finally:
+        driven.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
