@@ -119,7 +119,7 @@ def asker(way: str, dataset: Dataset, data: Path, seed: int) -> Callable[[], int
     if way not in ("bare", SEEDS):
         shards = 1 if way == "by shards" else 0
         made = iter(PairBatches(dataset, batch_size=BATCH, epochs=999, seed=seed, shards_at_once=shards))
-        return lambda: len(next(made).lengths)
+        return lambda: len(next(made).regions.counts)
     offsets = np.concatenate([[0], np.cumsum(dataset.region_counts)])
     values = np.asarray(np.memmap(data / "values.f16", np.float16, "r")).reshape(-1, dataset.feature_size)
     rng = np.random.default_rng(seed)

@@ -36,11 +36,13 @@ def main() -> None:
         dataset = Dataset(folder / "dataset")
         bare = bare_reader(dataset, folder / "values.f16")
         for ask in (np.array([3, 1, 2]), np.arange(options.rows)):
-            np.testing.assert_array_equal(dataset.regions(ask)[0], bare(ask))
+            np.testing.assert_array_equal(dataset.regions(ask).features, bare(ask))
         rng = np.random.default_rng(0)
         ours, theirs = [], []
         for _ in range(options.rounds):
-            ours.append(speed(lambda rows: dataset.regions(rows)[0], options.rows, options.seconds, rng))
+            ours.append(
+                speed(lambda rows: dataset.regions(rows).features.numpy(), options.rows, options.seconds, rng)
+            )
             theirs.append(speed(bare, options.rows, options.seconds, rng))
     record(
         f"reading: random batches of {BATCH} from {options.rows:,} products, warm",
@@ -58,7 +60,7 @@ def bare_reader(dataset: Dataset, path: Path) -> Callable[[np.ndarray], np.ndarr
     with path.open("wb") as file:
         for start in range(0, len(dataset.region_counts), BATCH):
             stop = min(start + BATCH, len(dataset.region_counts))
-            file.write(dataset.regions(np.arange(start, stop))[0].tobytes())
+            file.write(dataset.regions(np.arange(start, stop)).features.numpy().tobytes())
     # A plain array over the map: slices of np.memmap itself are slow to make.
     values = np.asarray(np.memmap(path, np.float16, "r")).reshape(-1, dataset.feature_size)
 

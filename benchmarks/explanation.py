@@ -31,7 +31,6 @@ from shopwindow.drawn.goods import BY_NAME
 from shopwindow.drawn.writing import draw_shop
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.explanation import Explanation, explain, explain_by_occlusion
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
@@ -90,7 +89,7 @@ def measure(bundle: Bundle, test: Dataset, shop: Path) -> dict[str, float]:
     for case in right_pairs(test, shop / "test_answer.json"):
         good = truth[case.product_id]
         places = good.places(test.boxes(case.row))
-        photo = Photos.of(test, case.row, boxes=bundle.model.needs_boxes)
+        photo = test.regions(case.row, boxes=bundle.model.needs_boxes)
         asked = False
         for way, explained_by in WAYS.items():
             explanation = explained_by(bundle, case.query, photo)

@@ -45,7 +45,7 @@ from rivals import (
 )
 from shopwindow.data.batches import PairBatches
 from shopwindow.data.dataset import Dataset
-from shopwindow.model.photos import Photos
+from shopwindow.data.regions import Regions
 from shopwindow.model.towers import EncoderSize, compile_parts
 
 OURS: Final = "ours, bf16"
@@ -273,7 +273,7 @@ def reading(scale: Scale) -> Found:
                 found["bare map"].append(speed(bare_batches, pairs, scale.seconds, _keep))
                 for name, use in (("pinned", _keep), ("pinned and sent", sender(scale.device))):
                     batches = PairBatches(dataset, batch_size=pairs, epochs=10_000, seed=seed)
-                    read = ((batch.regions, batch.lengths) for batch in Loader(batches, to_gpu=on_gpu))
+                    read = ((batch.regions, batch.regions.counts) for batch in Loader(batches, to_gpu=on_gpu))
                     found[name].append(speed(read, pairs, scale.seconds, use))
             figures |= {f"{pairs:,} pairs, {name}: pairs/s": values for name, values in found.items()}
             figures[f"{pairs:,} pairs, pinned and sent: share of the bare map's speed"] = [
@@ -291,7 +291,7 @@ def sender(device: torch.device) -> Callable[[object], None]:
 
     def send(batch: object) -> None:
         assert isinstance(batch, tuple)
-        Photos(*map(torch.from_numpy, batch)).to(device)
+        Regions(*map(torch.from_numpy, batch)).to(device)
         if device.type == "cuda":
             torch.cuda.synchronize()
 

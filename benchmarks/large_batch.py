@@ -20,11 +20,11 @@ import torch
 
 from record import Figures, private_peak, record
 from rivals import FEATURES, SEED, VOCABULARY, Batch, timed
+from shopwindow.data.regions import Regions
 from shopwindow.model.blockwise import blockwise_loss
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.negatives import Cells, choose_cells
 from shopwindow.model.pairs import Pairs, encode_pairs
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.steps import batch_loss
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
@@ -86,7 +86,7 @@ def step(pairs: int, chunk: int, size: EncoderSize) -> dict[str, float]:
     model = DualEncoder(text, PhotoTower(size, feature_size=FEATURES), normalise=True, scale=10.0).train()
     batch, numbers = drawn(pairs), torch.arange(pairs)
     given = Pairs(
-        batch.tokens, batch.token_lengths, Photos(batch.regions, batch.region_lengths), numbers, numbers
+        batch.tokens, batch.token_lengths, Regions(batch.regions, batch.region_lengths), numbers, numbers
     )
 
     def cells_of(rows: slice, columns: slice) -> Cells:

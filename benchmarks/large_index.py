@@ -1,7 +1,7 @@
 """Makes an index of as many generated products as wanted, by a bundle of random weights and a recipe's sizes.
 
 Speed depends on neither the weights nor the photos. The products lie around queries of a few words, so
-that cells are as uneven as real ones and searches find something. Photos have a folder, without files.
+that cells are as uneven as real ones and searches find something. Regions have a folder, without files.
 """
 
 from __future__ import annotations

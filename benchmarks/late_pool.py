@@ -25,11 +25,11 @@ from tokenizers import Tokenizer
 from made import write_dataset
 from record import record
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
 from shopwindow.model.initial import initial_model
-from shopwindow.model.photos import Photos
 from shopwindow.model.rank import score_pairs, second_scores
 from shopwindow.model.recipe import load_recipe
 from shopwindow.search.building import build_index
@@ -75,7 +75,7 @@ def measure(dataset: Dataset, scratch: Path, queries: int, rounds: int) -> dict[
     texts = [dataset.query_texts[query % len(dataset.query_texts)] for query in range(queries)]
     vectors = encode_products(model, dataset, everything)
     words = encode_texts(model, tokenizer, texts)
-    held = Photos.of(dataset, everything, boxes=model.needs_boxes)
+    held = dataset.regions(everything, boxes=model.needs_boxes)
     with torch.inference_mode():
         projected = model.project_regions(held)
 
@@ -85,11 +85,11 @@ def measure(dataset: Dataset, scratch: Path, queries: int, rounds: int) -> dict[
     def plain(query: int) -> object:
         return score_pairs(words, vectors, np.full(len(everything), query), everything)
 
-    def second(query: int, photos: Photos) -> object:
+    def second(query: int, photos: Regions) -> object:
         return second_scores(model, tokenizer, texts[query], photos)
 
-    def read() -> Photos:
-        return Photos.of(dataset, everything, boxes=model.needs_boxes)
+    def read() -> Regions:
+        return dataset.regions(everything, boxes=model.needs_boxes)
 
     @torch.inference_mode()
     def project() -> object:
@@ -122,7 +122,7 @@ def measure(dataset: Dataset, scratch: Path, queries: int, rounds: int) -> dict[
                 taken[name].append(1_000 * (time.perf_counter() - start) / queries)
     times = [taken["search, late from the dataset"], taken["search, late from the index"]]
     return {
-        "regions": float(len(held.regions)),
+        "regions": float(len(held.features)),
         "bytes a product of regions in the index": kept.stats()["late_region_bytes_per_product"],
         **{f"{name}, ms": times for name, times in taken.items()},
         "search, late: times faster from the index": [a / b for a, b in zip(*times, strict=True)],

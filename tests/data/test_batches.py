@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from jaxtyping import Int64
 
 from shopwindow.data import writer
@@ -92,7 +93,7 @@ def test_batches_begun_at_a_step_are_the_rest_of_all(shop: Dataset, order: Order
     for one, two in zip(everything[start:], rest, strict=True):
         assert np.array_equal(one.queries, two.queries)
         assert np.array_equal(one.products, two.products)
-        assert np.array_equal(one.regions, two.regions)
+        assert torch.equal(one.regions.features, two.regions.features)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -103,7 +104,7 @@ def test_iterated_batches_are_the_pairs_of_their_steps(shop: Dataset, order: Ord
             pairs = made.pairs_of(step)
             assert np.array_equal(batch.queries, shop.pair_queries[pairs])
             assert np.array_equal(batch.products, shop.pair_products[pairs])
-            assert np.array_equal(batch.lengths, shop.region_counts[batch.products])
+            assert np.array_equal(batch.regions.counts, shop.region_counts[batch.products])
         assert step == made.steps - 1
 
 
@@ -234,11 +235,11 @@ def test_no_more_than_two_copies_of_a_batch_are_in_memory(tmp_path: Path) -> Non
     prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=512)
     for mapped in (True, False):
         made = PairBatches(Dataset(tmp_path / "ds", mapped=mapped), batch_size=256, epochs=4, seed=0)
-        size = next(iter(made)).regions.nbytes
+        size = next(iter(made)).regions.features.nbytes
         tracemalloc.start()
         for batch in made:
             time.sleep(0.05)
-            assert batch.regions.nbytes == size
+            assert batch.regions.features.nbytes == size
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert size < peak < 2.3 * size
@@ -246,15 +247,16 @@ def test_no_more_than_two_copies_of_a_batch_are_in_memory(tmp_path: Path) -> Non
 
 def test_nothing_of_a_batch_is_float64(shop: Dataset) -> None:
     batch = next(iter(batches(shop, "shuffled")))
-    kinds = {name: getattr(batch, name).dtype for name in ("queries", "products", "regions", "lengths")}
-    assert kinds == {"queries": np.int64, "products": np.int64, "regions": np.float16, "lengths": np.int64}
+    assert batch.queries.dtype == batch.products.dtype == np.dtype(np.int64)
+    assert (batch.regions.features.dtype, batch.regions.counts.dtype) == (torch.float16, torch.int64)
 
 
 def test_regions_read_past_the_map_are_those_of_the_map(shop: Dataset) -> None:
     other = pickle.loads(pickle.dumps(Dataset(shop.path, mapped=False)))
     assert not other.mapped
     for products in (np.arange(len(shop.product_ids)), np.array([7, 3, 3, 0]), np.empty(0, np.int64)):
-        for one, two in zip(shop.regions(products), other.regions(products), strict=True):
-            np.testing.assert_array_equal(one, two)
+        one, two = shop.regions(products), other.regions(products)
+        assert torch.equal(one.features, two.features)
+        assert torch.equal(one.counts, two.counts)
     with pytest.raises(IndexError, match="product rows go from 0"):
         other.regions(np.array([-1]))

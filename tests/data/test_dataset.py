@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -41,10 +42,10 @@ def test_reading_gives_what_was_written_in_the_order_asked(stored: Path) -> None
     dataset = Dataset(stored)
     asked = np.random.default_rng(0).integers(0, COUNT, 200)
     wanted = [PRODUCTS[row] for row in asked]
-    regions, lengths = dataset.regions(asked)
-    assert lengths.tolist() == [len(product.boxes) for product in wanted]
+    regions = dataset.regions(asked, boxes=True)
+    assert regions.counts.tolist() == [len(product.boxes) for product in wanted]
     np.testing.assert_array_equal(
-        regions, np.concatenate([product.features for product in wanted]).astype(np.float16)
+        regions.features, np.concatenate([product.features for product in wanted]).astype(np.float16)
     )
     np.testing.assert_array_equal(dataset.boxes(asked), np.concatenate([p.boxes for p in wanted]))
     np.testing.assert_array_equal(dataset.labels(asked), np.concatenate([p.labels for p in wanted]))
@@ -78,9 +79,9 @@ def test_a_dataset_that_was_replaced_is_not_mixed_with_its_successor(
     dataset, whole = Dataset(tmp_path / "ds", mapped=mapped), Dataset(tmp_path / "ds", mapped=mapped)
     getattr(dataset, first)
     rows = np.arange(9)
-    before = [whole.query_texts, whole.pair_training.tolist(), whole.regions(rows)[0].tolist()]
+    before = [whole.query_texts, whole.pair_training.tolist(), whole.regions(rows).features.tolist()]
     lay("new", 1)
-    assert [whole.query_texts, whole.pair_training.tolist(), whole.regions(rows)[0].tolist()] == before
+    assert [whole.query_texts, whole.pair_training.tolist(), whole.regions(rows).features.tolist()] == before
     with pytest.raises(DataError, match="was replaced since it was opened"):
         (dataset.query_texts, dataset.pair_training, dataset.regions(rows))
     with pytest.raises(DataError, match="was replaced since it was opened"):
@@ -90,15 +91,16 @@ def test_a_dataset_that_was_replaced_is_not_mixed_with_its_successor(
 
 def test_nothing_asked_gives_nothing(stored: Path) -> None:
     dataset, none = Dataset(stored), np.array([], np.int64)
-    regions, lengths = dataset.regions(none)
-    assert (regions.shape, regions.dtype, len(lengths)) == ((0, SIZE), np.dtype(np.float16), 0)
+    regions = dataset.regions(none)
+    assert (regions.features.shape, regions.features.dtype) == ((0, SIZE), torch.float16)
+    assert len(regions.counts) == 0
     assert (dataset.boxes(none).shape, dataset.image_sizes(none).shape) == ((0, 4), (0, 2))
 
 
 def test_regions_are_copies(stored: Path) -> None:
     dataset = Dataset(stored)
-    dataset.regions(np.array([0]))[0][:] = 0
-    assert dataset.regions(np.array([0]))[0].any()
+    dataset.regions(np.array([0])).features[:] = 0
+    assert dataset.regions(np.array([0])).features.any()
 
 
 @pytest.mark.parametrize("row", [-1, COUNT, 10**9])
@@ -112,7 +114,8 @@ def test_row_out_of_range_is_an_index_error(stored: Path, row: int) -> None:
 def test_dataset_survives_pickling(stored: Path) -> None:
     dataset = Dataset(stored)
     again = pickle.loads(pickle.dumps(dataset))
-    np.testing.assert_array_equal(again.regions(np.array([7]))[0], dataset.regions(np.array([7]))[0])
+    seven = np.array([7])
+    assert torch.equal(again.regions(seven).features, dataset.regions(seven).features)
 
 
 def read_everything(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Photos: what is drawn is what was asked for, boxes frame it, and features say what the pixels say."""
+"""Regions: what is drawn is what was asked for, boxes frame it, and features say what the pixels say."""
 
 from __future__ import annotations
 

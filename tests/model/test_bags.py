@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.bags import FIRST_PAIR, PooledRegions, WordBag, names_of, pool_regions
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import Look, Pool, View
 
 POOLS: tuple[Pool, ...] = ("first", "mean", "max")
@@ -142,15 +142,15 @@ def test_company_and_order_do_not_change_a_query(queries: list[list[int]], seed:
     torch.testing.assert_close(mixed, together[order], atol=1e-6, rtol=0)
 
 
-def photos_of(lengths: list[int], seed: int = 0, features: int = 5) -> Photos:
+def photos_of(lengths: list[int], seed: int = 0, features: int = 5) -> Regions:
     generator = torch.Generator().manual_seed(seed)
-    return Photos(torch.randn(sum(lengths), features, generator=generator), torch.tensor(lengths))
+    return Regions(torch.randn(sum(lengths), features, generator=generator), torch.tensor(lengths))
 
 
-def pooled_by_loop(photos: Photos, pools: tuple[Pool, ...], *, unit: bool) -> np.ndarray:
+def pooled_by_loop(photos: Regions, pools: tuple[Pool, ...], *, unit: bool) -> np.ndarray:
     rows, start = [], 0
-    for length in photos.lengths.tolist():
-        regions = photos.regions[start : start + length].numpy().astype(np.float64)
+    for length in photos.counts.tolist():
+        regions = photos.features[start : start + length].numpy().astype(np.float64)
         if unit:
             regions = regions / np.sqrt((regions**2).sum(1, keepdims=True))
         found = {"first": regions[0], "mean": regions.mean(0), "max": regions.max(0)}
@@ -170,7 +170,7 @@ def test_pools_are_those_of_a_loop(view: View) -> None:
 
 
 def test_a_maximum_may_be_negative_and_a_region_without_length_stays_zero() -> None:
-    photos = Photos(torch.tensor([[-3.0, -4.0], [-6.0, -2.0], [0.0, 0.0]]), torch.tensor([2, 1]))
+    photos = Regions(torch.tensor([[-3.0, -4.0], [-6.0, -2.0], [0.0, 0.0]]), torch.tensor([2, 1]))
     assert pool_regions(photos, ("max",), unit=False).tolist() == [[-3, -2], [0, 0]]
     assert pool_regions(photos, ("first", "mean"), unit=True)[1].tolist() == [0, 0, 0, 0]
 
@@ -182,9 +182,9 @@ def test_pooled_regions_equal_their_formula(view: View) -> None:
     branch.centre.normal_()
     branch.spread.uniform_(0.5, 2)
     photos = photos_of([2, 4, 1], seed=3)
-    values, unit = photos.regions.numpy(), view.look == "unit"
+    values, unit = photos.features.numpy(), view.look == "unit"
     seen = (
-        photos.with_regions(torch.from_numpy(np.sign(values) * np.sqrt(np.abs(values)))) if unit else photos
+        photos.with_features(torch.from_numpy(np.sign(values) * np.sqrt(np.abs(values)))) if unit else photos
     )
     pooled = pooled_by_loop(seen, view.pools, unit=unit)
     standard = (pooled - branch.centre.numpy()) / branch.spread.numpy()
@@ -214,5 +214,5 @@ def test_company_and_order_do_not_change_a_photo(lengths: list[int], seed: int, 
     parts = [photos.part(place, place + 1) for place in range(len(lengths))]
     torch.testing.assert_close(together, torch.cat([branch(part) for part in parts]), atol=1e-5, rtol=0)
     order = np.random.default_rng(seed).permutation(len(lengths)).tolist()
-    mixed = Photos(torch.cat([parts[place].regions for place in order]), photos.lengths[order])
+    mixed = Regions(torch.cat([parts[place].regions for place in order]), photos.counts[order])
     torch.testing.assert_close(branch(mixed), together[order], atol=1e-5, rtol=0)

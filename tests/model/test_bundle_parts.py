@@ -11,7 +11,6 @@ import torch
 
 from shopwindow.model.bundle import Bundle, build, describe
 from shopwindow.model.initial import initial_model
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize
 from tests.model.conftest import TinyShop
@@ -102,7 +101,7 @@ def test_late_scores_are_the_same_after_saving_and_loading(
     bundle = made(tiny_shop, kind)
     bundle.save_into(tmp_path)
     loaded = Bundle.load(tmp_path)
-    photos = Photos.of(tiny_shop.valid, np.arange(10), boxes=False)
+    photos = tiny_shop.valid.regions(np.arange(10), boxes=False)
     tokens, lengths = tokenize(bundle.tokenizer, TEXTS, longest=12)
     with torch.no_grad():
         one, two = (each.model.late_scores(tokens, lengths, photos) for each in (bundle, loaded))
@@ -115,7 +114,7 @@ def test_a_model_without_late_interaction_says_so(tiny_shop: TinyShop) -> None:
     bundle = made(tiny_shop, "bert")
     tokens, lengths = tokenize(bundle.tokenizer, TEXTS, longest=12)
     with pytest.raises(ValueError, match="no late interaction"):
-        bundle.model.late_scores(tokens, lengths, Photos.of(tiny_shop.valid, np.arange(2), boxes=False))
+        bundle.model.late_scores(tokens, lengths, tiny_shop.valid.regions(np.arange(2), boxes=False))
 
 
 @pytest.mark.parametrize("kind", ["query rules", "bag with query rules"])
@@ -140,7 +139,7 @@ def test_the_score_of_several_views_is_the_mean_of_their_cosines(tiny_shop: Tiny
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6, rtol=0)
     assert model.bag is not None
     count = len(tiny_shop.valid.product_ids)
-    photos = model.seen(Photos.of(tiny_shop.valid, np.arange(count), boxes=True))
+    photos = model.seen(tiny_shop.valid.regions(np.arange(count), boxes=True))
     with torch.no_grad():
         words = model.bag(*tokenize(bundle.tokenizer, texts, longest=12)).numpy().astype(np.float64)
         looks = [view(photos).numpy().astype(np.float64) for view in model.views]
@@ -177,8 +176,8 @@ def test_a_gate_of_zero_leaves_the_bag_alone(tiny_shop: TinyShop) -> None:
 
 
 def regions_of(shop: TinyShop, row: int) -> np.ndarray:
-    regions, _ = shop.valid.regions(np.array([row]))
-    return regions
+    features: np.ndarray = shop.valid.regions(np.array([row])).features.numpy()
+    return features
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "boxes" not in kind and "goods" not in kind])

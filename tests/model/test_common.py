@@ -10,7 +10,6 @@ from torch.nn import functional
 from shopwindow.files import DataError
 from shopwindow.model.bags import FIRST_PAIR, WordBag
 from shopwindow.model.dual import DualEncoder
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize
 from tests.model.conftest import TinyShop
@@ -31,7 +30,7 @@ def test_pairs_of_words_add_nothing_to_the_common_values() -> None:
 def vectors(shop: TinyShop) -> tuple[DualEncoder, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The model, vectors of texts and photos, and what they are made of, not yet of length 1."""
     bundle = made(shop, KIND)
-    model, photos = bundle.model, Photos.of(shop.valid, np.arange(len(shop.valid.product_ids)), boxes=False)
+    model, photos = bundle.model, shop.valid.regions(np.arange(len(shop.valid.product_ids)), boxes=False)
     tokens, lengths = tokenize(bundle.tokenizer, TEXTS, longest=model.longest)
     assert model.bag is not None
     with torch.no_grad():
@@ -60,7 +59,7 @@ def test_the_score_is_the_mean_cosine_of_the_views_and_a_share_of_the_common_one
 
 def test_towers_add_to_the_last_view_alone(tiny_shop: TinyShop) -> None:
     bundle = made(tiny_shop, "bag, bert and a common part")
-    model, photos = bundle.model, Photos.of(tiny_shop.valid, np.arange(3), boxes=False)
+    model, photos = bundle.model, tiny_shop.valid.regions(np.arange(3), boxes=False)
     tokens, lengths = tokenize(bundle.tokenizer, TEXTS, longest=model.longest)
     assert model.bag is not None
     assert model.text is not None
@@ -68,7 +67,7 @@ def test_towers_add_to_the_last_view_alone(tiny_shop: TinyShop) -> None:
     with torch.no_grad():
         bag, tower = model.bag(tokens, lengths), model.text(tokens, lengths)
         pooled = torch.cat([view(photos) for view in model.views], dim=1)
-        seen = model.photo(photos.regions.float(), photos.lengths)
+        seen = model.photo(photos.features.float(), photos.counts)
         text, photo = model.encode_text(tokens, lengths), model.encode_photo(photos)
     share = float(model.log_share.detach().exp())
     for found, own, other, gate in (

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from shopwindow.data.queries import normalise
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_photos
@@ -24,7 +25,6 @@ from shopwindow.model.explanation import (
     explain_run,
 )
 from shopwindow.model.initial import initial_model
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize
 from shopwindow.report.explanations import MARKER, write_explanations
@@ -46,18 +46,18 @@ def bundle(tiny_shop: TinyShop) -> Bundle:
 
 
 @pytest.fixture
-def photo() -> Photos:
+def photo() -> Regions:
     rng = np.random.default_rng(1)
-    return Photos(torch.from_numpy(rng.random((4, FEATURES)).astype(np.float32)), torch.tensor([4]))
+    return Regions(torch.from_numpy(rng.random((4, FEATURES)).astype(np.float32)), torch.tensor([4]))
 
 
-def late_score(bundle: Bundle, query: str, photo: Photos) -> float:
+def late_score(bundle: Bundle, query: str, photo: Regions) -> float:
     tokens, lengths = tokenize(bundle.tokenizer, [query], longest=bundle.model.longest)
     with torch.inference_mode():
         return float(bundle.model.late_scores(tokens, lengths, photo)[0, 0])
 
 
-def test_weights_are_the_words_share_of_the_late_score(bundle: Bundle, photo: Photos) -> None:
+def test_weights_are_the_words_share_of_the_late_score(bundle: Bundle, photo: Regions) -> None:
     late = bundle.model.late
     assert late is not None
     found = explain(bundle, "red  blue", photo)
@@ -102,7 +102,7 @@ def test_score_is_that_of_the_ranking(bundle: Bundle, tiny_shop: TinyShop) -> No
     "query", ["redbluelamp shoe", "RED, -- shoe's !", "?!", "红色 bag裙", "xyzzy", "shoe " * 300]
 )
 def test_words_one_by_one_have_the_tokens_of_the_whole_query(
-    bundle: Bundle, photo: Photos, query: str
+    bundle: Bundle, photo: Regions, query: str
 ) -> None:
     late, tokenizer, rules = bundle.model.late, bundle.tokenizer, bundle.model.query_rules
     assert late is not None
@@ -120,7 +120,7 @@ def test_words_one_by_one_have_the_tokens_of_the_whole_query(
     assert found.score == pytest.approx(vectors + second, abs=1e-6)
 
 
-def test_pieces_of_a_word_are_summed(bundle: Bundle, photo: Photos) -> None:
+def test_pieces_of_a_word_are_summed(bundle: Bundle, photo: Regions) -> None:
     late = bundle.model.late
     assert late is not None
     encoding = bundle.tokenizer.encode("redblue shoe", add_special_tokens=False)
@@ -137,7 +137,7 @@ def test_pieces_of_a_word_are_summed(bundle: Bundle, photo: Photos) -> None:
     np.testing.assert_allclose(found.weights[1], parts[len(pieces) :].sum(0).numpy(), atol=1e-6)
 
 
-def test_sign_between_words_is_a_word_without_weight(bundle: Bundle, photo: Photos) -> None:
+def test_sign_between_words_is_a_word_without_weight(bundle: Bundle, photo: Regions) -> None:
     with_sign, without = explain(bundle, "red - shoe", photo), explain(bundle, "red shoe", photo)
     assert with_sign.words == ("red", "-", "shoe")
     assert with_sign.weights[1] == (0.0,) * 4
@@ -145,7 +145,7 @@ def test_sign_between_words_is_a_word_without_weight(bundle: Bundle, photo: Phot
     assert with_sign.score == pytest.approx(without.score, abs=1e-6)
 
 
-def test_unknown_words_have_no_weight(bundle: Bundle, photo: Photos) -> None:
+def test_unknown_words_have_no_weight(bundle: Bundle, photo: Regions) -> None:
     found = explain(bundle, "\u2603 red", photo)
     assert found.weights[0] == (0.0,) * 4
     assert any(found.weights[1])
@@ -155,7 +155,7 @@ def test_unknown_words_have_no_weight(bundle: Bundle, photo: Photos) -> None:
     assert explain(bundle, "\u2603", photo).weights == ((0.0,) * 4,)
 
 
-def test_long_queries_keep_the_weights_of_the_whole(bundle: Bundle, photo: Photos) -> None:
+def test_long_queries_keep_the_weights_of_the_whole(bundle: Bundle, photo: Regions) -> None:
     found = explain(bundle, "red " * 1000, photo)
     assert len(found.words) == len(found.weights) == MOST_WORDS
     read = bundle.model.longest - 2  # tokens of the query that the model reads
@@ -172,7 +172,7 @@ def test_regions_that_are_not_selected_have_0_and_no_word_looks_at_them(tiny_sho
     # features that fit "red" worst
     towards = (torch.linalg.pinv(late.region.weight) @ late.word.weight[token]).detach()
     regions = torch.stack([towards, -towards, -towards, -towards])
-    photo = Photos(
+    photo = Regions(
         regions,
         torch.tensor([4]),
         torch.zeros(4, 6),
@@ -188,14 +188,14 @@ def test_regions_that_are_not_selected_have_0_and_no_word_looks_at_them(tiny_sho
     assert found.fits[0][1] == found.fits[0][2] == found.weights[0][1] / found.word_weights[0]
 
 
-def test_model_without_late_interaction_is_asked_by_occlusion(bundle: Bundle, photo: Photos) -> None:
+def test_model_without_late_interaction_is_asked_by_occlusion(bundle: Bundle, photo: Regions) -> None:
     plain = Bundle(copy.deepcopy(bundle.model), bundle.tokenizer)
     plain.model.late = None
     found = explain(plain, "red shoe", photo)
     assert explain_by_occlusion(bundle, "red shoe", photo) == found
 
     def score(words: str, *regions: int) -> float:
-        seen = photo.taking(torch.tensor(regions), torch.tensor([len(regions)]))
+        seen = photo.take_regions(torch.tensor(regions), torch.tensor([len(regions)]))
         return float(bundle.encode_queries([words])[0] @ encode_photos(bundle.model, seen)[0])
 
     for region in range(4):
@@ -215,11 +215,11 @@ def test_of_equal_weights_the_first_region_is_looked_at() -> None:
     assert replace(explanation, seen=(0, 2)).looks_at(0) == 2
 
 
-def test_no_words_and_two_photos_are_refused(bundle: Bundle, photo: Photos) -> None:
+def test_no_words_and_two_photos_are_refused(bundle: Bundle, photo: Regions) -> None:
     with pytest.raises(ValueError, match="no words"):
         explain(bundle, "  ", photo)
     with pytest.raises(ValueError, match="2 photos"):
-        explain(bundle, "red", replace(photo, lengths=torch.tensor([2, 2])))
+        explain(bundle, "red", replace(photo, counts=torch.tensor([2, 2])))
 
 
 @pytest.mark.parametrize(("queries", "top"), [(0, 1), (1, 0)])

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import shopwindow.model.rank as rank
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.initial import initial_model
 from shopwindow.model.late import LateInteraction
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.model.tokens import tokenize
@@ -40,9 +40,9 @@ def late() -> LateInteraction:
     return late
 
 
-def some_photos(*lengths: int, seed: int = 0) -> Photos:
+def some_photos(*lengths: int, seed: int = 0) -> Regions:
     torch.manual_seed(seed)
-    return Photos(torch.randn(sum(lengths), FEATURES), torch.tensor(lengths))
+    return Regions(torch.randn(sum(lengths), FEATURES), torch.tensor(lengths))
 
 
 def packed(*queries: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +52,7 @@ def packed(*queries: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def plain_loop(late: LateInteraction, queries: list[list[int]], photos: Photos) -> np.ndarray:
+def plain_loop(late: LateInteraction, queries: list[list[int]], photos: Regions) -> np.ndarray:
     """The docstring's formula, one number after another, in float64."""
 
     def unit(vector: np.ndarray) -> np.ndarray:
@@ -63,8 +63,8 @@ def plain_loop(late: LateInteraction, queries: list[list[int]], photos: Photos) 
         tensor.detach().double().numpy()
         for tensor in (late.word.weight, late.region.weight, late.centre, late.importance.weight)
     )
-    scores = np.zeros((len(queries), len(photos.lengths)))
-    regions = torch.split(photos.regions.double(), photos.lengths.tolist())
+    scores = np.zeros((len(queries), len(photos.counts)))
+    regions = torch.split(photos.features.double(), photos.counts.tolist())
     for q, query in enumerate(queries):
         words = [token for token in query if token >= IGNORED]
         total = sum(np.exp(importance[word, 0]) for word in words)
@@ -101,7 +101,7 @@ def test_regions_projected_once_score_as_those_of_each_pool(
     wanted = np.zeros(len(queries))
     for query in np.unique(queries).tolist():
         mine = queries == query
-        photos = Photos.of(tiny_shop.valid, products[mine], boxes=True)
+        photos = tiny_shop.valid.regions(products[mine], boxes=True)
         wanted[mine] = rank.second_scores(model, tokenizer, tiny_shop.valid.query_texts[query], photos)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert len(set(found.tolist())) > 10
@@ -109,11 +109,11 @@ def test_regions_projected_once_score_as_those_of_each_pool(
 
 def test_photos_can_be_named_in_any_order_and_more_than_once() -> None:
     photos, order = some_photos(1, 4, 2), [2, 0, 2, 1]
-    wanted = [torch.split(photos.regions, photos.lengths.tolist())[row] for row in order]
-    found = photos.rows(torch.tensor(order))
-    assert torch.equal(found.regions, torch.cat(wanted))
-    assert found.lengths.tolist() == [2, 1, 2, 4]
-    assert len(photos.rows(torch.tensor([], dtype=torch.int64)).regions) == 0
+    wanted = [torch.split(photos.features, photos.counts.tolist())[row] for row in order]
+    found = photos.take(torch.tensor(order))
+    assert torch.equal(found.features, torch.cat(wanted))
+    assert found.counts.tolist() == [2, 1, 2, 4]
+    assert len(photos.take(torch.tensor([], dtype=torch.int64)).features) == 0
 
 
 def test_query_of_ignored_tokens_scores_0_with_every_photo(late: LateInteraction) -> None:
@@ -129,7 +129,7 @@ def test_ignored_tokens_change_nothing(late: LateInteraction) -> None:
 def test_a_photo_that_fits_nothing_keeps_its_negative_score(late: LateInteraction) -> None:
     region = -torch.linalg.pinv(late.region.weight) @ late.word.weight[5]
     late.centre.zero_()
-    photos = Photos(region[None].detach(), torch.tensor([1]))
+    photos = Regions(region[None].detach(), torch.tensor([1]))
     assert late(*packed([5]), photos).item() == pytest.approx(-1.0, abs=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_order_in_the_batch_does_not_matter(late: LateInteraction) -> None:
     queries, order = [[0, 3, 4, 1], [5], [0, 6, 6, 7, 8, 1]], [2, 0, 1]
     photos = some_photos(1, 4, 2)
     together = late(*packed(*queries), photos)
-    moved = Photos.taking(photos, torch.tensor([5, 6, 0, 1, 2, 3, 4]), torch.tensor([2, 1, 4]))
+    moved = Regions.take_regions(photos, torch.tensor([5, 6, 0, 1, 2, 3, 4]), torch.tensor([2, 1, 4]))
     other = late(*packed(*(queries[row] for row in order)), moved)
     torch.testing.assert_close(other, together[order][:, order], atol=1e-6, rtol=0)
     alone = [late(*packed(query), photos.part(p, p + 1)).item() for query in queries for p in range(3)]
@@ -155,7 +155,7 @@ def test_gradients_are_finite_also_of_words_and_regions_of_zeros(late: LateInter
     with torch.no_grad():
         late.word.weight[3] = 0
     photos = some_photos(1, 3)
-    photos = photos.with_regions(photos.regions.index_fill(0, torch.tensor([0, 2]), 0.0))
+    photos = photos.with_features(photos.features.index_fill(0, torch.tensor([0, 2]), 0.0))
     late.centre.zero_()
     late(*packed([0, 3, 4, 1], [0, 1]), photos).sum().backward()
     for name, parameter in late.named_parameters():
@@ -226,9 +226,9 @@ def test_late_scores_of_pools_are_the_models_own(
     found = rank.late_scores(bundle.model, bundle.tokenizer, valid, queries, products, smooth=smooth)
     for query in np.unique(queries):
         rows = queries == query
-        photos = Photos.of(valid, products[rows], boxes=False)
+        photos = valid.regions(products[rows], boxes=False)
         if smooth is not None:
-            photos = photos.with_regions(smooth_regions(photos.regions, smooth))
+            photos = photos.with_features(smooth_regions(photos.features, smooth))
         tokens, lengths = tokenize(bundle.tokenizer, [valid.query_texts[query]], longest=64)
         with torch.inference_mode():
             own = bundle.model.late_scores(tokens, lengths, photos)[0].numpy()

@@ -23,7 +23,6 @@ from shopwindow.model.naming import (
     name_products,
     pooled_statistics,
 )
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import View, load_recipe
 from shopwindow.model.tokens import tokenize, train_tokenizer
 from shopwindow.model.training import train
@@ -45,7 +44,7 @@ class Case:
 
     @property
     def standardised(self) -> np.ndarray:
-        raw = self.pooled.pooled(Photos.of(self.dataset, self.named.products, boxes=False))
+        raw = self.pooled.pooled(self.dataset.regions(self.named.products, boxes=False))
         values: np.ndarray = ((raw - self.pooled.centre) / self.pooled.spread).double().numpy()
         return values
 
@@ -86,7 +85,7 @@ def fit(one: Case, bag: WordBag, **changes: float) -> None:
 @torch.no_grad()
 def said(one: Case, bag: WordBag) -> np.ndarray:
     """What the fitted branch says to each name of each product."""
-    photos = one.pooled(Photos.of(one.dataset, one.named.products, boxes=False))
+    photos = one.pooled(one.dataset.regions(one.named.products, boxes=False))
     scores: np.ndarray = (photos.double() @ bag.weight.double().T).numpy()
     return scores
 
@@ -154,7 +153,7 @@ def test_photos_and_names_have_length_one_on_average(tiny_shop: TinyShop) -> Non
     bag = one.bag(5)
     fit(one, bag)
     with torch.no_grad():
-        photos = one.pooled(Photos.of(one.dataset, one.named.products, boxes=False))
+        photos = one.pooled(one.dataset.regions(one.named.products, boxes=False))
     assert float(photos.square().sum(1).mean()) == pytest.approx(1, abs=1e-5)
     assert float(bag.weight.detach().norm(dim=1).mean()) == pytest.approx(1, abs=1e-5)
 
@@ -200,7 +199,7 @@ def test_a_ridge_that_is_not_positive_is_refused(tiny_shop: TinyShop, ridge: flo
 def test_statistics_are_those_of_the_pooled_values(tiny_shop: TinyShop, per_value: bool) -> None:
     pooled = PooledRegions(4, tiny_shop.train.feature_size, View.parse("unit:first+max"))
     products = np.arange(3, 170, 2)
-    values = pooled.pooled(Photos.of(tiny_shop.train, products, boxes=False)).double().numpy()
+    values = pooled.pooled(tiny_shop.train.regions(products, boxes=False)).double().numpy()
     pooled_statistics(pooled, tiny_shop.train, products, per_value=per_value)
     np.testing.assert_allclose(pooled.centre.numpy(), values.mean(0), atol=1e-6, rtol=0)
     if per_value:

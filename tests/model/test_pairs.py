@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.blockwise import blockwise_loss
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.negatives import Cells, KnownPairs, Masking, choose_cells, count_false_negatives
 from shopwindow.model.pairs import Pairs, encode_pairs, part_seed
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import Loss, Recipe
 from shopwindow.model.steps import batch_loss
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
@@ -46,7 +46,7 @@ def some_pairs(*, equal: bool = True) -> Pairs:
     return Pairs(
         torch.cat(tokens),
         torch.tensor([len(one) for one in tokens]),
-        Photos(torch.cat(regions), torch.tensor([len(one) for one in regions])),
+        Regions(torch.cat(regions), torch.tensor([len(one) for one in regions])),
         texts,
         products,
     )

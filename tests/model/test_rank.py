@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import shopwindow.model.dual as dual
 import shopwindow.model.rank as rank
@@ -17,7 +16,6 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.initial import initial_model
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.ranking.operators import Operator
@@ -61,9 +59,9 @@ def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: 
     words = bundle.encode_queries(valid.query_texts)
     for query in (0, 7):
         rows = products[queries == query]
-        regions, lengths = valid.regions(rows)
-        smoothed = smooth_regions(torch.from_numpy(regions))
-        photos = dual.encode_photos(bundle.model, Photos(smoothed, torch.from_numpy(lengths)))
+        regions = valid.regions(rows)
+        smoothed = regions.with_features(smooth_regions(regions.features))
+        photos = dual.encode_photos(bundle.model, smoothed)
         for row, photo in zip(rows, photos, strict=True):
             key = int(valid.query_ids[query]), int(valid.product_ids[row])
             assert scores[key] == pytest.approx(float(words[query] @ photo), abs=1e-5)

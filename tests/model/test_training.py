@@ -360,7 +360,7 @@ def test_every_epoch_visits_every_pair_once_in_its_own_order(tiny_shop: TinyShop
     assert first.tolist() != second.tolist()
     for step, batch in enumerate(batches):
         assert np.array_equal(batch.products, tiny_shop.train.pair_products[pairs[step]])
-        assert np.array_equal(batch.lengths, tiny_shop.train.region_counts[batch.products])
+        assert np.array_equal(batch.regions.counts, tiny_shop.train.region_counts[batch.products])
     resumed = PairBatches(tiny_shop.train, batch_size=45, epochs=2, seed=3, start=6)
     assert [batch.products.tolist() for batch in resumed] == [
         tiny_shop.train.pair_products[rows].tolist() for rows in pairs[6:]

@@ -15,17 +15,17 @@ from tests.search.conftest import Shop
 def score(shop: Shop, words: str, regions: np.ndarray) -> float:
     import torch
 
+    from shopwindow.data.regions import Regions
     from shopwindow.model.dual import encode_photos
-    from shopwindow.model.photos import Photos
 
     bundle = Bundle.load(shop.bundle)
-    photos = Photos(torch.from_numpy(regions), torch.tensor([len(regions)]))
+    photos = Regions(torch.from_numpy(regions), torch.tensor([len(regions)]))
     photo = encode_photos(bundle.model, photos)[0]
     return float(bundle.encode_queries([words])[0] @ photo)
 
 
 def test_weights_are_the_second_differences_one_by_one(shop: Shop, engine: SearchEngine) -> None:
-    regions = Dataset(shop.dataset).regions(np.array([7]))[0]
+    regions = Dataset(shop.dataset).regions(np.array([7])).features.numpy()
     assert len(regions) == 4
     explained = engine.explain("red  summer bag", 7)
     assert explained.words == ("red", "summer", "bag")
@@ -46,7 +46,7 @@ def test_weights_are_the_second_differences_one_by_one(shop: Shop, engine: Searc
 
 
 def test_single_region_takes_the_words_whole_contribution(shop: Shop, engine: SearchEngine) -> None:
-    regions = Dataset(shop.dataset).regions(np.array([8]))[0]
+    regions = Dataset(shop.dataset).regions(np.array([8])).features.numpy()
     assert len(regions) == 1
     explained = engine.explain("red bag", 8)
     wanted = score(shop, "red bag", regions) - score(shop, "bag", regions)

@@ -104,7 +104,7 @@ def test_kept_regions_are_those_that_the_model_makes(small: Shop, late_index: Pa
     assert part.segment.late is not None
     bundle, dataset = Bundle.load(small.bundle), Dataset(small.dataset)
     for row, product in enumerate(dataset.product_ids.tolist()):
-        wanted = project_products(bundle.model, dataset, np.array([row])).regions.numpy()
+        wanted = project_products(bundle.model, dataset, np.array([row])).features.numpy()
         place = part.segment.rows_of(np.array([product]))
         found = part.segment.late.take(place).regions
         np.testing.assert_allclose(found.astype(np.float32), wanted, atol=2**-12 + 1e-6)

@@ -15,7 +15,6 @@ from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.explanation import explain, explain_by_occlusion
 from shopwindow.model.initial import initial_model
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import load_recipe
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
@@ -50,7 +49,7 @@ def test_the_services_why_is_the_late_interaction(shop: Shop, late_bundle: Path,
     answer = said.json()
     bundle, dataset = Bundle.load(late_bundle), Dataset(shop.dataset)
     row = dataset.product_ids.tolist().index(FOUR_REGIONS)
-    photo = Photos.of(dataset, np.array([row]), boxes=True)
+    photo = dataset.regions(np.array([row]), boxes=True)
     wanted, other = (
         explain(bundle, "red summer bag", photo),
         explain_by_occlusion(bundle, "red summer bag", photo),

@@ -14,7 +14,6 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_photos
-from shopwindow.model.photos import Photos
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
@@ -98,17 +97,17 @@ def test_smoothed_regions_are_those_of_one_pool_of_everything(
     monkeypatch.setattr(smoothing, "_ROWS_AT_ONCE", 37)
     dataset = Dataset(shop.dataset)
     rows = np.arange(len(dataset.product_ids))
-    everything = Photos.of(dataset, rows, boxes=False)
-    wanted = everything.with_regions(smooth_regions(everything.regions, WEIGHTS))
+    everything = dataset.regions(rows, boxes=False)
+    wanted = everything.with_features(smooth_regions(everything.features, WEIGHTS))
     smoothed = SmoothedRegions.of(dataset, WEIGHTS, tmp_path, exact=exact, probes=10**6)
     assert list(tmp_path.iterdir()) == []
     chosen = np.array([299, 3, 4, 3])
     found = smoothed.photos(chosen, boxes=True)
     assert found.labels is not None
     lengths = dataset.region_counts[chosen]
-    assert found.lengths.tolist() == lengths.tolist()
-    whole = [wanted.part(row, row + 1).regions for row in chosen.tolist()]
-    torch.testing.assert_close(found.regions, torch.cat(whole), atol=1e-6, rtol=1e-6)
+    assert found.counts.tolist() == lengths.tolist()
+    whole = [wanted.part(row, row + 1).features for row in chosen.tolist()]
+    torch.testing.assert_close(found.features, torch.cat(whole), atol=1e-6, rtol=1e-6)
     model = Bundle.load(shop.bundle).model
     np.testing.assert_allclose(smoothed.encode(model, rows), encode_photos(model, wanted), atol=2e-6)
 
@@ -137,8 +136,8 @@ def test_one_region_alone_leans_on_itself(shop: Shop, tmp_path: Path) -> None:
     one = np.array([0])
     for exact in (False, True):
         smoothed = SmoothedRegions.of(dataset, WEIGHTS, tmp_path, exact=exact)
-        found = smoothed.photos(one, boxes=False).regions
-        torch.testing.assert_close(found, Photos.of(dataset, one, boxes=False).regions.float())
+        found = smoothed.photos(one, boxes=False).features
+        torch.testing.assert_close(found, dataset.regions(one, boxes=False).features.float())
         with pytest.raises(ValueError, match="at least the weight"):
             SmoothedRegions.of(dataset, (), tmp_path, exact=exact)
 

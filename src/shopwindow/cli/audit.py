@@ -329,9 +329,10 @@ def _product_arrays(dataset: Dataset, pools: Pools) -> tuple[np.ndarray, np.ndar
     statistics, features = [], []
     for start in range(0, len(rows), _PRODUCTS_AT_ONCE):
         part = rows[start : start + _PRODUCTS_AT_ONCE]
-        regions, counts = dataset.regions(part)
+        regions = dataset.regions(part)
+        counts, values = regions.counts.numpy(), regions.features.float().numpy()
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        features.append(np.add.reduceat(regions.astype(np.float32), starts, axis=0) / counts[:, None])
+        features.append(np.add.reduceat(values, starts, axis=0) / counts[:, None])
         boxes, sizes = dataset.boxes(part), dataset.image_sizes(part)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         photo = sizes.prod(axis=1)

@@ -14,7 +14,7 @@ from functools import cached_property
 from queue import Queue
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.grouping import (
@@ -28,6 +28,7 @@ from shopwindow.data.grouping import (
     word_anchors,
 )
 from shopwindow.data.queries import numbers_of
+from shopwindow.data.regions import Regions
 
 Neighbours = Callable[[int], Int64[np.ndarray, "texts neighbours"] | None]
 """The table of an epoch: row i has the numbers of the texts near text i, -1 where there are fewer; texts are numbered
@@ -36,20 +37,21 @@ in the order in which they first stand in the dataset's queries (`numbers_of`). 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """The pairs of one step: rows of the dataset's queries and products, and the regions, packed, of the share of the
-    products that this process encodes: those from the `first` on; and what the dataset says each pair weighs."""
+    """The pairs of one step: rows of the dataset's queries and products, and what each pair weighs.
+
+    `regions` are those of the share of the products that this process encodes, from the `first` on.
+    """
 
     queries: Int64[np.ndarray, " pairs"]
     products: Int64[np.ndarray, " pairs"]
-    regions: Float16[np.ndarray, "regions features"]
-    lengths: Int64[np.ndarray, " share"]
+    regions: Regions
     weights: Float32[np.ndarray, " pairs"]
     first: int = 0
 
     @property
     def share(self) -> slice:
         """Which of the pairs this process encodes."""
-        return slice(self.first, self.first + len(self.lengths))
+        return slice(self.first, self.first + len(self.regions.counts))
 
 
 class PairBatches:
@@ -92,6 +94,7 @@ class PairBatches:
         process: int = 0,
         processes: int = 1,
         shards_at_once: int = 0,
+        boxes: bool = False,
     ) -> None:
         if shards_at_once < 0 or (shards_at_once and order != "shuffled"):
             raise ValueError(
@@ -116,6 +119,7 @@ class PairBatches:
         self.temper = temper
         self._neighbours = neighbours
         self.shards_at_once = shards_at_once
+        self._boxes = boxes
         self._pairs = np.flatnonzero(dataset.pair_training)
         self._pairs_per_epoch = len(self._kept(0))
         if self._pairs_per_epoch < batch_size:
@@ -220,9 +224,14 @@ class PairBatches:
 
     def _batch(self, pairs: Int64[np.ndarray, " pairs"]) -> PairBatch:
         products = self.dataset.pair_products[pairs]
-        regions, lengths = self.dataset.regions(products[self._first : self._first + self._share])
-        weights = self.dataset.pair_weights[pairs]
-        return PairBatch(self.dataset.pair_queries[pairs], products, regions, lengths, weights, self._first)
+        share = products[self._first : self._first + self._share]
+        return PairBatch(
+            self.dataset.pair_queries[pairs],
+            products,
+            self.dataset.regions(share, boxes=self._boxes),
+            self.dataset.pair_weights[pairs],
+            self._first,
+        )
 
 
 def read_ahead(batches: Iterator[PairBatch]) -> Iterator[PairBatch]:

@@ -25,16 +25,18 @@ import re
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, UInt8
 
 from shopwindow.data.mapped import gather_rows
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
 
 MANIFEST: Final = "manifest.json"
@@ -183,14 +185,24 @@ class Dataset:
             raise DataError("other weights than the manifest names", path=path)
         return weights
 
-    def regions(
-        self, products: Int64[np.ndarray, " asked"]
-    ) -> tuple[Float16[np.ndarray, "regions features"], Int64[np.ndarray, " asked"]]:
-        """The regions of some products end to end, and how many each has."""
+    def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
+        """The regions of some products, with boxes and labels where asked for."""
+        counts = torch.from_numpy(self.region_counts[products])
+        regions = Regions(torch.from_numpy(self._features(products)), counts)
+        if not boxes:
+            return regions
+        sizes = np.repeat(self.image_sizes(products), self.region_counts[products], axis=0)
+        return replace(
+            regions,
+            boxes=torch.from_numpy(self.boxes(products)),
+            photo_sizes=torch.from_numpy(sizes),
+            labels=torch.from_numpy(self.labels(products)),
+        )
+
+    def _features(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
         if not self.mapped:
-            return self._read_regions(products), self.region_counts[products]
-        regions = self._gather(products, "regions", np.dtype(np.float16), (self.feature_size,))
-        return regions, self.region_counts[products]
+            return self._read_regions(products)
+        return self._gather(products, "regions", np.dtype(np.float16), (self.feature_size,))
 
     def shards_of(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
         """In which products file some products lie, counted from 0."""

@@ -23,7 +23,7 @@ _NAMED: Final = {"good": 0.50, "part": 0.16, "other": 0.40}  # how often the det
 
 
 @dataclass(frozen=True)
-class Regions:
+class Detections:
     """What the detector reports: boxes (top, left, bottom, right) whole px as float32, labels 0-32, and the truth."""
 
     boxes: Float[np.ndarray, "n 4"]
@@ -31,7 +31,7 @@ class Regions:
     shows: tuple[str, ...]  # per box: a kind, "kind: part", a prop, "background", "whole photo"
 
 
-def detect(drawn: Drawn, count: int, rng: np.random.Generator) -> Regions:
+def detect(drawn: Drawn, count: int, rng: np.random.Generator) -> Detections:
     """`count` regions of a photo. The good itself (or the whole photo in its place) is always one of them."""
     width, height = drawn.photo.size
     main = drawn.good
@@ -49,7 +49,7 @@ def detect(drawn: Drawn, count: int, rng: np.random.Generator) -> Regions:
         order = np.concatenate([[0], order[order != 0]])
     boxes = [_jittered(found[k][0].box, width, height, rng) for k in order]
     labels = [_label(found[k][0], found[k][1], rng) for k in order]
-    return Regions(
+    return Detections(
         np.array(boxes, dtype=np.float32),
         np.array(labels, dtype=np.int64),
         tuple(found[k][0].shows for k in order),

@@ -23,7 +23,7 @@ from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.figures import PHOTOS_BY_BOXES, draw_count
 from shopwindow.drawn.goods import CATEGORIES
 from shopwindow.drawn.photo import draw_photo
-from shopwindow.drawn.regions import Regions, detect
+from shopwindow.drawn.regions import Detections, detect
 from shopwindow.files import whole_directory
 
 MARKER: Final = "shop.json"
@@ -133,7 +133,7 @@ def region_counts(products: int, crowded_share: float, rng: np.random.Generator)
 def _draw_products(
     folder: Path, plan: Plan, counts: list[int], seed: int, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Photos, truth, and the spool of encoded products."""
+    """Regions, truth, and the spool of encoded products."""
     (folder / "photos").mkdir()
     offsets = [0]
     with (
@@ -170,7 +170,7 @@ def _draw_product(
     return product, _told(item, drawn.scene, regions)
 
 
-def _told(item: Item, scene: str, regions: Regions) -> dict[str, Any]:
+def _told(item: Item, scene: str, regions: Detections) -> dict[str, Any]:
     """The line of truth.jsonl: what the product is, and what each box shows, in the order of the row's boxes."""
     boxes = [
         {"box": [int(side) for side in box], "label": int(label), "shows": shows}

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.packing import Lengths
-from shopwindow.model.photos import Photos
 from shopwindow.model.recipe import Pool, View
 
 INITIAL_SPREAD: Final = 0.05
@@ -121,27 +121,27 @@ class PooledRegions(nn.Module):
         self.register_buffer("spread", torch.ones(size))
         self.dense = nn.Linear(size, dimensions)
 
-    def forward(self, photos: Photos) -> Float[Tensor, "photos dimensions"]:
+    def forward(self, photos: Regions) -> Float[Tensor, "photos dimensions"]:
         out: Tensor = self.dense(self.dropout((self.pooled(photos) - self.centre) / self.spread))
         return out
 
-    def pooled(self, photos: Photos) -> Float[Tensor, "photos pooled"]:
+    def pooled(self, photos: Regions) -> Float[Tensor, "photos pooled"]:
         """The pooled regions, before centring."""
         unit = self.view.look == "unit"
         return pool_regions(photos.scaled("sqrt" if unit else "raw"), self.view.pools, unit=unit)
 
 
-def pool_regions(photos: Photos, pools: tuple[Pool, ...], *, unit: bool) -> Float[Tensor, "photos pooled"]:
+def pool_regions(photos: Regions, pools: tuple[Pool, ...], *, unit: bool) -> Float[Tensor, "photos pooled"]:
     """The pools of each photo's regions end to end, float32; with `unit` regions and the whole have length 1."""
-    regions = functional.normalize(photos.regions.float(), dim=-1) if unit else photos.regions.float()
-    shape = (len(photos.lengths), regions.shape[1])
+    regions = functional.normalize(photos.features.float(), dim=-1) if unit else photos.features.float()
+    shape = (len(photos.counts), regions.shape[1])
     owners = photos.owners
     parts = []
     for pool in pools:
         if pool == "first":
             parts.append(regions[photos.starts])
         elif pool == "mean":
-            counts = photos.lengths.to(regions.device)[:, None]
+            counts = photos.counts.to(regions.device)[:, None]
             parts.append(regions.new_zeros(shape).index_add(0, owners, regions) / counts)
         else:
             lowest = regions.new_full(shape, -torch.inf)

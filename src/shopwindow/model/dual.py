@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
+from shopwindow.data.regions import Features, Regions, Selection, select, selected
 from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.packing import Lengths
-from shopwindow.model.photos import Features, Photos, Selection, select, selected
 from shopwindow.model.tokenizer_files import SPECIAL_TOKENS
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
@@ -133,21 +133,21 @@ class DualEncoder(nn.Module):
             getattr(self, "text_gate", None),
         )
 
-    def encode_photo(self, photos: Photos) -> Float[Tensor, "sequences hidden"]:
+    def encode_photo(self, photos: Regions) -> Float[Tensor, "sequences hidden"]:
         """The vectors of photos (features of any float type)."""
         chosen = select(photos, self.selection, self.largest)
         bag = torch.cat([view(chosen) for view in self.views], dim=1) if len(self.views) else None
         tower = None
         if self.photo is not None:
             seen = chosen.scaled(self.features)
-            tower = self.photo(seen.regions, seen.lengths, seen.geometry, seen.labels)
+            tower = self.photo(seen.features, seen.counts, seen.geometry, seen.labels)
         return self._joined(bag, tower, getattr(self, "photo_gate", None))
 
     def late_scores(
         self,
         tokens: Int64[Tensor, " tokens"],
         lengths: Lengths,
-        photos: Photos,
+        photos: Regions,
         *,
         projected: bool = False,
     ) -> Float[Tensor, "queries photos"]:
@@ -162,7 +162,7 @@ class DualEncoder(nn.Module):
         scores: Tensor = self.late(tokens, lengths, seen, projected=projected)
         return self.late.share * scores
 
-    def project_regions(self, photos: Photos) -> Photos:
+    def project_regions(self, photos: Regions) -> Regions:
         """Photos with all that their late scores need, made once for any number of queries: the regions selected, as
         the late interaction's vectors.
 
@@ -171,13 +171,13 @@ class DualEncoder(nn.Module):
         if self.late is None:
             raise ValueError("this model has no late interaction; the recipe late has")
         seen = self.seen(photos)
-        return Photos(self.late.project(seen), seen.lengths)
+        return Regions(self.late.project(seen), seen.counts)
 
-    def seen(self, photos: Photos) -> Photos:
+    def seen(self, photos: Regions) -> Regions:
         """What the towers see of photos: the regions selected, the features scaled."""
         return select(photos, self.selection, self.largest).scaled(self.features)
 
-    def kept(self, photos: Photos) -> Int64[Tensor, " kept"]:
+    def kept(self, photos: Regions) -> Int64[Tensor, " kept"]:
         """The places of the regions that `seen` keeps."""
         return selected(photos, self.selection, self.largest)
 
@@ -254,7 +254,7 @@ def encode_products(
     done = 0
     with at_rest(model):
         for chosen in _by_length(dataset.region_counts[rows]):
-            out[chosen] = encode_photos(model, Photos.of(dataset, rows[chosen], boxes=model.needs_boxes))
+            out[chosen] = encode_photos(model, dataset.regions(rows[chosen], boxes=model.needs_boxes))
             done += len(chosen)
             if progress is not None:
                 progress(done, len(rows))
@@ -279,12 +279,12 @@ def encode_regions(model: DualEncoder, photos: Sequence[np.ndarray]) -> Float32[
     for rows in _by_length(np.array([len(regions) for regions in photos], np.int64)):
         some = [torch.as_tensor(photos[row], dtype=torch.float32) for row in rows]
         lengths = torch.tensor([len(regions) for regions in some])
-        out[rows] = encode_photos(model, Photos(torch.cat(some), lengths))
+        out[rows] = encode_photos(model, Regions(torch.cat(some), lengths))
     return out
 
 
 @torch.inference_mode()
-def encode_photos(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "photos hidden"]:
+def encode_photos(model: DualEncoder, photos: Regions) -> Float32[np.ndarray, "photos hidden"]:
     """The vectors of photos, in one forward pass."""
     with at_rest(model):
         vectors: np.ndarray = model.encode_photo(photos.to(model.device)).cpu().numpy()

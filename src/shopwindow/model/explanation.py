@@ -22,8 +22,8 @@ from jaxtyping import Float64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import QueryRule
+from shopwindow.data.regions import Regions
 from shopwindow.model.dual import encode_photos, normalised
-from shopwindow.model.photos import Photos
 from shopwindow.model.tokens import tokenize
 from shopwindow.ranking.runs import Run
 
@@ -86,7 +86,7 @@ class Explanation:
         }
 
 
-def explain(bundle: Bundle, query: str, photo: Photos) -> Explanation:
+def explain(bundle: Bundle, query: str, photo: Regions) -> Explanation:
     """The weights of the query's first MOST_WORDS words with the regions of one photo: by the late interaction of a
     model that has one, by occlusion otherwise.
 
@@ -97,7 +97,7 @@ def explain(bundle: Bundle, query: str, photo: Photos) -> Explanation:
     return _by_late_interaction(bundle, query, _spans(query, photo), photo)
 
 
-def explain_by_occlusion(bundle: Bundle, query: str, photo: Photos) -> Explanation:
+def explain_by_occlusion(bundle: Bundle, query: str, photo: Regions) -> Explanation:
     """The same by occlusion of the vectors, for any model; `score` is that of the vectors.
 
     Raises: as `explain` does.
@@ -139,14 +139,14 @@ def explain_run(bundle: Bundle, dataset: Dataset, run: Run, *, queries: int, top
         ids = run.product_ids[run.offsets[place] : run.offsets[place + 1]][:top]
         products = order[np.searchsorted(dataset.product_ids, ids, sorter=order)]
         for rank, product in enumerate(products.tolist(), start=1):
-            photo = Photos.of(dataset, np.array([product]), boxes=bundle.model.needs_boxes)
+            photo = dataset.regions(np.array([product]), boxes=bundle.model.needs_boxes)
             yield Explained(row, product, rank, explain(bundle, dataset.query_texts[row], photo))
 
 
-def _spans(query: str, photo: Photos) -> list[tuple[int, int]]:
+def _spans(query: str, photo: Regions) -> list[tuple[int, int]]:
     """Where each word of the query stands."""
-    if len(photo.lengths) != 1:
-        raise ValueError(f"{len(photo.lengths)} photos: one is explained at a time")
+    if len(photo.counts) != 1:
+        raise ValueError(f"{len(photo.counts)} photos: one is explained at a time")
     spans = [match.span() for match in _WORD.finditer(query)]
     if not spans:
         raise ValueError("no words to explain")
@@ -163,7 +163,7 @@ def _tuples(weights: Float64[np.ndarray, "words regions"]) -> tuple[tuple[float,
 
 @torch.inference_mode()
 def _by_late_interaction(
-    bundle: Bundle, query: str, spans: list[tuple[int, int]], photo: Photos
+    bundle: Bundle, query: str, spans: list[tuple[int, int]], photo: Regions
 ) -> Explanation:
     """Each word's weight times its cosine with each region, its pieces added up; regions not selected have 0."""
     model, words = bundle.model, _words(query, spans)
@@ -176,7 +176,7 @@ def _by_late_interaction(
     counted = late.words[tokens]
     tokens, owners = tokens[counted], owners[counted]
     shares = late.share * late.weights(tokens, torch.zeros_like(tokens), 1)
-    parts = torch.zeros(len(words), len(photo.regions), dtype=torch.float64, device=model.device)
+    parts = torch.zeros(len(words), len(photo.features), dtype=torch.float64, device=model.device)
     totals = torch.zeros(len(words), dtype=torch.float64, device=model.device)
     totals = totals.index_add(0, owners, shares.double())
     kept = model.kept(photo)
@@ -222,7 +222,7 @@ def _spelled(word: str, rules: Sequence[QueryRule]) -> str:
     return word
 
 
-def _both_scores(bundle: Bundle, query: str, photo: Photos) -> tuple[float, float]:
+def _both_scores(bundle: Bundle, query: str, photo: Regions) -> tuple[float, float]:
     """The score of the vectors and the late score; their sum is what `rank` gives."""
     model = bundle.model
     vector = bundle.encode_queries([query])[0].astype(np.float64)
@@ -241,11 +241,11 @@ def interactions(scores: Float64[np.ndarray, "words_1 photos"]) -> Float64[np.nd
     return together
 
 
-def _without_each(bundle: Bundle, photo: Photos) -> np.ndarray:
+def _without_each(bundle: Bundle, photo: Regions) -> np.ndarray:
     """The vector of the photo, and those of it without each region; only the first for a single region."""
-    count = len(photo.regions)
+    count = len(photo.features)
     sets = [np.arange(count)]
     if count > 1:
         sets += [np.delete(np.arange(count), region) for region in range(count)]
     lengths = torch.tensor([len(one) for one in sets])
-    return encode_photos(bundle.model, photo.taking(torch.from_numpy(np.concatenate(sets)), lengths))
+    return encode_photos(bundle.model, photo.take_regions(torch.from_numpy(np.concatenate(sets)), lengths))

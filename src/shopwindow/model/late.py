@@ -17,8 +17,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.packing import Lengths
-from shopwindow.model.photos import Photos
 
 _INITIAL_SPREAD: Final = 0.05
 
@@ -50,7 +50,7 @@ class LateInteraction(nn.Module):
         self,
         tokens: Int64[Tensor, " tokens"],
         lengths: Lengths,
-        photos: Photos,
+        photos: Regions,
         *,
         projected: bool = False,
     ) -> Float[Tensor, "queries photos"]:
@@ -60,20 +60,20 @@ class LateInteraction(nn.Module):
         """
         owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(tokens.device)
         counted = torch.nonzero(self.words[tokens])[:, 0]
-        fits = self._compared(tokens[counted], photos.regions if projected else self.project(photos))
-        lowest = fits.new_full((len(counted), len(photos.lengths)), -1.0)
+        fits = self._compared(tokens[counted], photos.features if projected else self.project(photos))
+        lowest = fits.new_full((len(counted), len(photos.counts)), -1.0)
         best = lowest.scatter_reduce(1, photos.owners.expand_as(fits), fits, "amax", include_self=False)
         weights = self.weights(tokens[counted], owners[counted], len(lengths))
-        scores = best.new_zeros(len(lengths), len(photos.lengths))
+        scores = best.new_zeros(len(lengths), len(photos.counts))
         return scores.index_add(0, owners[counted], best * weights[:, None])
 
-    def fits(self, tokens: Int64[Tensor, " words"], photos: Photos) -> Float[Tensor, "words regions"]:
+    def fits(self, tokens: Int64[Tensor, " words"], photos: Regions) -> Float[Tensor, "words regions"]:
         """The cosine of each word with each region."""
         return self._compared(tokens, self.project(photos))
 
-    def project(self, photos: Photos) -> Float[Tensor, "regions width"]:
+    def project(self, photos: Regions) -> Float[Tensor, "regions width"]:
         """The vector of each region, of length 1: all that a score needs of it, and much smaller than its features."""
-        regions = functional.normalize(photos.regions.float(), dim=-1) - self.centre
+        regions = functional.normalize(photos.features.float(), dim=-1) - self.centre
         projected: Tensor = functional.normalize(self.region(self.dropout(regions)), dim=-1)
         return projected
 

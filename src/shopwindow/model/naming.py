@@ -27,7 +27,6 @@ from torch import Tensor
 from shopwindow.data.dataset import Dataset
 from shopwindow.model.bags import FIRST_PAIR, PooledRegions, WordBag, names_of
 from shopwindow.model.packing import Lengths
-from shopwindow.model.photos import Photos
 
 MOST_NAMES: Final = 20_000
 """The most frequent ones; the closed form keeps values x names numbers (0.7 GB at 4,096 values)."""
@@ -241,5 +240,5 @@ def _pooled(
     """The pooled values of the products, some at a time, with the places they have among the products."""
     for start in range(0, len(products), _PRODUCTS_AT_ONCE):
         place = slice(start, min(start + _PRODUCTS_AT_ONCE, len(products)))
-        photos = Photos.of(dataset, products[place], boxes=False)
+        photos = dataset.regions(products[place], boxes=False)
         yield place, pooled.pooled(photos)

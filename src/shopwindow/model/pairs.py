@@ -22,9 +22,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.dual import DualEncoder
 from shopwindow.model.packing import Lengths, places_of
-from shopwindow.model.photos import Photos
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pairs:
 
     tokens: Int64[Tensor, " tokens"]
     lengths: Lengths
-    photos: Photos
+    photos: Regions
     texts: Int64[Tensor, " pairs"]
     products: Int64[Tensor, " pairs"]
 
@@ -124,8 +124,7 @@ def _photos_once(model: DualEncoder, pairs: Pairs) -> Tensor | None:
     if distinct is None:
         return None
     rows, places = distinct
-    regions = places_of(pairs.photos.lengths, rows).to(pairs.photos.regions.device)
-    vectors: Tensor = model.encode_photo(pairs.photos.taking(regions, pairs.photos.lengths[rows]))
+    vectors: Tensor = model.encode_photo(pairs.photos.take(rows))
     return vectors[places.to(vectors.device)]
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64, Int64
 from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.model.dual import (
     TOKENS_AT_ONCE,
     DualEncoder,
@@ -24,7 +25,6 @@ from shopwindow.model.dual import (
     encode_texts,
     normalised,
 )
-from shopwindow.model.photos import Photos
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.model.tokens import tokenize
 from shopwindow.ranking.operators import PoolOperator
@@ -117,7 +117,7 @@ def late_scores(
     scores = np.zeros(len(queries))
     if model.late is None:
         return scores
-    kept: Photos | None = None
+    kept: Regions | None = None
     place = np.arange(len(products))
     if smooth is None:
         used, place = np.unique(products, return_inverse=True)
@@ -125,10 +125,10 @@ def late_scores(
     start = 0
     for end in _pool_ends(queries).tolist():
         if kept is None:
-            photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
-            photos = photos.with_regions(smooth_regions(photos.regions, smooth or ()))
+            photos = dataset.regions(products[start:end], boxes=model.needs_boxes).to(model.device)
+            photos = photos.with_features(smooth_regions(photos.features, smooth or ()))
         else:
-            photos = kept.rows(torch.from_numpy(place[start:end]))
+            photos = kept.take(torch.from_numpy(place[start:end]))
         text = dataset.query_texts[queries[start]]
         scores[start:end] = second_scores(model, tokenizer, text, photos, projected=kept is not None)
         start = end
@@ -136,19 +136,19 @@ def late_scores(
 
 
 @torch.inference_mode()
-def project_products(model: DualEncoder, dataset: Dataset, products: Int64[np.ndarray, " photos"]) -> Photos:
+def project_products(model: DualEncoder, dataset: Dataset, products: Int64[np.ndarray, " photos"]) -> Regions:
     """The regions of some products as the late interaction's vectors, read at most TOKENS_AT_ONCE (one product at
     least) at once."""
     ends = np.cumsum(dataset.region_counts[products])
-    pieces: list[Photos] = []
+    pieces: list[Regions] = []
     start, begin = 0, 0
     with at_rest(model):
         for end in range(1, len(ends) + 1):
             if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:
-                photos = Photos.of(dataset, products[start:end], boxes=model.needs_boxes).to(model.device)
+                photos = dataset.regions(products[start:end], boxes=model.needs_boxes).to(model.device)
                 pieces.append(model.project_regions(photos))
                 start, begin = end, int(ends[end - 1])
-    return Photos.join(pieces)
+    return Regions.join(pieces)
 
 
 @torch.inference_mode()
@@ -156,7 +156,7 @@ def second_scores(
     model: DualEncoder,
     tokenizer: Tokenizer,
     text: str,
-    photos: Photos,
+    photos: Regions,
     *,
     projected: bool = False,
 ) -> Float64[np.ndarray, " photos"]:
@@ -216,17 +216,17 @@ def _encode_smoothed(
     products: Int64[np.ndarray, " pairs"],
     weights: tuple[float, ...],
 ) -> Float32[np.ndarray, "pairs hidden"]:
-    photos = Photos.of(dataset, products, boxes=model.needs_boxes).to(model.device)
-    ends = np.cumsum(photos.lengths.numpy())
+    photos = dataset.regions(products, boxes=model.needs_boxes).to(model.device)
+    ends = np.cumsum(photos.counts.numpy())
     pool_sizes = np.diff(np.concatenate([[0], ends[_pool_ends(queries) - 1]])).tolist()
-    pools = torch.split(photos.regions, pool_sizes)
-    photos = photos.with_regions(torch.cat([smooth_regions(pool, weights) for pool in pools]))
+    pools = torch.split(photos.features, pool_sizes)
+    photos = photos.with_features(torch.cat([smooth_regions(pool, weights) for pool in pools]))
     return encode_in_pieces(model, photos)  # one pool alone may be larger than what is encoded at once
 
 
-def encode_in_pieces(model: DualEncoder, photos: Photos) -> Float32[np.ndarray, "photos hidden"]:
+def encode_in_pieces(model: DualEncoder, photos: Regions) -> Float32[np.ndarray, "photos hidden"]:
     """The vectors of any number of photos, at most TOKENS_AT_ONCE regions (one photo at least) at once."""
-    ends = np.cumsum(photos.lengths.numpy())
+    ends = np.cumsum(photos.counts.numpy())
     pieces, start, begin = [], 0, 0
     for end in range(1, len(ends) + 1):
         if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import augment, numbers_of
+from shopwindow.data.regions import Regions
 from shopwindow.model.bags import WordBag, names_of
 from shopwindow.model.blockwise import blockwise_loss
 from shopwindow.model.dual import DualEncoder
@@ -36,7 +37,6 @@ from shopwindow.model.losses import (
 )
 from shopwindow.model.negatives import Cells, KnownPairs, choose_cells, count_false_negatives
 from shopwindow.model.pairs import Pairs, encode_pairs
-from shopwindow.model.photos import Photos
 from shopwindow.model.processes import gathered
 from shopwindow.model.recipe import Recipe, Weighting
 from shopwindow.model.state import TrainingState
@@ -113,7 +113,6 @@ class Steps(lightning.LightningModule):
         if self.average is not None and state is not None:
             self.average.weights = state.average()
         self._state = state
-        self._dataset = batches.dataset
         self._known = known_pairs(batches.dataset, table, recipe.weighting)
         model.log_scale.requires_grad_(recipe.loss not in ("sigmoid", "focal", "multi-similarity"))
         model.score_bias.requires_grad_(recipe.loss == "siglip")
@@ -129,12 +128,9 @@ class Steps(lightning.LightningModule):
         false negatives there are."""
         queries, products = torch.from_numpy(batch.queries), torch.from_numpy(batch.products)
         numbers = self.table.numbers[queries]
-        photos = Photos(torch.from_numpy(batch.regions), torch.from_numpy(batch.lengths))
-        if self.model.needs_boxes:
-            photos = photos.located(self._dataset, batch.products[batch.share])
         false_negatives = count_false_negatives(numbers, products, self._known)
         weights = torch.from_numpy(weighted(batch.weights, self.recipe.weighting))
-        return queries, numbers, products, weights, batch.share, photos.to(device), false_negatives
+        return queries, numbers, products, weights, batch.share, batch.regions.to(device), false_negatives
 
     def training_step(self, batch: tuple[Any, ...], index: int) -> dict[str, Any]:
         """The loss of a batch. Dropout and wording are seeded by the step: they are part of what a step is."""
@@ -182,14 +178,14 @@ class Steps(lightning.LightningModule):
         return {"loss": loss, "false_negatives": false_negatives}
 
     def _pairs(
-        self, step: int, queries: Tensor, numbers: Tensor, products: Tensor, share: slice, photos: Photos
+        self, step: int, queries: Tensor, numbers: Tensor, products: Tensor, share: slice, photos: Regions
     ) -> Pairs:
         """What this process encodes of a step. Where queries are worded anew, none counts as another's equal."""
         tokens, lengths = self._worded(queries, step)
         first, last = int(lengths[: share.start].sum()), int(lengths[: share.stop].sum())
         worded = self.recipe.word_dropout or self.recipe.word_shuffle
         return Pairs(
-            tokens[first:last].to(photos.regions.device),
+            tokens[first:last].to(photos.features.device),
             lengths[share],
             photos,
             torch.arange(len(lengths))[share] if worded else numbers[share],

@@ -44,7 +44,9 @@ class Loader(Iterable[PairBatch]):
 
 
 def _pinned(batch: PairBatch) -> PairBatch:
-    return dataclasses.replace(batch, regions=torch.from_numpy(batch.regions).pin_memory().numpy())
+    return dataclasses.replace(
+        batch, regions=batch.regions.with_features(batch.regions.features.pin_memory())
+    )
 
 
 @contextlib.contextmanager

@@ -266,6 +266,7 @@ def _batches(
             process=place.number,
             processes=place.of,
             shards_at_once=recipe.shards_at_once,
+            boxes=recipe.boxes or recipe.selection != "all",
         )
     except ValueError as error:
         raise DataError(str(error), path=dataset.path) from error

@@ -25,9 +25,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, alone, read_text
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.photos import Photos
 from shopwindow.model.rank import project_products
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.index import Manifest
@@ -146,10 +146,10 @@ def _append(
 
 
 def _append_late(
-    files: _Files, photos: Photos, product_ids: Int64[np.ndarray, " products"], dataset: Dataset
+    files: _Files, photos: Regions, product_ids: Int64[np.ndarray, " products"], dataset: Dataset
 ) -> None:
-    regions = photos.regions.half().cpu().numpy()
-    lengths = photos.lengths.numpy().astype(np.int64)
+    regions = photos.features.half().cpu().numpy()
+    lengths = photos.counts.numpy().astype(np.int64)
     _check_finite(regions, np.repeat(product_ids, lengths), "region", dataset)
     _write(files.regions, regions)
     _write(files.counts, lengths)

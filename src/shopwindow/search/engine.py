@@ -213,10 +213,10 @@ class SearchEngine:
         _check_count(k)
         state = self._state
         photo = state.regions.raw(*_locate(state, product_id))
-        count = len(photo.regions)
+        count = len(photo.features)
         if not 0 <= region < count:
             raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
-        one = photo.taking(torch.tensor([region]), torch.tensor([1]))
+        one = photo.take_regions(torch.tensor([region]), torch.tensor([1]))
         vector = encode_photos(state.bundle.model, one)[0]
         return _others(state, vector, product_id, k, where)
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Int64
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model.dual import DualEncoder
-from shopwindow.model.photos import Photos
 from shopwindow.search.index import OpenIndex, OpenPart
 
 _TO_DO = "what is asked needs its regions; bring it back there, or make the index again"
@@ -51,7 +51,7 @@ class ProductRegions:
 
     def late(
         self, product_ids: Int64[np.ndarray, " asked"]
-    ) -> Iterator[tuple[Int64[np.ndarray, " some"], Photos]]:
+    ) -> Iterator[tuple[Int64[np.ndarray, " some"], Regions]]:
         """The regions that late scores of products need, in pieces, each with the places of its products: projected
         where the index keeps them (`late_regions` of the manifest), raw from the datasets where it does not.
 
@@ -66,16 +66,16 @@ class ProductRegions:
                 some = np.flatnonzero(columns.source[rows] == source)
                 dataset_rows = columns.dataset_row[rows[some]]
                 dataset = self._dataset(source)
-                yield places[some], Photos.of(dataset, dataset_rows, boxes=self.model.needs_boxes)
+                yield places[some], dataset.regions(dataset_rows, boxes=self.model.needs_boxes)
 
-    def raw(self, part: OpenPart, row: int) -> Photos:
+    def raw(self, part: OpenPart, row: int) -> Regions:
         """The regions of one product as the dataset has them.
 
         Raises: DataError where the dataset is gone or was replaced.
         """
         columns = part.segment.columns
         dataset = self._dataset(int(columns.source[row]))
-        return Photos.of(dataset, columns.dataset_row[row : row + 1], boxes=self.model.needs_boxes)
+        return dataset.regions(columns.dataset_row[row : row + 1], boxes=self.model.needs_boxes)
 
     def _dataset(self, source: int) -> Dataset:
         """A dataset that products came from; stays open, and the same, when it is replaced later."""
@@ -97,10 +97,10 @@ class ProductRegions:
 
 def kept_regions(
     index: OpenIndex, product_ids: Int64[np.ndarray, " asked"]
-) -> Iterator[tuple[Int64[np.ndarray, " some"], Photos]]:
+) -> Iterator[tuple[Int64[np.ndarray, " some"], Regions]]:
     """The projected regions of some products of an index that keeps them, segment by segment, each with the places of
     its products."""
     for part, places, rows in index.by_part(product_ids):
         if part.segment.late is not None:
             some = part.segment.late.take(rows)
-            yield places, Photos(torch.from_numpy(some.regions).float(), torch.from_numpy(some.counts))
+            yield places, Regions(torch.from_numpy(some.regions).float(), torch.from_numpy(some.counts))

@@ -13,8 +13,8 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.photos import Photos
 from shopwindow.model.rank import second_scores
 from shopwindow.ranking.operators import Operator
 
@@ -60,7 +60,7 @@ def pool_scores(
     words: str,
     vector: Float32[np.ndarray, " hidden"],
     candidates: Candidates,
-    photos: Iterable[tuple[Int64[np.ndarray, " some"], Photos]],
+    photos: Iterable[tuple[Int64[np.ndarray, " some"], Regions]],
     *,
     projected: bool = False,
 ) -> Float64[np.ndarray, " candidates"]:

@@ -19,8 +19,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.model.dual import DualEncoder, at_rest
-from shopwindow.model.photos import Photos
 from shopwindow.model.rank import encode_in_pieces
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
@@ -161,8 +161,8 @@ class SmoothedRegions:
         if count < 1:
             return made
         if exact:
-            everything, _ = dataset.regions(np.arange(len(dataset.product_ids)))
-            nearest = nearest_regions(torch.from_numpy(everything), count).numpy()
+            everything = dataset.regions(np.arange(len(dataset.product_ids))).features
+            nearest = nearest_regions(everything, count).numpy()
         else:
             nearest = made._approximate(count, scratch, probes)
         return cls(dataset, weights, bounds, nearest)
@@ -178,37 +178,37 @@ class SmoothedRegions:
         return np.concatenate(pieces)
 
     @torch.inference_mode()
-    def project(self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]) -> Photos:
+    def project(self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]) -> Regions:
         """The smoothed regions of product rows as the late interaction's vectors.
 
         Raises: ValueError for a model without late interaction.
         """
         with at_rest(model):
-            return Photos.join(
+            return Regions.join(
                 [
                     model.project_regions(self.photos(some, boxes=model.needs_boxes))
                     for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
                 ]
             )
 
-    def photos(self, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Photos:
+    def photos(self, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Regions:
         """The photos of product rows with smoothed regions."""
-        photos = Photos.of(self.dataset, rows, boxes=boxes)
+        photos = self.dataset.regions(rows, boxes=boxes)
         nearest = self.nearest[ranges(self.bounds, rows)]
         neighbours = nearest.shape[1]
-        mixed = photos.regions.float() * (self.weights[0] + sum(self.weights[1 + neighbours :]))
+        mixed = photos.features.float() * (self.weights[0] + sum(self.weights[1 + neighbours :]))
         for rank in range(neighbours):
             mixed.add_(self._regions(nearest[:, rank]).float(), alpha=self.weights[1 + rank])
-        return photos.with_regions(mixed)
+        return photos.with_features(mixed)
 
     def _regions(self, numbers: Int64[np.ndarray, " some"]) -> Float[Tensor, "some features"]:
         """Some regions by their numbers in the whole dataset."""
         owners, place = np.unique(
             np.searchsorted(self.bounds, numbers, side="right") - 1, return_inverse=True
         )
-        regions, lengths = self.dataset.regions(owners)
-        starts = np.cumsum(lengths) - lengths
-        return torch.from_numpy(regions[starts[place] + numbers - self.bounds[owners[place]]])
+        regions = self.dataset.regions(owners)
+        places = regions.starts.numpy()[place] + numbers - self.bounds[owners[place]]
+        return regions.features[torch.from_numpy(places)]
 
     def _approximate(self, count: int, scratch: Path, probes: int) -> Int64[np.ndarray, "regions count"]:
         total = int(self.bounds[-1])
@@ -242,8 +242,6 @@ class SmoothedRegions:
         products = np.arange(len(self.bounds) - 1)
         with path.open("wb") as file:
             for some in np.split(products, range(_ROWS_AT_ONCE, len(products), _ROWS_AT_ONCE)):
-                regions, _ = self.dataset.regions(some)
-                file.write(
-                    ((torch.from_numpy(regions).float() - mean) @ directions).contiguous().numpy().data
-                )
+                features = self.dataset.regions(some).features.float()
+                file.write(((features - mean) @ directions).contiguous().numpy().data)
         return np.asarray(np.memmap(path, np.float32, "r", shape=(total, width)))

@@ -1,4 +1,4 @@
-"""Photos and their selections, counted by hand."""
+"""Regions and their selections, counted by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopwindow.model.photos import PEOPLE, Photos, Selection, geometry, select, selected
+from shopwindow.data.regions import PEOPLE, Regions, Selection, select, selected
 from tests.model.conftest import TinyShop
 
 FACE, HAND, SHOE, BAG = 29, 32, 1, 2
@@ -19,29 +19,30 @@ FACE, HAND, SHOE, BAG = 29, 32, 1, 2
 
 def photos_of(
     lengths: list[int], areas: list[float] | None = None, labels: list[int] | None = None
-) -> Photos:
+) -> Regions:
     """Regions numbered from 0 on, with areas and labels where given."""
     count = sum(lengths)
-    shape = torch.zeros(count, 6)
-    shape[:, 4] = torch.tensor(areas or [0.5] * count)
-    return Photos(
-        regions=torch.arange(float(count))[:, None].repeat(1, 3),
-        lengths=torch.tensor(lengths),
-        geometry=shape,
+    boxes = torch.tensor([[0.0, 0.0, 1000 * area, 1000.0] for area in areas or [0.5] * count])
+    return Regions(
+        features=torch.arange(float(count))[:, None].repeat(1, 3),
+        counts=torch.tensor(lengths),
+        boxes=boxes,
+        photo_sizes=torch.full((count, 2), 1000),
         labels=torch.tensor(labels or [SHOE] * count),
     )
 
 
 def test_geometry_counted_by_hand() -> None:
-    boxes = np.array([[0, 0, 100, 200], [25, 50, 75, 100], [10, 20, 10, 60]], np.float32)
-    sizes = np.array([[100, 200], [100, 200], [100, 200]], np.int64)  # height, width
+    boxes = torch.tensor([[0.0, 0, 100, 200], [25, 50, 75, 100], [10, 20, 10, 60]])
+    sizes = torch.tensor([[100, 200]] * 3)  # height, width
     wanted: list[list[float]] = [
         [0, 0, 1, 1, 1, 0],
         [0.25, 0.25, 0.75, 0.5, 0.5 * 0.25, math.log(2)],
         [0.1, 0.1, 0.1, 0.3, 1e-3 * 0.2, math.log(1e-3 / 0.2)],  # without any height
     ]
-    got = geometry(boxes, sizes)
-    assert got.dtype == np.float32
+    got = Regions(torch.zeros(3, 2), torch.tensor([3]), boxes, sizes).geometry
+    assert got is not None
+    assert got.dtype == torch.float32
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
 
 
@@ -56,8 +57,8 @@ def test_goods_drop_people_but_never_all_of_a_photo() -> None:
     photos = photos_of([3, 2, 3, 1], labels=labels)
     assert selected(photos, "goods", 4).tolist() == [1, 3, 4, 5, 6, 7, 8]
     chosen = select(photos, "goods", 4)
-    assert chosen.lengths.tolist() == [1, 2, 3, 1]
-    assert chosen.regions[:, 0].tolist() == [1, 3, 4, 5, 6, 7, 8]
+    assert chosen.counts.tolist() == [1, 2, 3, 1]
+    assert chosen.features[:, 0].tolist() == [1, 3, 4, 5, 6, 7, 8]
     assert chosen.labels is not None
     assert chosen.labels.tolist() == [SHOE, 30, 31, SHOE, BAG, 28, FACE]
 
@@ -74,7 +75,7 @@ def test_largest_keep_their_order_and_ties_go_to_the_earlier() -> None:
     assert selected(photos, "largest", 1).tolist() == [1, 4, 5]
     assert selected(photos, "largest", 3).tolist() == [1, 2, 3, 4, 5, 6, 7]
     chosen = select(photos, "largest", 2)
-    assert chosen.lengths.tolist() == [2, 1, 2]
+    assert chosen.counts.tolist() == [2, 1, 2]
     assert chosen.geometry is not None
     assert chosen.geometry[:, 4].tolist() == pytest.approx([0.4, 0.4, 0.9, 0.3, 0.3])
 
@@ -97,17 +98,17 @@ def test_selections_are_those_of_a_loop(lengths: list[int], largest: int, seed: 
         start += length
     assert selected(photos, "goods", largest).tolist() == goods
     assert selected(photos, "largest", largest).tolist() == biggest
-    assert int(select(photos, "largest", largest).lengths.sum()) == len(biggest)
+    assert int(select(photos, "largest", largest).counts.sum()) == len(biggest)
 
 
 def test_all_changes_nothing_and_needs_no_boxes() -> None:
-    bare = Photos(torch.rand(3, 2), torch.tensor([1, 2]))
+    bare = Regions(torch.rand(3, 2), torch.tensor([1, 2]))
     assert select(bare, "all", 1) is bare
     assert selected(bare, "all", 1).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("rule", ["goods", "largest"])
-@pytest.mark.parametrize("missing", ["geometry", "labels"])
+@pytest.mark.parametrize("missing", ["boxes", "photo_sizes", "labels"])
 def test_selections_without_boxes_are_refused(rule: Selection, missing: str) -> None:
     photos = replace(photos_of([2, 1]), **{missing: None})  # type: ignore[arg-type] # a field's name
     with pytest.raises(ValueError, match=f"'{rule}' needs boxes and labels"):
@@ -116,14 +117,14 @@ def test_selections_without_boxes_are_refused(rule: Selection, missing: str) -> 
 
 def test_taking_names_regions_in_any_order_and_more_than_once() -> None:
     photos = photos_of([2, 2], areas=[0.1, 0.2, 0.3, 0.4], labels=[1, 2, 3, 4])
-    taken = photos.taking(torch.tensor([3, 0, 3]), torch.tensor([2, 1]))
-    assert taken.regions[:, 0].tolist() == [3, 0, 3]
-    assert taken.lengths.tolist() == [2, 1]
+    taken = photos.take_regions(torch.tensor([3, 0, 3]), torch.tensor([2, 1]))
+    assert taken.features[:, 0].tolist() == [3, 0, 3]
+    assert taken.counts.tolist() == [2, 1]
     assert taken.geometry is not None
     assert taken.labels is not None
     assert taken.geometry[:, 4].tolist() == pytest.approx([0.4, 0.1, 0.4])
     assert taken.labels.tolist() == [4, 1, 4]
-    bare = Photos(photos.regions, photos.lengths).taking(torch.tensor([1]), torch.tensor([1]))
+    bare = Regions(photos.features, photos.counts).take_regions(torch.tensor([1]), torch.tensor([1]))
     assert bare.geometry is None
     assert bare.labels is None
 
@@ -131,37 +132,37 @@ def test_taking_names_regions_in_any_order_and_more_than_once() -> None:
 def test_parts_lie_end_to_end() -> None:
     photos = photos_of([2, 1, 3], labels=[1, 2, 3, 4, 5, 6])
     middle = photos.part(1, 3)
-    assert middle.lengths.tolist() == [1, 3]
-    assert middle.regions[:, 0].tolist() == [2, 3, 4, 5]
+    assert middle.counts.tolist() == [1, 3]
+    assert middle.features[:, 0].tolist() == [2, 3, 4, 5]
     assert middle.labels is not None
     assert middle.labels.tolist() == [3, 4, 5, 6]
-    together = torch.cat([photos.part(n, n + 1).regions for n in range(3)])
-    assert torch.equal(together, photos.regions)
-    assert len(photos.part(1, 1).regions) == 0
+    together = torch.cat([photos.part(n, n + 1).features for n in range(3)])
+    assert torch.equal(together, photos.features)
+    assert len(photos.part(1, 1).features) == 0
 
 
 def test_other_features_leave_the_rest_as_it_was() -> None:
     photos = photos_of([2, 1])
-    other = photos.with_regions(torch.ones(3, 5))
-    assert torch.equal(other.regions, torch.ones(3, 5))
-    assert other.lengths is photos.lengths
-    assert other.geometry is photos.geometry
+    other = photos.with_features(torch.ones(3, 5))
+    assert torch.equal(other.features, torch.ones(3, 5))
+    assert other.counts is photos.counts
+    assert other.boxes is photos.boxes
     assert other.labels is photos.labels
 
 
 def test_square_roots_keep_the_sign() -> None:
-    photos = Photos(torch.tensor([[4.0, -9.0, 0.0]], dtype=torch.float16), torch.tensor([1]))
-    assert photos.scaled("sqrt").regions.tolist() == [[2.0, -3.0, 0.0]]
-    assert photos.scaled("raw").regions.tolist() == [[4.0, -9.0, 0.0]]
-    assert photos.scaled("raw").regions.dtype == torch.float32
+    photos = Regions(torch.tensor([[4.0, -9.0, 0.0]], dtype=torch.float16), torch.tensor([1]))
+    assert photos.scaled("sqrt").features.tolist() == [[2.0, -3.0, 0.0]]
+    assert photos.scaled("raw").features.tolist() == [[4.0, -9.0, 0.0]]
+    assert photos.scaled("raw").features.dtype == torch.float32
 
 
 def test_photos_of_a_dataset_are_its_rows(tiny_shop: TinyShop) -> None:
     rows = np.array([5, 0, 5])
-    photos = Photos.of(tiny_shop.train, rows, boxes=True)
-    assert photos.lengths.tolist() == tiny_shop.train.region_counts[rows].tolist()
-    first = int(photos.lengths[0])
-    assert torch.equal(photos.part(0, 1).regions, photos.part(2, 3).regions)
+    photos = tiny_shop.train.regions(rows, boxes=True)
+    assert photos.counts.tolist() == tiny_shop.train.region_counts[rows].tolist()
+    first = int(photos.counts[0])
+    assert torch.equal(photos.part(0, 1).features, photos.part(2, 3).features)
     assert photos.geometry is not None
     assert photos.labels is not None
     assert set(photos.labels.tolist()) == {28}
@@ -172,17 +173,17 @@ def test_photos_of_a_dataset_are_its_rows(tiny_shop: TinyShop) -> None:
         [0, 0, 20 / height, 30 / width, 600 / height / width, math.log((20 / height) / (30 / width))]
     )
     assert torch.equal(photos.geometry[:first], photos.geometry[:1].expand(first, -1))
-    bare = Photos.of(tiny_shop.train, rows, boxes=False)
+    bare = tiny_shop.train.regions(rows, boxes=False)
     assert bare.geometry is None
-    assert torch.equal(bare.regions, photos.regions)
+    assert torch.equal(bare.features, photos.features)
 
 
 def test_square_roots_are_the_same_with_and_without_gradients() -> None:
     regions = torch.tensor([[-4.0, 0.0, 9.0, 0.25]])
-    plain = Photos(regions, torch.tensor([1]))
-    asked = Photos(regions.clone().requires_grad_(), torch.tensor([1]))
+    plain = Regions(regions, torch.tensor([1]))
+    asked = Regions(regions.clone().requires_grad_(), torch.tensor([1]))
     wanted = [[-2.0, 0.0, 3.0, 0.5]]
-    assert plain.scaled("sqrt").regions.tolist() == wanted
-    assert asked.scaled("sqrt").regions.tolist() == wanted
-    assert plain.regions.tolist() == [[-4.0, 0.0, 9.0, 0.25]]
-    assert Photos(regions.half(), torch.tensor([1])).scaled("sqrt").regions.tolist() == wanted
+    assert plain.scaled("sqrt").features.tolist() == wanted
+    assert asked.scaled("sqrt").features.tolist() == wanted
+    assert plain.features.tolist() == [[-4.0, 0.0, 9.0, 0.25]]
+    assert Regions(regions.half(), torch.tensor([1])).scaled("sqrt").features.tolist() == wanted
