@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,10 @@ def test_matrix_form_equals_the_ball_tree_of_the_seed() -> None:
     assert np.array_equal(nearest[:, 0], np.arange(120))  # without copies the nearest is the region itself
     wanted = sum(weight * regions[nearest[:, place]] for place, weight in enumerate(smoothing.SEED_WEIGHTS))
     np.testing.assert_allclose(smooth_regions(torch.from_numpy(regions)).numpy(), wanted, atol=1e-5)
+
+
+def test_smoothed_regions_are_the_seeds() -> None:
+    """To 0.003: the original rounds to float16, at values up to 7."""
+    with np.load(Path(__file__).parent / "golden" / "smoothing.npz") as golden:
+        smoothed = smooth_regions(torch.from_numpy(golden["regions"]))
+        np.testing.assert_allclose(smoothed.numpy(), golden["smoothed"].astype(np.float32), atol=0.003)

@@ -1,9 +1,8 @@
-"""Packed towers against `transformers`, padded or not, and against themselves in any company."""
+"""Packed towers against loops, and against themselves in any company; against seed.py: `tests/test_seed.py`."""
 
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,74 +19,9 @@ SIZE = EncoderSize(hidden=32, layers=3, heads=4, inner=48, dropout=0.0)
 VOCABULARY, LONGEST, FEATURES = 50, 24, 20
 
 
-def bert() -> Any:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=SIZE.hidden,
-        num_hidden_layers=SIZE.layers,
-        num_attention_heads=SIZE.heads,
-        intermediate_size=SIZE.inner,
-        max_position_embeddings=LONGEST,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    torch.manual_seed(3)
-    model = transformers.BertModel(config)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)  # far from the initial values, where errors would be small
-    return model
-
-
 def sequences(lengths: list[int], seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randint(1, VOCABULARY, (length,), generator=generator) for length in lengths]
-
-
-def padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    return tokens, mask
-
-
-@pytest.mark.parametrize("lengths", [[5, 5, 5], [1, 7, 3, 7, 2, 24, 1]], ids=["equal", "ragged"])
-def test_text_tower_is_transformers_bert_forward_and_backward(lengths: list[int]) -> None:
-    theirs = bert()
-    ours = TextTower(SIZE, vocabulary=VOCABULARY, longest=LONGEST)
-    ours.load_state_dict(theirs.state_dict())
-    rows = sequences(lengths)
-    tokens, mask = padded(rows)
-    wanted = theirs(input_ids=tokens, attention_mask=mask).pooler_output
-    got = ours(torch.cat(rows), torch.tensor(lengths))
-    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
-    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
-    (wanted * weights).sum().backward()
-    (got * weights).sum().backward()
-    their_gradients = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        wanted_gradient = their_gradients[name].grad
-        assert parameter.grad is not None
-        assert wanted_gradient is not None
-        scale = max(1.0, float(wanted_gradient.abs().max()))
-        torch.testing.assert_close(
-            parameter.grad / scale, wanted_gradient / scale, atol=1e-5, rtol=0, msg=name
-        )
-
-
-def test_photo_tower_is_berts_layers_over_normed_projected_regions() -> None:
-    theirs = bert()
-    ours = PhotoTower(SIZE, feature_size=FEATURES)
-    own = ours.state_dict()
-    own.update({name: value for name, value in theirs.state_dict().items() if name in own})
-    ours.load_state_dict(own)
-    lengths = [3, 1, 6, 3]
-    regions = torch.randn(sum(lengths), FEATURES, generator=torch.Generator().manual_seed(2))
-    embedded = ours.embeddings(ours.projection(regions)).split(lengths)
-    rows = nn.utils.rnn.pad_sequence(list(embedded), batch_first=True)
-    mask = nn.utils.rnn.pad_sequence([torch.ones(n) for n in lengths], batch_first=True)
-    bias = (1 - mask)[:, None, None, :] * torch.finfo(torch.float32).min
-    wanted = theirs.pooler(theirs.encoder(rows, attention_mask=bias.expand(-1, 1, rows.shape[1], -1))[0])
-    torch.testing.assert_close(ours(regions, torch.tensor(lengths)), wanted, atol=1e-5, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -237,23 +171,6 @@ def test_readouts_are_those_of_a_loop_forward_and_backward(readout: Readout) -> 
     for mine, other in zip(ours, theirs, strict=True):
         scale = max(1.0, float(other.abs().max()))
         torch.testing.assert_close(mine / scale, other / scale, atol=1e-5, rtol=0)
-
-
-def test_the_leading_token_is_berts_layers_over_padded_rows() -> None:
-    theirs, ours = bert(), photo_tower("cls")
-    own = ours.state_dict()
-    own.update({name: value for name, value in theirs.state_dict().items() if name in own})
-    ours.load_state_dict(own)
-    lengths = [3, 1, 6, 3]
-    photos = ours.projection(some_regions(lengths)).split(lengths)
-    rows = nn.utils.rnn.pad_sequence(
-        [ours.embeddings(torch.cat([ours.asking[None], photo])) for photo in photos], batch_first=True
-    )
-    mask = nn.utils.rnn.pad_sequence([torch.ones(n + 1) for n in lengths], batch_first=True)
-    bias = (1 - mask)[:, None, None, :] * torch.finfo(torch.float32).min
-    wanted = theirs.pooler(theirs.encoder(rows, attention_mask=bias.expand(-1, 1, rows.shape[1], -1))[0])
-    got = ours(some_regions(lengths), torch.tensor(lengths))
-    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
