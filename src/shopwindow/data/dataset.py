@@ -187,6 +187,7 @@ class Dataset:
 
     def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
         """The regions of some products, with boxes and labels where asked for."""
+        self._check_rows(products)
         counts = torch.from_numpy(self.region_counts[products])
         regions = Regions(torch.from_numpy(self._features(products)), counts)
         if not boxes:
