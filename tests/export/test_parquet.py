@@ -16,10 +16,9 @@ from shopwindow.export.parquet import METADATA, write_parquet
 from shopwindow.export.rows import rows_of
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.search.building import build_index, delete_products
+from shopwindow.search.building import delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import Manifest, OpenIndex
-from shopwindow.search.vectors import Coding
 from tests.search.catalogue import PRODUCTS
 from tests.search.conftest import Shop, name_column
 
@@ -88,29 +87,6 @@ def test_rows_are_the_same_however_many_come_at_once(shop: Shop, at_once: int) -
     np.testing.assert_array_equal(np.concatenate([rows.sizes for rows in pieces]), whole.sizes)
     assert [one for rows in pieces for one in rows.labels] == whole.labels
     assert [one for rows in pieces for one in rows.texts] == whole.texts
-
-
-def test_small_codes_are_exported_as_vectors(shop: Shop, tmp_path: Path) -> None:
-    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=Coding("int8", rescore="none"))
-    write_parquet(tmp_path / "index", tmp_path / "vectors.parquet")
-    table = pq.read_table(tmp_path / "vectors.parquet")
-    ids = np.array(table.column("product_id").to_pylist())
-    wanted = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))[ids]
-    found = np.array(table.column("vector").to_pylist(), np.float32)
-    np.testing.assert_allclose(found, wanted, atol=2 / 127)  # half a step of a byte over a spread below 4
-    assert not np.array_equal(found, wanted)
-
-
-def test_leading_values_alone_are_exported_as_such(shop: Shop, tmp_path: Path) -> None:
-    coding = Coding(dimensions=16, rescore="none")
-    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=coding)
-    write_parquet(tmp_path / "index", tmp_path / "vectors.parquet")
-    table = pq.read_table(tmp_path / "vectors.parquet")
-    found = np.array(table.column("vector").to_pylist(), np.float32)
-    whole = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))
-    wanted = whole[np.array(table.column("product_id").to_pylist()), :16]
-    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
-    assert json.loads(table.schema.metadata[METADATA])["dimensions"] == 16
 
 
 def test_no_index_writes_nothing(tmp_path: Path) -> None:

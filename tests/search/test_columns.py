@@ -18,8 +18,7 @@ from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import ColumnView, Filter, Value
-from shopwindow.search.index import MANIFEST
-from shopwindow.search.masks import MASKS_KEPT
+from shopwindow.search.index import MANIFEST, MASKS_KEPT
 from tests.search.catalogue import PRODUCTS
 from tests.search.columns import COLOURS, WORDS, found, known_of, write_columns
 from tests.search.conftest import Shop
@@ -91,7 +90,7 @@ def test_the_questions_are_not_all_empty_nor_all_alike() -> None:
 def test_cells_are_filtered_as_exact_search_is(tabled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = SearchEngine.open(tabled / "cells")
     exact = found(engine, ("price<=30",), exact=True)
-    monkeypatch.setattr("shopwindow.search.segment._FEW_ROWS", 10)  # few rows would all be scanned
+    monkeypatch.setattr("shopwindow.search.neighbours.FEW_ROWS", 10)  # few rows would all be scanned
     through_cells = found(engine, ("price<=30",))
     assert set(through_cells) <= set(exact)
     assert len(set(through_cells[:10]) & set(exact[:10])) >= 8
@@ -163,12 +162,13 @@ def test_masks_are_kept_and_not_without_end(tabled: Path) -> None:
     (part,) = engine._state.index.parts
     where = Filter(conditions=parse_conditions(["price<=20"]))
     engine.search("red", where=where)
-    kept = part.masks.of(part.segment, where)
-    assert part.masks.of(part.segment, where) is kept
+    kept = part.passing(where)
+    assert part.passing(where) is kept
     for bound in range(MASKS_KEPT + 5):
         found(engine, (f"price>={bound}",))
-    assert len(part.masks._kept) == MASKS_KEPT
-    assert np.array_equal(part.masks.of(part.segment, where), kept)
+    again = part.passing(where)
+    assert again is not kept
+    assert np.array_equal(again, kept)
 
 
 def test_values_of_another_index_are_refused(tabled_index: Path) -> None:
@@ -210,10 +210,10 @@ def test_the_verbs_take_columns_and_conditions(
     main([*search, "--json", "--where", "price<=20", "--where", "colour=red|blue"])
     hits = json.loads(capsys.readouterr().out)
     asked = ("price<=20", "colour=red|blue")
-    assert {hit["product_id"] for hit in hits} == {
+    assert {int(hit["product_id"]) for hit in hits} == {
         one for one in range(PRODUCTS) if passes(known_of(one), asked)
     }
-    assert all(hit["values"] == known_of(hit["product_id"]) for hit in hits)
+    assert all(hit["values"] == known_of(int(hit["product_id"])) for hit in hits)
     main([*search, "--where", "price=8"])
     assert "price 8, colour" in capsys.readouterr().out
 

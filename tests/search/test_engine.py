@@ -16,7 +16,6 @@ from shopwindow.search.building import build_index
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import Filter, Hit, UnknownProduct
-from shopwindow.search.vectors import Coding
 from tests.search.catalogue import PRODUCTS, query_of, write_bundle, write_dataset
 from tests.search.conftest import Shop
 
@@ -63,34 +62,6 @@ def test_many_queries_find_what_each_finds(engine: SearchEngine, exact: bool, hy
             # another batch may round the query's vector otherwise in the last bits
             np.testing.assert_allclose([h.score for h in found], [h.score for h in alone], atol=1e-6)
     assert engine.search_many([], k=7, exact=exact, hybrid=hybrid) == []
-
-
-@pytest.mark.parametrize(
-    ("coding", "share"),
-    [
-        (Coding("int8"), 0.99),
-        (Coding("int8", rescore="none"), 0.9),
-        (Coding("binary"), 0.9),
-        # Half the values of a model that was not trained for it: the loss is large, and it is said.
-        (Coding("float32", dimensions=16), 0.5),
-        (Coding("int8", dimensions=16, rescore="int8"), 0.5),
-    ],
-)
-def test_small_codes_with_rescoring_find_nearly_all(
-    shop: Shop, engine: SearchEngine, tmp_path: Path, coding: Coding, share: float
-) -> None:
-    build_index(shop.bundle, shop.dataset, tmp_path / "index", coding=coding)
-    small = SearchEngine.open(tmp_path / "index")
-    words = sorted({query_of(one) for one in range(100)})
-    shares = [
-        len(set(ids(found)) & set(ids(wanted))) / 10
-        for found, wanted in zip(small.search_many(words), engine.search_many(words), strict=True)
-    ]
-    assert np.mean(shares) > share
-    measured = small.stats()["measured"]["recall@10"]
-    assert share < measured <= 1
-    if coding.keeps_all(32):
-        assert ids(small.search(words[0], exact=True)) == ids(engine.search(words[0]))
 
 
 def test_cells_find_what_they_promise(shop: Shop, engine: SearchEngine, tmp_path: Path) -> None:
@@ -169,7 +140,7 @@ def test_filtered_cells_find_what_exact_search_finds(
     where = Filter(labels=frozenset({3, 17}))
     wanted = engine.search("red shoe", where=where, exact=True)
     assert engine.search("red shoe", where=where) == wanted  # few rows: all are scanned
-    monkeypatch.setattr("shopwindow.search.segment._FEW_ROWS", 0)
+    monkeypatch.setattr("shopwindow.search.neighbours.FEW_ROWS", 0)
     found = engine.search("red shoe", where=where)
     assert len(found) == 10
     assert len(set(ids(found)) & set(ids(wanted))) >= 8

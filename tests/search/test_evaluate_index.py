@@ -15,7 +15,6 @@ from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.runs import read_run
 from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.vectors import Coding
 from tests.search.catalogue import PRODUCTS
 from tests.search.conftest import Shop, give_columns
 
@@ -74,15 +73,15 @@ def test_whole_catalogue_is_measured_as_a_written_run_is(
 def test_settings_of_one_index_are_tested_against_each_other(
     shop: Shop, answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build_index(shop.bundle, shop.dataset, tmp_path / "bits", coding=Coding("binary", rescore="none"))
+    build_index(shop.bundle, shop.dataset, tmp_path / "leant", smooth=(0.3, 0.7))
     asked = ["--queries", shop.dataset, "--measures", "nDCG", "recall@10"]
-    run("evaluate", shop.index, answers, *asked, "--hybrid", "--against", shop.index, tmp_path / "bits")
+    run("evaluate", shop.index, answers, *asked, "--hybrid", "--against", shop.index, tmp_path / "leant")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "measure index hybrid index bits"
+    assert lines[0] == "measure index hybrid index leant"
     assert [line.split()[0] for line in lines[1:3]] == ["nDCG@100", "recall@10"]
     assert f"index hybrid ranks the first 100 of {PRODUCTS} products" in lines
     assert "index hybrid against index" in lines
-    assert "index hybrid against bits" in lines
+    assert "index hybrid against leant" in lines
     assert lines.count("nDCG@100: the difference is real (5 %).") == 2  # texts are the answers here
     plain, hybrid = (
         evaluate_alone(shop, answers, tmp_path / f"{name}.run", *options)

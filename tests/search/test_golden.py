@@ -41,10 +41,10 @@ def test_changed_model_is_told_as_the_models(shop: Shop) -> None:
 
 
 def test_damaged_vectors_are_told_as_the_indexs(own_index: Path) -> None:
-    codes = next(own_index.glob("segments/*/codes.npy"))
-    content = bytearray(codes.read_bytes())
+    vectors = next(own_index.glob("segments/*/vectors.npy"))
+    content = bytearray(vectors.read_bytes())
     content[-4000:] = bytes(4000)  # the last products' vectors are 0 now
-    codes.write_bytes(content)
+    vectors.write_bytes(content)
     problems = check(OpenIndex.open(own_index), Bundle.load(own_index / "bundle")).problems
     assert problems[0].startswith("index: exact scores differ")
 

@@ -123,20 +123,6 @@ def test_searching_needs_no_dataset_and_explaining_says_that_it_does(small: Shop
             asks()
 
 
-def test_an_index_of_before_opens_and_reads_the_dataset(small: Shop, tmp_path: Path) -> None:
-    index = tmp_path / "index"
-    build_index(small.bundle, small.dataset, index, late_regions=False)
-    wanted = late_hits(index, "red shoe")
-    for file in (index / MANIFEST, *index.glob("segments/*/segment.json")):
-        content = json.loads(file.read_text())
-        del content["late_regions" if file.name == MANIFEST else "late"]
-        file.write_text(json.dumps(content))
-    assert late_hits(index, "red shoe") == wanted
-    add_products(index, write_dataset(tmp_path / "more", range(FEW, 40)))
-    assert not says_kept(index)
-    assert len(late_hits(index, "red shoe")) == 40
-
-
 def test_an_open_engine_goes_on_and_reloads(small: Shop, late_index: Path, tmp_path: Path) -> None:
     engine = SearchEngine.open(late_index)
     wanted = engine.search("red shoe", rerank="late")
@@ -225,7 +211,7 @@ def test_truncated_or_missing_file_is_named(late_index: Path, name: str, cut: in
         SearchEngine.open(late_index)
 
 
-@pytest.mark.parametrize("name", [BOUNDS_FILE, REGIONS_FILE, "codes.npy"])
+@pytest.mark.parametrize("name", [BOUNDS_FILE, REGIONS_FILE, "vectors.npy"])
 @pytest.mark.parametrize("place", [0, 8, 20, 60])
 def test_a_damaged_header_is_named(late_index: Path, name: str, place: int) -> None:
     file = next(late_index.glob(f"segments/*/{name}"))
@@ -304,7 +290,7 @@ def test_verb_says_what_regions_take(small: Shop, tmp_path: Path, capsys: pytest
     dataset = Dataset(small.dataset)
     mean = round(16 * len(dataset.boxes(np.arange(FEW))) / FEW)  # 8 values of 2 bytes a region
     main(["index", str(small.bundle), str(small.dataset), "--out", index])
-    assert f"; 128 bytes a product and {mean} of regions for --rerank late; " in capsys.readouterr().out
+    assert f", 128 bytes a product and {mean} of regions for --rerank late; " in capsys.readouterr().out
     main(["index", "--check", index])
     assert ", late scores within 0, recall@10 1.000" in capsys.readouterr().out
     main(["index", str(small.bundle), str(small.dataset), "--out", index, "--no-late-regions"])

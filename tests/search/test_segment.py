@@ -10,7 +10,6 @@ import numpy as np
 from shopwindow.search.index import Manifest, OpenIndex, OpenPart
 from shopwindow.search.lookup import find_exactly
 from shopwindow.search.segment import Columns, Segment, write_segment
-from shopwindow.search.vectors import Coding
 
 
 def columns_of(count: int) -> Columns:
@@ -29,8 +28,8 @@ def test_exact_search_finds_what_faiss_finds(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((3000, 24), np.float32)
     queries = rng.standard_normal((50, 24), np.float32)
-    write_segment(tmp_path, vectors, columns_of(3000), coding=Coding(), unit=False, approximate=True, rng=rng)
-    manifest = Manifest("", 24, False, Coding(), 0)
+    write_segment(tmp_path, vectors, columns_of(3000), approximate=True)
+    manifest = Manifest("", 24, False, 0)
     index = OpenIndex(tmp_path, manifest, (OpenPart(Segment.open(tmp_path), None, None),))
     flat = faiss.IndexFlatIP(24)
     flat.add(vectors)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import shopwindow.search.neighbours as neighbours
 import shopwindow.search.smoothing as smoothing
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
@@ -18,7 +19,8 @@ from shopwindow.model.smoothing import smooth_regions
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import MANIFEST, Manifest
-from shopwindow.search.smoothing import SmoothedRegions, near_neighbours, smooth_catalogue
+from shopwindow.search.neighbours import nearest_others
+from shopwindow.search.smoothing import SmoothedRegions, smooth_catalogue
 from tests.data.rows import SIZE, make_line, make_product, write_tsv
 from tests.search.conftest import Shop
 
@@ -64,7 +66,7 @@ def test_smoothing_is_the_weighted_mean_with_the_nearest_others() -> None:
 def test_all_cells_give_the_exact_neighbours() -> None:
     vectors = clustered(700)
     vectors[5] = vectors[600]
-    np.testing.assert_array_equal(near_neighbours(vectors, 3, probes=10**6), nearest_by_loop(vectors, 3))
+    np.testing.assert_array_equal(nearest_others(vectors, 3, probes=10**6), nearest_by_loop(vectors, 3))
     for unit in (False, True):
         approximate = smooth_catalogue(vectors, WEIGHTS, unit=unit, exact=False, probes=10**6)
         np.testing.assert_allclose(approximate, smooth_catalogue(vectors, WEIGHTS, unit=unit), atol=1e-6)
@@ -73,21 +75,21 @@ def test_all_cells_give_the_exact_neighbours() -> None:
 def test_few_cells_give_nearly_all_neighbours_and_always_some() -> None:
     vectors = clustered(3000)
     exact = nearest_by_loop(vectors, 2)
-    shares = [(near_neighbours(vectors, 2, probes=probes) == exact).mean() for probes in (1, 8, 64)]
+    shares = [(nearest_others(vectors, 2, probes=probes) == exact).mean() for probes in (1, 8, 64)]
     assert shares == sorted(shares)
     assert shares[2] > 0.97
-    few = near_neighbours(vectors[:50], 20, probes=1)  # a cell holds fewer: more are looked into
+    few = nearest_others(vectors[:50], 20, probes=1)  # a cell holds fewer: more are looked into
     assert (np.sort(few, axis=1)[:, 1:] != np.sort(few, axis=1)[:, :-1]).all()
     assert not (few == np.arange(50)[:, None]).any()
     with pytest.raises(ValueError, match="50 neighbours of 50 vectors"):
-        near_neighbours(vectors[:50], 50)
+        nearest_others(vectors[:50], 50, probes=1)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clustered(500)
-    whole = near_neighbours(vectors, 3, probes=5)
-    monkeypatch.setattr(smoothing, "_DISTANCES_AT_ONCE", 1)
-    np.testing.assert_array_equal(near_neighbours(vectors, 3, probes=5), whole)
+    whole = nearest_others(vectors, 3, probes=5)
+    monkeypatch.setattr(neighbours, "_QUERIES_AT_ONCE", 37)
+    np.testing.assert_array_equal(nearest_others(vectors, 3, probes=5), whole)
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.console import AlignedTable, counted, print_json, remark, standard_output
@@ -24,14 +24,11 @@ def index(
     compact: str | None = None,
     update: str | None = None,
     check: str | None = None,
-    ids: list[int] | None = None,
+    ids: list[str] | None = None,
     photos: str | None = None,
     texts: str | None = None,
     labels: str | None = None,
     columns: str | None = None,
-    precision: Literal["float32", "int8", "binary"] | None = None,
-    dimensions: int | None = None,
-    rescore: Literal["float32", "int8", "none"] | None = None,
     approximate_from: int | None = None,
     smooth: str | None = None,
     smooth_regions: str | None = None,
@@ -57,10 +54,6 @@ def index(
             without it have none.
         labels: The names of labels, a table `category_id category_name` with tabs.
         columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id.
-        precision: How vectors are kept for scanning: float32 when not given; int8 is a quarter of the bytes, binary a
-            thirty-second.
-        dimensions: Keep so many leading values of each vector for scanning; all when not given.
-        rescore: With which vectors the best candidates of codes are scored anew: float32 when not given.
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
@@ -77,7 +70,6 @@ def index(
     )
     from shopwindow.search.hits import UnknownProduct
     from shopwindow.search.index_columns import update_columns
-    from shopwindow.search.vectors import Coding
 
     asked = [name for name in (out, add, delete, compact, update, check) if name is not None]
     if len(asked) != 1:
@@ -91,9 +83,6 @@ def index(
         )
         only_with(
             "goes with --out: an index keeps what it was made with",
-            precision=precision,
-            dimensions=dimensions,
-            rescore=rescore,
             approximate_from=approximate_from,
             no_late_regions=no_late_regions,
         )
@@ -107,9 +96,7 @@ def index(
             only_with("goes with --out, --add or --update", columns=columns)
     if update is not None and columns is None:
         raise DataError("--update needs it", field="--columns")
-    if precision in (None, "float32") and dimensions is None:
-        only_with("goes with --precision int8 or binary, or with --dimensions", rescore=rescore)
-    at_least(1, dimensions=dimensions, approximate_from=approximate_from)
+    at_least(1, approximate_from=approximate_from)
     if check is not None:
         _check(check)
         return
@@ -140,7 +127,6 @@ def index(
                 bundle,
                 dataset,
                 target,
-                coding=Coding(precision or "float32", dimensions, rescore or "float32"),
                 approximate_from=approximate_from or APPROXIMATE_FROM,
                 photos=photos,
                 texts=texts,
@@ -259,7 +245,7 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
             [
                 {
                     "rank": hit.rank,
-                    "product_id": hit.product_id,
+                    "product_id": str(hit.product_id),
                     "score": hit.score,
                     "labels": list(dict.fromkeys(view.label_names)),
                     "values": dict(view.values),
@@ -324,18 +310,20 @@ def _check(index: str) -> None:
 
 
 def _summary(index: OpenIndex) -> str:
+    from shopwindow.search.index import vector_bytes
+
     made = index.manifest
     deleted = sum(part.deleted is not None for part in made.parts)
-    code, more = made.coding.bytes_per_product(made.hidden)
+    approximate = any(part.segment.cells for part in index.parts)
+    size = vector_bytes(made.hidden, approximate=approximate)
     columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     valued = f", {index.with_values:,} with values" if made.columns else ""
     regions = f" and {index.late_bytes:,.0f} of regions for --rerank late" if made.late_regions else ""
-    kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
         f"{f' ({deleted} with deleted products)' if deleted else ''}"
-        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; {kept}; {code} bytes a product"
-        f"{f' and {more} for re-scoring' if more else ''}{regions}; recall@10 {made.recall['recall@10']:.3f}"
+        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; "
+        f"{made.hidden} values, {size:,} bytes a product{regions}; recall@10 {made.recall['recall@10']:.3f}"
         f" of {made.recall['queries']:.0f} queries against exact search"
         f"{f'; columns {columns}' if columns else ''}"
     )

@@ -24,16 +24,16 @@ _ROWS_AT_ONCE: Final = 65_536
 def write_parquet(index: str | Path, out: str | Path, *, progress: Progress | None = None) -> int:
     """Writes the vectors of all living products, whole or not at all; gives how many.
 
-    Columns: `product_id` int64, `vector` a fixed-size list of float32, `image_h` and `image_w` int32 (px), `labels` a
-    list of int32, `texts` a list of strings, then the shop's own, float64 or string, null where a product has no value.
-    The metadata names bundle and state.
+    Columns: `product_id` int64 (string where some id is no integer), `vector` a fixed-size list of float32, `image_h`
+    and `image_w` int32 (px), `labels` a list of int32, `texts` a list of strings. Then the shop's own, float64 or
+    string, null where a product has no value. The metadata names bundle and state.
     Raises: DataError as `open_for_export`, or where `out` cannot be written.
     """
     opened = open_for_export(index)
     schema = pa.schema(
         [
-            ("product_id", pa.int64()),
-            ("vector", pa.list_(pa.float32(), opened.manifest.width)),
+            ("product_id", pa.string() if opened.has_text_ids else pa.int64()),
+            ("vector", pa.list_(pa.float32(), opened.manifest.hidden)),
             ("image_h", pa.int32()),
             ("image_w", pa.int32()),
             ("labels", pa.list_(pa.int32())),

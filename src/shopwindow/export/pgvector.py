@@ -35,7 +35,7 @@ Nearest = Literal["hnsw", "ivfflat"]
 INDEXED_DIMENSIONS: Final = 2000
 """The most values of a vector that pgvector's own indexes take."""
 _COLUMNS: Final = (
-    "product_id bigint PRIMARY KEY, vector vector({}) NOT NULL, image_h integer NOT NULL, image_w integer NOT NULL,"
+    "product_id {} PRIMARY KEY, vector vector({}) NOT NULL, image_h integer NOT NULL, image_w integer NOT NULL,"
     " labels integer[] NOT NULL, texts text[] NOT NULL"
 )
 _TYPES: Final[Mapping[Kind, str]] = {"number": "double precision", "word": "text"}
@@ -59,9 +59,9 @@ def write_pgvector(
     is an error. `upsert`: the table stays; products that it holds are replaced, others added, none deleted. It gains
     the shop's columns that it lacks, null for its other products; columns that only it has stay as they are.
     `nearest`: builds pgvector's index of this kind for inner products (of an upserted table only where it is made now).
-    `table` may be NAME or SCHEMA.NAME. Columns: product_id bigint, vector, image_h, image_w (px), labels integer[],
-    texts text[], then the shop's own, double precision or text, under their names as written (quoted), null where a
-    product has no value; the table's comment says what made it.
+    `table` may be NAME or SCHEMA.NAME. Columns: product_id bigint (text where some id is no integer), vector, image_h,
+    image_w (px), labels integer[], texts text[]. Then the shop's own, double precision or text, under their names as
+    written (quoted), null where a product has no value. The table's comment says what made it.
 
     Raises: DataError as `open_for_export`, for a server that refuses, a table of that name that is not ours, another
     export into it, or an upsert into vectors of another model or a column of another type. ValueError for a name that
@@ -70,7 +70,7 @@ def write_pgvector(
     psycopg = _driver()
     schema, name = _table_name(table)
     opened = open_for_export(index)
-    hidden = opened.manifest.width
+    hidden = opened.manifest.hidden
     most = INDEXED_DIMENSIONS if nearest else _MOST_DIMENSIONS
     if hidden > most:
         raise DataError(
@@ -100,8 +100,9 @@ class _Writing:
         self.connection = connection
         self.index = index
         self.name = name
-        self.hidden = index.manifest.width
+        self.hidden = index.manifest.hidden
         self.columns = index.manifest.columns
+        self.id_type = "text" if index.has_text_ids else "bigint"
         self.lacking: list[str] = []
         self.comment = json.dumps(describe_vectors(index))
         beside = f"shopwindow_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
@@ -156,11 +157,10 @@ class _Writing:
             " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
         )
         types = dict(self.connection.execute(asked, (table,)).fetchall())
-        for name, kind in self.columns.items():
-            if types.get(name, _TYPES[kind]) != _TYPES[kind]:
-                raise DataError(
-                    f"is {types[name]} there, {_TYPES[kind]} was wanted", path=self.name, field=name
-                )
+        wanted = {"product_id": self.id_type} | {name: _TYPES[kind] for name, kind in self.columns.items()}
+        for name, kind in wanted.items():
+            if types.get(name, kind) != kind:
+                raise DataError(f"is {types[name]} there, {kind} was wanted", path=self.name, field=name)
         return [name for name in self.columns if name not in types]
 
     def _defined(self, name: str) -> sql.Composed:
@@ -172,7 +172,7 @@ class _Writing:
         """An empty table for the rows."""
         from psycopg import sql
 
-        own = sql.SQL(_COLUMNS).format(sql.Literal(self.hidden))
+        own = sql.SQL(_COLUMNS).format(sql.SQL(self.id_type), sql.Literal(self.hidden))
         columns = sql.SQL(", ").join([own, *map(self._defined, self.columns)])
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.beside))
         cursor.execute(sql.SQL("CREATE TABLE {} ({})").format(self.beside, columns))
@@ -221,7 +221,7 @@ def _copied(writing: _Writing, cursor: Cursor[Any]) -> Iterator[int]:
     cursor.adapters.register_dumper(_Packed, _dumper_of(kind.oid))
     with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(writing.beside)) as copy:
         shop = [_TYPES[one] for one in writing.columns.values()]
-        copy.set_types(["int8", kind.oid, "int4", "int4", "int4[]", "text[]", *shop])
+        copy.set_types([writing.id_type, kind.oid, "int4", "int4", "int4[]", "text[]", *shop])
         for rows in rows_of(writing.index, _ROWS_AT_ONCE):
             for row in _as_fields(rows):
                 copy.write_row(row)
@@ -238,9 +238,11 @@ def _as_fields(rows: Rows) -> Iterator[tuple[object, ...]]:
     packed[:, :2] = np.array([hidden], ">u2").view(np.uint8)
     packed[:, 4:] = rows.vectors.astype(">f4").view(np.uint8)
     columns = [column.to_pylist() for column in rows.values.values()]
-    for row, (height, width) in enumerate(rows.sizes.tolist()):
+    for row, (product_id, (height, width)) in enumerate(
+        zip(rows.ids.tolist(), rows.sizes.tolist(), strict=True)
+    ):
         yield (
-            int(rows.ids[row]),
+            product_id,
             _Packed(packed[row].tobytes()),
             height,
             width,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,8 +53,11 @@ def write_qdrant(
 
     `collection` becomes an alias of COLLECTION-STATE, which holds these products and no others; collections of earlier
     states are deleted after the turn. Points: id, the vector (compared by dot product), and a payload of image_h,
-    image_w (px), labels, texts, and those of the shop's columns in which it has a value. Doing it twice gives what
-    doing it once gives; two exports at once into one name are not kept apart. `where` names the server in errors.
+    image_w (px), labels, texts, and those of the shop's columns in which it has a value. Where some product id is no
+    integer, which Qdrant does not take, points have `point_id` of it and `product_id` in the payload.
+
+    Doing it twice gives what doing it once gives; two exports at once into one name are not kept apart. `where` names
+    the server in errors.
 
     Raises: DataError as `open_for_export`, for a negative product id, which Qdrant does not take, a collection of that
     very name, or a server that refuses. ValueError for a name with other than letters, digits, `_` and `-`.
@@ -72,7 +76,7 @@ def write_qdrant(
                 "is a collection that shopwindow did not write; give another name", path=collection
             )
         if filled not in ours:
-            size = models.VectorParams(size=opened.manifest.width, distance=models.Distance.DOT)
+            size = models.VectorParams(size=opened.manifest.hidden, distance=models.Distance.DOT)
             client.create_collection(filled, vectors_config=size, metadata=card)
         for rows in rows_of(opened, _ROWS_AT_ONCE):
             client.upsert(filled, _batch(models, rows), wait=True)
@@ -87,8 +91,18 @@ def write_qdrant(
     return count
 
 
+def point_id(product_id: str) -> str:
+    """The point of a product whose id is text: its UUID of version 5 in the namespace of OIDs.
+
+    >>> point_id("SKU-0042")
+    '8da66693-b820-5fef-9f33-a9abca2015b4'
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, product_id))
+
+
 def _batch(models: Any, rows: Rows) -> Any:
-    if int(rows.ids.min()) < 0:
+    text = rows.ids.dtype.kind == "U"
+    if not text and int(rows.ids.min()) < 0:
         raise DataError(f"product {rows.ids.min()}: Qdrant takes no negative ids")
     columns = {name: column.to_pylist() for name, column in rows.values.items()}
     payloads = [
@@ -96,7 +110,11 @@ def _batch(models: Any, rows: Rows) -> Any:
         | {name: values[row] for name, values in columns.items() if values[row] is not None}
         for row, (height, width) in enumerate(rows.sizes.tolist())
     ]
-    return models.Batch(ids=rows.ids.tolist(), vectors=rows.vectors.tolist(), payloads=payloads)
+    ids = rows.ids.tolist()
+    if text:
+        payloads = [{"product_id": one, **some} for one, some in zip(ids, payloads, strict=True)]
+        ids = [point_id(one) for one in ids]
+    return models.Batch(ids=ids, vectors=rows.vectors.tolist(), payloads=payloads)
 
 
 def _collections(client: QdrantClient) -> list[str]:

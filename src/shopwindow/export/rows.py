@@ -6,6 +6,7 @@ the shop's own columns. Knows no other system; `parquet.py`, `pgvector.py` and `
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64, Shaped
 
 from shopwindow.files import DataError
 from shopwindow.search.attributes import OWN_COLUMNS
@@ -30,11 +31,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some products. `sizes` are (height, width) in px; `labels` those of a product's regions, each once, rising;
-    `texts` texts known to match; `values` the shop's columns, all that the index has, in ARROW_TYPES, null where a
-    product has no value."""
+    """Some products. `ids` are text where some of the index are, else int64; `sizes` are (height, width) in px.
 
-    ids: Int64[np.ndarray, " products"]
+    `labels` are those of a product's regions, each once, rising; `texts` are known to match. `values` are the shop's
+    columns, all that the index has, in ARROW_TYPES, null where a product has no value."""
+
+    ids: Shaped[np.ndarray, " products"]
     vectors: Float32[np.ndarray, "products width"]
     sizes: Int32[np.ndarray, "products 2"]
     labels: list[list[int]]
@@ -59,7 +61,8 @@ def rows_of(index: OpenIndex, at_once: int) -> Iterator[Rows]:
     for part in index.parts:
         living = part.living_rows
         for start in range(0, len(living), at_once):
-            yield _rows(part, living[start : start + at_once], index.manifest.columns)
+            rows = _rows(part, living[start : start + at_once], index.manifest.columns)
+            yield dataclasses.replace(rows, ids=rows.ids.astype(np.str_)) if index.has_text_ids else rows
 
 
 def describe_vectors(index: OpenIndex) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def describe_vectors(index: OpenIndex) -> dict[str, Any]:
         "format": FORMAT,
         "bundle": manifest.bundle_hash,
         "products": len(index),
-        "dimensions": manifest.width,
+        "dimensions": manifest.hidden,
         "unit_length": manifest.unit,
         "score": "dot product, higher is better",
         "smoothed": None if manifest.smooth is None else list(manifest.smooth),

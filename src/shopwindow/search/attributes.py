@@ -6,7 +6,6 @@ lack any value. A shop's table is read by product_table.py. Knows no vector and 
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ OWN_COLUMNS: Final = ("product_id", "vector", "image_h", "image_w", "labels", "t
 """What every index has or every export writes; no column of a shop has such a name."""
 MOST_WORDS_SHOWN: Final = 30
 NUMBER: Final = pa.float64()
-WORD: Final = pa.dictionary(pa.int32(), pa.string())
-_KINDS: Final[dict[pa.DataType, Kind]] = {NUMBER: "number", WORD: "word"}
+WORD: Final = pa.string()
+TYPES: Final[Mapping[Kind, pa.DataType]] = {"number": NUMBER, "word": WORD}
+_KINDS: Final[Mapping[pa.DataType, Kind]] = {NUMBER: "number", WORD: "word"}
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,17 @@ class Attributes:
         column = self.columns.get(condition.column)
         if column is None:
             return np.zeros(self.rows, bool)
-        if column.type == WORD:
-            condition.check("word")
-            asked = [unicodedata.normalize("NFC", value) for value in condition.values]
-            known = pc.is_in(column.dictionary, value_set=pa.array(asked, pa.string()))
-            return _as_mask(known.take(column.indices))
-        return condition.holds(column.to_numpy(zero_copy_only=False))
+        return condition.holds(column)
+
+    def words(self, name: str, rows: Int64[np.ndarray, " some"]) -> set[str]:
+        """The words that some products have in a column; none where it is of numbers or there is none."""
+        if self.kinds.get(name) != "word":
+            return set()
+        return set(pc.unique(self.columns[name].take(pa.array(rows)).drop_null()).to_pylist())
 
     def write(self, path: Path) -> None:
         """Writes an Arrow file. Raises: OSError where the disk is full."""
-        # Words that no product has any more are left out.
-        columns = {
-            name: column.cast(pa.string()).dictionary_encode() if column.type == WORD else column
-            for name, column in self.columns.items()
-        }
-        batch = pa.record_batch(columns)
+        batch = pa.record_batch(dict(self.columns))
         buffer = pa.BufferOutputStream()
         with pa.ipc.new_file(buffer, batch.schema) as file:
             file.write_batch(batch)
@@ -115,7 +111,13 @@ class Attributes:
         kinds: dict[str, pa.DataType] = {}
         for part in parts:
             kinds.update({name: column.type for name, column in part.columns.items()})
-        return cls({name: _joined(parts, name, kind) for name, kind in kinds.items()}, sum(map(len, parts)))
+        columns = {
+            name: pa.concat_arrays(
+                [part.columns.get(name, pa.nulls(len(part), kind)).cast(kind) for part in parts]
+            )
+            for name, kind in kinds.items()
+        }
+        return cls(columns, sum(map(len, parts)))
 
 
 def nothing_known(products: int) -> Attributes:
@@ -142,22 +144,6 @@ def _frequent(name: str, parts: Sequence[Attributes]) -> ColumnView:
     for part in parts:
         if name in part.columns:
             counted = pc.value_counts(part.columns[name].drop_null())
-            words = counted.field("values").cast(pa.string()).to_pylist()
-            counts.update(dict(zip(words, counted.field("counts").to_pylist(), strict=True)))
+            counts.update(dict(zip(*(some.to_pylist() for some in counted.flatten()), strict=True)))
     best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_WORDS_SHOWN]
     return ColumnView(name, "word", words=tuple(word for word, _ in best), count=len(counts))
-
-
-def _joined(parts: Sequence[Attributes], name: str, kind: pa.DataType) -> pa.Array:
-    plain = pa.string() if kind == WORD else kind
-    pieces = [
-        part.columns[name].cast(plain) if name in part.columns else pa.nulls(len(part), plain)
-        for part in parts
-    ]
-    joined = pa.concat_arrays(pieces)
-    return joined.dictionary_encode() if kind == WORD else joined
-
-
-def _as_mask(flags: pa.BooleanArray) -> Bool[np.ndarray, " products"]:
-    mask: Bool[np.ndarray, " products"] = flags.fill_null(False).to_numpy(zero_copy_only=False)
-    return mask

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Shaped
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, text_lines, whole_directory
@@ -26,7 +26,7 @@ from shopwindow.search.attributes import Attributes, nothing_known
 from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
-from shopwindow.search.hits import UnknownProduct
+from shopwindow.search.hits import ProductId, UnknownProduct
 from shopwindow.search.index import (
     BUNDLE,
     MANIFEST,
@@ -36,6 +36,7 @@ from shopwindow.search.index import (
     Part,
     Source,
     add_deleted,
+    as_ids,
     keep,
     named_by_content,
 )
@@ -45,11 +46,10 @@ from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
-from shopwindow.search.vectors import Coding
 
 APPROXIMATE_FROM: Final = 50_000
 """Products from which on a segment gets cells: exact search takes some 5 ms there (docs/results.md)."""
-_PROBES: Final = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_PROBES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _SEED: Final = 0
 
 
@@ -58,7 +58,6 @@ def build_index(
     dataset: str | Path,
     out: str | Path,
     *,
-    coding: Coding | None = None,
     approximate_from: int = APPROXIMATE_FROM,
     photos: str | Path | None = None,
     texts: str | Path | None = None,
@@ -93,20 +92,13 @@ def build_index(
     for weights in (smooth, smooth_regions):
         if weights is not None:
             check_weights(weights)
-    coding = coding or Coding()
-    hidden = opened.model.dimensions
-    if coding.dimensions is not None and coding.dimensions > hidden:
-        raise ValueError(f"dimensions {coding.dimensions}: the model's vectors have {hidden}")
-    if coding.precision == "binary" and (coding.dimensions or hidden) % 8:
-        raise ValueError(f"binary codes need a multiple of 8 dimensions, the model's vectors have {hidden}")
     has_late = opened.model.late is not None
     if late_regions is not None and not has_late:
         raise ValueError("late regions: this model has no late interaction; the recipe late has")
     manifest = Manifest(
         bundle_hash=bundle_hash,
-        hidden=hidden,
+        hidden=opened.model.dimensions,
         unit=opened.model.normalise,
-        coding=coding,
         approximate_from=approximate_from,
         photos=None if photos is None else str(Path(photos).resolve()),
         label_names={} if labels is None else read_label_names(labels),
@@ -122,14 +114,9 @@ def build_index(
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
         (folder / SEGMENTS).mkdir()
-        manifest, vectors = _add_segment(folder, out, manifest, opened, products, known, values, progress)
+        manifest = _add_segment(folder, out, manifest, opened, products, known, values, progress)
         questions = choose_texts(products.query_texts, np.random.default_rng(_SEED))
-        by_id = (
-            vectors[np.argsort(products.product_ids, kind="stable")] if not coding.keeps_all(hidden) else None
-        )
-        manifest = _finish(
-            folder, manifest, questions, opened.encode_queries(questions), products=by_id, bundle=opened
-        )
+        manifest = _finish(folder, manifest, questions, opened.encode_queries(questions), bundle=opened)
     forget_encoded(out)
     return manifest
 
@@ -164,13 +151,13 @@ def add_products(
         if table is not None:
             manifest = with_columns(manifest, table.values, table.path)
         values = values_to_add(before, table, products.product_ids, remark)
-        manifest, _ = _add_segment(folder, index, manifest, opened, products, known, values, progress)
+        manifest = _add_segment(folder, index, manifest, opened, products, known, values, progress)
         _finish_again(folder, index, manifest, opened)
     forget_encoded(index)
     return Manifest.read(index)
 
 
-def delete_products(index: str | Path, product_ids: Sequence[int]) -> Manifest:
+def delete_products(index: str | Path, product_ids: Sequence[ProductId]) -> Manifest:
     """Deletes products from an index.
 
     Raises: UnknownProduct for an id that it does not hold: nothing is deleted then. DataError as `build_index`, or
@@ -182,12 +169,13 @@ def delete_products(index: str | Path, product_ids: Sequence[int]) -> Manifest:
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
-        for product_id in product_ids:
-            if before.locate(product_id) is None:
-                raise UnknownProduct(product_id)
+        gone = as_ids(product_ids)
+        held = before.holds(gone)
+        if not held.all():
+            raise UnknownProduct(product_ids[int(np.argmin(held))])
         keep(index, folder, before.manifest)
-        manifest = _without(folder, before, np.unique(np.array(product_ids, np.int64)))
-        if len(set(product_ids)) == len(before):
+        manifest = _without(folder, before, gone)
+        if len(np.unique(gone)) == len(before):
             raise DataError("no product would be left", path=index)
         _finish_again(folder, index, manifest)
     return Manifest.read(index)
@@ -205,10 +193,10 @@ def compact_index(index: str | Path) -> Manifest:
         columns = Columns.join([part.segment.columns.take(chosen) for part, chosen in pairs])
         vectors = np.concatenate([part.segment.vectors(chosen) for part, chosen in pairs])
         known = {
-            int(product_id): list(part.texts.of(int(product_id)))
+            str(product_id): list(part.texts.of(product_id))
             for part, chosen in pairs
             if part.texts is not None
-            for product_id in part.segment.columns.ids[chosen]
+            for product_id in part.segment.columns.ids[chosen].tolist()
         }
         attributes = [
             nothing_known(len(chosen))
@@ -225,11 +213,11 @@ def compact_index(index: str | Path) -> Manifest:
     return Manifest.read(index)
 
 
-def known_texts(dataset: Dataset) -> dict[int, list[str]]:
-    """The different query texts of each product's training pairs, in the order met."""
-    texts: dict[int, dict[str, None]] = {}
+def known_texts(dataset: Dataset) -> dict[str, list[str]]:
+    """The different query texts of each product's training pairs by its id as text, in the order met."""
+    texts: dict[str, dict[str, None]] = {}
     queries = dataset.query_texts
-    ids = dataset.product_ids[dataset.pair_products]
+    ids = np.asarray(dataset.product_ids).astype(np.str_)[dataset.pair_products]
     chosen = dataset.pair_training
     for product, query in zip(ids[chosen].tolist(), dataset.pair_queries[chosen].tolist(), strict=True):
         texts.setdefault(product, {})[queries[query].replace("\n", " ")] = None
@@ -258,10 +246,10 @@ def _add_segment(
     manifest: Manifest,
     bundle: Bundle,
     dataset: Dataset,
-    known: dict[int, list[str]] | None,
+    known: dict[str, list[str]] | None,
     values: Attributes | None,
     progress: Progress | None,
-) -> tuple[Manifest, Float32[np.ndarray, "products hidden"]]:
+) -> Manifest:
     encoded = encode(out, manifest, bundle, dataset, progress)
     if manifest.smooth is not None:
         vectors = smooth_catalogue(encoded.vectors, manifest.smooth, unit=manifest.unit)
@@ -270,7 +258,7 @@ def _add_segment(
     sources = manifest.sources if source in manifest.sources else (*manifest.sources, source)
     manifest = dataclasses.replace(manifest, sources=sources)
     columns = _columns(dataset, sources.index(source))
-    return _write_part(folder, manifest, encoded, columns, known, values), encoded.vectors
+    return _write_part(folder, manifest, encoded, columns, known, values)
 
 
 def _write_part(
@@ -278,7 +266,7 @@ def _write_part(
     manifest: Manifest,
     encoded: Encoded,
     columns: Columns,
-    known: dict[int, list[str]] | None,
+    known: dict[str, list[str]] | None,
     values: Attributes | None,
 ) -> Manifest:
     written = folder / SEGMENTS / ".new"
@@ -287,16 +275,13 @@ def _write_part(
         written,
         encoded.vectors,
         columns,
-        coding=manifest.coding,
-        unit=manifest.unit,
         approximate=len(columns.ids) >= manifest.approximate_from,
-        rng=np.random.default_rng(_SEED),
         attributes=values,
         late=encoded.late,
     )
     if known is not None:
         ids = np.sort(columns.ids).tolist()
-        write_texts(written / TEXTS_FILE, ((product, known.get(product, [])) for product in ids))
+        write_texts(written / TEXTS_FILE, (known.get(str(product), []) for product in ids))
     part = Part(named_by_content(written).name, len(columns.ids))
     return dataclasses.replace(manifest, parts=(*manifest.parts, part))
 
@@ -308,12 +293,11 @@ def _finish(
     vectors: Float32[np.ndarray, "queries hidden"],
     *,
     bundle: Bundle | None,
-    products: Float32[np.ndarray, "products hidden"] | None = None,
 ) -> Manifest:
     """Measures a new state, sets its probes, and writes its `index.json`. `bundle`: where regions are kept."""
     manifest.write(folder)
     index = OpenIndex.open(folder)
-    golden = ask_exactly(index, texts, vectors, products)
+    golden = ask_exactly(index, texts, vectors)
     if bundle is not None and manifest.late_regions:
         golden = golden.with_late(index, bundle)
     probes = _enough_probes(index, golden)
@@ -325,7 +309,7 @@ def _finish(
 
 def _enough_probes(index: OpenIndex, golden: Golden) -> int:
     """The fewest cells with which the golden queries reach WANTED_RECALL, or with which more do not help."""
-    most = max((len(part.segment.cells.means) for part in index.parts if part.segment.cells), default=0)
+    most = max((part.segment.cells for part in index.parts), default=0)
     if not most:
         return 1
     reachable = recall(index, golden, probes=most)
@@ -347,13 +331,13 @@ def _finish_again(folder: Path, index: Path, manifest: Manifest, bundle: Bundle 
     _finish(folder, manifest, golden.texts, golden.vectors, bundle=bundle)
 
 
-def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " gone"]) -> Manifest:
+def _without(folder: Path, before: OpenIndex, product_ids: Shaped[np.ndarray, " gone"]) -> Manifest:
     """The state without some products; a segment of which nothing lives is left out."""
     parts = []
     for part, opened in zip(before.manifest.parts, before.parts, strict=True):
-        changed = add_deleted(folder, part, opened.segment, product_ids)
-        living = opened.living_rows
-        if np.isin(opened.segment.columns.ids[living], product_ids).all():
+        rows = opened.segment.rows_of(product_ids)
+        changed = add_deleted(folder, part, rows[rows >= 0])
+        if np.isin(opened.living_rows, rows).all():
             shutil.rmtree(folder / SEGMENTS / part.name)
             (folder / str(changed.deleted)).unlink(missing_ok=True)
         else:
@@ -364,7 +348,7 @@ def _without(folder: Path, before: OpenIndex, product_ids: Int64[np.ndarray, " g
 def _columns(dataset: Dataset, source: int) -> Columns:
     rows = np.arange(len(dataset.product_ids))
     return Columns(
-        ids=np.array(dataset.product_ids, np.int64),
+        ids=np.asarray(dataset.product_ids),
         sizes=dataset.image_sizes(rows).astype(np.int32),
         region_bounds=bounds_of(dataset.region_counts),
         boxes=dataset.boxes(rows),

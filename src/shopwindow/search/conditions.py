@@ -12,11 +12,14 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import reduce
 from heapq import nlargest
 from typing import Final, Literal, cast, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float64
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool
 
 Kind = Literal["number", "word"]
 Relation = Literal["<=", ">=", "="]
@@ -101,15 +104,21 @@ class Condition:
                 f"condition {shortened(str(self))}: {self.column} holds words, ask with {self.column}=WORD"
             )
 
-    def holds(self, numbers: Float64[np.ndarray, " products"]) -> Bool[np.ndarray, " products"]:
-        """Of which numbers it is true; NaN stands for no value. Raises: ValueError as `check`."""
-        self.check("number")
-        wanted = [parse_number(value) for value in self.values]
-        if self.relation == "<=":
-            return numbers <= wanted[0]
-        if self.relation == ">=":
-            return numbers >= wanted[0]
-        return np.isin(numbers, wanted)
+    def holds(self, column: pa.Array) -> Bool[np.ndarray, " products"]:
+        """Of which values of a column, numbers or words, it is true; of no value it is not.
+
+        Raises: ValueError as `check`.
+        """
+        if column.type == pa.string():
+            self.check("word")
+            true = pc.is_in(column, value_set=pa.array(self.values, pa.string()))
+        else:
+            self.check("number")
+            wanted = [parse_number(value) for value in self.values]
+            compared = {"<=": pc.less_equal, ">=": pc.greater_equal, "=": pc.equal}[self.relation]
+            true = reduce(pc.or_, (compared(column, number) for number in wanted))
+        mask: Bool[np.ndarray, " products"] = true.fill_null(False).to_numpy(zero_copy_only=False)
+        return mask
 
 
 def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Shaped
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
@@ -26,7 +26,16 @@ from shopwindow.search.attributes import summarise
 from shopwindow.search.bundled import check_same_text_side, load_same_bundle
 from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
+from shopwindow.search.hits import (
+    EVERYTHING,
+    ColumnView,
+    Filter,
+    Hit,
+    ProductId,
+    ProductView,
+    ShownHit,
+    UnknownProduct,
+)
 from shopwindow.search.hybrid import FUSED, by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
 from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
@@ -34,7 +43,7 @@ from shopwindow.search.regions import ProductRegions
 from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
 from shopwindow.search.showing import living_words, shown_hits, view_of
 
-Rerank = Callable[[str, list[int]], Sequence[float]]
+Rerank = Callable[[str, list[ProductId]], Sequence[float]]
 """Takes the words and the ids of the first products, gives their new scores."""
 
 RERANKED: Final = 50
@@ -172,7 +181,7 @@ class SearchEngine:
         known = zip(parts, state.bundle.knows(parts), strict=True)
         return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
 
-    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+    def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products the index holds."""
         return self._state.index.holds(product_ids)
 
@@ -189,7 +198,7 @@ class SearchEngine:
         """The vectors of words: what a search compares with those of the products."""
         return _encode(self._state, list(words))
 
-    def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
+    def similar(self, product_id: ProductId, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
         """The products whose photos are nearest to one's own, itself left out.
 
         Raises: UnknownProduct, ValueError for a k below 1 or a condition that does not fit.
@@ -200,7 +209,7 @@ class SearchEngine:
         return _others(state, part.segment.vectors(np.array([row]))[0], product_id, k, where)
 
     def similar_region(
-        self, product_id: int, region: int, *, k: int = 10, where: Filter = EVERYTHING
+        self, product_id: ProductId, region: int, *, k: int = 10, where: Filter = EVERYTHING
     ) -> list[Hit]:
         """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
 
@@ -224,11 +233,11 @@ class SearchEngine:
         """Hits as a list shows them; one that was deleted since the search is left out."""
         return shown_hits(self._state.index, hits)
 
-    def product(self, product_id: int) -> ProductView:
+    def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product. Raises: UnknownProduct."""
         return view_of(self._state.index, product_id)
 
-    def explain(self, words: str, product_id: int) -> Explanation:
+    def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which box (explanation.py says how).
 
         Of the regions as the dataset has them: where the index was made of smoothed vectors or regions (`stats()` says
@@ -380,27 +389,25 @@ def _pool_scores(
     state: _State,
     words: str,
     vector: Float32[np.ndarray, " hidden"],
-    ids: Int64[np.ndarray, " candidates"],
+    ids: Shaped[np.ndarray, " candidates"],
     how: Reranking,
 ) -> np.ndarray:
     index = state.index
-    vectors = np.empty((len(ids), index.manifest.width), np.float32)
-    asked = vector
+    vectors = np.empty((len(ids), index.manifest.hidden), np.float32)
     for part, places, rows in index.by_part(ids):
         vectors[places] = part.segment.vectors(rows)
-        asked = part.segment.asked(vector)
     photos, projected = state.regions.late(ids), index.manifest.late_regions
     return pool_scores(
-        how, state.bundle, _clean(words), asked, Candidates(ids, vectors), photos, projected=projected
+        how, state.bundle, _clean(words), vector, Candidates(ids, vectors), photos, projected=projected
     )
 
 
 def _others(
-    state: _State, vector: Float32[np.ndarray, " hidden"], product_id: int, k: int, where: Filter
+    state: _State, vector: Float32[np.ndarray, " hidden"], product_id: ProductId, k: int, where: Filter
 ) -> list[Hit]:
     check_conditions(where.conditions, state.index.manifest.columns)
     found = find(state.index, vector, k + 1, where=where)
-    other = found.ids != product_id
+    other = found.ids.astype(np.str_) != str(product_id)
     return _hits(Found(found.ids[other], found.scores[other]), k)
 
 
@@ -409,7 +416,7 @@ def _hits(found: Found, k: int) -> list[Hit]:
     return [Hit(product, score, rank) for rank, (product, score) in enumerate(pairs, start=1)]
 
 
-def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
+def _locate(state: _State, product_id: ProductId) -> tuple[OpenPart, int]:
     place = state.index.locate(product_id)
     if place is None:
         raise UnknownProduct(product_id)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Shaped
 
+from shopwindow.ranking.ids import as_ids
 from shopwindow.ranking.measures import Measure
 from shopwindow.ranking.runs import Run
 from shopwindow.search.engine import RERANKED, SearchEngine
@@ -46,7 +47,7 @@ def rank_catalogue(
     flat = [hit for found in hits for hit in found]
     return Run.from_arrays(
         np.repeat(query_ids, [len(found) for found in hits]),
-        np.array([hit.product_id for hit in flat], np.int64),
+        as_ids(np.array([hit.product_id for hit in flat])),
         np.array([hit.score for hit in flat]),
         name=name,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Shaped
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
@@ -23,6 +23,7 @@ from shopwindow.model.rank import second_scores
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
 from shopwindow.search.lookup import find, find_exactly
 from shopwindow.search.regions import kept_regions
+from shopwindow.search.segment import joined_ids
 
 GOLDEN_QUERIES: Final = 200
 AT: Final = 10
@@ -32,18 +33,17 @@ _VECTOR_TOLERANCE: Final = 1e-3
 _SCORE_TOLERANCE: Final = 1e-4
 _RECALL_TOLERANCE: Final = 0.02
 _ROUNDING: Final = 1e-6
-_ROWS_AT_ONCE: Final = 16_384
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Queries, their vectors, their exact best AT products, best first (-1 where there are fewer), and the scores
-    that an exact search of the index gives. `late`: the late scores of these products (0 where there are fewer), where
-    the index keeps their regions."""
+    """Queries, their vectors, their exact best AT products, best first, and the scores that an exact search of the
+    index gives: minus infinity where there are fewer products, of id 0 or "" then. `late`: the late scores of these
+    products (0 where there are fewer), where the index keeps their regions."""
 
     texts: tuple[str, ...]
     vectors: Float32[np.ndarray, "queries hidden"]
-    ids: Int64[np.ndarray, "queries best"]
+    ids: Shaped[np.ndarray, "queries best"]
     scores: Float64[np.ndarray, "queries best"]
     late: Float64[np.ndarray, "queries best"] | None = None
 
@@ -64,7 +64,8 @@ class Golden:
     def with_late(self, index: OpenIndex, bundle: Bundle) -> Golden:
         """The same with late scores, from the regions that an index keeps."""
         late = np.zeros(self.ids.shape)
-        for row, (text, ids) in enumerate(zip(self.texts, self.ids, strict=True)):
+        for row, count in enumerate(np.isfinite(self.scores).sum(axis=1).tolist()):
+            text, ids = self.texts[row], self.ids[row, :count]
             for places, photos in kept_regions(index, ids):
                 found = second_scores(bundle.model, bundle.tokenizer, text, photos, projected=True)
                 late[row, places] = found
@@ -132,22 +133,15 @@ def choose_texts(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def ask_exactly(
-    index: OpenIndex,
-    texts: Sequence[str],
-    vectors: Float32[np.ndarray, "queries hidden"],
-    products: Float32[np.ndarray, "products hidden"] | None = None,
+    index: OpenIndex, texts: Sequence[str], vectors: Float32[np.ndarray, "queries hidden"]
 ) -> Golden:
-    """The golden queries of an index. `products`: the vectors as the model gave them, by rising product id, of which
-    the index may keep less; without them the best products are those of the vectors kept."""
-    ids = np.full((len(texts), AT), -1, np.int64)
+    """The golden queries of an index."""
+    kind = joined_ids([part.segment.columns.ids[:0] for part in index.parts]).dtype
+    ids = np.zeros((len(texts), AT), kind)
     scores = np.full((len(texts), AT), -np.inf)
     for row, found in enumerate(find_exactly(index, vectors, AT)):
         ids[row, : len(found.ids)] = found.ids
         scores[row, : len(found.ids)] = found.scores
-    if products is not None and not index.manifest.coding.keeps_all(products.shape[1]):
-        ids = _best_rows(products, vectors)
-        rising = np.sort(np.concatenate([part.segment.columns.ids for part in index.parts]))
-        ids = np.where(ids >= 0, rising[ids], -1)
     return Golden(tuple(texts), vectors, ids, scores)
 
 
@@ -158,29 +152,12 @@ def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> fl
     """
     shares = []
     for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
-        wanted = int((ids >= 0).sum())
+        wanted = int(np.isfinite(scores).sum())
         floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
         found = find(index, vector, AT, probes=probes)
-        right = np.isin(found.ids, ids)
-        if index.manifest.coding.keeps_all(len(vector)):
-            right |= found.scores >= floor
+        right = np.isin(found.ids, ids[:wanted]) | (found.scores >= floor)
         shares.append(min(1.0, float(right.sum()) / wanted))
     return float(np.mean(shares))
-
-
-def _best_rows(
-    products: Float32[np.ndarray, "products hidden"], queries: Float32[np.ndarray, "queries hidden"]
-) -> Int64[np.ndarray, "queries best"]:
-    rows = np.full((len(queries), AT), -1, np.int64)
-    best = np.full((len(queries), AT), -np.inf, np.float32)
-    for start in range(0, len(products), _ROWS_AT_ONCE):
-        scores = queries @ np.asarray(products[start : start + _ROWS_AT_ONCE]).T
-        both = np.concatenate([best, scores], axis=1)
-        numbers = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
-        numbers = np.concatenate([rows, numbers], axis=1)
-        order = np.argsort(-both, axis=1, kind="stable")[:, :AT]
-        best, rows = np.take_along_axis(both, order, 1), np.take_along_axis(numbers, order, 1)
-    return rows
 
 
 def check(index: OpenIndex, bundle: Bundle) -> Verdict:

@@ -6,11 +6,11 @@ and puts it in place in one step (`whole_directory`); parts are named by their c
 the older `index.json` can never mistake a part. Knows no query.
 
 ```
-index.json                     format, revision, bundle hash, coding, segments, datasets, recall, photos, names of
-                               labels, kinds of columns
+index.json                     format, revision, bundle hash, segments, datasets, recall, photos, names of labels,
+                               kinds of columns
 bundle/                        a copy of the bundle
 segments/<content>/            segment.py, and texts.sqlite where texts are known
-deleted-<content>.npy          ids of a segment's products that are deleted or replaced, rising
+deleted-<content>.npy          rows of a segment's products that are deleted or replaced, rising
 golden-<content>.npz           golden.py
 ```
 """
@@ -22,27 +22,28 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
 from shopwindow.search.arrays import load_array, save_array
 from shopwindow.search.conditions import Kind
-from shopwindow.search.masks import Masks
+from shopwindow.search.hits import Filter, ProductId
 from shopwindow.search.segment import Segment
 from shopwindow.search.texts import TEXTS_FILE, Texts
-from shopwindow.search.vectors import Coding
 
 MANIFEST: Final = "index.json"
-FORMAT: Final = "shopwindow index 1"
+FORMAT: Final = "shopwindow index 2"
 BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
+MASKS_KEPT: Final = 32
+"""Of the filters asked last, for each segment; a byte a product each."""
 _TRIES: Final = 5
 _READ_BYTES: Final = 2**20
 
@@ -78,7 +79,6 @@ class Manifest:
     bundle_hash: str
     hidden: int
     unit: bool
-    coding: Coding
     approximate_from: int
     probes: int = 1
     revision: int = 1
@@ -92,11 +92,6 @@ class Manifest:
     smooth_regions: tuple[float, ...] | None = None
     columns: dict[str, Kind] = field(default_factory=dict)
     late_regions: bool = False
-
-    @property
-    def width(self) -> int:
-        """Values of the finest vectors kept."""
-        return self.coding.finest_width(self.hidden)
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -115,8 +110,13 @@ class Manifest:
             content = json.loads(read_text(path))
         except json.JSONDecodeError as error:
             raise DataError(f"no JSON: {error}", path=path) from error
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise DataError(f"not of the format {FORMAT!r}", path=path)
+        if not isinstance(content, dict) or (found := content.pop("format", None)) != FORMAT:
+            raise DataError(
+                f"not of the format {FORMAT!r} but {found!r}; make the index again: shopwindow index make"
+                if isinstance(content, dict) and str(found).startswith("shopwindow index ")
+                else f"not of the format {FORMAT!r}",
+                path=path,
+            )
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -146,7 +146,6 @@ class Manifest:
             raise ValueError(f"columns {columns!r}")
         smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
-            coding=Coding(**content.pop("coding")),
             parts=parts,
             sources=tuple(Source(**source) for source in content.pop("sources")),
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
@@ -159,12 +158,22 @@ class Manifest:
 
 @dataclass(frozen=True)
 class OpenPart:
-    """An opened segment; `live` says which of its products count (None: all). `masks`: what of it passes filters."""
+    """An opened segment; `live` says which of its products count (None: all)."""
 
     segment: Segment
     live: Bool[np.ndarray, " products"] | None
     texts: Texts | None
-    masks: Masks = field(default_factory=Masks)
+
+    @cached_property
+    def passing(self) -> Callable[[Filter], Bool[np.ndarray, " products"]]:
+        """Says which products of the segment pass a filter. Masks are kept, so nobody may write to them."""
+
+        def passing(where: Filter) -> Bool[np.ndarray, " products"]:
+            mask = self.segment.passing(where)
+            mask.flags.writeable = False
+            return mask
+
+        return lru_cache(MASKS_KEPT)(passing)
 
     @property
     def living_rows(self) -> Int64[np.ndarray, " rows"]:
@@ -244,17 +253,14 @@ class OpenIndex:
 
     def numbers(self) -> dict[str, Any]:
         """What it holds and how, as JSON can write it."""
-        manifest = self.manifest
-        code, more = manifest.coding.bytes_per_product(manifest.hidden)
+        manifest, cells = self.manifest, max((part.segment.cells for part in self.parts), default=0)
         return {
             "products": len(self),
             "segments": len(self.parts),
             "dimensions": manifest.hidden,
-            "kept_dimensions": manifest.coding.dimensions or manifest.hidden,
-            "precision": manifest.coding.precision,
-            "rescored_by": manifest.coding.needs_rescoring(manifest.hidden),
-            "bytes_per_product": {"scanned": code, "rescoring": more},
-            "approximate": any(part.segment.cells is not None for part in self.parts),
+            "vector_bytes_per_product": vector_bytes(manifest.hidden, approximate=cells > 0),
+            "approximate": cells > 0,
+            "cells": cells,
             "probes": manifest.probes,
             "measured": manifest.recall,
             "late_region_bytes_per_product": self.late_bytes,
@@ -266,14 +272,19 @@ class OpenIndex:
             "bundle": manifest.bundle_hash,
         }
 
-    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+    @property
+    def has_text_ids(self) -> bool:
+        """Whether some id is no integer."""
+        return any(part.segment.columns.ids.dtype.kind == "U" for part in self.parts)
+
+    def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products it holds."""
         found = np.zeros(len(product_ids), bool)
         for _, places, _ in self.by_part(product_ids):
             found[places] = True
         return found
 
-    def places(self, product_ids: Int64[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
+    def places(self, product_ids: Shaped[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
         """The part that holds each product, and its row there; None where there is none."""
         found: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
         for part, places, rows in self.by_part(product_ids):
@@ -282,7 +293,7 @@ class OpenIndex:
         return found
 
     def by_part(
-        self, product_ids: Int64[np.ndarray, " asked"]
+        self, product_ids: Shaped[np.ndarray, " asked"]
     ) -> Iterator[tuple[OpenPart, Int64[np.ndarray, " here"], Int64[np.ndarray, " here"]]]:
         """Each part that holds some of the products: which of those asked for, rising, and their rows there."""
         for part in self.parts:
@@ -291,18 +302,26 @@ class OpenIndex:
             if len(here):
                 yield part, here, rows[here]
 
-    def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
+    def locate(self, product_id: ProductId) -> tuple[OpenPart, int] | None:
         """The part that holds one product, and its row there; None where there is none."""
-        if not -(2**63) <= product_id < 2**63:
-            return None
-        return self.places(np.array([product_id], np.int64))[0]
+        return self.places(as_ids([product_id]))[0]
+
+
+def as_ids(product_ids: Iterable[ProductId]) -> Shaped[np.ndarray, " asked"]:
+    """Ids to ask an index for, as text; integers may be of any size."""
+    return np.array([str(one) for one in product_ids], np.str_)
+
+
+def vector_bytes(hidden: int, *, approximate: bool) -> int:
+    """Bytes on disk of a product's vector: float32, and its codes with their row where there are cells."""
+    return 4 * hidden + (hidden + 8 if approximate else 0)
 
 
 def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     folder, kinds = index / SEGMENTS / part.name, manifest.columns
     segment = Segment.open(folder)
-    if segment.width != manifest.width:
-        raise DataError(f"vectors of {segment.width} values, the index says {manifest.width}", path=folder)
+    if segment.width != manifest.hidden:
+        raise DataError(f"vectors of {segment.width} values, the index says {manifest.hidden}", path=folder)
     if (segment.late is not None) != manifest.late_regions:
         says = "regions for late interaction"
         kept, wanted = ("no ", "some") if manifest.late_regions else ("", "none")
@@ -311,12 +330,12 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None
     if part.deleted is not None:
-        rows = segment.rows_of(load_array(index / part.deleted))
-        if len(rows) and rows.min() < 0:
+        rows = load_array(index / part.deleted)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(segment):
             raise DataError("deletes products that its segment does not hold", path=index / part.deleted)
         live = np.ones(len(segment), bool)
         live[rows] = False
-    texts = Texts(folder / TEXTS_FILE) if (folder / TEXTS_FILE).is_file() else None
+    texts = Texts(folder / TEXTS_FILE, segment.columns.ids) if (folder / TEXTS_FILE).is_file() else None
     attributes = segment.attributes
     if attributes is not None and not attributes.kinds.items() <= kinds.items():
         raise DataError(f"columns {attributes.kinds}, the index says {kinds}", path=folder)
@@ -333,11 +352,10 @@ def keep(index: Path, folder: Path, manifest: Manifest) -> None:
             link(index / part.deleted, folder / part.deleted)
 
 
-def add_deleted(folder: Path, part: Part, segment: Segment, product_ids: Int64[np.ndarray, " asked"]) -> Part:
-    """The part with those of the asked-for products that it holds deleted too; itself where it holds none."""
-    gone = product_ids[segment.rows_of(product_ids) >= 0]
+def add_deleted(folder: Path, part: Part, rows: Int64[np.ndarray, " gone"]) -> Part:
+    """The part with some rows deleted too; itself where they all are already."""
     before = load_array(folder / part.deleted) if part.deleted else np.zeros(0, np.int64)
-    everything = np.union1d(before, gone).astype(np.int64)
+    everything = np.union1d(before, rows).astype(np.int64)
     if len(everything) == len(before):
         return part
     name = f"deleted-{hashlib.sha256(part.name.encode() + everything.tobytes()).hexdigest()[:16]}.npy"

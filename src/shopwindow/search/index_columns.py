@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Shaped
 
 from shopwindow.files import DataError, whole_directory
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes, nothing_known
@@ -27,6 +27,7 @@ from shopwindow.search.index import (
     named_by_content,
 )
 from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
+from shopwindow.search.segment import joined_ids
 
 Remark = Callable[[str], None]
 """Called with what a user should know, in words."""
@@ -43,7 +44,7 @@ def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | N
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         manifest = with_columns(before.manifest, table.values, table.path)
-        living = np.concatenate([part.segment.columns.ids[part.living_rows] for part in before.parts])
+        living = joined_ids([part.segment.columns.ids[part.living_rows] for part in before.parts])
         values_of(table, living, remark)
         keep(index, folder, before.manifest)
         if manifest.golden is not None:
@@ -56,7 +57,7 @@ def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | N
 
 
 def values_of(
-    table: ProductTable, product_ids: Int64[np.ndarray, " products"], remark: Remark | None
+    table: ProductTable, product_ids: Shaped[np.ndarray, " products"], remark: Remark | None
 ) -> Attributes:
     """What a table says of these products, in their order. Raises: DataError where it knows none of them."""
     told = table.told_of(product_ids)
@@ -68,7 +69,7 @@ def values_of(
 def values_to_add(
     before: OpenIndex,
     table: ProductTable | None,
-    product_ids: Int64[np.ndarray, " products"],
+    product_ids: Shaped[np.ndarray, " products"],
     remark: Remark | None,
 ) -> Attributes | None:
     """The values of products that are added or replaced, in their order: those before, with the table's laid over them.
@@ -88,16 +89,14 @@ def values_to_add(
     return held if held.columns else None
 
 
-def _values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"]) -> Attributes:
+def _values_before(before: OpenIndex, product_ids: Shaped[np.ndarray, " products"]) -> Attributes:
     """The values that an index has of these products."""
     found, places = [], []
-    for part in before.parts:
+    for part, held, rows in before.by_part(product_ids):
         if part.segment.attributes is not None:
-            rows = part.segment.rows_of(product_ids)
-            held = np.flatnonzero(rows >= 0 if part.live is None else (rows >= 0) & part.live[rows])
-            found.append(part.segment.attributes.take(rows[held]))
+            found.append(part.segment.attributes.take(rows))
             places.append(held)
-    if not any(map(len, found)):
+    if not found:
         return nothing_known(len(product_ids))
     rows = np.full(len(product_ids), -1)
     rows[np.concatenate(places)] = np.arange(sum(map(len, found)))
@@ -105,10 +104,10 @@ def _values_before(before: OpenIndex, product_ids: Int64[np.ndarray, " products"
 
 
 def _laid_over(
-    held: Attributes, table: ProductTable, product_ids: Int64[np.ndarray, " products"]
+    held: Attributes, table: ProductTable, product_ids: Shaped[np.ndarray, " products"]
 ) -> Attributes:
     """What products have, but in the table's columns what the table says where it has a row, also nothing."""
-    told = np.isin(product_ids, table.ids)
+    told = table.rows_of(product_ids) >= 0
     new, here = table.of_products(product_ids), np.arange(len(held))
     joined = Attributes.join([held, new])
     rows = {
@@ -147,7 +146,7 @@ def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
 def _updated(segments: Path, part: Part, opened: OpenPart, table: ProductTable) -> Part:
     """The segment with the table's values, under the name of its new content; the other files are the same."""
     ids = opened.segment.columns.ids
-    if not np.isin(ids, table.ids).any():
+    if not (table.rows_of(ids) >= 0).any():
         return part
     values = _laid_over(opened.segment.attributes or nothing_known(len(ids)), table, ids)
     written = segments / ".new"

@@ -9,10 +9,11 @@ Source: Douze et al. 2024, "The Faiss library"; the inverted file, Sivic and Zis
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -23,10 +24,15 @@ FEW_ROWS: Final = 20_000
 """Up to so many allowed rows `Ivf` reads them all, exactly: a filter may leave nothing in the nearest cells."""
 _SCORES_AT_ONCE: Final = 2**24
 _ROWS_AT_ONCE: Final = 65_536
+_QUERIES_AT_ONCE: Final = 4096
 _CANDIDATES: Final = 4
 """Times k: how many rows are scored anew after a search of byte codes."""
 _FILTERED: Final = 4
 """Times as many cells under a filter: the rows that pass may crowd away from the query (docs/neighbours.md)."""
+_NEARLY_ALL: Final = 0.9
+"""Share of the rows from which on those allowed are searched as if all were: after deletions, mostly."""
+_GATHERED: Final = 0.25
+"""Share of the rows up to which `Exact` copies those allowed; else it reads all and leaves out the others."""
 _ROUNDING: Final = 1e-5
 """Float32 scores nearer than this count as tied until they are scored anew."""
 _TRAINING_ROWS_PER_CELL: Final = 39
@@ -41,6 +47,7 @@ class Nearest:
     scores: Float64[np.ndarray, " found"]
 
 
+@runtime_checkable
 class Neighbours(Protocol):
     """Finds the rows whose vectors have the highest dot products with a query."""
 
@@ -70,7 +77,8 @@ class Exact:
     ) -> list[Nearest]:
         """As `Neighbours`. Cost: rows x hidden x queries, in blocks of queries and rows."""
         rows = None if allowed is None else np.flatnonzero(allowed)
-        count = len(self.vectors) if rows is None else len(rows)
+        gathered = rows if rows is not None and len(rows) <= _GATHERED * len(self.vectors) else None
+        count = len(self.vectors) if gathered is None else len(gathered)
         at_once = max(1, _SCORES_AT_ONCE // max(1, count))
         found = []
         for first in range(0, len(queries), at_once):
@@ -78,10 +86,13 @@ class Exact:
             scores = np.empty((len(some), count), np.float32)
             for start in range(0, count, _ROWS_AT_ONCE):
                 piece = slice(start, start + _ROWS_AT_ONCE)
-                scores[:, piece] = some @ self.vectors[piece if rows is None else rows[piece]].T
+                scores[:, piece] = some @ self.vectors[piece if gathered is None else gathered[piece]].T
             for query, quick in zip(some, scores, strict=True):
-                places = _best(quick, k)
-                found.append(self.score(query, places if rows is None else rows[places], k))
+                if rows is None:
+                    best = _best(quick, k)
+                else:
+                    best = rows[_best(quick if gathered is not None else quick[rows], k)]
+                found.append(self.score(query, best, k))
         return found
 
     def score(
@@ -132,7 +143,8 @@ class Ivf:
             count = int(np.count_nonzero(allowed))
             if count <= FEW_ROWS:
                 return self.exact.search(queries, k, allowed=allowed)
-            probes = math.ceil(_FILTERED * self.probes * len(allowed) / count)
+            more = 1 if count >= _NEARLY_ALL * len(allowed) else _FILTERED
+            probes = math.ceil(more * self.probes * len(allowed) / count)
             bits = np.packbits(allowed, bitorder="little")
         return [self.exact.score(query, self._candidates(query, k, probes, bits), k) for query in queries]
 
@@ -162,23 +174,80 @@ class Ivf:
 
 
 def write_ivf(path: Path, vectors: Float32[np.ndarray, "rows hidden"], *, cells: int, seed: int = 0) -> None:
-    """Writes an inverted file of the vectors' codes, a byte a value.
+    """Writes an inverted file of the vectors' codes, a byte a value. A mapped file of vectors is not copied.
 
     Cost: 2 x rows x cells x hidden operations, and 6 rounds of the same over a sample of 39 rows a cell.
-    Raises: ValueError for no vectors or more cells than vectors, OSError where the disk is full.
+    Raises: ValueError for no vectors or more cells than vectors, OSError where the file cannot be written.
     """
+    import faiss
+
+    index = _built(vectors, cells, faiss.METRIC_INNER_PRODUCT, seed)
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # faiss says no more of it
+        raise OSError(errno.ENOSPC, str(error), str(path)) from error
+
+
+def nearest_others(
+    vectors: Float32[np.ndarray, "rows width"], count: int, *, probes: int, seed: int = 0
+) -> Int64[np.ndarray, "rows count"]:
+    """The `count` nearest other rows of each row by Euclidean distance, nearest first, as far as `probes` cells hold
+    them: more cells for a row where these hold too few. Of equally near ones found the earlier stands first.
+
+    Memory: a byte a value. Raises: ValueError for fewer than `count` others.
+    """
+    import faiss
+
+    if not 0 < count < len(vectors):
+        raise ValueError(f"{count} neighbours of {len(vectors)} vectors")
+    index = _built(vectors, cell_count(len(vectors)), faiss.METRIC_L2, seed)
+    nearest = np.empty((len(vectors), count), np.int64)
+    for start in range(0, len(vectors), _QUERIES_AT_ONCE):
+        rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(vectors)))
+        asked = probes
+        while len(rows):
+            parameters: Any = faiss.SearchParametersIVF()
+            parameters.nprobe = min(asked, index.nlist)
+            values = np.ascontiguousarray(vectors[rows])
+            _, found = index.search(values, min(_CANDIDATES * count + 1, len(vectors)), params=parameters)
+            found[found == rows[:, None]] = -1
+            enough = (found >= 0).sum(1) >= count
+            nearest[rows[enough]] = _nearest_of(vectors, values[enough], found[enough], count)
+            rows, asked = rows[~enough], 4 * asked
+    return nearest
+
+
+def _nearest_of(
+    vectors: Float32[np.ndarray, "rows width"],
+    own: Float32[np.ndarray, "own width"],
+    candidates: Int64[np.ndarray, "own candidates"],
+    count: int,
+) -> Int64[np.ndarray, "own count"]:
+    """The nearest `count` candidates of each vector by exact distances; -1 is none."""
+    candidates = np.sort(candidates, axis=1)  # a stable order then keeps the earlier of equally near ones
+    distances = np.full(candidates.shape, np.inf, np.float32)
+    for place, rows in enumerate(candidates.T):
+        away = vectors[rows] - own
+        distances[:, place] = np.where(rows >= 0, np.einsum("ow,ow->o", away, away), np.inf)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(candidates, order, 1)
+
+
+def _built(vectors: Float32[np.ndarray, "rows hidden"], cells: int, metric: int, seed: int) -> Any:
+    """faiss's IndexIVF of the vectors' codes."""
     import faiss
 
     if not 1 <= cells <= len(vectors):
         raise ValueError(f"{cells} cells for {len(vectors)} vectors")
-    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
-    index.cp.niter, index.cp.seed, index.cp.spherical = _TRAINING_ROUNDS, seed, True
+    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{cells},SQ8", metric)
+    index.cp.niter, index.cp.seed = _TRAINING_ROUNDS, seed
+    index.cp.spherical = metric == faiss.METRIC_INNER_PRODUCT
     index.cp.max_points_per_centroid = _TRAINING_ROWS_PER_CELL
     index.cp.min_points_per_centroid = 1
     index.train(np.ascontiguousarray(vectors))
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
         index.add(np.ascontiguousarray(vectors[start : start + _ROWS_AT_ONCE]))
-    faiss.write_index(index, str(path))
+    return index
 
 
 def cell_count(rows: int) -> int:

@@ -7,10 +7,8 @@ the kind of a column. Knows no index.
 from __future__ import annotations
 
 import csv
-import math
 import re
 import unicodedata
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,18 +18,18 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
-from shopwindow.search.attributes import NUMBER, OWN_COLUMNS, WORD, Attributes
+from shopwindow.ranking.ids import RowError, ids_from_text, positions
+from shopwindow.search.attributes import NUMBER, OWN_COLUMNS, TYPES, WORD, Attributes
 from shopwindow.search.conditions import COLUMN_NAME, Kind, parse_number, shortened
+from shopwindow.search.hits import Value
 
 ID_COLUMN: Final = "product_id"
 MOST_COLUMNS: Final = 64
 LONGEST_WORD: Final = 200
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_ID: Final = re.compile(r"-?[0-9]{1,19}")
-_IDS_END: Final = 2**63
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 _PARQUET: Final = b"PAR1"
 _CELLS_KEPT: Final = 100_000
@@ -43,22 +41,25 @@ class ProductTable:
     """A shop's table: ids, each once, and the values of each."""
 
     path: str
-    ids: Int64[np.ndarray, " rows"]
+    ids: Shaped[np.ndarray, " rows"]
     values: Attributes
 
-    def of_products(self, product_ids: Int64[np.ndarray, " products"]) -> Attributes:
-        """The values of these products, in their order; of one without a row none."""
+    def rows_of(self, product_ids: Shaped[np.ndarray, " products"]) -> Int64[np.ndarray, " products"]:
+        """The row of each product, -1 where there is none."""
         order = np.argsort(self.ids, kind="stable")
-        rising = self.ids[order]
-        places = np.minimum(np.searchsorted(rising, product_ids), len(rising) - 1)
-        return self.values.take(np.where(rising[places] == product_ids, order[places], -1))
+        places = positions(product_ids, self.ids[order])
+        return np.where(places >= 0, order[places], -1)
 
-    def told_of(self, product_ids: Int64[np.ndarray, " products"]) -> str:
+    def of_products(self, product_ids: Shaped[np.ndarray, " products"]) -> Attributes:
+        """The values of these products, in their order; of one without a row none."""
+        return self.values.take(self.rows_of(product_ids))
+
+    def told_of(self, product_ids: Shaped[np.ndarray, " products"]) -> str:
         """What of the table and of these products do not meet, in words; empty where all do.
 
         Raises: DataError where the table has a row for none of them: its ids are others.
         """
-        known = int(np.isin(product_ids, self.ids).sum())
+        known = int((self.rows_of(product_ids) >= 0).sum())
         if not known:
             raise DataError(
                 f"none of its {len(self.ids):,} products is in the dataset or index",
@@ -96,36 +97,34 @@ def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = N
 
 
 class _Column:
-    """The values of a column as they are read: numbers, or words by their place among all met; NaN is no value."""
+    """The values of a column as they are read: numbers or words, None where there is no value."""
 
     def __init__(self, path: str, name: str, declared: Kind | None, before: Kind | None) -> None:
         self._path = path
         self.name = name
         self._kind = declared or before
         self._as_before = declared is None and before is not None
-        self._values = array("d")
-        self._words: dict[str, int] = {}
-        self._read: dict[str, float] = {"": math.nan}
+        self._values: list[Value | None] = []
+        self._read: dict[str, Value | None] = {"": None}
         self._decided = 0
 
     def add(self, cell: str, line: int) -> None:
         """Takes the next row's value. Raises: DataError."""
-        value = self._read.get(cell)
-        if value is None:
+        if cell in self._read:
+            value = self._read[cell]
+        else:
             value = self._value_of(cell.strip(), line)
             if len(self._read) < _CELLS_KEPT:
                 self._read[cell] = value
         self._values.append(value)
 
-    def _value_of(self, text: str, line: int) -> float:
+    def _value_of(self, text: str, line: int) -> Value | None:
         if not text:
-            return math.nan
+            return None
         if self._kind is None:
             self._kind, self._decided = _kind_of(text), line
         try:
-            if self._kind == "number":
-                return parse_number(text)
-            return float(self._words.setdefault(check_word(text), len(self._words)))
+            return parse_number(text) if self._kind == "number" else check_word(text)
         except ValueError as error:
             comma = ", a decimal point was wanted, as in 1.99" if _DECIMAL_COMMA.fullmatch(text) else ""
             says = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
@@ -147,10 +146,7 @@ class _Column:
         if self._kind is None:
             says = f"its kind in the header, as in {self.name}:number"
             raise DataError(_no_value(says), path=self._path, field=self.name)
-        values = np.frombuffer(self._values, np.float64)
-        if self._kind == "number":
-            return pa.array(values, NUMBER, from_pandas=True)
-        return _words_array(np.nan_to_num(values, nan=-1).astype(np.int32), list(self._words))
+        return pa.array(self._values, TYPES[self._kind])
 
 
 def _no_value(wanted: str) -> str:
@@ -191,17 +187,21 @@ def _read_text(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
     rows = _rows(reader, shown)
     header = _header(shown, next(rows, (1, []))[1])
     columns = [_Column(shown, name, declared, kinds.get(name)) for name, declared in header]
-    ids, places = array("q"), array("q")
+    ids: list[str] = []
+    places: list[int] = []
     for line, row in rows:
         if len(row) != 1 + len(columns):
             raise DataError(f"{len(row)} fields, the header has {1 + len(columns)}", path=shown, line=line)
-        ids.append(_product_id(row[0], shown, line))
+        ids.append(row[0])
         places.append(line)
         for column, cell in zip(columns, row[1:], strict=True):
             column.add(cell, line)
     if not ids:
         raise DataError("holds no product, only a header line", path=shown)
-    found = np.frombuffer(ids, np.int64)
+    try:
+        found = ids_from_text(ids)
+    except RowError as error:
+        raise DataError(error.problem, path=shown, line=places[error.row], field=ID_COLUMN) from error
     if (twice := _first_twice(found)) is not None:
         earlier, later = (places[one] for one in twice)
         raise DataError(
@@ -269,16 +269,7 @@ def check_names(names: Sequence[str], path: str, *, line: int | None = None) -> 
         met[name.lower()] = name
 
 
-def _product_id(cell: str, path: str, line: int) -> int:
-    text = cell.strip()
-    if _ID.fullmatch(text):
-        number = int(text)
-        if -_IDS_END <= number < _IDS_END:
-            return number
-    raise DataError(f"{shortened(text)} is no product id", path=path, line=line, field=ID_COLUMN)
-
-
-def _first_twice(ids: Int64[np.ndarray, " rows"]) -> tuple[int, int] | None:
+def _first_twice(ids: Shaped[np.ndarray, " rows"]) -> tuple[int, int] | None:
     """The rows of the first product that comes again."""
     order = np.argsort(ids, kind="stable")
     again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
@@ -295,8 +286,8 @@ def _read_parquet(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"broken Parquet: {error}", path=path) from error
-    if ID_COLUMN not in table.column_names or not pa.types.is_integer(table.field(ID_COLUMN).type):
-        raise DataError(f"a column {ID_COLUMN} of integers was wanted", path=path)
+    if ID_COLUMN not in table.column_names:
+        raise DataError(f"a column {ID_COLUMN} was wanted", path=path)
     names = [name for name in table.column_names if name != ID_COLUMN]
     check_names(names, path)
     if not len(table):
@@ -312,23 +303,33 @@ def _read_parquet(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
     return ProductTable(path, ids, Attributes(columns, len(ids)))
 
 
-def _parquet_ids(column: pa.ChunkedArray, path: str) -> Int64[np.ndarray, " rows"]:
+def _parquet_ids(column: pa.ChunkedArray, path: str) -> Shaped[np.ndarray, " rows"]:
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy())) + 1
         raise DataError(f"row {row} has none", path=path, field=ID_COLUMN)
+    kind = _plain_type(column)
     try:
-        ids = np.array(column.cast(pa.int64()).to_numpy(), np.int64)
+        if pa.types.is_integer(kind):
+            return np.array(column.cast(pa.int64()).to_numpy(), np.int64)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return ids_from_text(column.cast(pa.string()).to_pylist())
+    except RowError as error:
+        raise DataError(f"row {error.row + 1} {error.problem}", path=path, field=ID_COLUMN) from error
     except pa.ArrowInvalid as error:
         raise DataError(f"not all are product ids: {error}", path=path, field=ID_COLUMN) from error
-    return ids
+    raise DataError(f"{column.type}: integers or text were wanted", path=path, field=ID_COLUMN)
+
+
+def _plain_type(column: pa.ChunkedArray) -> pa.DataType:
+    return column.type.value_type if pa.types.is_dictionary(column.type) else column.type
 
 
 def _parquet_column(column: pa.ChunkedArray, path: str, name: str, before: Kind | None) -> pa.Array:
     if pa.types.is_null(column.type):
         if before is None:
             raise DataError(_no_value("a type, double or string"), path=path, field=name)
-        return pa.nulls(len(column), NUMBER if before == "number" else WORD)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        return pa.nulls(len(column), TYPES[before])
+    kind = _plain_type(column)
     try:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             return _parquet_numbers(column.cast(NUMBER).combine_chunks())
@@ -348,19 +349,11 @@ def _parquet_numbers(column: pa.Array) -> pa.Array:
 
 
 def _parquet_words(column: pa.Array) -> pa.Array:
-    encoded = column.dictionary_encode()
-    places = encoded.indices.fill_null(-1).to_numpy()
-    words: dict[str, int] = {}
-    renamed = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # the last is what -1 finds
-    for place, text in enumerate(encoded.dictionary.to_pylist()):
-        if word := text.strip():
+    words: dict[str | None, str | None] = {None: None}
+    for row, text in enumerate(column.to_pylist()):
+        if text not in words:
             try:
-                renamed[place] = words.setdefault(check_word(word), len(words))
+                words[text] = check_word(text.strip()) or None
             except ValueError as error:
-                raise ValueError(f"row {int(np.argmax(places == place)) + 1}: {error}") from error
-    return _words_array(renamed[places], list(words))
-
-
-def _words_array(places: np.ndarray, words: list[str]) -> pa.Array:
-    indices = pa.array(places, pa.int32(), mask=places < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+                raise ValueError(f"row {row + 1}: {error}") from error
+    return pa.array(map(words.get, column.to_pylist()), WORD)

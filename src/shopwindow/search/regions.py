@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
@@ -50,7 +50,7 @@ class ProductRegions:
         return True
 
     def late(
-        self, product_ids: Int64[np.ndarray, " asked"]
+        self, product_ids: Shaped[np.ndarray, " asked"]
     ) -> Iterator[tuple[Int64[np.ndarray, " some"], Regions]]:
         """The regions that late scores of products need, in pieces, each with the places of its products: projected
         where the index keeps them (`late_regions` of the manifest), raw from the datasets where it does not.
@@ -96,7 +96,7 @@ class ProductRegions:
 
 
 def kept_regions(
-    index: OpenIndex, product_ids: Int64[np.ndarray, " asked"]
+    index: OpenIndex, product_ids: Shaped[np.ndarray, " asked"]
 ) -> Iterator[tuple[Int64[np.ndarray, " some"], Regions]]:
     """The projected regions of some products of an index that keeps them, segment by segment, each with the places of
     its products."""

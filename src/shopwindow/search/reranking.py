@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from shopwindow.data.regions import Regions
 from shopwindow.model.bundle import Bundle
@@ -27,7 +27,7 @@ Reranking = Literal["late"] | Operator
 class Candidates:
     """The first products of a search by rising id, which settles an operator's ties, and their vectors."""
 
-    ids: Int64[np.ndarray, " candidates"]
+    ids: Shaped[np.ndarray, " candidates"]
     vectors: Float32[np.ndarray, "candidates hidden"]
 
 

@@ -1,14 +1,13 @@
 """How does an immutable part of an index lie on disk, and which of its products come first for a vector?
 
-A segment is a folder of numpy files, mapped into memory: codes of the vectors, ids, and what is shown of
-a product. It is written once and never changed. Knows no words and no model.
+A segment is a folder of files, mapped into memory: vectors, ids, and what is shown of a product. Rows stand by rising
+id, so that scores equal by row are equal by id. It is written once and never changed. Knows no words and no model.
 
 ```
-segment.json                      format, coding, counts
-ids.npy, rising.npy, id_order.npy product ids by row; rising; the rows of the rising ones
-codes.npy, centre.npy, scale.npy  what every scan reads (vectors.py)
-finest*.npy                       vectors for re-scoring, where the codes are not the vectors themselves
-means.npy, bounds.npy             cells (cells.py), in large segments; rows of a cell lie side by side
+segment.json                      format and counts
+ids.npy                           product ids, rising: int64 where all are integers, else text
+vectors.npy                       float32
+ivf.faiss                         cells of codes of the vectors (neighbours.py), in large segments
 sizes, region_bounds, boxes, labels, source, dataset_row (.npy)   what is shown, and where the regions are
 values.arrow                      the shop's own columns (attributes.py), where there are any
 late_regions, late_bounds (.npy)  regions for late interaction (late_regions.py), where they are kept
@@ -17,33 +16,31 @@ late_regions, late_bounds (.npy)  regions for late interaction (late_regions.py)
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
+import pyarrow as pa
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
-from shopwindow.search.cells import Cells, cell_count, part_into_cells
+from shopwindow.search.conditions import PHOTO_COLUMNS
+from shopwindow.search.hits import Filter
 from shopwindow.search.late_regions import LateRegions
-from shopwindow.search.vectors import Coder, Coding
+from shopwindow.search.neighbours import Exact, Ivf, Neighbours, cell_count, write_ivf
 
 CARD: Final = "segment.json"
-FORMAT: Final = "shopwindow segment 1"
+FORMAT: Final = "shopwindow segment 2"
+VECTORS_FILE: Final = "vectors.npy"
+IVF_FILE: Final = "ivf.faiss"
 _ROWS_AT_ONCE: Final = 65_536
-_SCORES_AT_ONCE: Final = 2**24
-_FEW_ROWS: Final = 20_000
-"""So few allowed rows are all scanned, whatever the cells say."""
-_MORE: Final = {"float32": 4, "int8": 4, "binary": 20}
-"""How many times k candidates of a quick scan are scored anew."""
-_ROUNDING: Final = 1e-5
-"""Quick scores are float32 sums in any order: nearer than this they count as tied until scored anew."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Columns:
     `region_bounds[p + 1]` of boxes and labels. `source` numbers the dataset, `dataset_row` is the row in it.
     """
 
-    ids: Int64[np.ndarray, " products"]
+    ids: Shaped[np.ndarray, " products"]
     sizes: Int32[np.ndarray, "products 2"]
     region_bounds: Int64[np.ndarray, " bounds"]
     boxes: Float32[np.ndarray, "regions 4"]
@@ -75,30 +72,26 @@ class Columns:
         )
 
     @classmethod
-    def join(cls, parts: list[Columns]) -> Columns:
+    def join(cls, parts: Sequence[Columns]) -> Columns:
         """The products of several, end to end."""
         counts = np.concatenate([np.diff(part.region_bounds) for part in parts])
         columns = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+            if field.name != "ids"
         }
         columns["region_bounds"] = bounds_of(counts)
-        return cls(**columns)
+        return cls(ids=joined_ids([part.ids for part in parts]), **columns)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An opened segment. Rows are counted from 0."""
+    """An opened segment. Rows are counted from 0, and stand by rising id. `ivf`: of a large one."""
 
     name: str
     columns: Columns
-    rising: Int64[np.ndarray, " products"]
-    id_order: Int64[np.ndarray, " products"]
-    coder: Coder
-    codes: Shaped[np.ndarray, "products code"]
-    finest_coder: Coder
-    finest: Shaped[np.ndarray, "products finest"]
-    cells: Cells | None
-    bytes_per_product: tuple[int, int]
+    exact: Exact
+    ivf: Ivf | None = None
     attributes: Attributes | None = None
     late: LateRegions | None = None
 
@@ -112,26 +105,15 @@ class Segment:
         try:
             columns = Columns(**{field.name: _load(folder, field.name) for field in fields(Columns)})
             load_bounds(folder / "region_bounds.npy", len(columns.boxes))
-            coder = Coder(card["precision"], card["unit"], _load(folder, "centre"), _load(folder, "scale"))
-            codes = _load(folder, "codes")
-            finest_coder, finest = coder, codes
-            if card["finest"] is not None:
-                parts = _load(folder, "finest_centre"), _load(folder, "finest_scale")
-                finest_coder, finest = Coder(card["finest"], card["unit"], *parts), _load(folder, "finest")
-            cells = Cells(_load(folder, "means"), _load(folder, "bounds")) if card["cells"] else None
-            values = folder / ATTRIBUTES_FILE
+            vectors, values = load_array(folder / VECTORS_FILE), folder / ATTRIBUTES_FILE
+            if vectors.dtype != np.float32 or vectors.ndim != 2:
+                raise DataError(f"{vectors.dtype} of shape {list(vectors.shape)}", path=folder / VECTORS_FILE)
             late_width = int(card.get("late", 0))
             segment = cls(
                 folder.name,
                 columns,
-                _load(folder, "rising"),
-                _load(folder, "id_order"),
-                coder,
-                codes,
-                finest_coder,
-                finest,
-                cells,
-                (int(card["bytes"][0]), int(card["bytes"][1])),
+                Exact(vectors),
+                Ivf.open(folder / IVF_FILE, vectors, probes=1) if card["cells"] else None,
                 Attributes.open(values) if values.is_file() else None,
                 LateRegions.open(folder, late_width) if late_width else None,
             )
@@ -145,90 +127,52 @@ class Segment:
 
     @property
     def width(self) -> int:
-        """Values of the finest vectors kept."""
-        return len(self.finest_coder.centre)
+        """Values of a vector."""
+        return int(self.exact.vectors.shape[1])
 
-    def rows_of(self, product_ids: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
-        """The row of each product, -1 where there is none."""
-        places = np.minimum(np.searchsorted(self.rising, product_ids), len(self) - 1)
-        return np.where(self.rising[places] == product_ids, self.id_order[places], -1)
+    @property
+    def cells(self) -> int:
+        """Of how many cells a search reads a few; 0 where every vector is read."""
+        return 0 if self.ivf is None else int(self.ivf.index.nlist)
+
+    def neighbours(self, probes: int) -> Neighbours:
+        """What finds the nearest rows: in so many cells, or exactly in a small segment."""
+        return self.exact if self.ivf is None else dataclasses.replace(self.ivf, probes=probes)
+
+    def rows_of(self, product_ids: Shaped[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
+        """The row of each product, -1 where there is none. Ids may be integers or text, whatever the segment's are."""
+        ids = self.columns.ids
+        if ids.dtype.kind != "U" and product_ids.dtype.kind == "U":
+            integers = [_integer(text) for text in product_ids.tolist()]
+            rows = self.rows_of(np.array([0 if one is None else one for one in integers], np.int64))
+            return np.where([one is None for one in integers], -1, rows)
+        asked = product_ids if ids.dtype.kind == "i" else product_ids.astype(np.str_)
+        # Cut to the segment's own type: else numpy would copy all of its ids into a wider one.
+        places = np.minimum(np.searchsorted(ids, asked.astype(ids.dtype)), len(self) - 1)
+        return np.where(ids[places] == asked, places, -1)
 
     def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows width"]:
-        """The vectors of some products, as exactly as they are kept."""
-        return self.finest_coder.decode(self.finest[rows])
+        """The vectors of some products."""
+        taken: Float32[np.ndarray, "rows width"] = self.exact.vectors[rows]
+        return taken
 
-    def scores(
-        self, query: Float32[np.ndarray, " hidden"], rows: Int64[np.ndarray, " rows"]
-    ) -> Float64[np.ndarray, " rows"]:
-        """The scores of some products with a query vector, from the finest vectors kept."""
-        return self.finest_coder.score(self.asked(query), self.finest[rows])
-
-    def asked(self, query: Float32[np.ndarray, " hidden"]) -> Float32[np.ndarray, " width"]:
-        """A query vector as it is compared with `vectors`."""
-        asked: Float32[np.ndarray, " width"] = self.finest_coder.ask(query[None])[0]
-        return asked
-
-    def candidates(
-        self,
-        query: Float32[np.ndarray, " hidden"],
-        k: int,
-        *,
-        probes: int,
-        allowed: Bool[np.ndarray, " products"] | None = None,
-    ) -> Int64[np.ndarray, " rows"]:
-        """Rows among which the best k are likely to be, by quick scores of codes; `probes` cells are looked into."""
-        if allowed is not None and np.count_nonzero(allowed) <= _FEW_ROWS:
-            rows = np.flatnonzero(allowed)
-            quick = self.coder.scan(self.coder.ask(query[None]), self.codes[rows])[0]
-            return _taken(rows, quick, self._wanted(k))
-        if self.cells is None:
-            return next(self._scan(self.coder, self.codes, query[None], self._wanted(k), allowed))
-        asked = self.coder.ask(query[None])
-        if allowed is not None:
-            probes = math.ceil(probes * len(self) / np.count_nonzero(allowed))
-        slices = self.cells.nearest(query, probes)
-        rows = np.concatenate([np.arange(start, end) for start, end in slices.tolist()])
-        quick = np.concatenate(
-            [self.coder.scan(asked, self.codes[start:end])[0] for start, end in slices.tolist()]
-        )
-        if allowed is not None:
-            rows, quick = rows[allowed[rows]], quick[allowed[rows]]
-        return _taken(rows, quick, self._wanted(k))
-
-    def exact_candidates(
-        self,
-        queries: Float32[np.ndarray, "queries hidden"],
-        k: int,
-        *,
-        allowed: Bool[np.ndarray, " products"] | None = None,
-    ) -> Iterator[Int64[np.ndarray, " rows"]]:
-        """For each query, rows among which the best k are for sure: every finest vector is read."""
-        yield from self._scan(self.finest_coder, self.finest, queries, k, allowed)
-
-    def _wanted(self, k: int) -> int:
-        if self.codes is self.finest:
-            return k
-        return max(k * _MORE[self.coder.precision], 10 * _MORE[self.coder.precision])
-
-    def _scan(
-        self,
-        coder: Coder,
-        codes: Shaped[np.ndarray, "products code"],
-        queries: Float32[np.ndarray, "queries hidden"],
-        wanted: int,
-        allowed: Bool[np.ndarray, " products"] | None,
-    ) -> Iterator[Int64[np.ndarray, " rows"]]:
-        at_once = max(1, _SCORES_AT_ONCE // len(self))
-        for first in range(0, len(queries), at_once):
-            asked = coder.ask(queries[first : first + at_once])
-            quick = np.empty((len(asked), len(self)), np.float32)
-            for start in range(0, len(self), _ROWS_AT_ONCE):
-                piece = slice(start, start + _ROWS_AT_ONCE)
-                quick[:, piece] = coder.scan(asked, codes[piece])
-            if allowed is not None:
-                quick[:, ~allowed] = -np.inf
-            for row in quick:
-                yield _best(row, wanted)
+    def passing(self, where: Filter) -> Bool[np.ndarray, " products"]:
+        """Which products pass a filter. Raises: ValueError for a condition that does not fit its column."""
+        columns = self.columns
+        passes = np.ones(len(self), bool)
+        if where.labels:
+            wanted = np.isin(columns.labels, np.array(sorted(where.labels)))
+            # Every product has a region, so no slice of the sum is empty.
+            passes &= np.logical_or.reduceat(wanted, columns.region_bounds[:-1])
+        for condition in where.conditions:
+            if condition.column in PHOTO_COLUMNS:
+                side = columns.sizes[:, PHOTO_COLUMNS.index(condition.column)]
+                passes &= condition.holds(pa.array(side))
+            elif self.attributes is None:
+                passes[:] = False
+            else:
+                passes &= self.attributes.passing(condition)
+        return passes
 
 
 def write_segment(
@@ -236,33 +180,21 @@ def write_segment(
     vectors: Float32[np.ndarray, "products hidden"],
     columns: Columns,
     *,
-    coding: Coding,
-    unit: bool,
     approximate: bool,
-    rng: np.random.Generator,
-    parted: tuple[Cells, Int64[np.ndarray, " products"]] | None = None,
     attributes: Attributes | None = None,
     late: LateRegions | None = None,
 ) -> None:
-    """Writes a segment into an empty folder, its card last. `approximate`: with cells, `parted` if
-    they are known. `attributes` and `late`: of the products, in their order.
+    """Writes a segment into an empty folder, its card last. `approximate`: with cells. Products come in any order, and
+    `vectors`, `attributes` and `late` in that of `columns`.
 
     Raises: OSError where the disk is full.
     """
-    cells = None
-    order = np.arange(len(vectors))
-    if approximate:
-        cells, order = parted or part_into_cells(vectors, cells=cell_count(len(vectors)), rng=rng)
-        save_array(folder / "means.npy", cells.means)
-        save_array(folder / "bounds.npy", cells.offsets)
-    sample = np.sort(rng.choice(len(vectors), min(len(vectors), 2 * _ROWS_AT_ONCE), replace=False))
-    coder = Coder.fit(vectors[sample], precision=coding.precision, dimensions=coding.dimensions, unit=unit)
-    _save_codes(folder, "", coder, vectors, order)
-    rescore = coding.needs_rescoring(vectors.shape[1])
-    if rescore != "none":
-        _save_codes(
-            folder, "finest_", Coder.fit(vectors[sample], precision=rescore, unit=unit), vectors, order
-        )
+    order = np.argsort(columns.ids, kind="stable")
+    pieces = (vectors[order[at : at + _ROWS_AT_ONCE]] for at in range(0, len(order), _ROWS_AT_ONCE))
+    save_pieces(folder / VECTORS_FILE, pieces, vectors.shape, np.dtype(np.float32))
+    cells = cell_count(len(order)) if approximate else 0
+    if cells:
+        write_ivf(folder / IVF_FILE, load_array(folder / VECTORS_FILE), cells=cells)
     taken = columns.take(order)
     for field in fields(Columns):
         save_array(folder / f"{field.name}.npy", getattr(taken, field.name))
@@ -270,75 +202,46 @@ def write_segment(
         attributes.take(order).write(folder / ATTRIBUTES_FILE)
     if late is not None:
         late.write(folder, order)
-    rising = np.argsort(taken.ids, kind="stable")
-    save_array(folder / "id_order.npy", rising)
-    save_array(folder / "rising.npy", taken.ids[rising])
     card = {
         "format": FORMAT,
-        "products": len(vectors),
-        "precision": coding.precision,
-        "finest": None if rescore == "none" else rescore,
-        "unit": unit,
-        "bytes": coding.bytes_per_product(vectors.shape[1]),
-        "cells": len(cells.means) if cells else 0,
+        "products": len(order),
+        "cells": cells,
         "late": late.regions.shape[1] if late else 0,
     }
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
+
+
+def joined_ids(parts: Sequence[Shaped[np.ndarray, " _"]]) -> Shaped[np.ndarray, " all"]:
+    """Ids end to end; all as text where some are."""
+    if any(part.dtype.kind == "U" for part in parts):
+        parts = [part.astype(np.str_) for part in parts]
+    return np.concatenate(parts)
+
+
+def _integer(text: str) -> int | None:
+    """The id as an integer where it is one written plainly and fits 64 bits."""
+    with contextlib.suppress(ValueError):
+        number = int(text)
+        if str(number) == text and -(2**63) <= number < 2**63:
+            return number
+    return None
 
 
 def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     """Raises: DataError where files of a segment do not belong together."""
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
-    arrays = (*by_product, segment.rising, segment.id_order, segment.codes, segment.finest)
     kept = [some for some in (segment.attributes, segment.late) if some is not None]
-    if {len(some) for some in (*arrays, *kept)} != {products}:
+    if {len(some) for some in (*by_product, segment.exact.vectors, *kept)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if len(columns.boxes) != len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)
-    for coder, codes in ((segment.coder, segment.codes), (segment.finest_coder, segment.finest)):
-        values = len(coder.centre)
-        wanted = values // 8 if coder.precision == "binary" else values
-        if codes.ndim != 2 or codes.shape[1] != wanted or len(coder.scale) != values:
-            raise DataError("its files differ in the number of values", path=folder)
-    if segment.cells is not None and int(segment.cells.offsets[-1]) != products:
-        raise DataError("its cells hold another number of products", path=folder)
+    if columns.ids.dtype.kind not in "iU" or not (columns.ids[1:] > columns.ids[:-1]).all():
+        raise DataError("its ids are not of one kind and rising", path=folder)
 
 
 def _load(folder: Path, name: str) -> np.ndarray:
     return load_array(folder / f"{name}.npy")
-
-
-def _save_codes(
-    folder: Path, prefix: str, coder: Coder, vectors: np.ndarray, order: Int64[np.ndarray, " products"]
-) -> None:
-    first = coder.encode(vectors[order[:1]])
-    name = "finest.npy" if prefix else "codes.npy"
-    pieces = (
-        coder.encode(np.asarray(vectors[order[start : start + _ROWS_AT_ONCE]]))
-        for start in range(0, len(order), _ROWS_AT_ONCE)
-    )
-    save_pieces(folder / name, pieces, (len(order), first.shape[1]), first.dtype)
-    save_array(folder / f"{prefix}centre.npy", coder.centre)
-    save_array(folder / f"{prefix}scale.npy", coder.scale)
-
-
-def _taken(
-    rows: Int64[np.ndarray, " rows"], quick: Float32[np.ndarray, " rows"], wanted: int
-) -> Int64[np.ndarray, " best"]:
-    best: Int64[np.ndarray, " best"] = rows[_best(quick, wanted)]
-    return best
-
-
-def _best(quick: Float32[np.ndarray, " rows"], wanted: int) -> Int64[np.ndarray, " best"]:
-    """The places of the best `wanted` finite scores and of all that are tied with the last, within rounding."""
-    if wanted < len(quick):
-        last = float(np.partition(quick, len(quick) - wanted)[len(quick) - wanted])
-        floor = last - _ROUNDING * max(1.0, abs(last)) if math.isfinite(last) else last
-    else:
-        floor = -math.inf
-    places: Int64[np.ndarray, " best"] = np.flatnonzero((quick >= floor) & (quick > -np.inf))
-    return places
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

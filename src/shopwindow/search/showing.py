@@ -8,20 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from shopwindow.files import find_photo
-from shopwindow.search.hits import Hit, ProductView, ShownHit, UnknownProduct
-from shopwindow.search.index import OpenIndex
+from shopwindow.search.hits import Hit, ProductId, ProductView, ShownHit, UnknownProduct
+from shopwindow.search.index import OpenIndex, as_ids
 
 MOST_TEXTS_SHOWN: Final = 8
 
 
 def shown_hits(index: OpenIndex, hits: Sequence[Hit]) -> list[ShownHit]:
     """Hits as a list shows them, looked up together; those that the index does not hold are left out."""
-    places = index.places(np.array([hit.product_id for hit in hits], np.int64))
+    places = index.places(as_ids([hit.product_id for hit in hits]))
     shown = []
     for hit, place in zip(hits, places, strict=True):
         if place is None:
@@ -34,7 +30,7 @@ def shown_hits(index: OpenIndex, hits: Sequence[Hit]) -> list[ShownHit]:
     return shown
 
 
-def view_of(index: OpenIndex, product_id: int) -> ProductView:
+def view_of(index: OpenIndex, product_id: ProductId) -> ProductView:
     """What is known of a product. Raises: UnknownProduct."""
     place = index.locate(product_id)
     if place is None:
@@ -44,25 +40,22 @@ def view_of(index: OpenIndex, product_id: int) -> ProductView:
     regions = slice(*columns.region_bounds[row : row + 2].tolist())
     labels = columns.labels[regions].tolist()
     image_h, image_w = columns.sizes[row].tolist()
+    held = columns.ids[row].item()
     return ProductView(
-        product_id=product_id,
+        product_id=held,
         image_h=image_h,
         image_w=image_w,
         boxes=tuple((box[0], box[1], box[2], box[3]) for box in columns.boxes[regions].tolist()),
         labels=tuple(labels),
         label_names=tuple(names.get(label, str(label)) for label in labels),
-        photo=find_photo(index.manifest.photos, product_id),
-        texts=part.texts.of(product_id)[:MOST_TEXTS_SHOWN] if part.texts else (),
+        photo=find_photo(index.manifest.photos, held),
+        texts=part.texts.of(held)[:MOST_TEXTS_SHOWN] if part.texts else (),
         values=part.segment.attributes.of(row) if part.segment.attributes else {},
     )
 
 
 def living_words(index: OpenIndex, column: str) -> tuple[str, ...]:
     """The words that products have in a column, rising; none where it is of numbers or there is none."""
-    words: set[str] = set()
-    for part in index.parts:
-        attributes = part.segment.attributes
-        if attributes is not None and attributes.kinds.get(column) == "word":
-            living = attributes.columns[column].take(pa.array(part.living_rows)).drop_null()
-            words.update(pc.unique(living).dictionary_decode().to_pylist())
-    return tuple(sorted(words))
+    parts = ((part.segment.attributes, part.living_rows) for part in index.parts)
+    words = (some.words(column, living) for some, living in parts if some is not None)
+    return tuple(sorted(set().union(*words)))

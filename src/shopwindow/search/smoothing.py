@@ -2,7 +2,7 @@
 
 Then each has one vector, the same for every query, that can be indexed. Either the vectors lean on each other, after
 the photo tower, or the regions do, before it, as the seed has it in a pool. Small catalogues exactly; of large ones
-neighbours are looked for in the nearest cells only (`cells.py`), with bounded memory. Knows no index.
+neighbours are looked for in the nearest cells only (`neighbours.py`), with a byte a value in memory. Knows no index.
 
 Source: the seed smooths the regions of a pool; on vectors of a catalogue, Turcot and Lowe, ICCV Workshops 2009.
 """
@@ -25,19 +25,18 @@ from shopwindow.model.rank import encode_in_pieces
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
 from shopwindow.search.arrays import bounds_of, ranges
-from shopwindow.search.cells import cell_count, part_into_cells
+from shopwindow.search.neighbours import nearest_others
 
 EXACT_VECTORS: Final = 20_000
 """Catalogues of at most so many products are smoothed exactly: some seconds."""
 EXACT_REGIONS: Final = 8192
 """The same of regions, which have eight times the values: some seconds and 100 MB."""
-PROBES: Final = 64
-"""Cells looked into, a cell's own among them (docs/results.md has the recall)."""
+PROBES: Final = 8
+"""Cells looked into for each vector (docs/neighbours.md has the recall)."""
 _PROJECTED: Final = 128
 _CANDIDATES: Final = 8
 _SAMPLE: Final = 8192
 _ROWS_AT_ONCE: Final = 512
-_DISTANCES_AT_ONCE: Final = 2**23
 
 
 def smooth_catalogue(
@@ -52,7 +51,7 @@ def smooth_catalogue(
     length 1 again where vectors are.
 
     `exact`: every pair is compared (products^2 x hidden operations), up to EXACT_VECTORS products when not said; else
-    neighbours are looked for in `probes` cells. Memory: the result and some MB.
+    neighbours are looked for in `probes` cells. Memory: the result, and a byte a value.
     Raises: ValueError as `smooth_vectors`.
     """
     if exact is None:
@@ -61,7 +60,7 @@ def smooth_catalogue(
         mixed = smooth_vectors(np.asarray(vectors), weights)
     else:
         check_weights(weights)
-        nearest = near_neighbours(vectors, len(weights) - 1, probes=probes)
+        nearest = nearest_others(vectors, len(weights) - 1, probes=probes)
         mixed = np.asarray(vectors) * np.float32(weights[0])
         for start in range(0, len(vectors), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
@@ -70,58 +69,6 @@ def smooth_catalogue(
     if unit:
         mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
     return mixed
-
-
-def near_neighbours(
-    vectors: Float32[np.ndarray, "rows width"], count: int, *, probes: int = PROBES, seed: int = 0
-) -> Int64[np.ndarray, "rows count"]:
-    """The `count` nearest others of each vector by Euclidean distance among the vectors of the `probes` cells nearest
-    to its cell, nearest first, of equally near ones the earlier; more cells where these hold too few.
-
-    Cost: 2 x rows^2 x width x probes / cells operations, and the cells'.
-    Raises: ValueError for fewer than `count` others.
-    """
-    if not 0 < count < len(vectors):
-        raise ValueError(f"{count} neighbours of {len(vectors)} vectors")
-    cells, order = part_into_cells(vectors, cells=cell_count(len(vectors)), rng=np.random.default_rng(seed))
-    bounds, sizes = cells.offsets, np.diff(cells.offsets)
-    lengths = np.einsum("cw,cw->c", cells.means, cells.means)
-    found = np.empty((len(vectors), count), np.int64)
-    for cell in np.flatnonzero(sizes).tolist():
-        distances = lengths - 2 * cells.means @ cells.means[cell]
-        distances[cell] = -np.inf
-        distances[sizes == 0] = np.inf
-        by_distance = np.argsort(distances, kind="stable")
-        enough = int(np.searchsorted(np.cumsum(sizes[by_distance]), count + 1)) + 1
-        chosen = by_distance[: max(min(probes, len(sizes)), enough)].tolist()
-        others = np.sort(np.concatenate([order[bounds[one] : bounds[one + 1]] for one in chosen]))
-        own = np.sort(order[bounds[cell] : bounds[cell + 1]])
-        found[own] = _nearest_of(vectors, own, others, count)
-    return found
-
-
-def _nearest_of(
-    vectors: Float32[np.ndarray, "rows width"],
-    own: Int64[np.ndarray, " own"],
-    others: Int64[np.ndarray, " others"],
-    count: int,
-) -> Int64[np.ndarray, "own count"]:
-    """The nearest `count` of others, without itself; both rising. From their mean: large numbers lose digits."""
-    values = np.asarray(vectors[others])
-    mean = values.mean(0)
-    values = values - mean
-    squares = np.einsum("ow,ow->o", values, values)
-    found = np.empty((len(own), count), np.int64)
-    at_once = max(1, _DISTANCES_AT_ONCE // len(others))
-    for start in range(0, len(own), at_once):
-        rows = own[start : start + at_once]
-        distances = squares - 2 * (np.asarray(vectors[rows]) - mean) @ values.T
-        distances[np.arange(len(rows)), np.searchsorted(others, rows)] = np.inf
-        for rank in range(count):
-            nearest = distances.argmin(1)
-            found[start : start + at_once, rank] = others[nearest]
-            distances[np.arange(len(rows)), nearest] = np.inf
-    return found
 
 
 @dataclass(frozen=True)
@@ -148,7 +95,7 @@ class SmoothedRegions:
 
         `exact`: up to EXACT_REGIONS regions when not said. Else candidates are the nearest by the 128 directions in
         which a sample of the regions differs most, kept in a file in the folder `scratch` meanwhile; the nearest of 8
-        candidates by all values count. Memory: 8 bytes a region and neighbour, and some 200 MB.
+        candidates by all values count. Memory: 8 bytes a region and neighbour, 136 a region, and some 200 MB.
         Raises: ValueError for no weights, or one that is not finite. OSError for a full disk.
         """
         check_weights(weights)
@@ -215,7 +162,7 @@ class SmoothedRegions:
         wanted = min(max(_CANDIDATES, 2 * count), total - 1)
         path = scratch / "projected.f32"
         try:
-            candidates = near_neighbours(self._projected(path), wanted, probes=probes)
+            candidates = nearest_others(self._projected(path), wanted, probes=probes)
         finally:
             path.unlink(missing_ok=True)
         nearest = np.empty((total, count), np.int64)

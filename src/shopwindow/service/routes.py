@@ -41,7 +41,7 @@ Answer = TypeVar("Answer")
 HITS: Final = 24
 """How many hits an answer has when nobody says."""
 _SEEN: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
-_PUBLIC_STATS: Final = ("products", "dimensions", "precision", "approximate", "measured")
+_PUBLIC_STATS: Final = ("products", "dimensions", "approximate", "measured")
 """The engine's numbers without what is nobody's business, such as where files lie."""
 
 
