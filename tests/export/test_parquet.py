@@ -16,11 +16,12 @@ from shopwindow.export.parquet import METADATA, write_parquet
 from shopwindow.export.rows import rows_of
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.search.building import delete_products
+from shopwindow.search.building import add_products, delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import Manifest, OpenIndex
-from tests.search.catalogue import PRODUCTS
+from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop, name_column
+from tests.search.text_ids import give_text_ids, sku
 
 
 def test_parquet_holds_each_living_product(shop: Shop, own_index: Path, tmp_path: Path) -> None:
@@ -87,6 +88,15 @@ def test_rows_are_the_same_however_many_come_at_once(shop: Shop, at_once: int) -
     np.testing.assert_array_equal(np.concatenate([rows.sizes for rows in pieces]), whole.sizes)
     assert [one for rows in pieces for one in rows.labels] == whole.labels
     assert [one for rows in pieces for one in rows.texts] == whole.texts
+
+
+def test_ids_of_text_and_of_integers_are_one_column(own_index: Path, tmp_path: Path) -> None:
+    give_text_ids(own_index)
+    add_products(own_index, write_dataset(tmp_path / "more", range(3)))
+    write_parquet(own_index, tmp_path / "vectors.parquet")
+    table = pq.read_table(tmp_path / "vectors.parquet")
+    assert table.schema.field("product_id").type == pa.string()
+    assert table["product_id"].to_pylist() == [*map(sku, range(PRODUCTS)), "0", "1", "2"]
 
 
 def test_no_index_writes_nothing(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import OpenIndex
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
 from tests.search.conftest import Shop, give_columns, name_column
+from tests.search.text_ids import give_text_ids, sku
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra export)")
 WORDS = ["red shoe", "small lamp", "green bag summer", "blue"]
@@ -316,3 +317,18 @@ def test_verb_makes_the_table(shop: Shop, url: str, table: str, capsys: pytest.C
     main(["export-vectors", str(shop.index), *words])
     assert capsys.readouterr().out == "300 products: catalogue\n"
     assert ids_in(url, table) == list(range(PRODUCTS))
+
+
+def test_ids_of_text_are_the_key_of_a_table_of_their_own(shop: Shop, own_index: Path, url: str) -> None:
+    write_pgvector(shop.index, url, "integers")
+    give_text_ids(own_index)
+    with pytest.raises(DataError, match="product_id: is bigint there, text was wanted"):
+        write_pgvector(own_index, url, "integers", upsert=True)
+    assert write_pgvector(own_index, url, "texts") == PRODUCTS
+    assert write_pgvector(own_index, url, "texts", upsert=True) == PRODUCTS
+    assert ids_in(url, "texts") == [sku(one) for one in range(PRODUCTS)]
+    engine = SearchEngine.open(own_index)
+    wanted = engine.search("red shoe", exact=True)
+    assert [one for one, _ in nearest(url, "texts", engine.encode(["red shoe"])[0], 10)] == [
+        hit.product_id for hit in wanted
+    ]

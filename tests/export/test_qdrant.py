@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
-from shopwindow.export.qdrant import open_qdrant, write_qdrant
+from shopwindow.export.qdrant import open_qdrant, point_id, write_qdrant
 from shopwindow.export.rows import describe_vectors
 from shopwindow.files import DataError
 from shopwindow.search.building import build_index, delete_products
@@ -22,6 +22,7 @@ from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import OpenIndex
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop, give_columns, name_column
+from tests.search.text_ids import give_text_ids, sku
 
 qdrant_client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed (extra export)")
 SERVER = os.environ.get("SHOPWINDOW_QDRANT_URL")
@@ -60,6 +61,19 @@ def test_collection_finds_what_exact_search_finds(shop: Shop, client: Any) -> No
                 "labels": sorted(set(view.labels)),
                 "texts": list(view.texts),
             }
+
+
+def test_points_of_text_ids_are_found_by_a_uuid_and_say_the_id(own_index: Path, client: Any) -> None:
+    give_text_ids(own_index)
+    assert write_qdrant(own_index, client, NAME) == write_qdrant(own_index, client, NAME) == PRODUCTS
+    assert client.count(NAME).count == PRODUCTS
+    engine = SearchEngine.open(own_index)
+    found = client.query_points(NAME, engine.encode(["red shoe"])[0].tolist(), limit=10).points
+    assert [point.payload["product_id"] for point in found] == [
+        hit.product_id for hit in engine.search("red shoe", exact=True)
+    ]
+    (point,) = client.retrieve(NAME, [point_id(sku(42))])
+    assert point.payload["product_id"] == "SKU-0042"
 
 
 def test_payload_holds_the_shop_s_values_where_there_are_any(priced_index: Path, client: Any) -> None:

@@ -331,6 +331,20 @@ def test_one_product_is_an_index_too(shop: Shop, tmp_path: Path) -> None:
     assert engine.similar(7) == []
 
 
+def test_a_small_shop_never_loads_faiss(shop: Shop, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from shopwindow.search.building import build_index
+from shopwindow.search.engine import SearchEngine
+for start in (1000, 100):
+    build_index({str(shop.bundle)!r}, {str(shop.dataset)!r}, {str(tmp_path / "index")!r}, approximate_from=start)
+    assert SearchEngine.open({str(tmp_path / "index")!r}).search("red")
+    print("faiss" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True"]
+
+
 def test_label_names_by_line(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("category_id\tcategory_name\n0\tshoes\n\n31\thair\n")
     assert read_label_names(tmp_path / "labels.txt") == {0: "shoes", 31: "hair"}

@@ -82,6 +82,13 @@ def test_tied_scores_rank_by_row(everything: Neighbours, vectors: np.ndarray, k:
     assert len(set(found.scores[: len(copies)].tolist())) == 1
 
 
+@pytest.mark.parametrize("k", [ROWS - 1, ROWS, 10**18])
+def test_as_many_as_there_are_come_once(everything: Neighbours, queries: np.ndarray, k: int) -> None:
+    (found,) = everything.search(queries[:1], k)
+    assert sorted(found.rows.tolist())[: ROWS - 1] == sorted(set(found.rows.tolist()))[: ROWS - 1]
+    assert len(found.rows) == min(k, ROWS)
+
+
 def test_more_rows_of_one_code_than_candidates_rank_by_their_exact_scores(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((900, 8), np.float32)
     vectors[400:] = 3
@@ -198,6 +205,11 @@ def test_files_that_are_missing_or_of_other_vectors_are_refused(
     faiss.write_index(faiss.IndexFlatIP(HIDDEN), str(tmp_path / "flat"))
     with pytest.raises(DataError, match="not an inverted file"):
         Ivf.open(tmp_path / "flat", vectors, probes=1)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="none"):
+        write_ivf(tmp_path / "none" / "ivf", np.ones((50, 4), np.float32), cells=3)
 
 
 @pytest.mark.parametrize("cells", [0, 51])

@@ -69,20 +69,18 @@ def build_index(
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
-    """Makes an index of all products of a dataset; an older index at `out` is replaced when it is done.
+    """Makes an index of all products of a dataset, in place of an older one at `out`.
 
-    `photos`: the folder of the photos, PRODUCT_ID.jpg or .png, remembered by its path. `texts`: a dataset whose
-    pairs are known to match; their queries become the products' full texts. `labels`: a table of label names as
-    the competition has it. `columns`: a table of prices, colours ... (`product_table.py`); rows of other products are
-    told in a remark (a price list is often longer than a set of photos), products without a row have no values.
-    `smooth`: weights of each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions,
-    before they are encoded (`smoothing.py`). Products added later lean on those of their own dataset.
-    `late_regions`: whether regions are kept for re-ranking by late interaction (`late_regions.py`), which then needs
-    no dataset; when not said, where the model has it. What is added later is kept likewise.
+    `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are known
+    to match; their queries become the products' full texts. `labels`: the competition's table of label names.
+    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many rows are of other products,
+    and how many products have no row. `smooth`: weights of each vector itself, its nearest, its second nearest ...;
+    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `late_regions`: whether regions
+    are kept for late interaction, so that it needs no dataset; None: where the model has it.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
     folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
-    features or dimensions do not fit the model, or `late_regions` is said of one without late interaction.
+    features do not fit the model, or `late_regions` is said of one without late interaction.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -92,9 +90,6 @@ def build_index(
     for weights in (smooth, smooth_regions):
         if weights is not None:
             check_weights(weights)
-    has_late = opened.model.late is not None
-    if late_regions is not None and not has_late:
-        raise ValueError("late regions: this model has no late interaction; the recipe late has")
     manifest = Manifest(
         bundle_hash=bundle_hash,
         hidden=opened.model.dimensions,
@@ -104,19 +99,18 @@ def build_index(
         label_names={} if labels is None else read_label_names(labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
-        late_regions=has_late if late_regions is None else late_regions,
+        late_regions=_keeps_late(opened, late_regions),
     )
     known = None if texts is None else known_texts(Dataset(texts))
     values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
-    if values is not None:
-        manifest = dataclasses.replace(manifest, columns=values.kinds)
+    manifest = dataclasses.replace(manifest, columns={} if values is None else values.kinds)
     out = Path(out).resolve()
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
         (folder / SEGMENTS).mkdir()
         manifest = _add_segment(folder, out, manifest, opened, products, known, values, progress)
-        questions = choose_texts(products.query_texts, np.random.default_rng(_SEED))
-        manifest = _finish(folder, manifest, questions, opened.encode_queries(questions), bundle=opened)
+        asked = choose_texts(products.query_texts, np.random.default_rng(_SEED))
+        manifest = _finish(folder, manifest, asked, opened.encode_queries(asked), bundle=opened)
     forget_encoded(out)
     return manifest
 
@@ -238,6 +232,13 @@ def read_label_names(path: str | Path) -> dict[int, str]:
             raise DataError("a number, a tab and a name were wanted", path=path, line=number)
         names[int(label)] = name.strip()
     return names
+
+
+def _keeps_late(bundle: Bundle, asked: bool | None) -> bool:
+    has_late = bundle.model.late is not None
+    if asked is not None and not has_late:
+        raise ValueError("late regions: this model has no late interaction; the recipe late has")
+    return has_late if asked is None else asked
 
 
 def _add_segment(

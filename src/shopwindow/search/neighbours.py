@@ -158,8 +158,9 @@ class Ivf:
         if bits is not None:
             selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))  # lives as long as the search
             parameters.sel = selector
-        wanted = max(_CANDIDATES * k, 10 * _CANDIDATES)
-        asked = wanted + 10
+        most = self.index.ntotal
+        wanted = min(max(_CANDIDATES * k, 10 * _CANDIDATES), most)
+        asked = min(wanted + 10, most + 1)
         while True:
             parameters.nprobe = probes = min(probes, self.index.nlist)
             scores, rows = self.index.search(query[None], asked, params=parameters)
@@ -170,7 +171,7 @@ class Ivf:
                 best: Int64[np.ndarray, " rows"] = rows[_best(scores, wanted)]
                 return best
             else:
-                asked *= 4
+                asked = min(4 * asked, most + 1)
 
 
 def write_ivf(path: Path, vectors: Float32[np.ndarray, "rows hidden"], *, cells: int, seed: int = 0) -> None:
