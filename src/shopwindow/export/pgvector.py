@@ -78,7 +78,7 @@ def write_pgvector(
             path=index,
         )
     count = 0
-    with _told(psycopg, url), psycopg.connect(url) as connection:
+    with _server_errors(psycopg, url), psycopg.connect(url) as connection:
         writing = _Writing(connection, opened, schema, name)
         writing.begin(upsert=upsert)
         with connection.cursor() as cursor:
@@ -297,7 +297,7 @@ def _card(comment: str | None) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _told(psycopg: Any, url: str) -> Iterator[None]:
+def _server_errors(psycopg: Any, url: str) -> Iterator[None]:
     """What the server says as a DataError; never the password."""
     try:
         psycopg.conninfo.conninfo_to_dict(url)

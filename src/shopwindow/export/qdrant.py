@@ -69,7 +69,7 @@ def write_qdrant(
     card = describe_vectors(opened)
     filled = f"{collection}-{card['state']}"
     count = 0
-    with _told(where):
+    with _server_errors(where):
         ours = [one for one in _collections(client) if re.fullmatch(f"{collection}-[0-9a-f]{{16}}", one)]
         if collection in _collections(client):
             raise DataError(
@@ -132,7 +132,7 @@ def _driver() -> Any:
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
+def _server_errors(where: str) -> Iterator[None]:
     """What client and server say as a DataError."""
     import httpx
     from qdrant_client.http.exceptions import ApiException

@@ -36,7 +36,7 @@ Remark = Callable[[str], None]
 def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | None = None) -> Manifest:
     """Gives the products of an index the values of a new table; nothing is encoded.
 
-    A product with a row has in the table's columns what the row says, also nothing; everything else stays.
+    A product with a row takes its values in the table's columns, also none; everything else stays.
     Raises: DataError as `build_index` and `add_products` do of a table.
     """
     index = Path(index).resolve()
@@ -60,9 +60,9 @@ def values_of(
     table: ProductTable, product_ids: Shaped[np.ndarray, " products"], remark: Remark | None
 ) -> Attributes:
     """What a table says of these products, in their order. Raises: DataError where it knows none of them."""
-    told = table.told_of(product_ids)
-    if told and remark is not None:
-        remark(told)
+    mismatch = table.mismatch_with(product_ids)
+    if mismatch and remark is not None:
+        remark(mismatch)
     return table.of_products(product_ids)
 
 
@@ -72,9 +72,9 @@ def values_to_add(
     product_ids: Shaped[np.ndarray, " products"],
     remark: Remark | None,
 ) -> Attributes | None:
-    """The values of products that are added or replaced, in their order: those before, with the table's laid over them.
+    """The values of products that are added or replaced, in their order: those they had, and over them the table's.
 
-    None where nothing is known of any. Raises: DataError where the table knows none of them.
+    None where no product has any. Raises: DataError where the table knows none of them.
     """
     held = _values_before(before, product_ids)
     if table is not None:
@@ -106,12 +106,12 @@ def _values_before(before: OpenIndex, product_ids: Shaped[np.ndarray, " products
 def _laid_over(
     held: Attributes, table: ProductTable, product_ids: Shaped[np.ndarray, " products"]
 ) -> Attributes:
-    """What products have, but in the table's columns what the table says where it has a row, also nothing."""
-    told = table.rows_of(product_ids) >= 0
+    """What products have; of one with a row, in the table's columns what the row says, also nothing."""
+    has_row = table.rows_of(product_ids) >= 0
     new, here = table.of_products(product_ids), np.arange(len(held))
     joined = Attributes.join([held, new])
     rows = {
-        name: np.where(told, here + len(held), here) if name in new.columns else here
+        name: np.where(has_row, here + len(held), here) if name in new.columns else here
         for name in joined.columns
     }
     return Attributes({name: column.take(rows[name]) for name, column in joined.columns.items()}, len(held))

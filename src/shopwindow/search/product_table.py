@@ -1,7 +1,7 @@
 """What does a shop's table say of its products? A row per product: its id, then numbers and words.
 
-CSV, TSV or Parquet, read strictly: what is wrong is named by line (Parquet: row) and field, and nothing is guessed but
-the kind of a column. Knows no index.
+CSV, TSV or Parquet, read strictly: an error names line (Parquet: row) and field. Only the kind of a column is guessed.
+Knows no index.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class ProductTable:
         """The values of these products, in their order; of one without a row none."""
         return self.values.take(self.rows_of(product_ids))
 
-    def told_of(self, product_ids: Shaped[np.ndarray, " products"]) -> str:
-        """What of the table and of these products do not meet, in words; empty where all do.
+    def mismatch_with(self, product_ids: Shaped[np.ndarray, " products"]) -> str:
+        """How many products have no row, and how many rows no product, in words; empty where all match.
 
         Raises: DataError where the table has a row for none of them: its ids are others.
         """
@@ -66,26 +66,27 @@ class ProductTable:
                 path=self.path,
                 field=ID_COLUMN,
             )
-        told = []
+        parts = []
         if without := len(product_ids) - known:
-            told.append(f"{without:,} of {len(product_ids):,} products have no row")
+            parts.append(f"{without:,} of {len(product_ids):,} products have no row")
         if strangers := len(self.ids) - known:
-            told.append(f"{strangers:,} rows are of other products")
-        return f"{self.path}: {'; '.join(told)}" if told else ""
+            parts.append(f"{strangers:,} rows are of other products")
+        return f"{self.path}: {'; '.join(parts)}" if parts else ""
 
 
 def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None) -> ProductTable:
     """A table with a header line, whose first column is `product_id` and whose others are numbers or words.
 
-    With tabs where the header has one (no quoting then), else with commas, or with semicolons where the header has no
-    comma (quoted as RFC 4180 has it); or Parquet, by its first bytes. Numbers have a decimal point; words are kept in
-    Unicode's form NFC. What a column holds is said by `name:word` or `name:number` in the header, else by `kinds`, else
-    by its first value: numbers if it is one, words otherwise; in Parquet by its type. An empty cell is no value.
+    Tabs separate cells where the header has one (no quoting then). Else commas do, or semicolons where the header has no
+    comma, quoted as RFC 4180 has it. Parquet is known by its first bytes. Ids are integers, or text where some are no
+    plain integers (`00123`, `SKU-42`). Numbers have a decimal point; words are kept in Unicode's form NFC. The kind of
+    a column is what the header says (`name:word`, `name:number`), else what `kinds` says. Else its first value decides:
+    numbers if it is one, words otherwise. In Parquet the type decides. An empty cell is no value.
 
-    Raises: DataError naming line and field of what is wrong: no UTF-8, a row of another length, a number that is none
-    or not finite, a word with control characters or | or too long, an id that is none or comes twice, a
-    name that is no plain one (letters, digits, _) or comes twice, a column without any value where nothing but a first
-    value would say its kind, more than MOST_COLUMNS, no row.
+    Raises: DataError naming line and field. Causes: no UTF-8, a row of another length, a number that is none or not
+    finite, a word with control characters or | or too long, an id that is empty, too long or repeated, a column's name
+    that is repeated or has other than letters, digits and _, a column without any value and without a kind, more than
+    MOST_COLUMNS, no row.
     """
     name = str(path)
     if name != STANDARD_STREAM:
