@@ -67,7 +67,7 @@ def table(url: str) -> Iterator[str]:
         connection.execute("DROP TABLE IF EXISTS catalogue CASCADE")
 
 
-def ids_in(url: str, table: str) -> list[int]:
+def ids_in(url: str, table: str) -> list[Any]:
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute(f"SELECT product_id FROM {table} ORDER BY product_id")]
 
@@ -200,7 +200,7 @@ def test_table_is_replaced_and_upsert_keeps_others(
     vector = engine.encode(["red"])[0]
     scores = dict(nearest(url, table, vector, 1000))
     for hit in engine.search("red", k=1000):  # the replaced ones have their new vectors
-        assert scores[hit.product_id] == pytest.approx(hit.score, abs=1e-5)
+        assert scores[int(hit.product_id)] == pytest.approx(hit.score, abs=1e-5)
     write_pgvector(own_index, url, table)
     assert ids_in(url, table) == list(range(100, 305))
     build_index(shop.bundle, shop.dataset, tmp_path / "smoothed", smooth=(0.9, 0.1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.hits import Filter, Value
+from shopwindow.search.hits import Filter, ProductId, Value
 from tests.search.catalogue import PRODUCTS
 
 WORDS = "red shoe"
@@ -39,6 +39,6 @@ def write_columns(path: Path, product_ids: range) -> Path:
     return path
 
 
-def found(engine: SearchEngine, conditions: tuple[str, ...], **how: Any) -> list[int]:
+def found(engine: SearchEngine, conditions: tuple[str, ...], **how: Any) -> list[ProductId]:
     where = Filter(conditions=parse_conditions(conditions))
     return [hit.product_id for hit in engine.search(WORDS, k=PRODUCTS, where=where, **how)]

@@ -23,7 +23,7 @@ from shopwindow.search.building import (
 )
 from shopwindow.search.encoding import forget_encoded
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.hits import UnknownProduct
+from shopwindow.search.hits import ProductId, UnknownProduct
 from shopwindow.search.index import MANIFEST, OpenIndex
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
 from tests.search.conftest import Shop
@@ -31,7 +31,7 @@ from tests.search.conftest import Shop
 WORDS = ["red shoe", "small lamp", "green bag summer", "blue"]
 
 
-def answers(index: Path, *, exact: bool = True) -> list[list[tuple[int, float]]]:
+def answers(index: Path, *, exact: bool = True) -> list[list[tuple[ProductId, float]]]:
     """What an index says to some words: ids, and scores as far as float32 vectors carry them."""
     hits = SearchEngine.open(index).search_many(WORDS, k=50, exact=exact)
     return [[(hit.product_id, round(hit.score, 5)) for hit in some] for some in hits]
@@ -299,7 +299,7 @@ def test_truncated_file_is_named(own_index: Path, cut: int) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format": "shopwindow index 1"}, "make the index again: shopwindow index make"),
+        ({"format": "shopwindow index 1"}, "but 'shopwindow index 1'; make the index again"),
         ({"format": "something else"}, "not of the format"),
         ({"parts": [{"name": "../../x", "products": 3}]}, "a part named"),
         ({"parts": [{"name": "nothing", "products": 3}]}, "a segment is missing"),

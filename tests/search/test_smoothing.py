@@ -158,7 +158,7 @@ def test_smoothed_index_holds_the_smoothed_vectors_and_says_so(shop: Shop, tmp_p
     query = bundle.encode_queries(["red shoe"])[0].astype(np.float64)
     scores = {int(dataset.product_ids[row]): float(wanted[row] @ query) for row in rows}
     for hit in engine.search("red shoe", k=20):
-        assert hit.score == pytest.approx(scores[hit.product_id], abs=1e-6)
+        assert hit.score == pytest.approx(scores[int(hit.product_id)], abs=1e-6)
     with pytest.raises(ValueError, match="at least the weight"):
         build_index(shop.bundle, shop.dataset, tmp_path / "other", **{how: ()})  # type: ignore[arg-type] # as above
 

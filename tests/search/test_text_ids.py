@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_ids_of_either_kind_find_the_rows_of_either(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"exact": True}, {"hybrid": True}])
-def test_the_same_products_are_found_under_their_text(shop: Shop, made: Path, how: dict[str, bool]) -> None:
+def test_the_same_products_are_found_under_their_text(shop: Shop, made: Path, how: dict[str, Any]) -> None:
     plain, engine = SearchEngine.open(shop.index), SearchEngine.open(made)
     for words in WORDS:
         wanted = [(sku(int(hit.product_id)), hit.score) for hit in plain.search(words, k=30, **how)]

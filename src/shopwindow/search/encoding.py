@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, Shaped
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
@@ -146,7 +146,7 @@ def _append(
 
 
 def _append_late(
-    files: _Files, photos: Regions, product_ids: Int64[np.ndarray, " products"], dataset: Dataset
+    files: _Files, photos: Regions, product_ids: Shaped[np.ndarray, " products"], dataset: Dataset
 ) -> None:
     regions = photos.features.half().cpu().numpy()
     lengths = photos.counts.numpy().astype(np.int64)
@@ -156,7 +156,7 @@ def _append_late(
 
 
 def _check_finite(
-    values: np.ndarray, product_ids: Int64[np.ndarray, " rows"], of_what: str, dataset: Dataset
+    values: np.ndarray, product_ids: Shaped[np.ndarray, " rows"], of_what: str, dataset: Dataset
 ) -> None:
     finite = np.isfinite(values).all(1)
     if not finite.all():

@@ -39,7 +39,8 @@ from shopwindow.search.segment import Segment
 from shopwindow.search.texts import TEXTS_FILE, Texts
 
 MANIFEST: Final = "index.json"
-FORMAT: Final = "shopwindow index 2"
+_FORMATS: Final = "shopwindow index "
+FORMAT: Final = f"{_FORMATS}2"
 BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
 MASKS_KEPT: Final = 32
@@ -110,13 +111,12 @@ class Manifest:
             content = json.loads(read_text(path))
         except json.JSONDecodeError as error:
             raise DataError(f"no JSON: {error}", path=path) from error
-        if not isinstance(content, dict) or (found := content.pop("format", None)) != FORMAT:
-            raise DataError(
-                f"not of the format {FORMAT!r} but {found!r}; make the index again: shopwindow index make"
-                if isinstance(content, dict) and str(found).startswith("shopwindow index ")
-                else f"not of the format {FORMAT!r}",
-                path=path,
-            )
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if found != FORMAT:
+            says = f"not of the format {FORMAT!r}"
+            if str(found).startswith(_FORMATS):
+                says += f" but {found!r}; make the index again (shopwindow index make)"
+            raise DataError(says, path=path)
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

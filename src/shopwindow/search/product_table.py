@@ -77,11 +77,11 @@ class ProductTable:
 def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None) -> ProductTable:
     """A table with a header line, whose first column is `product_id` and whose others are numbers or words.
 
-    Tabs separate cells where the header has one (no quoting then). Else commas do, or semicolons where the header has no
-    comma, quoted as RFC 4180 has it. Parquet is known by its first bytes. Ids are integers, or text where some are no
-    plain integers (`00123`, `SKU-42`). Numbers have a decimal point; words are kept in Unicode's form NFC. The kind of
-    a column is what the header says (`name:word`, `name:number`), else what `kinds` says. Else its first value decides:
-    numbers if it is one, words otherwise. In Parquet the type decides. An empty cell is no value.
+    Tabs separate cells where the header has one (no quoting then). Else commas do, or semicolons where the header has
+    no comma, quoted as RFC 4180 has it. Parquet is known by its first bytes. Ids are integers, or text where some are
+    no plain integers (`00123`, `SKU-42`). Numbers have a decimal point; words are kept in Unicode's form NFC. The kind
+    of a column is what the header says (`name:word`, `name:number`), else what `kinds` says. Else its first value
+    decides: numbers if it is one, words otherwise. In Parquet the type decides. An empty cell is no value.
 
     Raises: DataError naming line and field. Causes: no UTF-8, a row of another length, a number that is none or not
     finite, a word with control characters or | or too long, an id that is empty, too long or repeated, a column's name
