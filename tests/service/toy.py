@@ -141,6 +141,7 @@ class ToyEngine:
 
     def _similar(self, request: SearchRequest) -> list[Hit]:
         """The products of which most is true that is true of one; like a region those with one of its label."""
+        assert request.product is not None
         view = self.product(request.product)
         own = self.truths[view.product_id]
         scores = {

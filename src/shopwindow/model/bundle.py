@@ -151,22 +151,33 @@ class Bundle:
         self,
         photos: Dataset | Regions | Sequence[np.ndarray],
         products: Int64[np.ndarray, " products"] | None = None,
-        *,
-        progress: Callable[[int, int], None] | None = None,
     ) -> Float32[np.ndarray, "products hidden"]:
         """The vectors of products: of a dataset (`products` are some of its rows; all of them when none are named), or
         of regions in memory, also as one array [regions, features] each.
 
-        `progress`, of a dataset, is called with products done and products in all.
         Raises: ValueError where features are not of the model's size, and as `dual.encode_regions`.
         """
         if isinstance(photos, Dataset):
-            return encode_products(self.model, photos, products, progress=progress)
+            return self.encode_dataset(photos, products)
         if products is not None:
             raise ValueError("products are rows of a dataset; give the photos that are wanted")
         if isinstance(photos, Regions):
             return encode_in_pieces(self.model, photos)
         return encode_regions(self.model, photos)
+
+    def encode_dataset(
+        self,
+        dataset: Dataset,
+        products: Int64[np.ndarray, " products"] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float32[np.ndarray, "products hidden"]:
+        """The vectors of products of a dataset: of some of its rows, or of all.
+
+        `progress` is called with products done and products in all.
+        Raises: ValueError where features are not of the model's size.
+        """
+        return encode_products(self.model, dataset, products, progress=progress)
 
     def rank(
         self, dataset: Dataset, *, smooth: tuple[float, ...] | None = None, name: str = "shopwindow"

@@ -47,7 +47,7 @@ def rank_pools(
     asked = read_queries(dataset.query_texts, bundle)
     if smooth is None:
         used, place = np.unique(products, return_inverse=True)
-        vectors = bundle.encode_products(dataset, used, progress=progress)
+        vectors = bundle.encode_dataset(dataset, used, progress=progress)
         kept = keep_products(reranker, dataset, used, boxes=bundle.needs_boxes)
         scores = score_pools(asked, queries, Pool(dataset.product_ids[used], vectors, kept), place, reranker)
     else:

@@ -90,7 +90,7 @@ class Validation:
         """The official and the seed's nDCG@5 and more, and the mean loss over batches of right pairs."""
         bundle, dataset = Bundle(model, tokenizer), self.dataset
         asked = read_queries(dataset.query_texts, bundle)
-        photos, everything = bundle.encode_products(dataset), np.arange(len(dataset.product_ids))
+        photos, everything = bundle.encode_dataset(dataset), np.arange(len(dataset.product_ids))
         kept = keep_products(bundle.reranker, dataset, everything, boxes=bundle.needs_boxes)
         products = Pool(dataset.product_ids, photos, kept)
         run = Run.from_arrays(

@@ -33,7 +33,7 @@ class UnknownProduct(KeyError):  # noqa: N818 - reads as what it says where it i
     """The index holds no product of this id."""
 
     def __init__(self, product_id: ProductId) -> None:
-        self.product_id = product_id
+        self.product_id: Any = product_id
         super().__init__(product_id)
 
     def __str__(self) -> str:

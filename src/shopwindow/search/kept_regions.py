@@ -48,7 +48,7 @@ class KeptRegions:
     @property
     def values(self) -> int:
         """How many values are kept of a region."""
-        return self.regions.shape[1]
+        return int(self.regions.shape[1])
 
     @property
     def counts(self) -> Int64[np.ndarray, " products"]:
