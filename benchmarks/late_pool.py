@@ -30,8 +30,9 @@ from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
 from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
 from shopwindow.model.initial import initial_model
-from shopwindow.model.rank import score_pairs, second_scores
+from shopwindow.model.rank import score_pairs
 from shopwindow.model.recipe import load_recipe
+from shopwindow.model.rerankers import Pool, find, read_queries
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
 
@@ -63,7 +64,7 @@ def engines_of(
     with whole_directory(scratch / "bundle", marker=MARKER) as folder:
         Bundle(model, tokenizer).save_into(folder)
     for name, keeps in (("kept", True), ("read", False)):
-        build_index(scratch / "bundle", dataset.path, scratch / name, late_regions=keeps)
+        build_index(scratch / "bundle", dataset.path, scratch / name, kept_regions=keeps)
     return SearchEngine.open(scratch / "kept"), SearchEngine.open(scratch / "read")
 
 
@@ -76,34 +77,31 @@ def measure(dataset: Dataset, scratch: Path, queries: int, rounds: int) -> dict[
     vectors = encode_products(model, dataset, everything)
     words = encode_texts(model, tokenizer, texts)
     held = dataset.regions(everything, boxes=model.needs_boxes)
-    with torch.inference_mode():
-        projected = model.project_regions(held)
-
+    bundle = Bundle(model, tokenizer)
+    late = find("late", bundle)
+    projected = late.keep(held)
+    asked = read_queries(texts, bundle)
     kept, read_anew = engines_of(model, tokenizer, dataset, scratch)
     every = len(everything)
 
     def plain(query: int) -> object:
         return score_pairs(words, vectors, np.full(len(everything), query), everything)
 
-    def second(query: int, photos: Regions) -> object:
-        return second_scores(model, tokenizer, texts[query], photos)
+    def reranked(query: int, kept: Regions | None) -> object:
+        return late.score(asked[query], Pool(dataset.product_ids, vectors, kept))
 
     def read() -> Regions:
         return dataset.regions(everything, boxes=model.needs_boxes)
 
-    @torch.inference_mode()
     def project() -> object:
-        return model.project_regions(held)
-
-    def from_projected(query: int) -> object:
-        return second_scores(model, tokenizer, texts[query], projected, projected=True)
+        return late.keep(held)
 
     ways: dict[str, Callable[[int], object]] = {
         "without late": plain,
-        "with late": lambda query: (plain(query), second(query, read())),
+        "with late": lambda query: reranked(query, late.keep(read())),
         "of it: reading regions": lambda _: read(),
         "of it: projecting regions": lambda _: project(),
-        "with late, regions projected before": lambda query: (plain(query), from_projected(query)),
+        "with late, regions projected before": lambda query: reranked(query, projected),
         "vectors of the pool made too, without late": lambda query: (
             encode_products(model, dataset, everything),
             plain(query),
@@ -123,7 +121,7 @@ def measure(dataset: Dataset, scratch: Path, queries: int, rounds: int) -> dict[
     times = [taken["search, late from the dataset"], taken["search, late from the index"]]
     return {
         "regions": float(len(held.features)),
-        "bytes a product of regions in the index": kept.stats()["late_region_bytes_per_product"],
+        "bytes a product of regions in the index": kept.stats()["kept_region_bytes_per_product"],
         **{f"{name}, ms": times for name, times in taken.items()},
         "search, late: times faster from the index": [a / b for a, b in zip(*times, strict=True)],
     }

@@ -23,13 +23,14 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.rank import candidate_pairs, rank_pools, score_pairs
 from shopwindow.model.recipe import load_recipe
+from shopwindow.model.rerankers import find
 from shopwindow.model.smoothing import SEED_WEIGHTS
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import Answers, read_answers
 from shopwindow.ranking.fusion import fuse
 from shopwindow.ranking.measures import Evaluation, evaluate
-from shopwindow.ranking.operators import Operator, smooth_vectors
+from shopwindow.ranking.operators import smooth_vectors
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.significance import System, seeds_difference
 
@@ -70,12 +71,12 @@ def measure(bundles: list[Bundle], valid: Dataset, answers: Answers) -> dict[str
     """nDCG@5 of every way over the seeds, and difference, interval and p against plain ranking."""
     ways: dict[str, list[Run]] = {"plain": [bundle.rank(valid) for bundle in bundles]}
     ways["regions smoothed in the pool"] = [bundle.rank(valid, smooth=SEED_WEIGHTS) for bundle in bundles]
-    if bundles[0].model.late is None:
+    has_own = bundles[0].reranker is not None
+    if not has_own:
         ways["vectors smoothed in the catalogue"] = [catalogue_smoothed(bundle, valid) for bundle in bundles]
-    for name in OPERATORS if bundles[0].model.late is None else ():
-        operator = Operator.parse(name)
+    for name in () if has_own else OPERATORS:
         ways[f"{name} (vectors, in the pool)"] = [
-            rank_pools(bundle.model, bundle.tokenizer, valid, operator=operator) for bundle in bundles
+            rank_pools(bundle, valid, reranker=find(name, bundle)) for bundle in bundles
         ]
     plain = System("plain", evaluated(ways["plain"], answers))
     figures: dict[str, float | list[float]] = {}

@@ -19,6 +19,7 @@ import torch
 from made import write_dataset
 from record import counted_threads, record
 from shopwindow.data.dataset import Dataset
+from shopwindow.model.bundle import Bundle
 from shopwindow.model.dual import encode_products, encode_texts
 from shopwindow.model.initial import initial_model
 from shopwindow.model.rank import rank_pools
@@ -45,11 +46,12 @@ def main() -> None:
 def measure(name: str, dataset: Dataset, pools: int, rounds: int) -> None:
     """One recipe: plain, smoothed, and the parts of the plain one."""
     tokenizer, model = initial_model(dataset, load_recipe(name, {}))
+    bundle = Bundle(model, tokenizer)
     plain, smoothed, photos, words, reading = [], [], [], [], []
     everything = np.arange(len(dataset.product_ids))
     for _ in range(rounds):
-        plain.append(seconds(lambda: rank_pools(model, tokenizer, dataset)))
-        smoothed.append(seconds(lambda: rank_pools(model, tokenizer, dataset, smooth=(0.7, 0.2, 0.1))))
+        plain.append(seconds(lambda: rank_pools(bundle, dataset)))
+        smoothed.append(seconds(lambda: rank_pools(bundle, dataset, smooth=(0.7, 0.2, 0.1))))
         photos.append(seconds(lambda: encode_products(model, dataset, everything)))
         words.append(seconds(lambda: encode_texts(model, tokenizer, dataset.query_texts)))
         reading.append(seconds(lambda: [dataset.regions(part) for part in np.array_split(everything, pools)]))

@@ -93,8 +93,8 @@ def test_no_ids_change_nothing(own_index: Path, capsys: pytest.CaptureFixture[st
         (["--delete", "{index}", "--ids", "3", "--photos", "."], "--photos: goes with --out"),
         (["{dataset}", "--add", "{index}", "--smooth", "0.9,0.1"], "--smooth: goes with --out"),
         (["{dataset}", "--add", "{index}", "--smooth-regions", "1"], "--smooth-regions: goes with --out"),
-        (["{dataset}", "--add", "{index}", "--no-late-regions"], "--no-late-regions: goes with --out"),
-        (["{bundle}", "{dataset}", "--out", "x", "--no-late-regions"], "this model has no late interaction"),
+        (["{dataset}", "--add", "{index}", "--no-kept-regions"], "--no-kept-regions: goes with --out"),
+        (["{bundle}", "{dataset}", "--out", "x", "--no-kept-regions"], "this model has no reranker of its own"),
         (["{dataset}", "--add", "{index}", "--labels", "x"], "--labels: goes with --out"),
         (["--check", "{index}", "--texts", "{dataset}"], "--texts: goes with --out or --add"),
         (["{dataset}", "--compact", "{index}"], "take no other paths"),
@@ -146,8 +146,8 @@ def test_model_of_no_numbers_makes_no_index(shop: Shop, tmp_path: Path) -> None:
         ("label_names", {"shoes": "0"}),
         ("sources", [{"path": "x"}]),
         ("smooth", 3),
-        ("late_regions", 1),
-        ("late_regions", True),
+        ("kept_regions", 1),
+        ("kept_regions", True),
     ],
 )
 def test_index_of_wrong_values_is_refused_by_all(own_index: Path, name: str, value: object) -> None:

@@ -63,6 +63,16 @@ def test_no_more_is_read_than_it_takes(path: Path) -> None:
     assert asked == [1000]
 
 
+def test_ids_may_be_text_and_ties_stand_by_it(tmp_path: Path) -> None:
+    rising = np.array(["007", "SKU-1", "SKU-2", "b"])
+    write_texts(tmp_path / "texts.sqlite", [["red shoe"], [], ["red shoe"], ["red", "bag"]])
+    texts = Texts(tmp_path / "texts.sqlite", rising)
+    found = texts.find("shoe", 10, lambda ids: np.full(len(ids), True))
+    assert [product for product, _ in found] == ["007", "SKU-2"]
+    assert texts.ids().tolist() == ["007", "SKU-2", "b"]
+    assert [texts.of(one) for one in rising.tolist()] == [("red shoe",), (), ("red shoe",), ("red", "bag")]
+
+
 def test_deep_matches_of_a_rare_value_are_found_by_text(own_index: Path) -> None:
     give_columns(own_index, "product_id,price", "3,1", "250,1", "299,1")
     (segment,) = (own_index / "segments").iterdir()

@@ -160,18 +160,19 @@ def rank(
         check_writable(out)
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.rank import rank_pools
+    from shopwindow.model.rerankers import find
     from shopwindow.ranking.runs import write_run
 
     opened = Bundle.load(bundle, device=_device(device))
     pools = Dataset(dataset)
+    reranker = opened.reranker if scoring is None else find(scoring, opened)
     with progress("rank") as show:
         says = rate(0.0, "products")
         run = rank_pools(
-            opened.model,
-            opened.tokenizer,
+            opened,
             pools,
+            reranker=reranker,
             smooth=weights,
-            operator=scoring,
             progress=lambda done, total: show(float(done), float(total), says(float(done))),
         )
     write_run(run, out)

@@ -32,7 +32,7 @@ def index(
     approximate_from: int | None = None,
     smooth: str | None = None,
     smooth_regions: str | None = None,
-    no_late_regions: bool = False,
+    no_kept_regions: bool = False,
 ) -> None:
     """Make a catalogue searchable: encode its products and write an index; or change or check one.
 
@@ -57,8 +57,8 @@ def index(
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
-        no_late_regions: Keep no regions for `search --rerank late` (of a model with late interaction): a smaller index,
-            slower re-ranking, and only while the dataset is there.
+        no_kept_regions: Keep no regions for `search --rerank` by the model itself (of a model with late interaction):
+            a smaller index, slower re-ranking, and only while the dataset is there.
     """
     from shopwindow.cli.progress import progress, rate
     from shopwindow.search.building import (
@@ -84,7 +84,7 @@ def index(
         only_with(
             "goes with --out: an index keeps what it was made with",
             approximate_from=approximate_from,
-            no_late_regions=no_late_regions,
+            no_kept_regions=no_kept_regions,
         )
     if delete is None:
         only_with("goes with --delete", ids=ids)
@@ -134,7 +134,7 @@ def index(
                 columns=columns,
                 smooth=_weights("--smooth", smooth),
                 smooth_regions=_weights("--smooth-regions", smooth_regions),
-                late_regions=False if no_late_regions else None,
+                kept_regions=False if no_kept_regions else None,
                 progress=tell,
                 remark=remarks.append,
             )
@@ -298,11 +298,12 @@ def _check(index: str) -> None:
 
     opened = OpenIndex.open(index)
     verdict = check(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))
-    late = "" if verdict.late_error is None else f", late scores within {verdict.late_error:.1g}"
+    error = verdict.reranked_error
+    reranked = "" if error is None else f", re-ranked scores within {error:.1g}"
     asked = counted(verdict.queries, "golden query", "golden queries")
     standard_output().print(
         f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
-        f"{verdict.score_error:.1g}{late}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
+        f"{verdict.score_error:.1g}{reranked}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
         soft_wrap=True,
     )
     if verdict.problems:
@@ -318,7 +319,8 @@ def _summary(index: OpenIndex) -> str:
     size = vector_bytes(made.hidden, approximate=approximate)
     columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     valued = f", {index.with_values:,} with values" if made.columns else ""
-    regions = f" and {index.late_bytes:,.0f} of regions for --rerank late" if made.late_regions else ""
+    kept_for = made.kept_regions
+    regions = "" if kept_for is None else f" and {index.kept_bytes:,.0f} of regions for --rerank {kept_for}"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
         f"{f' ({deleted} with deleted products)' if deleted else ''}"

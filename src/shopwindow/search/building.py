@@ -41,7 +41,7 @@ from shopwindow.search.index import (
     named_by_content,
 )
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
-from shopwindow.search.late_regions import LateRegions
+from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import smooth_catalogue
@@ -65,7 +65,7 @@ def build_index(
     columns: str | Path | None = None,
     smooth: tuple[float, ...] | None = None,
     smooth_regions: tuple[float, ...] | None = None,
-    late_regions: bool | None = None,
+    kept_regions: bool | None = None,
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
@@ -75,12 +75,12 @@ def build_index(
     to match; their queries become the products' full texts. `labels`: the competition's table of label names.
     `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many rows are of other products,
     and how many products have no row. `smooth`: weights of each vector itself, its nearest, its second nearest ...;
-    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `late_regions`: whether regions
-    are kept for late interaction, so that it needs no dataset; None: where the model has it.
+    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`: whether regions
+    are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
     folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
-    features do not fit the model, or `late_regions` is said of one without late interaction.
+    features do not fit the model, or `kept_regions` is said of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -99,7 +99,7 @@ def build_index(
         label_names={} if labels is None else read_label_names(labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
-        late_regions=_keeps_late(opened, late_regions),
+        kept_regions=_kept_for(opened, kept_regions),
     )
     known = None if texts is None else known_texts(Dataset(texts))
     values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
@@ -199,8 +199,8 @@ def compact_index(index: str | Path) -> Manifest:
             for part, chosen in pairs
         ]
         values = Attributes.join(attributes) if before.manifest.columns else None
-        late = [part.segment.late.take(chosen) for part, chosen in pairs if part.segment.late is not None]
-        encoded = Encoded(vectors, LateRegions.join(late) if before.manifest.late_regions else None)
+        kept = [part.segment.kept.take(chosen) for part, chosen in pairs if part.segment.kept is not None]
+        encoded = Encoded(vectors, KeptRegions.join(kept) if kept else None)
         manifest = dataclasses.replace(before.manifest, parts=())
         manifest = _write_part(folder, manifest, encoded, columns, known or None, values)
         _finish_again(folder, index, manifest)
@@ -234,11 +234,12 @@ def read_label_names(path: str | Path) -> dict[int, str]:
     return names
 
 
-def _keeps_late(bundle: Bundle, asked: bool | None) -> bool:
-    has_late = bundle.model.late is not None
-    if asked is not None and not has_late:
-        raise ValueError("late regions: this model has no late interaction; the recipe late has")
-    return has_late if asked is None else asked
+def _kept_for(bundle: Bundle, asked: bool | None) -> str | None:
+    """The reranker for which an index keeps regions."""
+    own = bundle.reranker
+    if asked is not None and own is None:
+        raise ValueError("kept regions: this model has no reranker of its own")
+    return None if own is None or asked is False else own.name
 
 
 def _add_segment(
@@ -278,7 +279,7 @@ def _write_part(
         columns,
         approximate=len(columns.ids) >= manifest.approximate_from,
         attributes=values,
-        late=encoded.late,
+        kept=encoded.kept,
     )
     if known is not None:
         ids = np.sort(columns.ids).tolist()
@@ -299,8 +300,8 @@ def _finish(
     manifest.write(folder)
     index = OpenIndex.open(folder)
     golden = ask_exactly(index, texts, vectors)
-    if bundle is not None and manifest.late_regions:
-        golden = golden.with_late(index, bundle)
+    if bundle is not None and manifest.kept_regions is not None:
+        golden = golden.with_reranked(index, bundle)
     probes = _enough_probes(index, golden)
     measured = {f"recall@{AT}": recall(index, golden, probes=probes), "queries": float(len(texts))}
     manifest = dataclasses.replace(manifest, probes=probes, golden=golden.write(folder), recall=measured)
@@ -326,7 +327,7 @@ def _finish_again(folder: Path, index: Path, manifest: Manifest, bundle: Bundle 
     if manifest.golden is None:
         raise DataError("holds no golden queries", path=index)
     golden = Golden.read(index / manifest.golden)
-    if manifest.late_regions and bundle is None:
+    if manifest.kept_regions is not None and bundle is None:
         bundle = load_same_bundle(index / BUNDLE, manifest.bundle_hash)
     manifest = dataclasses.replace(manifest, revision=manifest.revision + 1)
     _finish(folder, manifest, golden.texts, golden.vectors, bundle=bundle)

@@ -18,8 +18,6 @@ from shopwindow.search.index import OpenIndex
 from shopwindow.search.lookup import Found, allowed_rows
 from shopwindow.search.segment import Segment
 
-FUSED: Final = 100
-"""So many of either ranking at least."""
 _RRF_CONSTANT: Final = 60
 
 

@@ -73,8 +73,8 @@ class Manifest:
     `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
     `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours. `columns`: what
-    the shop's own columns hold; a segment need not have them all. `late_regions`: whether every segment keeps its
-    products' regions for late interaction.
+    the shop's own columns hold; a segment need not have them all. `kept_regions`: the name of
+    the reranker for which every segment keeps regions, None where none are kept.
     """
 
     bundle_hash: str
@@ -92,7 +92,7 @@ class Manifest:
     smooth: tuple[float, ...] | None = None
     smooth_regions: tuple[float, ...] | None = None
     columns: dict[str, Kind] = field(default_factory=dict)
-    late_regions: bool = False
+    kept_regions: str | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -125,7 +125,6 @@ class Manifest:
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
-        content.setdefault("late_regions", False)
         for name in (name for part in parts for name in (part.name, part.deleted or "-")):
             if "/" in name or name.startswith("."):
                 raise ValueError(f"a part named {name!r}")
@@ -135,7 +134,7 @@ class Manifest:
             ("unit", bool),
             ("probes", int),
             ("revision", int),
-            ("late_regions", bool),
+            ("kept_regions", str | None),
         ):
             if not isinstance(content[name], kind):
                 raise ValueError(f"{name} {content[name]!r}")
@@ -246,9 +245,9 @@ class OpenIndex:
         return sum(part.with_values for part in self.parts)
 
     @property
-    def late_bytes(self) -> float:
-        """Bytes a product, on average, of the regions kept for late interaction; 0 where none are."""
-        kept = [part.segment.late for part in self.parts if part.segment.late is not None]
+    def kept_bytes(self) -> float:
+        """Bytes a product, on average, of the regions kept for re-ranking; 0 where none are."""
+        kept = [part.segment.kept for part in self.parts if part.segment.kept is not None]
         return sum(some.regions.nbytes for some in kept) / max(1, sum(len(some) for some in kept))
 
     def numbers(self) -> dict[str, Any]:
@@ -263,7 +262,7 @@ class OpenIndex:
             "cells": cells,
             "probes": manifest.probes,
             "measured": manifest.recall,
-            "late_region_bytes_per_product": self.late_bytes,
+            "kept_region_bytes_per_product": self.kept_bytes,
             "texts": self.has_texts,
             "products_with_texts": self.with_texts,
             "smoothed": manifest.smooth,
@@ -322,10 +321,9 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     segment = Segment.open(folder)
     if segment.width != manifest.hidden:
         raise DataError(f"vectors of {segment.width} values, the index says {manifest.hidden}", path=folder)
-    if (segment.late is not None) != manifest.late_regions:
-        says = "regions for late interaction"
-        kept, wanted = ("no ", "some") if manifest.late_regions else ("", "none")
-        raise DataError(f"{kept}{says}, the index says {wanted}", path=folder)
+    if (segment.kept is None) != (manifest.kept_regions is None):
+        kept, wanted = ("", "none") if manifest.kept_regions is None else ("no ", "some")
+        raise DataError(f"{kept}regions for re-ranking, the index says {wanted}", path=folder)
     if len(segment) != part.products:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None

@@ -10,7 +10,7 @@ vectors.npy                       float32
 ivf.faiss                         cells of codes of the vectors (neighbours.py), in large segments
 sizes, region_bounds, boxes, labels, source, dataset_row (.npy)   what is shown, and where the regions are
 values.arrow                      the shop's own columns (attributes.py), where there are any
-late_regions, late_bounds (.npy)  regions for late interaction (late_regions.py), where they are kept
+kept_regions, kept_bounds (.npy)  regions for re-ranking (kept_regions.py), where they are kept
 ```
 """
 
@@ -33,7 +33,7 @@ from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges,
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.conditions import PHOTO_COLUMNS
 from shopwindow.search.hits import Filter
-from shopwindow.search.late_regions import LateRegions
+from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.neighbours import Exact, Ivf, Neighbours, cell_count, write_ivf
 
 CARD: Final = "segment.json"
@@ -93,7 +93,7 @@ class Segment:
     exact: Exact
     ivf: Ivf | None = None
     attributes: Attributes | None = None
-    late: LateRegions | None = None
+    kept: KeptRegions | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Segment:
@@ -108,14 +108,14 @@ class Segment:
             vectors, values = load_array(folder / VECTORS_FILE), folder / ATTRIBUTES_FILE
             if vectors.dtype != np.float32 or vectors.ndim != 2:
                 raise DataError(f"{vectors.dtype} of shape {list(vectors.shape)}", path=folder / VECTORS_FILE)
-            late_width = int(card.get("late", 0))
+            kept_values = int(card["kept"])
             segment = cls(
                 folder.name,
                 columns,
                 Exact(vectors),
                 Ivf.open(folder / IVF_FILE, vectors, probes=1) if card["cells"] else None,
                 Attributes.open(values) if values.is_file() else None,
-                LateRegions.open(folder, late_width) if late_width else None,
+                KeptRegions.open(folder, kept_values) if kept_values else None,
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
@@ -182,10 +182,10 @@ def write_segment(
     *,
     approximate: bool,
     attributes: Attributes | None = None,
-    late: LateRegions | None = None,
+    kept: KeptRegions | None = None,
 ) -> None:
     """Writes a segment into an empty folder, its card last. `approximate`: with cells. Products come in any order, and
-    `vectors`, `attributes` and `late` in that of `columns`.
+    `vectors`, `attributes` and `kept` in that of `columns`.
 
     Raises: OSError where the disk is full.
     """
@@ -200,13 +200,13 @@ def write_segment(
         save_array(folder / f"{field.name}.npy", getattr(taken, field.name))
     if attributes is not None:
         attributes.take(order).write(folder / ATTRIBUTES_FILE)
-    if late is not None:
-        late.write(folder, order)
+    if kept is not None:
+        kept.write(folder, order)
     card = {
         "format": FORMAT,
         "products": len(order),
         "cells": cells,
-        "late": late.regions.shape[1] if late else 0,
+        "kept": 0 if kept is None else kept.values,
     }
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
 
@@ -231,8 +231,8 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     """Raises: DataError where files of a segment do not belong together."""
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
-    kept = [some for some in (segment.attributes, segment.late) if some is not None]
-    if {len(some) for some in (*by_product, segment.exact.vectors, *kept)} != {products}:
+    optional = [some for some in (segment.attributes, segment.kept) if some is not None]
+    if {len(some) for some in (*by_product, segment.exact.vectors, *optional)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if len(columns.boxes) != len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)
