@@ -173,9 +173,7 @@ class ProductRegions:
         return self.datasets[source]
 
 
-def pool_of(
-    index: OpenIndex, product_ids: Shaped[np.ndarray, " asked"], kept: Regions | None
-) -> Pool:
+def pool_of(index: OpenIndex, product_ids: Shaped[np.ndarray, " asked"], kept: Regions | None) -> Pool:
     """Some products of an index as the pool of a query, with what a reranker keeps of them."""
     vectors = np.empty((len(product_ids), index.manifest.hidden), np.float32)
     for part, places, rows in index.by_part(product_ids):
