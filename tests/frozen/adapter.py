@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+import shopwindow.cli
 from shopwindow.cli import main
 from shopwindow.data.batches import PairBatches
 from shopwindow.data.dataset import Dataset
@@ -32,6 +33,7 @@ from shopwindow.search.service.app import Service
 from tests.search.service.running import running
 
 Weights = dict[str, np.ndarray]
+_VERBS = shopwindow.cli._verbs
 
 BETTERED: dict[str, str] = {}
 """Command as frozen -> what it says now (of an error its line, else its output), where that changed on purpose."""
@@ -58,13 +60,21 @@ RECIPES = tuple(_SIZES)
 
 def cli(words: list[str]) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command in its spelling of commit 7fa6022."""
-    if words[:1] in (["draw"], ["demo"]):  # they pass a whole number for a float, which the tests' type checker refuses
+    if words[:1] in (
+        ["draw"],
+        ["demo"],
+    ):  # they pass a whole number for a float, which the tests' type checker refuses
         command = [sys.executable, "-m", "shopwindow", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    verbs = _VERBS() if not words or words[0] not in _VERBS() else {words[0]: _VERBS()[words[0]]}
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch("shopwindow.cli._verbs", return_value=verbs),  # all parsers take a fifth of a second
+    ):
         try:
             main(words)
         except SystemExit as stopped:
@@ -108,7 +118,8 @@ def train(recipe: str, out: str, weights: Weights | None, *, dropout: bool = Tru
 
     words = ["train", "train", "--valid", "valid", "--answers", "shop/valid_answer.json", "--out", out]
     words += ["--recipe", recipe, "--set", *changes(recipe, dropout=dropout)]
-    with mock.patch("shopwindow.model.training.initial_model", begin):
+    without_plot = mock.patch("shopwindow.model.curves._draw")
+    with mock.patch("shopwindow.model.training.initial_model", begin), without_plot:
         code, _, err = cli(words)
     assert code == 0, err
     with (Path(out) / "curves.csv").open() as file:
@@ -134,7 +145,9 @@ def batches(recipe: str) -> list[list[tuple[str, int]]]:
     ]
 
 
-def vectors(bundle: str, texts: list[str], dataset: str, products: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def vectors(
+    bundle: str, texts: list[str], dataset: str, products: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of texts, and of some products of a dataset, by a bundle."""
     opened, data = Bundle.load(bundle), Dataset(dataset)
     rows = np.array([data.product_ids.tolist().index(product) for product in products])
@@ -143,7 +156,9 @@ def vectors(bundle: str, texts: list[str], dataset: str, products: list[int]) ->
 
 def tokens(bundle: str, texts: list[str]) -> list[list[str]]:
     """The pieces of texts, as a bundle's tokenizer cuts them."""
-    return [one.tokens for one in Tokenizer.from_file(str(Path(bundle) / "tokenizer.json")).encode_batch(texts)]
+    return [
+        one.tokens for one in Tokenizer.from_file(str(Path(bundle) / "tokenizer.json")).encode_batch(texts)
+    ]
 
 
 def dataset_facts(dataset: str) -> dict[str, object]:
@@ -175,5 +190,3 @@ def _set_weights(model: DualEncoder, weights: Weights) -> None:
     with torch.no_grad():
         for name, value in weights.items():
             own[name].copy_(torch.from_numpy(value))
-
-

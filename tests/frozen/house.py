@@ -20,7 +20,7 @@ DATA = Path(__file__).parent / "data"
 SCORES = 1e-6
 SHOP = ("train.tsv", "valid.tsv", "test.tsv", "valid_answer.json", "columns.csv", "multimodal_labels.txt")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?|-?\d+e[-+]?\d+")
-_MASKED = [(re.compile(r"\b\d+(\.\d+)? s\b"), "N s"), (re.compile(r"[\d,.]+ (rows|products)/s"), r"N \1/s")]
+_MASKED = [(re.compile(r"\b\d+(\.\d+)? s\b"), "N s"), (re.compile(r" {2,}"), "  ")]
 
 
 def load(name: str) -> Any:
@@ -64,6 +64,17 @@ def write_bundles() -> None:
         adapter.write_bundle(recipe, f"bundles/{recipe}", weights_of(recipe))
 
 
+def play_all() -> dict[str, Any]:
+    """What every frozen command gives now, played in order in the current folder; `#2` plays one again."""
+    write_files()
+    said: dict[str, Any] = {}
+    for key in load("commands.json"):
+        if key.startswith("index") and not Path("bundles").exists():
+            write_bundles()
+        said[key] = play(key.partition("#")[0].split())
+    return said
+
+
 def curve(rows: list[dict[str, str]]) -> dict[str, list[float]]:
     """Losses and rates of all steps, and what the last validation says."""
     names = ("learning_rate", "train_loss", "false_negatives")
@@ -91,8 +102,10 @@ def vectors(bundle: str, dataset: str, cases: dict[str, Any]) -> dict[str, list[
 def real_set(sets: Path) -> dict[str, Any]:
     """What preparing, auditing and 20 steps on a sample of a real product set give, in the current folder."""
     made = [sys.executable, str(sets / "make_tsv.py"), str(sets / "ikea"), "--out", "shop"]
-    subprocess.run([*made, "--train-rows", "362", "--valid-queries", "20"], check=True, stdout=subprocess.DEVNULL)
-    cases = {"texts": [], "products": []}
+    subprocess.run(
+        [*made, "--train-rows", "362", "--valid-queries", "20"], check=True, stdout=subprocess.DEVNULL
+    )
+    cases: dict[str, list[Any]] = {"texts": [], "products": []}
     for row in (line.split("\t") for line in Path("shop/valid.tsv").read_text().splitlines()[1::37]):
         cases["texts"].append(row[7])
         cases["products"].append(int(row[0]))
@@ -114,7 +127,10 @@ def bettered(key: str, want: Any) -> Any:
 
 
 def play(words: list[str]) -> dict[str, Any]:
-    """What a command gives: exit code, output and the lines of errors. The folder is HERE, times are N."""
+    """What a command gives: exit code, output and lines of errors.
+
+    The folder is HERE, times are N, columns stand two spaces apart.
+    """
     code, out, err = adapter.cli(words)
     lines = [line for line in err.splitlines(keepends=True) if line.startswith("shopwindow: ")]
     return {"exit": code, "out": _parsed(_masked(out)), "err": _masked("".join(lines))}
@@ -127,7 +143,7 @@ def written(name: str) -> object:
 
 
 def _parsed(text: str) -> object:
-    return adapter.plain(json.loads(text)) if text.startswith(("{\n", "[\n", "{\"")) else text
+    return adapter.plain(json.loads(text)) if text.startswith(("{\n", "[\n", '{"')) else text
 
 
 def _masked(text: str) -> str:
@@ -144,7 +160,9 @@ def ask(client: Any, method: str, path: str, body: object) -> dict[str, Any]:
     if kind.endswith("json"):
         content: object = _without_version(adapter.plain(answer.json()))
     elif path == "/metrics":
-        content = sorted({line.split("{")[0].split(" ")[0] for line in answer.text.splitlines() if line[0] != "#"})
+        content = sorted(
+            {line.split("{")[0].split(" ")[0] for line in answer.text.splitlines() if line[0] != "#"}
+        )
     else:
         content = digest(answer.content)
     return {"status": answer.status_code, "kind": kind, "content": content}
@@ -169,7 +187,9 @@ def difference(got: Any, want: Any, where: str = "", tolerance: float = SCORES) 
     elif isinstance(want, list) and isinstance(got, list):
         if len(got) != len(want):
             return f"{where}: {len(got)} values, wanted {len(want)}"
-        pairs = [(one, other, f"{where}[{row}]") for row, (one, other) in enumerate(zip(got, want, strict=True))]
+        pairs = [
+            (one, other, f"{where}[{row}]") for row, (one, other) in enumerate(zip(got, want, strict=True))
+        ]
     elif isinstance(want, str) and isinstance(got, str):
         return _text_difference(got, want, where)
     elif type(want) is float and isinstance(got, int | float):

@@ -24,16 +24,10 @@ TRAININGS = house.load("trainings.json")
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What every frozen command gives now, played in order in one folder, which is the current one meanwhile."""
+    """What every frozen command gives now; the folder it was played in is the current one meanwhile."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("frozen"))
-    house.write_files()
-    said: dict[str, Any] = {}
-    for key in house.load("commands.json"):
-        if key.startswith("index") and not Path("bundles").exists():
-            house.write_bundles()
-        said[key] = house.play(key.partition("#")[0].split())
-    yield said
+    yield house.play_all()
     os.chdir(before)
 
 
