@@ -63,7 +63,10 @@ def write_rows(
     detectors give them. So a model can learn these rows, and searches find something.
     """
     rng = np.random.default_rng(seed)
-    direction = dict(zip(WORDS, rng.standard_normal((len(WORDS), features), np.float32), strict=True))
+    towards = np.random.default_rng(0).standard_normal(
+        (len(WORDS), features), np.float32
+    )  # whatever the seed
+    direction = dict(zip(WORDS, towards, strict=True))
     noise = rng.standard_normal((_NOISE_ROWS + _MOST, features), np.float32)
     counts = np.full(rows, regions) if regions else photo_lengths(rows, rng, most=_MOST)
     with path.open("w", encoding="utf-8") as file:
@@ -74,7 +77,7 @@ def write_rows(
                 mean = sum(direction[word] for word in query.split())
             start = int(rng.integers(_NOISE_ROWS))
             photo = np.maximum(noise[start : start + count] + mean, 0)
-            corners = np.sort(rng.integers(0, 400, (count, 2, 2)).astype(np.float32), axis=1)
+            corners = np.sort(rng.uniform(0, 400, (count, 2, 2)).astype(np.float32), axis=1)
             cells = (corners, photo, rng.integers(0, 33, count))
             encoded = (base64.b64encode(np.ascontiguousarray(cell).data).decode() for cell in cells)
             values = (100_000_000 + 7 * row, 400, 400, count, *encoded, query, row // rows_per_query)
@@ -98,15 +101,21 @@ def write_dataset(
     rows.unlink()
 
 
-def train_bundle(folder: Path, recipe: str, *changes: str, features: int = FEATURES) -> Path:
-    """A bundle at `folder / recipe` with a recipe's sizes, from one short epoch of 600 pairs: weights of no worth."""
+def train_bundle(folder: Path, recipe: str, *, features: int = FEATURES, epochs: int = 1) -> Path:
+    """A bundle at `folder / recipe` with a recipe's sizes; one that is there is kept.
+
+    It learns from 128 pairs, 64 a batch. After one epoch its weights are of no worth; time does not depend on them.
+    """
+    if (folder / recipe).exists():
+        return folder / recipe
     if not (folder / "pairs").exists():
-        write_dataset(folder / "pairs", 600, features=features)
+        write_dataset(folder / "pairs", 128, features=features)
         write_dataset(folder / "pools", 40, rows_per_query=10, features=features, seed=1)
         right = {str(query): [100_000_000 + 70 * query] for query in range(4)}
         (folder / "answers.json").write_text(json.dumps(right))
     given = ("--valid", folder / "pools", "--answers", folder / "answers.json", "--recipe", recipe)
-    run_verb("train", folder / "pairs", *given, "--out", folder / recipe, "--set", "epochs=1", *changes)
+    changes = (f"epochs={epochs}", "batch_size=64", "validations=0.001")
+    run_verb("train", folder / "pairs", *given, "--out", folder / recipe, "--set", *changes)
     return folder / recipe
 
 

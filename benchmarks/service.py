@@ -31,6 +31,8 @@ ROUNDS: Final = 3
 CLIENTS: Final = (1, 8)
 HITS: Final = 24
 FEATURES: Final = 64
+EPOCHS: Final = 40
+"""So that words lie near products: else a search looks into every cell."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -63,7 +65,8 @@ def main() -> None:
 def make_index(folder: Path, goal: Path, products: int, recipe: str) -> None:
     """Writes an index of so many generated products."""
     write_dataset(folder / "products", products, regions=1, features=FEATURES)
-    run_verb("index", train_bundle(folder, recipe, features=FEATURES), folder / "products", "--out", goal)
+    bundle = train_bundle(folder, recipe, features=FEATURES, epochs=EPOCHS)
+    run_verb("index", bundle, folder / "products", "--out", goal)
 
 
 def question(clients: int, size: str, options: str) -> str:
@@ -74,7 +77,7 @@ def question(clients: int, size: str, options: str) -> str:
 
 def size_of(url: str) -> str:
     """How many products an index has, and the values of a vector, as the service tells."""
-    with urllib.request.urlopen(f"{url}/index") as answer:
+    with urllib.request.urlopen(f"{url.rstrip('/')}/index") as answer:
         stats = json.load(answer)["stats"]
     return f"{stats['products']:,} products of {stats['dimensions']} values"
 

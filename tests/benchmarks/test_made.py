@@ -14,9 +14,9 @@ from shopwindow.data.dataset import Dataset
 
 @pytest.mark.slow
 def test_a_made_dataset_has_every_row_and_pools_of_equal_size(tmp_path: Path) -> None:
-    made.write_dataset(tmp_path / "pools", 60, rows_per_query=20, features=16)
+    made.write_dataset(tmp_path / "pools", 600, rows_per_query=200, features=16)
     dataset = Dataset(tmp_path / "pools")
-    assert len(dataset.product_ids) == 60
+    assert len(dataset.product_ids) == 600
     assert len(dataset.query_texts) == 3
     assert dataset.feature_size == 16
     assert not (tmp_path / "pools.tsv").exists()
