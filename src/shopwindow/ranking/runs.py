@@ -1,4 +1,4 @@
-"""What did a ranker say? A run: scores of (query, product) from any system, read, kept in ranking order, written.
+"""How did a system rank? A run: scores of (query, product) from any system, read, kept in ranking order, written.
 
 Measures, comparisons, fusion and submissions all start from a run. It knows no model and no answers.
 """
@@ -92,6 +92,11 @@ class Run:
         before = np.repeat(self.offsets[:-1], np.diff(self.offsets))
         ranks: Int64[np.ndarray, "rows"] = np.arange(1, len(self) + 1) - before
         return ranks
+
+    @property
+    def depth(self) -> int:
+        """How many products the longest ranking has; 0 without queries."""
+        return int(np.diff(self.offsets).max(initial=0))
 
     def products_of(self, index: int) -> Shaped[np.ndarray, "candidates"]:
         """The products of `queries[index]`, best first."""

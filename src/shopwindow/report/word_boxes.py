@@ -69,7 +69,7 @@ def draw_word_boxes(
         raise ValueError(f"{len(words)} words, {len(looks_at)} boxes looked at, {len(weights)} weights")
     if any(not 0 <= box < len(boxes) for box in looks_at):
         raise ValueError(f"a word looks at a box that is none of the {len(boxes)}")
-    said = [
+    drawn = [
         _Word(word, box, weight, COLOURS[number % len(COLOURS)])
         for number, (word, box, weight) in enumerate(zip(words, looks_at, weights, strict=True))
     ]
@@ -83,10 +83,10 @@ def draw_word_boxes(
     pen.rectangle((_MARGIN, _MARGIN, _MARGIN + field[1] - 1, _MARGIN + field[0] - 1), fill=_EMPTY)
     sheet.paste(_photo(photo, (wide, tall)), corner)
     places = [_placed(box, scale, corner, (wide, tall)) for box in boxes]
-    _draw_frames(pen, places, said)
+    _draw_frames(pen, places, drawn)
     taken = _draw_numbers(pen, places)
-    _draw_tags(pen, places, said, _MARGIN + field[1], taken)
-    _draw_list(pen, said, title, field[1] + 2 * _MARGIN)
+    _draw_tags(pen, places, drawn, _MARGIN + field[1], taken)
+    _draw_list(pen, drawn, title, field[1] + 2 * _MARGIN)
     with whole_file(out) as partial:
         sheet.save(partial, "PNG")
 
@@ -208,9 +208,9 @@ def _draw_list(pen: ImageDraw.ImageDraw, words: Sequence[_Word], title: str, lef
     largest = max((abs(word.weight) for word in words), default=0.0) or 1.0
     for number, word in enumerate(words):
         y = _MARGIN + 40 + _ROW * number
-        told = f"box {word.box}   {word.weight:+.3f}" if word.weight else "no box"
+        label = f"box {word.box}   {word.weight:+.3f}" if word.weight else "no box"
         pen.text((left, y), _shortened(word.text, large, _SIDE - 150), fill=word.colour, font=large)
-        pen.text((left + _SIDE, y + 6), told, fill=_INK if word.weight else _QUIET, font=small, anchor="ra")
+        pen.text((left + _SIDE, y + 6), label, fill=_INK if word.weight else _QUIET, font=small, anchor="ra")
         bar = (left, y + 32, left + max(2, round(_SIDE * abs(word.weight) / largest)), y + 38)
         pen.rectangle((left, y + 32, left + _SIDE, y + 38), fill=_EMPTY)
         if word.weight:
