@@ -130,7 +130,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Ranked:
-    """The runs of each word of the command, what they are measured on, and what is to be said of them."""
+    """The runs of each word of the command, what they are measured on, and the notes on them."""
 
     runs: list[list[Run]]
     answers: Answers

@@ -1,7 +1,7 @@
 """Can this set be scored without doing the job? Shortcuts measured, strata shown, runs cleared of them, a verdict.
 
-A shortcut *leaks* when it scores more than a margin above random order and the difference is significant (paired
-randomisation test, one-sided, Holm-corrected over the shortcuts). A shortcut's score is its exact expectation over all
+A shortcut *leaks* when it scores more than a margin above random order and the difference is significant. The test is
+paired randomisation, one-sided, Holm-corrected over the shortcuts. A shortcut's score is its exact expectation over all
 orders of its ties, and so is random order; a run's ties rank by product id, as everywhere. It knows pools, answers,
 runs and plain arrays; no dataset and no model.
 """
@@ -121,7 +121,7 @@ class Audit:
         )
 
     def notes_on(self, run: RunAudit) -> list[str]:
-        """What is to be said of one of its runs beside the scores, a line each."""
+        """What the scores of one of its runs do not show, a line each: what cleared it, and what it leaves out."""
         cleared = "cleared: no pool holds an answer and another candidate that occur equally often"
         if run.cleared is not None:
             queries, answers = run.cleared.queries / self.queries, run.cleared.answers / self.answers

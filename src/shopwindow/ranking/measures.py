@@ -226,7 +226,7 @@ class Evaluation:
     extra: Shaped[np.ndarray, "extra"]
 
     def of(self, measure: Measure | str) -> Float64[np.ndarray, "queries"]:
-        """The values of one measure. Raises: ValueError for one that was not taken."""
+        """The values of one measure. Raises: ValueError for one that was not evaluated."""
         wanted = Measure.parse(measure) if isinstance(measure, str) else measure
         if wanted not in self.measures:
             raise ValueError(f"{wanted} was not evaluated; there are {', '.join(map(str, self.measures))}")
@@ -238,7 +238,7 @@ class Evaluation:
         return float(self.of(measure).mean())
 
     def standard_error(self, measure: Measure | str) -> float:
-        """The standard error of the score, queries taken as drawn at random; NaN for a single query."""
+        """The standard error of the score, with queries as a random sample; NaN for a single query."""
         return standard_error(self.of(measure))
 
     @property

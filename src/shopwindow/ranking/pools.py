@@ -115,7 +115,7 @@ class Misfit:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said of it, a line each; none where both are 0."""
+        """A line for each of the two that is not 0."""
         counts = (
             (self.unscored, "candidates of the pools that the run does not score"),
             (self.outside, "products that the run scores outside the pools, ranked all the same"),

@@ -136,8 +136,8 @@ def _ranking_order(
 def read_run(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
     """A run from a file: TREC (`query Q0 product rank score tag`) or a table `query_id product_id score`.
 
-    Tables are TSV, CSV or parted by spaces, one delimiter per file, with or without a header (with one,
-    further columns may stand in the file). Only the score decides the order; the rank column is not read.
+    Tables are TSV, CSV or parted by spaces, one delimiter per file. With a header a file may have further columns.
+    Only the score decides the order; the rank column is not read.
     BOM, CRLF, gzip and `-` (standard input) are read. The name is the file's, without its endings.
 
     Raises: DataError naming file, line and field.

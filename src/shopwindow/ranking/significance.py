@@ -1,4 +1,4 @@
-"""Is the difference real? Intervals, tests and the smallest effect that a set of queries can show.
+"""Is the difference significant? Intervals, tests and the smallest effect that a set of queries can show.
 
 Everything is paired: two systems are compared on the values of the same queries. It knows evaluations,
 no runs and no files. Chance comes in as a Generator.
@@ -182,15 +182,15 @@ def seeds_difference(
     matched: bool = False,
     confidence: float = CONFIDENCE,
 ) -> Difference:
-    """The difference of two systems of repeated seeds, both queries and seeds taken as drawn at random.
+    """The difference of two systems of repeated seeds, with queries and seeds as random samples.
 
     `matched`: the i-th seed of both is one model (its plain ranking, and another made from it). A seed then has one
     difference, and what it does to both alike adds no variance.
 
     The variance is the sum of two, less the part that both contain (seed and query crossed): over queries, of the
     seeds' mean, and over seeds, of each system's score. Interval and test are those of t with Satterthwaite's degrees
-    of freedom. On simulated null pairs of 3 to 5 seeds the test rejects 2 to 5 % at 5 %, never more (matched pairs of
-    two seeds: up to 10 %). A system of one seed beside one of several is charged the other's variance over seeds.
+    of freedom. On simulated null pairs of 3 to 5 seeds the test rejects 2 to 5 % at 5 %; of matched pairs of two seeds
+    it rejects up to 10 %. A system of one seed beside one of several is charged the other's variance over seeds.
 
     Raises: ValueError for fewer than two queries, or matched systems of different numbers of seeds.
 
@@ -218,7 +218,7 @@ def seeds_difference(
     variance = max(total - crossed, parts[0][0])
     if variance <= 0:
         return Difference(mean, 0.0, np.inf, mean, mean, 1.0 if mean == 0 else 0.0)
-    # Of a sum of variances they are never below the least of one; the crossed part, taken away, would bring them there.
+    # The degrees of a sum of variances are at least the least of a part; the subtracted crossed part would break this.
     least = float(min(own for part, own in parts if part > 0))
     degrees = max(variance**2 / sum(part**2 / own for part, own in parts), least)
     error = float(np.sqrt(variance))

@@ -1,7 +1,7 @@
 """How does a text table of ids and numbers become columns? One reader under runs, qrels, pools and submissions.
 
-The delimiter and the layout are found from the first line and hold for the whole file. Lines may be
-half a megabyte long (competition rows with their features): only the wanted fields are kept.
+The first line decides the delimiter and the layout of the whole file. Lines may be half a megabyte long (competition
+rows with their features): only the wanted fields are kept.
 It knows delimiters and line numbers, and nothing of what the columns mean.
 """
 
@@ -70,14 +70,12 @@ def read_table(
 ) -> Table:
     """The wanted columns of a text table: by its header's names, or by the layout that its field count fits.
 
-    All layouts that can have a header name the same columns as the first one. Header names are read
-    without regard to case, `-` as `_`; other columns of a file with a header are passed over. Blank
-    lines are skipped. Columns in `numbers` are float64, the others ids. `lines` are those of a file that
-    was already read.
+    A header names the columns of the first layout; case does not matter, `-` is `_`, and further columns are ignored.
+    Blank lines are skipped. Columns in `numbers` are float64, the others ids. `lines` are those of a file that was
+    already read.
 
-    Raises: DataError with line and field: no rows, a first line that fits no layout, another number of
-        fields than the first line (naming the delimiter where that is what differs), an empty id,
-        something that is no number, a header of other names (ids where all other lines have integers).
+    Raises: DataError with line and field for no rows, a first line that fits no layout, or another number of fields
+        than in the first line. Also for an empty id, a word that is no number, or a header of other names.
     """
     name = shown_name(path)
     numbered = text_lines(path) if lines is None else lines
