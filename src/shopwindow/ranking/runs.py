@@ -110,10 +110,6 @@ class Run:
         columns = ("queries", "offsets", "product_ids", "scores")
         return all(np.array_equal(getattr(self, one), getattr(other, one)) for one in columns)
 
-    def named(self, name: str) -> Run:
-        """The same scores under another name."""
-        return Run(name, self.queries, self.offsets, self.product_ids, self.scores)
-
 
 def _ranking_order(
     codes: Int64[np.ndarray, "rows"],

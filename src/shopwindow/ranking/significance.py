@@ -42,11 +42,7 @@ def bootstrap_means(
 
 
 def bootstrap_intervals(
-    values: Float64[np.ndarray, "rows queries"],
-    generator: np.random.Generator,
-    *,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
+    values: Float64[np.ndarray, "rows queries"], generator: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> Float64[np.ndarray, "rows 2"]:
     """The interval of every row's mean: bootstrap percentiles, expanded because they are too narrow for few queries.
 
@@ -57,15 +53,14 @@ def bootstrap_intervals(
     queries = values.shape[1]
     if queries < 2:
         return np.full((len(values), 2), np.nan)
-    means = bootstrap_means(values, generator, resamples=resamples)
-    return wide_percentiles(means, queries, confidence=confidence)
+    return wide_percentiles(bootstrap_means(values, generator, resamples=resamples), queries)
 
 
 def wide_percentiles(
-    draws: Float64[np.ndarray, "resamples rows"], queries: int, *, confidence: float = CONFIDENCE
+    draws: Float64[np.ndarray, "resamples rows"], queries: int
 ) -> Float64[np.ndarray, "rows 2"]:
     """The interval of bootstrap draws over so many queries, expanded as in `bootstrap_intervals`."""
-    wide = np.sqrt(queries / (queries - 1)) * stats.t.ppf((1 + confidence) / 2, queries - 1)
+    wide = np.sqrt(queries / (queries - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, queries - 1)
     level = stats.norm.cdf(-wide)
     ends: Float64[np.ndarray, "rows 2"] = np.quantile(draws, [level, 1 - level], axis=0).T
     return ends
@@ -128,15 +123,14 @@ def _chunks(rows: int, columns: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def detectable_effect(standard_error: float, degrees: float = np.inf, *, power: float = POWER) -> float:
-    """The smallest true difference that the t test with so many degrees of freedom finds in `power` of all samples.
+def detectable_effect(standard_error: float, degrees: float = np.inf) -> float:
+    """The smallest true difference that the t test with so many degrees of freedom finds in 4 of 5 samples.
 
     >>> round(detectable_effect(0.01), 3), round(detectable_effect(0.01, 4.0), 3)
     (0.028, 0.037)
     """
-    return float(stats.t.ppf(power, degrees)) * standard_error + noticeable_difference(
-        standard_error, degrees
-    )
+    margin = float(stats.t.ppf(POWER, degrees)) * standard_error
+    return margin + noticeable_difference(standard_error, degrees)
 
 
 def noticeable_difference(standard_error: float, degrees: float = np.inf) -> float:
@@ -180,7 +174,6 @@ def seeds_difference(
     second: Float64[np.ndarray, "others queries"],
     *,
     matched: bool = False,
-    confidence: float = CONFIDENCE,
 ) -> Difference:
     """The difference of two systems of repeated seeds, with queries and seeds as random samples.
 
@@ -222,7 +215,7 @@ def seeds_difference(
     least = float(min(own for part, own in parts if part > 0))
     degrees = max(variance**2 / sum(part**2 / own for part, own in parts), least)
     error = float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
     p_value = float(2 * stats.t.sf(abs(mean) / error, degrees))
     return Difference(mean, error, degrees, mean - half, mean + half, p_value)
 

@@ -40,7 +40,6 @@ class Table:
     """Columns of one file, and the line each row came from."""
 
     path: str
-    layout: str
     ids: dict[str, Shaped[np.ndarray, "rows"]]
     numbers: dict[str, Float64[np.ndarray, "rows"]]
     _stretches: list[tuple[int, int]] = field(repr=False)
@@ -113,7 +112,6 @@ def read_table(
         )
     return Table(
         path=name,
-        layout=shape.layout,
         ids=ids,
         numbers={column: np.concatenate(parts) for column, parts in collected.items() if column in numbers},
         _stretches=stretches,
@@ -122,7 +120,6 @@ def read_table(
 
 @dataclass(frozen=True)
 class _Shape:
-    layout: str
     delimiter: str
     width: int
     columns: dict[str, int]
@@ -158,11 +155,11 @@ def _shape(
         names = [word.lower().replace("-", "_") for word in fields]
         if all(column in names for column in wanted):
             columns = {column: names.index(column) for column in wanted}
-            return _Shape("header", delimiter, len(fields), columns), True
+            return _Shape(delimiter, len(fields), columns), True
         for layout in layouts:
             if len(fields) == layout.width:
                 _check_first(fields, layout, numbers, path, number)
-                return _Shape(layout.name, delimiter, layout.width, dict(layout.columns)), False
+                return _Shape(delimiter, layout.width, dict(layout.columns)), False
     shapes = " or ".join(f"{layout.width} ({layout.name})" for layout in layouts)
     counts = ", ".join(f"{len(line.split(separator))} by {name}" for name, separator in _DELIMITERS.items())
     raise DataError(f"wanted {shapes} fields, got {counts}", path=path, line=number)

@@ -11,12 +11,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from shopwindow.data.dataset import Dataset
 from shopwindow.files import PHOTO_ENDINGS, STANDARD_STREAM, DataError, read_text
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import MARGIN, Audit, audit
@@ -25,6 +24,9 @@ from shopwindow.ranking.measures import Measure
 from shopwindow.ranking.pools import Pools, grades_of, read_pools
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.shortcuts import Shortcut, WordCounts, image_blind_shortcut, popularity_shortcuts
+
+if TYPE_CHECKING:
+    from shopwindow.data.dataset import Dataset
 
 _PRODUCTS_AT_ONCE: Final = 2000
 _THUMBNAIL_PX: Final = 176
@@ -116,6 +118,8 @@ def audit_set(
 
     Raises: DataError for a set that holds no product of the pools; else as `audit`.
     """
+    from shopwindow.data.dataset import Dataset  # brings torch, which a report without a set does not need
+
     shortcuts: list[Shortcut] = []
     notes: list[str] = []
     if dataset is not None:
