@@ -266,7 +266,7 @@ def test_shortcut_has_one_score_in_every_audit_of_a_seed() -> None:
     alone, beside = (
         audit(pools, answers, chance(0)),
         audit(
-            pools, answers, chance(0), shortcuts=[extra], runs=[random_run(pools, chance(2))], resamples=1000
+            pools, answers, chance(0), shortcuts=[extra], runs=[random_run(pools, chance(2))], resamples=100
         ),
     )
     scores = [{line.name: line.score.mean for line in one.lines} for one in (alone, beside)]

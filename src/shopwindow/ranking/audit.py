@@ -156,8 +156,7 @@ def audit(
 ) -> Audit:
     """Measures the built-in shortcuts and the given ones on the pools' queries, and what they add to each run.
 
-    `resamples` are those of the intervals. The same generator gives a shortcut the same score and p-value beside any
-    other shortcuts.
+    `resamples` are those of the intervals. A generator of one seed gives a shortcut the same score beside any others.
 
     Raises: ValueError where no query of the pools is judged, other pools are these very ones, a run scores no
         candidate, or as `Measure.values`.
