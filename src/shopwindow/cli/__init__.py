@@ -16,7 +16,7 @@ WRONG_INPUT = 2
 
 
 def _verbs() -> dict[str, Any]:
-    from shopwindow.cli import audit, fuse, learn, measure, prepare, search, serve, shop, vectors
+    from shopwindow.cli import audit, fuse, learn, measure, prepare, report, search, serve, shop, vectors
 
     return {
         "demo": shop.demo,
@@ -29,7 +29,7 @@ def _verbs() -> dict[str, Any]:
         "evaluate": measure.evaluate,
         "audit": audit.audit,
         "fuse": fuse.fuse,
-        "report": audit.report,
+        "report": report.report,
         "submit": fuse.submit,
         "index": search.index,
         "search": search.search,

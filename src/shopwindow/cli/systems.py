@@ -1,6 +1,6 @@
 """What do the words of a command stand for? Measures, runs and systems, checked before anything is counted.
 
-Shared by the verbs that measure (`measure.py`) and that report (`audit.py`).
+Shared by the verbs that measure (`measure.py`, `audit.py`, `fuse.py`) and that report (`report.py`).
 """
 
 from __future__ import annotations
