@@ -42,11 +42,10 @@ def draw(
     from pathlib import Path
 
     from shopwindow.cli.console import standard_output
-    from shopwindow.cli.progress import progress, rate
+    from shopwindow.cli.progress import counting
     from shopwindow.drawn.writing import draw_shop
 
-    with progress("draw") as show:
-        says = rate(0, "products")
+    with counting("draw", "products") as tell:
         summary = draw_shop(
             Path(out),
             products=products,
@@ -54,7 +53,7 @@ def draw(
             possessive_share=possessive_share,
             crowded_share=crowded_share,
             occurrence_leak=occurrence_leak,
-            progress=lambda done, total: show(done, total, says(done)),
+            progress=tell,
         )
     standard_output().print(f"{summary}\nshop: {out}", soft_wrap=True)
 
@@ -129,11 +128,12 @@ def demo(
 
 def _index_all(folder: Path, shop: Path) -> None:
     """One index of the products of all splits; what shoppers typed in training is its full text."""
-    from shopwindow.cli import search
+    from shopwindow.cli import index as verbs
 
     index = str(folder / "index")
-    search.index(
-        [str(folder / "bundle"), str(folder / "train")],
+    verbs.make(
+        str(folder / "bundle"),
+        str(folder / "train"),
         out=index,
         photos=str(shop / "photos"),
         texts=str(folder / "train"),
@@ -141,7 +141,7 @@ def _index_all(folder: Path, shop: Path) -> None:
         columns=str(shop / "columns.csv"),
     )
     for split in ("valid", "test"):
-        search.index([str(folder / split)], add=index, columns=str(shop / "columns.csv"))
+        verbs.add(index, str(folder / split), columns=str(shop / "columns.csv"))
 
 
 class _Ranked:
