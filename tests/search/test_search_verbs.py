@@ -275,7 +275,7 @@ def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> N
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("usage: shopwindow ")
     assert "INDEX [WORDS ...]" in said
-    assert "What a shopper would type. (type: str" in said
+    assert "WORDS What a shopper would type. options:" in said
 
 
 def test_run_of_the_catalogue_is_what_each_query_finds(engine: SearchEngine) -> None:

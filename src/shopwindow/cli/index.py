@@ -31,9 +31,7 @@ def make(
     smooth_regions: str | None = None,
     no_late_regions: bool = False,
 ) -> None:
-    """Encode the products of a dataset and write an index to search.
-
-    An interrupted run goes on where it was.
+    """Encode the products of a dataset into an index to search; an interrupted run goes on where it was.
 
     Args:
         bundle: The model, a directory that `shopwindow train` wrote.
@@ -49,8 +47,7 @@ def make(
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
-        no_late_regions: Keep no regions for `search --rerank late` (of a model with late interaction): a smaller index,
-            slower re-ranking, and only while the dataset is there.
+        no_late_regions: Keep no regions for `search --rerank late`: a smaller index, slower re-ranking.
     """
     from shopwindow.search.building import APPROXIMATE_FROM, build_index
     from shopwindow.search.vectors import Coding
