@@ -54,7 +54,7 @@ def audit(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Shows which scores can be had on a set without doing the job.
+    """Show which scores can be had on a set without doing the job.
 
     Orders that never read the query (order of the file, product ids, how often a product occurs, and with a dataset
     what boxes, labels, sizes and photos tell) are measured beside random order and the best possible. An order leaks
