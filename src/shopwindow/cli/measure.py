@@ -53,7 +53,7 @@ def evaluate(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Print what a run, or the search of an index, is worth on a set of answers, and whether it differs from others.
+    """Prints what a run, or the search of an index, is worth on a set of answers, and whether it differs from others.
 
     Every score stands with its standard error. The mean is over the judged queries: one that the run leaves out
     counts 0, and so does one without any answer. Several files joined by commas (`a1.run,a2.run`) are the repeated
