@@ -12,7 +12,7 @@ import pytest
 
 from shopwindow import __version__
 from shopwindow.cli import VERBS, main, parser_of
-from shopwindow.cli.arguments import VerbParser
+from shopwindow.cli.arguments import _PLACEHOLDERS, VerbParser
 from shopwindow.files import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +92,13 @@ def test_help_of_a_verb_has_a_sentence_plain_options_and_an_example_that_parses(
 def test_every_parameter_of_a_verb_is_described(name: str) -> None:
     parser, _ = parser_of(name)
     assert all(action.help for action in parser._actions)
+
+
+def test_every_named_placeholder_is_an_option_of_some_verb() -> None:
+    options = {
+        action.dest for name in NAMES for action in parser_of(name)[0]._actions if action.option_strings
+    }
+    assert set(_PLACEHOLDERS) <= options
 
 
 def test_help_lists_every_verb_once_in_groups(capsys: pytest.CaptureFixture[str]) -> None:

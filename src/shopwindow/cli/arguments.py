@@ -26,7 +26,7 @@ from shopwindow.files import DataError
 Verb = Callable[..., None]
 
 _PLACEHOLDERS: Final = {
-    **dict.fromkeys(("recipe", "table", "collection", "method"), "NAME"),
+    **dict.fromkeys(("recipe", "table", "collection"), "NAME"),
     **dict.fromkeys(("measure", "measures"), "MEASURE"),
     **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),
     **dict.fromkeys(("operator", "rerank"), "NAME[:NUMBERS]"),
