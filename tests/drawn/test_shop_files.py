@@ -14,7 +14,9 @@ from shopwindow.data.competition import HEADER, split_row
 from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.writing import ShopSummary, draw_shop
 from shopwindow.files import DataError
-from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet
+from shopwindow.ranking.answers import read_answers
+from shopwindow.ranking.runs import read_run
+from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet, rows_of_run
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +157,22 @@ def test_an_empty_contact_sheet_is_still_a_picture(tmp_path: Path) -> None:
     contact_sheet([], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 1200
+
+
+def test_rows_of_a_run_are_its_first_photos_and_queries_of_all_lengths(tmp_path: Path) -> None:
+    (tmp_path / "a.run").write_text(
+        "".join(
+            f"{query} Q0 {10 * query + place} {place} {9 - place} x\n"
+            for query in (1, 2, 3)
+            for place in (1, 2, 3)
+        ),
+        encoding="utf-8",
+    )
+    (tmp_path / "a.qrels").write_text("1 0 12 1\n2 0 21 1\n3 0 31 0\n", encoding="utf-8")
+    texts = {"1": "a long red dress", "2": "dress", "3": "red dress"}
+    run, answers = read_run(tmp_path / "a.run"), read_answers(tmp_path / "a.qrels")
+    rows = rows_of_run(run, answers, texts, tmp_path, queries=2, depth=2)
+    assert [row.title for row in rows] == ["dress", "a long red dress"]
+    assert [[cell.right for cell in row.cells] for row in rows] == [[True, False], [False, True]]
+    assert rows[1].cells[1] == SheetCell(tmp_path / "12.jpg", True, "2")
+    assert len(rows_of_run(run, answers, texts, tmp_path)) == 3

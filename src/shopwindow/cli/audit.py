@@ -33,7 +33,7 @@ def audit(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Shows which scores can be had on a set without doing the job.
+    """Show which scores can be had on a set without doing the job.
 
     Orders that never read the query are measured beside random order and the best possible: the order of the file,
     product ids, how often a product occurs, and with a dataset boxes, labels, sizes and photos. An order leaks when it

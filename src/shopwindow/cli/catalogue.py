@@ -152,19 +152,18 @@ def rank_index(
     engine: SearchEngine, index: str, ids: np.ndarray, texts: Sequence[str], asking: Asking, depth: int
 ) -> Run:
     """The run of an opened index for some queries, named after its folder and how it is asked."""
-    from shopwindow.cli.progress import progress, rate
+    from shopwindow.cli.progress import counting
     from shopwindow.search.evaluation import rank_catalogue
 
     name = f"{Path(index).resolve().name} {asking}".strip()
-    with progress("search") as show:
-        says = rate(0.0, "queries")
+    with counting("search", "queries") as tell:
         return rank_catalogue(
             engine,
             ids,
             texts,
             k=depth,
             name=name,
-            progress=lambda done, total: show(float(done), float(total), says(float(done))),
+            progress=tell,
             **asking.options(),
         )
 

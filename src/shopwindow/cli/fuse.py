@@ -27,7 +27,7 @@ def fuse(
     answers: str | None = None,
     seed: int = 0,
 ) -> None:
-    """Combines several runs into one.
+    """Combine several runs into one.
 
     A product that one of the runs does not score stands below all that this run scores in the query.
 
@@ -78,7 +78,7 @@ def fuse(
 
 
 def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
-    """Writes the competition's submission of a run, or checks one from elsewhere.
+    """Write the competition's submission of a run, or check one from elsewhere.
 
     `shopwindow submit RUN --out CSV` writes `query-id,product1,...,product5`, one line per query, five different
     products of its pool; `shopwindow submit --check CSV` says whether a file is such a submission.

@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         run: Scores of (query, product): a TREC run, or a TSV or CSV table `query_id product_id score`; `-` is
-            standard input. Or an index, a directory that `shopwindow index` wrote.
+            standard input. Or an index, a directory that `shopwindow index make` wrote.
         answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC qrels (grades above 0 are answers).
         against: Runs, or indexes as they are set, to compare with: difference, 95 % interval (paired bootstrap over
             queries), p (paired randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in

@@ -302,7 +302,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        says = "no index (a directory with index.json that `shopwindow index` writes)"
+        says = "no index (a directory with index.json that `shopwindow index make` writes)"
         raise DataError(f"{says}: {error.strerror}", path=path) from error
     return found.st_mtime_ns, found.st_ino
 
