@@ -15,11 +15,11 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.chance import random_values
 from shopwindow.ranking.cleared import Cleared, chance_corrected, cleared
 from shopwindow.ranking.fusion import normalise
-from shopwindow.ranking.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.pools import Pools, grades_of, misfit, oracle_run, run_of
 from shopwindow.ranking.runs import Run

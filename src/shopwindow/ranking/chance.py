@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.ids import codes_of, positions
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import codes_of, positions
 from shopwindow.ranking.measures import Evaluation, Measure, judge
 from shopwindow.ranking.pools import Pools, grades_of, oracle_run
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.ids import codes_of, group
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.chance import random_values
-from shopwindow.ranking.ids import codes_of, group
 from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.pools import Pools, grades_of, run_of
 from shopwindow.ranking.significance import Score, bootstrap_means, mean_scores, wide_percentiles
