@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_row
 
 REGIONS = 7
 
@@ -20,14 +20,15 @@ def write_rows(path: Path, rows: int, *, seed: int = 0) -> int:
             corners = np.sort(rng.uniform(0, 400, (REGIONS, 2, 2)).astype(np.float32), axis=1)
             # Non-negative with many exact zeros, as the detector gives them.
             features = np.maximum(rng.standard_normal((REGIONS, 2048), np.float32), 0)
-            product = Product(
+            query = row // 3
+            made = Row(
                 product_id=100_000_000 + 7 * row,
-                image_h=400,
-                image_w=400,
+                query_id=query,
+                query=f"soft blue shoe number {query}",
+                size=(400, 400),
                 boxes=corners.reshape(REGIONS, 4),
                 features=features,
                 labels=rng.integers(0, 33, REGIONS),
             )
-            query = row // 3
-            file.write(f"{encode_product(product)}\tsoft blue shoe number {query}\t{query}\n")
+            file.write(f"{format_row(made)}\n")
     return path.stat().st_size
