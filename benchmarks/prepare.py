@@ -19,8 +19,6 @@ from typing import Final
 from batches import drop
 from record import Cost, Figures, record, run_measured
 from rows import write_rows
-from shopwindow.data.lines import BLOCK_BYTES
-from shopwindow.data.once import WrittenOnce, read_once
 
 COMPETITION_MB: Final = 123e3
 """The competition's training file."""
@@ -30,7 +28,6 @@ OURS = "import sys; from shopwindow.data.prepare import prepare; prepare([sys.ar
 TOGETHER = """
 import os, resource, sys, time
 from shopwindow.data import prepare as stage
-stage.TORCH_PAYS_BYTES = 0
 start = time.perf_counter()
 marks = [(0, start)]
 told = lambda rows, done, total: marks.append((rows, time.perf_counter()))
@@ -45,18 +42,16 @@ print(report.rows / (end - start), (report.rows - before) / (end - since), max(o
 """
 DECODING = """
 import itertools, sys, time
-import pybase64, numpy as np
-from shopwindow.data.float16 import load_torch, round_to_float16
-load_torch(one_thread=True)
+import pybase64, numpy as np, torch
+torch.set_num_threads(1)
 with open(sys.argv[1], "rb") as file:
     texts = [line.split(b"\\t")[5] for line in itertools.islice(file, 1, 501)]
-out = np.empty(2**20, np.float16)
 start = time.perf_counter()
 done = 0
 while time.perf_counter() - start < 1:
     for text in texts:
         values = np.frombuffer(pybase64.b64decode_as_bytearray(text, validate=True), np.float32)
-        round_to_float16(values, out[: len(values)])
+        torch.from_numpy(values).half()
     done += len(texts)
 print(done / (time.perf_counter() - start))
 """
@@ -191,22 +186,21 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def seconds_to_read(path: Path) -> float:
-    """From cold, sequentially, past the page cache where the system can."""
+    """From cold, sequentially."""
     drop(path)
-    memory = memoryview(bytearray(BLOCK_BYTES))
+    memory = memoryview(bytearray(2**22))
     start = time.perf_counter()
-    place = 0
     with path.open("rb", buffering=0) as file:
-        while done := read_once(file.fileno(), memory, place):
-            place += done
+        while file.readinto(memory):
+            pass
     return time.perf_counter() - start
 
 
 def seconds_to_write(path: Path, size: int) -> float:
-    """Sequentially, past the page cache where the system can, until it is on the disk."""
+    """Sequentially, until it is on the disk."""
     block = os.urandom(2**24)
     start = time.perf_counter()
-    with WrittenOnce(path) as file:
+    with path.open("wb", buffering=0) as file:
         for place in range(0, size, len(block)):
             file.write(block[: size - place])
     with path.open("rb") as written:

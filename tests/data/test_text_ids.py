@@ -54,7 +54,7 @@ def test_integer_ids_stay_integers_beside_text_ones_of_the_other_kind(tmp_path: 
 def test_an_integer_and_its_other_spellings_are_different_products(tmp_path: Path) -> None:
     dataset = stored(tmp_path, [7, "07", "7.0", 7], [1, 1, 1, 1])
     assert dataset.product_ids.tolist() == ["7", "07", "7.0"]
-    assert dataset.manifest["report"]["malformed"] == {"product seen before with other content": 1}
+    assert dataset.pair_products.tolist() == [0, 1, 2, 0]
 
 
 def test_several_processes_give_the_same_text_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,8 @@ class Dataset:
 
     def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
         self.path = Path(path)
+        if not mapped and not hasattr(os, "preadv"):
+            raise DataError("reading past the memory map needs Linux or macOS", path=path)
         self.mapped = mapped
         self.manifest = _read_manifest(self.path)
         self.feature_size = int(self.manifest["feature_size"])

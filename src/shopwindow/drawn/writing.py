@@ -152,7 +152,7 @@ def _draw_products(
 def _draw_product(
     folder: Path, item: Item, count: int, rng: np.random.Generator
 ) -> tuple[Row, dict[str, Any]]:
-    """Draws and stores one photo, of no query yet; features are of the stored photo, as anyone would compute them from the file."""
+    """Draws and stores one photo; its row has no query yet. Features are those of the stored file."""
     drawn = draw_photo(item.good, rng, regions=count)
     regions = detect(drawn, count, rng)
     stored = io.BytesIO()
