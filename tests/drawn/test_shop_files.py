@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shopwindow.data.competition import HEADER, split_row
+from shopwindow.data.competition import HEADER, parse_row
 from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.writing import ShopSummary, draw_shop
 from shopwindow.files import DataError
@@ -51,7 +51,7 @@ def test_every_row_reads_back_and_is_what_was_drawn(shop: tuple[Path, ShopSummar
         assert header == "\t".join(HEADER).encode()
         assert len(lines) == count
         for line in lines:
-            product = split_row(line).decode()
+            product = parse_row(line)
             told = truth[product.product_id]
             assert told["split"] == split
             boxes = told["boxes"]
@@ -65,10 +65,10 @@ def test_features_are_those_of_the_stored_photo(shop: tuple[Path, ShopSummary]) 
     folder, _ = shop
     lines = (folder / "train.tsv").read_bytes().splitlines()[1:4]
     for line in lines:
-        product = split_row(line).decode()
+        product = parse_row(line)
         with Image.open(folder / "photos" / f"{product.product_id}.jpg") as stored:
             pixels = np.asarray(stored.convert("RGB"))
-        assert pixels.shape == (product.image_h, product.image_w, 3)
+        assert pixels.shape == (*product.size, 3)
         np.testing.assert_array_equal(region_features(pixels, np.array(product.boxes)), product.features)
 
 
@@ -78,7 +78,7 @@ def test_answers_are_candidates_of_their_pool(shop: tuple[Path, ShopSummary]) ->
     assert len(answers) == summary.valid_queries
     pools: dict[int, set[int]] = {}
     for line in (folder / "valid.tsv").read_bytes().splitlines()[1:]:
-        row = split_row(line)
+        row = parse_row(line)
         pools.setdefault(row.query_id, set()).add(row.product_id)
     assert {int(query) for query in answers} == set(pools)
     assert all(set(right) < pools[int(query)] for query, right in answers.items())
@@ -110,11 +110,11 @@ def test_the_same_seed_writes_the_same_bytes(shop: tuple[Path, ShopSummary], tmp
 
 def test_planted_flaws_are_counted_in_the_files(tmp_path: Path) -> None:
     summary = draw_shop(tmp_path / "shop", products=60, seed=4, possessive_share=0.1, crowded_share=0.1)
-    rows = [split_row(line) for line in (tmp_path / "shop" / "train.tsv").read_bytes().splitlines()[1:]]
+    rows = [parse_row(line) for line in (tmp_path / "shop" / "train.tsv").read_bytes().splitlines()[1:]]
     assert (
         sum(row.query.startswith("'s") for row in rows) == summary.possessive_rows == round(0.1 * len(rows))
     )
-    assert sum(len(row.decode().labels) > 40 for row in rows) == summary.crowded_rows
+    assert sum(len(row.labels) > 40 for row in rows) == summary.crowded_rows
     told = Counter(len(told["boxes"]) > 40 for told in _truth(tmp_path / "shop").values())  # type: ignore[arg-type]  # a list
     assert told[True] == 6
     assert "more than 40 boxes" in str(summary)

@@ -101,7 +101,7 @@ class Catalogues:
     """Ranks whole catalogues for the queries that are judged; keeps what is to be said of them."""
 
     def __init__(self, queries: str, answers: Answers, depth: int) -> None:
-        from shopwindow.ranking.ids import positions
+        from shopwindow.ids import positions
 
         ids, texts = read_queries(queries)
         judged = (positions(ids, answers.queries) >= 0).nonzero()[0]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
-from shopwindow.ranking.ids import (
+from shopwindow.ids import (
     Pairs,
     RowError,
     as_ids,

@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.chance import Cleared, chance_corrected, cleared, expected_values, random_values
 from shopwindow.ranking.fusion import normalise
-from shopwindow.ranking.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.pools import Misfit, Pools, grades_of, misfit, oracle_run, run_of
 from shopwindow.ranking.runs import Run

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Shaped
 
-from shopwindow.ranking.ids import codes_of, positions
+from shopwindow.ids import codes_of, positions
 from shopwindow.ranking.pools import Pools
 
 FOLDS: Final = 5

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.ids import codes_of, group, offsets_of, positions
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import codes_of, group, offsets_of, positions
 from shopwindow.ranking.measures import Evaluation, Measure, evaluate, judge
 from shopwindow.ranking.pools import Pools, grades_of, oracle_run, run_of
 from shopwindow.ranking.significance import Score, bootstrap_means, mean_scores, wide_percentiles

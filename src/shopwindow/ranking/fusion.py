@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import optimize, stats
 
+from shopwindow.ids import Pairs, codes_of, group, in_one_kind
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import Pairs, codes_of, group, in_one_kind
 from shopwindow.ranking.pools import Pools, grades_of, run_of
 from shopwindow.ranking.runs import Run
 

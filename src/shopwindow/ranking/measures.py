@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
+from shopwindow.ids import codes_of, offsets_of, positions
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import codes_of, offsets_of, positions
 from shopwindow.ranking.runs import Run
 
 _LARGEST_EXPONENT: Final = 50.0

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from shopwindow.ids import Pairs, RowError, as_ids, first_repeated_pair, group
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import Pairs, RowError, as_ids, first_repeated_pair, group
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.tables import Layout, read_table
 

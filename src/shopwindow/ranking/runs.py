@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, open_whole
-from shopwindow.ranking.ids import RowError, as_ids, first_repeated_pair, group, stable_order
+from shopwindow.ids import RowError, as_ids, first_repeated_pair, group, stable_order
 from shopwindow.ranking.tables import Layout, read_table
 
 _LAYOUTS: Final = (

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from scipy import sparse
 
+from shopwindow.ids import in_one_kind, positions
 from shopwindow.ranking.blind import prefix_indicators, query_blind_scores
-from shopwindow.ranking.ids import in_one_kind, positions
 from shopwindow.ranking.pools import Pools
 
 

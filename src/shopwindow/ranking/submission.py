@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from shopwindow.files import DataError, open_whole, text_lines
-from shopwindow.ranking.ids import Pairs, ids_from_text, positions
+from shopwindow.ids import Pairs, ids_from_text, positions
 from shopwindow.ranking.pools import Pools
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.tables import shown_name

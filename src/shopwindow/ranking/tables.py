@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
-from shopwindow.ranking.ids import RowError, ids_from_text
+from shopwindow.ids import RowError, ids_from_text
 
 _LINES_AT_ONCE: Final = 256
 _DELIMITERS: Final = {"tabs": "\t", "commas": ",", "spaces": None}
