@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from shopwindow.cli import main
 from shopwindow.data import reading
 from shopwindow.data.cleaning import choose_rules
+from shopwindow.data.competition import MalformedRow, Reason
 from shopwindow.data.prepare import prepare
+from shopwindow.data.reading import CheckedLine
 from shopwindow.files import DataError
 from tests.data.rows import (
     HEADER_LINE,
@@ -75,6 +77,11 @@ def test_several_processes_give_the_bytes_of_one(
     assert not multiprocessing.active_children()
 
 
+def malformed(line: bytes) -> MalformedRow:
+    """A mark of the line, where only lines are compared."""
+    return MalformedRow(Reason.COLUMNS, "line", repr(line))
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.integers(0, 12), max_size=12),
@@ -92,13 +99,14 @@ def test_ranges_have_every_line_once_with_its_end(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reading, "LONGEST_LINE", longest)
             patch.setattr(reading, "RANGE_BYTES", size)
-            patch.setattr(reading, "_checked", lambda line, end, _: (line, end))
+            patch.setattr(reading, "_checked", lambda line, end, _: CheckedLine(malformed(line), end))
             got: list[object] = []
             for start in range(5, len(data), size):
-                got += reading.read_range(path, start, min(start + size, len(data)), 5, 1)
+                found = reading.read_range(path, start, min(start + size, len(data)), 5, 1)
+                got += [(str(one.row), one.end) for one in found]
     whole = data[5:].splitlines(keepends=True)
     ends = np.cumsum([5, *map(len, whole)])[1:].tolist()
-    assert got == [(line[: longest + 1], end) for line, end in zip(whole, ends, strict=True)]
+    assert got == [(str(malformed(line[: longest + 1])), end) for line, end in zip(whole, ends, strict=True)]
 
 
 def test_a_file_of_malformed_rows_alone_is_told_as_by_one_process(tmp_path: Path) -> None:

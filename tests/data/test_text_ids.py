@@ -13,7 +13,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from tests.data.rows import directory_bytes, make_line, make_product, write_tsv
 
-IDS = ["SKU-0042", 7, "007", "rouge à lèvres 3", "9223372036854775808", "x" * 256, 8]
+IDS: list[int | str] = ["SKU-0042", 7, "007", "rouge à lèvres 3", "9223372036854775808", "x" * 256, 8]
 
 
 def lines_of(products: list[int | str], queries: list[int | str]) -> list[bytes]:
@@ -23,9 +23,9 @@ def lines_of(products: list[int | str], queries: list[int | str]) -> list[bytes]
     ]
 
 
-def stored(folder: Path, products: list[int | str], queries: list[int | str], **options: int) -> Dataset:
+def stored(folder: Path, products: list[int | str], queries: list[int | str]) -> Dataset:
     source = write_tsv(folder / "a.tsv", lines_of(products, queries))
-    prepare([source], folder / "ds", **options)
+    prepare([source], folder / "ds")
     return Dataset(folder / "ds")
 
 

@@ -371,7 +371,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise DataError(f"no dataset: it holds no {MANIFEST}", path=path)
     try:
-        manifest = json.loads(read_text(path / MANIFEST))
+        manifest: dict[str, Any] = json.loads(read_text(path / MANIFEST))
     except json.JSONDecodeError as error:
         raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
     _check_format(manifest, path)

@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import torch
 
@@ -138,7 +138,7 @@ def _lines(file: io.BufferedIOBase) -> Iterator[bytes]:
         yield line
 
 
-def _line(file: io.BufferedIOBase) -> bytes:
+def _line(file: io.BufferedIOBase | BinaryIO) -> bytes:
     """The next line; empty at the end. Of one longer than LONGEST_LINE one byte more, and the rest is read past."""
     line = file.readline(LONGEST_LINE + 1)
     if len(line) > LONGEST_LINE and not line.endswith(b"\n"):
@@ -146,7 +146,7 @@ def _line(file: io.BufferedIOBase) -> bytes:
     return line
 
 
-def _skip_line(file: io.BufferedIOBase) -> None:
+def _skip_line(file: io.BufferedIOBase | BinaryIO) -> None:
     while (part := file.readline(RANGE_BYTES)) and not part.endswith(b"\n"):
         pass
 
