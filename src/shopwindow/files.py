@@ -368,9 +368,10 @@ def _exchange(one: Path, other: Path) -> bool:
     return not failed
 
 
-def find_photo(folder: str | Path | None, product_id: int) -> Path | None:
-    """The photo of a product in a folder of PRODUCT_ID.jpg, .jpeg, .png or .webp; None where there is none."""
-    if folder is None:
+def find_photo(folder: str | Path | None, product_id: int | str) -> Path | None:
+    """The photo of a product in a folder of PRODUCT_ID.jpg, .jpeg, .png or .webp; None where there is none, or where
+    the id could name a file elsewhere."""
+    if folder is None or any(letter in str(product_id) for letter in "/\\\0"):
         return None
     # Asked for every hit of every search: pathlib would take a fifth of that time.
     names = (f"{folder}{os.sep}{product_id}{ending}" for ending in PHOTO_ENDINGS)

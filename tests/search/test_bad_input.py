@@ -94,10 +94,10 @@ def test_no_ids_change_nothing(own_index: Path, capsys: pytest.CaptureFixture[st
         (["compact", "{index}", "3"], "unrecognized arguments: 3"),
         (["delete", "{index}", "3", "--photos", "."], "--photos: no such option"),
         (["add", "{index}", "{dataset}", "--smooth", "0.9,0.1"], "--smooth: no such option"),
-        (["add", "{index}", "{dataset}", "--no-late-regions"], "--no-late-regions: no such option"),
+        (["add", "{index}", "{dataset}", "--no-kept-regions"], "--no-kept-regions: no such option"),
         (
-            ["make", "{bundle}", "{dataset}", "--out", "x", "--no-late-regions"],
-            "this model has no late interaction",
+            ["make", "{bundle}", "{dataset}", "--out", "x", "--no-kept-regions"],
+            "this model has no reranker of its own",
         ),
         (["check", "{index}", "--texts", "{dataset}"], "--texts: no such option"),
         (
@@ -155,8 +155,8 @@ def test_model_of_no_numbers_makes_no_index(shop: Shop, tmp_path: Path) -> None:
         ("label_names", {"shoes": "0"}),
         ("sources", [{"path": "x"}]),
         ("smooth", 3),
-        ("late_regions", 1),
-        ("late_regions", True),
+        ("kept_regions", 1),
+        ("kept_regions", True),
     ],
 )
 def test_index_of_wrong_values_is_refused_by_all(own_index: Path, name: str, value: object) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from shopwindow.ranking.runs import Run
     from shopwindow.search.conditions import Condition
     from shopwindow.search.engine import SearchEngine
-    from shopwindow.search.reranking import Reranking
 
 DEPTH: Final = 100
 """Products of each query that are ranked, where nothing else is asked for."""
@@ -38,7 +37,7 @@ class Asking:
     hybrid: bool = False
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    rerank: Reranking | None = None
+    rerank: str | None = None
     candidates: int | None = None
 
     @classmethod
@@ -56,13 +55,12 @@ class Asking:
         if rerank is None:
             only_with("goes with --rerank", candidates=candidates)
         at_least(1, candidates=candidates)
-        again = None if rerank is None else _reranking(rerank)
+        again = None if rerank is None else _reranker(rerank)
         return cls(exact, hybrid, tuple(labels or ()), _conditions(where or []), again, candidates)
 
     def options(self) -> dict[str, Any]:
-        """The arguments of `SearchEngine.search`."""
-        from shopwindow.search.engine import RERANKED
-        from shopwindow.search.hits import Filter
+        """The settings of a `SearchRequest`."""
+        from shopwindow.search.hits import RERANKED, Filter
 
         return {
             "where": Filter(frozenset(self.labels), self.conditions),
@@ -197,10 +195,10 @@ def _conditions(texts: list[str]) -> tuple[Condition, ...]:
         raise DataError(f"{error}{hint}", field="--where") from error
 
 
-def _reranking(text: str) -> Reranking:
-    from shopwindow.search.reranking import parse_reranking
+def _reranker(text: str) -> str:
+    from shopwindow.model.rerankers import full_name
 
     try:
-        return parse_reranking(text)
+        return full_name(text)
     except ValueError as error:
         raise DataError(str(error), field="--rerank") from error

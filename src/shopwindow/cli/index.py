@@ -29,7 +29,7 @@ def make(
     approximate_from: int | None = None,
     smooth: str | None = None,
     smooth_regions: str | None = None,
-    no_late_regions: bool = False,
+    no_kept_regions: bool = False,
 ) -> None:
     """Encode the products of a dataset into an index to search; an interrupted run goes on where it was.
 
@@ -47,7 +47,7 @@ def make(
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
-        no_late_regions: Keep no regions for `search --rerank late`: a smaller index, slower re-ranking.
+        no_kept_regions: Keep no regions for `search --rerank late`: a smaller index, slower re-ranking.
     """
     from shopwindow.search.building import APPROXIMATE_FROM, build_index
     from shopwindow.search.vectors import Coding
@@ -69,7 +69,7 @@ def make(
             columns=columns,
             smooth=numbers(smooth, field="--smooth", such_as="0.8,0.2"),
             smooth_regions=numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1"),
-            late_regions=False if no_late_regions else None,
+            kept_regions=False if no_kept_regions else None,
             progress=tell,
             remark=remarks.append,
         )
@@ -150,11 +150,12 @@ def check(index: str) -> None:
 
     opened = OpenIndex.open(index)
     verdict = check_golden(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))
-    late = "" if verdict.late_error is None else f", late scores within {verdict.late_error:.1g}"
+    error = verdict.reranked_error
+    reranked = "" if error is None else f", re-ranked scores within {error:.1g}"
     asked = counted(verdict.queries, "golden query", "golden queries")
     standard_output().print(
         f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
-        f"{verdict.score_error:.1g}{late}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
+        f"{verdict.score_error:.1g}{reranked}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
         soft_wrap=True,
     )
     if verdict.problems:
@@ -175,7 +176,8 @@ def _summary(index: OpenIndex) -> str:
     code, more = made.coding.bytes_per_product(made.hidden)
     columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     valued = f", {index.with_values:,} with values" if made.columns else ""
-    regions = f" and {index.late_bytes:,.0f} of regions for --rerank late" if made.late_regions else ""
+    kept_for = made.kept_regions
+    regions = "" if kept_for is None else f" and {index.kept_bytes:,.0f} of regions for --rerank {kept_for}"
     kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"

@@ -158,17 +158,18 @@ def rank(
         check_writable(out)
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.rank import rank_pools
+    from shopwindow.model.rerankers import find
     from shopwindow.ranking.runs import write_run
 
     opened = Bundle.load(bundle, device=_device(device))
     pools = Dataset(dataset)
+    reranker = opened.reranker if scoring is None else find(scoring, opened)
     with counting("rank", "products") as tell:
         run = rank_pools(
-            opened.model,
-            opened.tokenizer,
+            opened,
             pools,
+            reranker=reranker,
             smooth=weights,
-            operator=scoring,
             progress=tell,
         )
     write_run(run, out)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shopwindow.model.explanation import Explanation
 from shopwindow.search.conditions import Kind
-from shopwindow.search.hits import ColumnView, ProductView, ShownHit
+from shopwindow.search.hits import ColumnView, Hit, ProductId, ProductView, View
 
 LARGEST_ID: Final = 2**63 - 1
 Id = Annotated[int, Field(ge=0, le=LARGEST_ID, examples=[10_042])]
@@ -139,7 +139,7 @@ class WaysAnswer(_Record):
     """Which ways of search this index has besides the plain one."""
 
     texts: bool = Field(description="hybrid can be asked for")
-    late: bool = Field(description="rerank=late can be asked for")
+    rerankers: list[str] = Field(description="the model's own, which rerank can ask for", examples=[["late"]])
 
 
 class IndexAnswer(_Record):
@@ -159,24 +159,25 @@ class StateAnswer(_Record):
     status: str = Field(examples=["ready"])
 
 
-def found(hits: list[ShownHit]) -> list[FoundProduct]:
-    """Hits as JSON."""
+def found(hits: list[Hit]) -> list[FoundProduct]:
+    """Hits as JSON, those that have a view."""
     return [
         FoundProduct(
-            product_id=one.hit.product_id,
-            rank=one.hit.rank,
-            score=one.hit.score,
-            image_h=one.image_h,
-            image_w=one.image_w,
-            href=f"/products/{one.hit.product_id}",
-            photo=f"/photos/{one.hit.product_id}" if one.photo else None,
-            values=dict(one.values),
+            product_id=hit.product_id,
+            rank=hit.rank,
+            score=hit.score,
+            image_h=hit.view.image_h,
+            image_w=hit.view.image_w,
+            href=f"/products/{hit.product_id}",
+            photo=_photo(hit.product_id, hit.view),
+            values=dict(hit.view.values),
         )
-        for one in hits
+        for hit in hits
+        if hit.view is not None
     ]
 
 
-def search_answer(query: str, hits: list[ShownHit], unknown_words: tuple[str, ...]) -> SearchAnswer:
+def search_answer(query: str, hits: list[Hit], unknown_words: tuple[str, ...]) -> SearchAnswer:
     """The answer to one query as JSON."""
     return SearchAnswer(query=query, hits=found(hits), unknown_words=list(unknown_words))
 
@@ -189,7 +190,7 @@ def product_answer(view: ProductView) -> ProductAnswer:
         image_h=view.image_h,
         image_w=view.image_w,
         href=f"/products/{view.product_id}",
-        photo=_photo(view),
+        photo=_photo(view.product_id, view),
         regions=[
             RegionAnswer(
                 region=region,
@@ -215,5 +216,5 @@ def explanation_answer(product_id: int, query: str, explanation: Explanation) ->
     )
 
 
-def _photo(view: ProductView) -> str | None:
-    return None if view.photo is None else f"/photos/{view.product_id}"
+def _photo(product_id: ProductId, view: View) -> str | None:
+    return None if view.photo is None else f"/photos/{product_id}"

@@ -8,10 +8,9 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
+from shopwindow.model.rerankers import full_name
 from shopwindow.search.conditions import Condition, parse_conditions
-from shopwindow.search.hits import Filter
-from shopwindow.search.reranking import parse_reranking
-from shopwindow.service.live import Way
+from shopwindow.search.hits import Filter, SearchRequest
 
 MOST_CONDITIONS: Final = 16
 LONGEST_CONDITION: Final = 500
@@ -50,7 +49,7 @@ def _readable(text: str) -> str:
 
 def _known_reranking(text: str | None) -> str | None:
     if text is not None:
-        parse_reranking(text)
+        full_name(text)
     return text
 
 
@@ -74,8 +73,8 @@ Reranking = Annotated[
     str | None,
     Field(
         max_length=LONGEST_RERANKING,
-        description="score the first products anew: late (words against regions; where GET /index says late), or by "
-        "each other: smooth:W0,W1,..., expand:TOP,ALPHA, reciprocal:K1,K2,WEIGHT (a model without late)",
+        description="score the first products anew: by a reranker that GET /index names (late: words against regions), "
+        "or, where it names none, by each other: smooth:W0,W1,..., expand:TOP,ALPHA, reciprocal:K1,K2,WEIGHT",
         examples=["late", "smooth:0.7,0.2,0.1", "expand:5,3", "reciprocal:20,6,0.3"],
     ),
     AfterValidator(_known_reranking),
@@ -101,14 +100,15 @@ class Ways(Narrowed):
     hybrid: Annotated[StrictBool, Hybrid] = False
     rerank: Reranking = None
 
-    def way(self, *, k: int, candidates: int) -> Way:
-        """As the engine takes it."""
-        return Way(
+    def request(self, words: str, *, k: int, candidates: int) -> SearchRequest:
+        """A search for words, as the engine takes it."""
+        return SearchRequest(
+            words,
             k=k,
             where=self.filter(),
             exact=self.exact,
             hybrid=self.hybrid,
-            rerank=None if self.rerank is None else parse_reranking(self.rerank),
+            rerank=None if self.rerank is None else full_name(self.rerank),
             candidates=candidates,
         )
 

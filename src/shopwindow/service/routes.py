@@ -12,8 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shopwindow.files import DataError
-from shopwindow.search.engine import RERANKED
-from shopwindow.search.hits import ShownHit, UnknownProduct
+from shopwindow.search.hits import RERANKED, Hit, SearchRequest, UnknownProduct
 from shopwindow.service.answers import (
     LARGEST_ID,
     BatchAnswer,
@@ -98,7 +97,7 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         request.state.words = asked.q
         metrics.queries += 1
         with told_as_problems():
-            answer = await live.search(asked.q, asked.way(k=asked.k, candidates=asked.candidates))
+            answer = await live.search(asked.request(asked.q, k=asked.k, candidates=asked.candidates))
         return search_answer(asked.q, answer.hits, answer.unknown_words)
 
     @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
@@ -106,9 +105,9 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
         """The products that answer each of several queries: cheaper than asking for one after the other."""
         request.state.words = " | ".join(asked.queries)
         metrics.queries += len(asked.queries)
-        way = asked.way(k=asked.k, candidates=asked.candidates)
+        requests = [asked.request(words, k=asked.k, candidates=asked.candidates) for words in asked.queries]
         with told_as_problems():
-            many = await live.search_batch(asked.queries, way)
+            many = await live.search_batch(requests)
         rows = zip(asked.queries, many, strict=True)
         return BatchAnswer(
             answers=[search_answer(query, answer.hits, answer.unknown_words) for query, answer in rows]
@@ -140,16 +139,14 @@ def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRout
     @routes.get("/products/{product_id}/similar", responses=documented(401, 404, 422, 503))
     async def similar(product_id: ProductId, asked: Annotated[SimilarQuestion, Query()]) -> SimilarAnswer:
         """The products most like a product, or like one region of its photo."""
-        where = asked.filter()
+        request = SearchRequest(product=product_id, region=asked.region, k=asked.k, where=asked.filter())
 
-        def answer(engine: Engine) -> list[ShownHit]:
-            if asked.region is None:
-                return engine.shown(engine.similar(product_id, k=asked.k, where=where))
+        def answer(engine: Engine) -> list[Hit]:
             regions = len(engine.product(product_id).boxes)
-            if asked.region >= regions:
+            if asked.region is not None and asked.region >= regions:
                 raise Problem(404, "unknown-region", f"product {product_id} has {regions} regions")
-            near = engine.similar_region(product_id, asked.region, k=asked.k, where=where)
-            return engine.shown(near)
+            (hits,) = engine.search_many([request])
+            return engine.with_views(hits)
 
         hits = await live.ask(_told(answer))
         return SimilarAnswer(product_id=product_id, region=asked.region, hits=found(hits))
@@ -201,7 +198,7 @@ def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -
                     LabelAnswer(label=label, name=name) for label, name in sorted(engine.label_names.items())
                 ],
                 columns=[ColumnAnswer.of(column) for column in engine.columns],
-                ways=WaysAnswer(texts=bool(stats.get("texts")), late=bool(stats.get("late"))),
+                ways=WaysAnswer(texts=bool(stats.get("texts")), rerankers=stats.get("rerankers", [])),
                 suggestions=suggestions,
                 stats={name: stats[name] for name in _PUBLIC_STATS if name in stats},
             )
