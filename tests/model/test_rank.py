@@ -11,7 +11,7 @@ import pytest
 import shopwindow.model.dual as dual
 import shopwindow.model.rank as rank
 from shopwindow.cli import main
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_photo
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
@@ -167,10 +167,16 @@ def test_queries_of_unknown_words_are_told(
     rank_dataset = ["rank", str(tmp_path / "bundle"), "--out", str(tmp_path / "run"), "--device", "cpu"]
     main([*rank_dataset, str(tiny_shop.valid.path)])
     assert capsys.readouterr().err == ""
-    product = Product(
-        1, 9, 9, np.zeros((1, 4), np.float32), np.ones((1, FEATURES), np.float32), np.zeros(1, np.int64)
+    product = Row(
+        1,
+        1,
+        "",
+        (9, 9),
+        np.zeros((1, 4), np.float32),
+        np.ones((1, FEATURES), np.float32),
+        np.zeros(1, np.int64),
     )
-    (tmp_path / "strange.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tλέξη λέξη\t1\n")
+    (tmp_path / "strange.tsv").write_text("\t".join(HEADER) + f"\n{format_photo(product)}\tλέξη λέξη\t1\n")
     prepare([tmp_path / "strange.tsv"], tmp_path / "strange", feature_size=FEATURES)
     main([*rank_dataset, str(tmp_path / "strange")])
     assert capsys.readouterr().err == (
@@ -181,15 +187,16 @@ def test_queries_of_unknown_words_are_told(
 def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tmp_path: Path) -> None:
     def row(product_id: int, regions: int, query_id: int) -> str:
         rng = np.random.default_rng(product_id)
-        product = Product(
+        product = Row(
             product_id,
-            10,
-            10,
+            query_id,
+            "red shoe",
+            (10, 10),
             np.tile(np.array([0, 0, 5, 5], np.float32), (regions, 1)),
             rng.random((regions, FEATURES)).astype(np.float32),
             np.zeros(regions, np.int64),
         )
-        return f"{encode_product(product)}\tred shoe\t{query_id}"
+        return f"{format_photo(product)}\tred shoe\t{query_id}"
 
     rows = [row(1, 1, 10), row(1, 1, 11), row(2, 1, 11), row(3, 3, 12), row(3, 3, 12)]
     (tmp_path / "pools.tsv").write_text("\n".join(["\t".join(HEADER), *rows]) + "\n")
@@ -208,10 +215,16 @@ def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tm
 
 
 def test_features_of_another_size_are_refused(bundle: Bundle, tiny_shop: TinyShop, tmp_path: Path) -> None:
-    product = Product(
-        1, 10, 10, np.zeros((1, 4), np.float32), np.ones((1, FEATURES + 1), np.float32), np.zeros(1, np.int64)
+    product = Row(
+        1,
+        1,
+        "",
+        (10, 10),
+        np.zeros((1, 4), np.float32),
+        np.ones((1, FEATURES + 1), np.float32),
+        np.zeros(1, np.int64),
     )
-    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tred shoe\t1\n")
+    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + f"\n{format_photo(product)}\tred shoe\t1\n")
     prepare([tmp_path / "other.tsv"], tmp_path / "other", feature_size=FEATURES + 1)
     with pytest.raises(ValueError, match="features of 17 values"):
         rank.rank_pools(bundle, Dataset(tmp_path / "other"))

@@ -138,7 +138,7 @@ def test_a_table_may_hold_text_beside_the_integers_of_an_index(own_index: Path, 
 def test_verbs_take_and_print_text(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["search", str(index), "red", "--top", "2", "--json"])
     first, second = (hit["product_id"] for hit in json.loads(capsys.readouterr().out))
-    main(["index", "--delete", str(index), "--ids", first])
+    main(["index", "delete", str(index), first])
     capsys.readouterr()
     main(["search", str(index), "red", "--top", "1", "--json"])
     assert [hit["product_id"] for hit in json.loads(capsys.readouterr().out)] == [second]

@@ -99,7 +99,7 @@ class Catalogues:
     """Ranks whole catalogues for the queries that are judged; keeps what is to be said of them."""
 
     def __init__(self, queries: str, answers: Answers, depth: int) -> None:
-        from shopwindow.ranking.ids import positions
+        from shopwindow.ids import positions
 
         ids, texts = read_queries(queries)
         judged = (positions(ids, answers.queries) >= 0).nonzero()[0]
@@ -150,19 +150,18 @@ def rank_index(
     engine: SearchEngine, index: str, ids: np.ndarray, texts: Sequence[str], asking: Asking, depth: int
 ) -> Run:
     """The run of an opened index for some queries, named after its folder and how it is asked."""
-    from shopwindow.cli.progress import progress, rate
+    from shopwindow.cli.progress import counting
     from shopwindow.search.evaluation import rank_catalogue
 
     name = f"{Path(index).resolve().name} {asking}".strip()
-    with progress("search") as show:
-        says = rate(0.0, "queries")
+    with counting("search", "queries") as tell:
         return rank_catalogue(
             engine,
             ids,
             texts,
             k=depth,
             name=name,
-            progress=lambda done, total: show(float(done), float(total), says(float(done))),
+            progress=tell,
             **asking.options(),
         )
 

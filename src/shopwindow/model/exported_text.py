@@ -1,4 +1,4 @@
-"""How do words become vectors where there is no torch? By the directory that `shopwindow export-text` writes.
+"""How do words become vectors where there is no torch? By the directory that `shopwindow export onnx` writes.
 
 ```
 text.json         format, sizes, rules of spelling, precision; the marker
@@ -53,7 +53,7 @@ class ExportedText:
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> ExportedText:
-        """Opens a directory that `shopwindow export-text` wrote; the graph runs on so many threads.
+        """Opens a directory that `shopwindow export onnx` wrote; the graph runs on so many threads.
 
         Raises: DataError naming file and field of what is missing or broken, ImportError without onnxruntime.
         """

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Bool, Float32, Shaped
 
 from shopwindow.files import DataError, find_photo
+from shopwindow.ids import as_ids
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.rerankers import Query, Reranker, find, read_queries
-from shopwindow.ranking.ids import as_ids
 from shopwindow.search.attributes import summarise
 from shopwindow.search.bundled import check_same_text_side, load_same_bundle
 from shopwindow.search.conditions import check_conditions
@@ -305,7 +305,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        says = "no index (a directory with index.json that `shopwindow index` writes)"
+        says = "no index (a directory with index.json that `shopwindow index make` writes)"
         raise DataError(f"{says}: {error.strerror}", path=path) from error
     return found.st_mtime_ns, found.st_ino
 

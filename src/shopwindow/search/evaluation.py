@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from shopwindow.ranking.ids import as_ids
+from shopwindow.ids import as_ids
 from shopwindow.ranking.measures import Measure
 from shopwindow.ranking.runs import Run
 from shopwindow.search.engine import SearchEngine

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from shopwindow.ranking.ids import as_ids
+from shopwindow.ids import as_ids
 from shopwindow.search.hits import Filter, ProductId
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.lookup import Found, allowed_rows

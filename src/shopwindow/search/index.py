@@ -105,7 +105,7 @@ class Manifest:
         path = index / MANIFEST
         if not path.is_file():
             raise DataError(
-                f"no index (a directory with {MANIFEST} that `shopwindow index` writes)", path=index
+                f"no index (a directory with {MANIFEST} that `shopwindow index make` writes)", path=index
             )
         try:
             content = json.loads(read_text(path))

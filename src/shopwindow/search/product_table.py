@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
-from shopwindow.ranking.ids import RowError, ids_from_text, positions
+from shopwindow.ids import RowError, ids_from_text, positions
 from shopwindow.search.attributes import NUMBER, OWN_COLUMNS, TYPES, WORD, Attributes
 from shopwindow.search.conditions import COLUMN_NAME, Kind, parse_number, shortened
 from shopwindow.search.hits import Value
