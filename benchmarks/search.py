@@ -1,10 +1,10 @@
-"""How fast is one query among a million products, how much is found, and what do codes, filters and libraries change?
+"""How fast is one query among a million products, how much is found, and what do filters and libraries change?
 
-Vectors are generated, queries lie near products; one thread. Every system, ours in each coding and the rivals, is two
-functions: build a file, and open it for a given effort (cells, or width of the search). The least effort with recall
-0.98 is measured. Filters: conditions that half to a thousandth of the products pass, beside exact search with the same
-condition. Re-ranking: words to hits through an index of the recipe `late`, plain and re-ranked. faiss is a development
-package; usearch and lancedb are skipped where they are not installed.
+Vectors are generated, queries lie near products; one thread. Every system, ours and the rivals, is two functions:
+build a file, and open it for a given effort (cells, or width of the search). The least effort with recall 0.98 is
+measured. Filters: conditions that half to a thousandth of the products pass, beside exact search with the same
+condition. Re-ranking: words to hits through an index of the recipe `late`, plain and re-ranked. faiss here keeps whole
+vectors in its cells, ours byte codes. usearch and lancedb are skipped where they are not installed.
 """
 
 from __future__ import annotations
@@ -35,24 +35,17 @@ from shopwindow.search.hits import EVERYTHING, Filter
 from shopwindow.search.index import Manifest, OpenIndex, OpenPart
 from shopwindow.search.lookup import find, find_exactly
 from shopwindow.search.segment import Columns, Segment, write_segment
-from shopwindow.search.vectors import Coding
 
 HIDDEN: Final = 256
 QUERIES: Final = 200
 EXACT_QUERIES: Final = 30
 AT: Final = 10
 WANTED: Final = 0.98
-EFFORTS: Final = (4, 8, 16, 32, 64, 128, 256, 512)
+EFFORTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 RERANKED: Final = 1_000
 Ask = Callable[[np.ndarray], np.ndarray]
 """The ids of the best products of a query."""
 
-CODINGS: Final = {
-    "float32": Coding(),
-    "int8, re-scored by float32": Coding("int8"),
-    "int8 alone": Coding("int8", rescore="none"),
-    "binary, re-scored by int8": Coding("binary", rescore="int8"),
-}
 FILTERS: Final = {
     "price<=50 (half)": ("price<=50",),
     "colour=colour 3 (a tenth)": ("colour=colour 3",),
@@ -76,11 +69,10 @@ def main() -> None:
             rerank(folder, options.rounds)
         products, queries = clustered(options.products, QUERIES, HIDDEN)
         for part in options.parts:
-            if part == "ours":
-                for coding in CODINGS:
-                    measure(f", {coding}, one thread", folder / coding, products, queries, options.rounds)
-            elif part == "filters":
+            if part == "filters":
                 filters(folder / "filters", products, queries, options.rounds)
+            elif part == "ours":
+                measure(", one thread", folder / part, products, queries, options.rounds)
             elif part != "rerank" and installed(part):
                 threads = ", one thread" if part == "faiss" else ""
                 measure(f" by {part}{threads}", folder / part, products, queries, options.rounds)
@@ -169,24 +161,23 @@ def size_of(path: Path) -> int:
 def filters(path: Path, products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
     """Milliseconds with and without each condition, in turn, and the recall beside exact search; and records."""
     rng = np.random.default_rng(1)
-    colours = pa.array([f"colour {one}" for one in range(10)])
-    drawn = pa.array(rng.integers(0, 10, len(products)), pa.int32())
+    colours = pa.array([f"colour {one}" for one in rng.integers(0, 10, len(products))])
     prices = pa.array(rng.uniform(0, 100, len(products)))
-    values = {"price": prices, "colour": pa.DictionaryArray.from_arrays(drawn, colours)}
-    build_ours(path, products, Coding(), Attributes(values, len(products)))
+    values = {"price": prices, "colour": colours}
+    build_ours(path, products, Attributes(values, len(products)))
     exact = np.stack([exactly_ours(path, EVERYTHING)(query) for query in queries])
-    effort, share = least_effort(functools.partial(open_ours, path, coding=Coding()), queries, exact)
+    effort, share = least_effort(functools.partial(open_ours, path), queries, exact)
     figures: Figures = {"products": len(products), "effort (cells)": effort, f"recall@{AT}": share}
     some = queries[:EXACT_QUERIES]
     for name, conditions in FILTERS.items():
         where = Filter(conditions=parse_conditions(conditions))
         start = time.perf_counter()
-        filtered = open_ours(path, effort, coding=Coding(), where=where)
+        filtered = open_ours(path, effort, where=where)
         filtered(queries[0])
         figures[f"{name}: the first search, its mask included, ms"] = 1000 * (time.perf_counter() - start)
         ways = {
             "a search, ms: median": (filtered, queries),
-            "without the filter, ms: median": (open_ours(path, effort, coding=Coding()), queries),
+            "without the filter, ms: median": (open_ours(path, effort), queries),
             "exactly, ms: median": (exactly_ours(path, where), some),
         }
         for _ in range(rounds):
@@ -204,7 +195,7 @@ def rerank(folder: Path, rounds: int) -> None:
     """Milliseconds from words to hits, all of 1,000 products, plain and re-ranked by late interaction; and records."""
     bundle = train_bundle(folder, "late")
     write_dataset(folder / "products", RERANKED)
-    run_verb("index", bundle, folder / "products", "--out", folder / "late-index")
+    run_verb("index", "make", bundle, folder / "products", "--out", folder / "late-index")
     engine = SearchEngine.open(folder / "late-index")
     rng = np.random.default_rng(0)
     texts = [some_words(rng) for _ in range(20)]
@@ -220,9 +211,7 @@ def rerank(folder: Path, rounds: int) -> None:
     record(f"late interaction: words to hits, a pool of {RERANKED:,} re-ranked, one thread", figures)
 
 
-def build_ours(
-    path: Path, products: np.ndarray, coding: Coding, attributes: Attributes | None = None
-) -> None:
+def build_ours(path: Path, products: np.ndarray, attributes: Attributes | None = None) -> None:
     """Our index of vectors, with cells."""
     count = len(products)
     columns = Columns(
@@ -235,26 +224,23 @@ def build_ours(
         dataset_row=np.arange(count),
     )
     path.mkdir()
-    rng = np.random.default_rng(0)
-    write_segment(
-        path, products, columns, coding=coding, unit=True, approximate=True, rng=rng, attributes=attributes
-    )
+    write_segment(path, products, columns, approximate=True, attributes=attributes)
 
 
-def open_ours(path: Path, effort: int, *, coding: Coding, where: Filter = EVERYTHING) -> Ask:
+def open_ours(path: Path, effort: int, *, where: Filter = EVERYTHING) -> Ask:
     """Our search in `effort` cells."""
-    index = _index(path, coding)
+    index = _index(path)
     return lambda query: find(index, query, AT, probes=effort, where=where).ids
 
 
 def exactly_ours(path: Path, where: Filter) -> Ask:
     """Our exact search of float32 vectors."""
-    index = _index(path, Coding())
+    index = _index(path)
     return lambda query: next(find_exactly(index, query[None], AT, where=where)).ids
 
 
-def _index(path: Path, coding: Coding) -> OpenIndex:
-    manifest = Manifest("generated", HIDDEN, True, coding, 0)
+def _index(path: Path) -> OpenIndex:
+    manifest = Manifest("generated", HIDDEN, True, 0)
     return OpenIndex(path, manifest, (OpenPart(Segment.open(path), None, None),))
 
 
@@ -338,19 +324,13 @@ def open_lancedb(path: Path, effort: int) -> Ask:
 
 Build = Callable[[Path, np.ndarray], None]
 SYSTEMS: Final[dict[str, tuple[Build, Callable[[Path, int], Ask]]]] = {
+    "ours": (build_ours, open_ours),
     "faiss": (build_faiss, open_faiss),
     "usearch": (build_usearch, open_usearch),
     "lancedb": (build_lancedb, open_lancedb),
-    **{
-        name: (
-            functools.partial(build_ours, coding=coding),
-            functools.partial(open_ours, coding=coding),
-        )
-        for name, coding in CODINGS.items()
-    },
 }
 EXACT: Final[dict[str, Callable[[Path, np.ndarray], Ask]]] = {
-    "float32": lambda path, _: exactly_ours(path, EVERYTHING),
+    "ours": lambda path, _: exactly_ours(path, EVERYTHING),
     "faiss": exactly_faiss,
 }
 

@@ -66,7 +66,7 @@ def make_index(folder: Path, goal: Path, products: int, recipe: str) -> None:
     """Writes an index of so many generated products."""
     write_dataset(folder / "products", products, regions=1, features=FEATURES)
     bundle = train_bundle(folder, recipe, features=FEATURES, epochs=EPOCHS)
-    run_verb("index", bundle, folder / "products", "--out", goal)
+    run_verb("index", "make", bundle, folder / "products", "--out", goal)
 
 
 def question(clients: int, size: str, options: str) -> str:
