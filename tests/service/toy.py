@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from shopwindow.drawn.goods import BY_NAME, CATEGORIES
@@ -183,7 +183,7 @@ class ToyEngine:
         return (not where.labels or bool(where.labels & set(view.labels))) and all(
             known[one.column] in one.values
             if one.column in ("colour", "maker")
-            else bool(one.holds(np.array([known[one.column]], np.float64))[0])
+            else bool(one.holds(pa.array([known[one.column]], pa.float64()))[0])
             for one in where.conditions
         )
 
