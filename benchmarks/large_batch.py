@@ -22,7 +22,7 @@ from record import Figures, private_peak, record
 from rivals import FEATURES, SEED, VOCABULARY, Batch, timed
 from shopwindow.data.regions import Regions
 from shopwindow.model.blockwise import blockwise_loss
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.negatives import Cells, choose_cells
 from shopwindow.model.pairs import Pairs, encode_pairs
 from shopwindow.model.recipe import Recipe
@@ -83,7 +83,7 @@ def step(pairs: int, chunk: int, size: EncoderSize) -> dict[str, float]:
     torch.manual_seed(0)
     recipe = Recipe(loss="softmax", masking="same", normalise=True, chunk=chunk, scale=10.0)
     text = TextTower(size, vocabulary=VOCABULARY, longest=32)
-    model = DualEncoder(text, PhotoTower(size, feature_size=FEATURES), normalise=True, scale=10.0).train()
+    model = PartsEncoder(text, PhotoTower(size, feature_size=FEATURES), normalise=True, scale=10.0).train()
     batch, numbers = drawn(pairs), torch.arange(pairs)
     given = Pairs(
         batch.tokens, batch.token_lengths, Regions(batch.regions, batch.region_lengths), numbers, numbers

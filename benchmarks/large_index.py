@@ -56,7 +56,7 @@ def make_index(folder: Path, goal: Path, *, products: int, recipe: str) -> Path:
     opened, bundle_hash = load_bundle(bundle)
     rng = np.random.default_rng(0)
     texts = [some_words(rng) for _ in range(_QUERIES)]
-    vectors = _around(opened.encode_queries([some_words(rng) for _ in range(5000)]), products, rng)
+    vectors = _around(opened.encode_texts([some_words(rng) for _ in range(5000)]), products, rng)
     photos = goal.with_name(f"{goal.name}-photos").resolve()
     photos.mkdir(exist_ok=True)
     unit = opened.model.normalise
@@ -78,7 +78,7 @@ def make_index(folder: Path, goal: Path, *, products: int, recipe: str) -> Path:
         manifest = dataclasses.replace(manifest, parts=(part,))
         manifest.write(out)
         index = OpenIndex.open(out)
-        golden = ask_exactly(index, texts, opened.encode_queries(texts), None)
+        golden = ask_exactly(index, texts, opened.encode_texts(texts), None)
         for probes in _PROBES:
             found = recall(index, golden, probes=probes)
             if found >= 0.95:

@@ -28,7 +28,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
+from shopwindow.model.encoder import PartsEncoder, encode_products, encode_texts
 from shopwindow.model.initial import initial_model
 from shopwindow.model.rank import score_pairs, second_scores
 from shopwindow.model.recipe import load_recipe
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def engines_of(
-    model: DualEncoder, tokenizer: Tokenizer, dataset: Dataset, scratch: Path
+    model: PartsEncoder, tokenizer: Tokenizer, dataset: Dataset, scratch: Path
 ) -> tuple[SearchEngine, SearchEngine]:
     """The engines of an index that keeps regions and of one that does not."""
     with whole_directory(scratch / "bundle", marker=MARKER) as folder:

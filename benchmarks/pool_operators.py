@@ -109,7 +109,7 @@ def against(system: System, plain: System, name: str) -> dict[str, float | list[
 def catalogue_smoothed(bundle: Bundle, valid: Dataset) -> Run:
     """Every product's vector leans on its nearest among all products of the set."""
     queries, products = candidate_pairs(valid)
-    words = bundle.encode_queries(valid.query_texts)
+    words = bundle.encode_texts(valid.query_texts)
     photos = smooth_vectors(bundle.encode_products(valid), SEED_WEIGHTS)
     scores = score_pairs(words, photos.astype(np.float32), queries, products)
     return Run.from_arrays(valid.query_ids[queries], valid.product_ids[products], scores, name="smoothed")

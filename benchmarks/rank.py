@@ -19,7 +19,7 @@ import torch
 from made import write_dataset
 from record import counted_threads, record
 from shopwindow.data.dataset import Dataset
-from shopwindow.model.dual import encode_products, encode_texts
+from shopwindow.model.encoder import encode_products, encode_texts
 from shopwindow.model.initial import initial_model
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import load_recipe

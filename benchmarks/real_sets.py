@@ -94,7 +94,7 @@ def measure(folder: Path, name: str, changes: dict[str, str], seeds: range) -> d
 
 def last_score(bundle: Path) -> float:
     """What a training's last validation scored: picked by no validation."""
-    from shopwindow.model.curves import read_curves
+    from shopwindow.model.state import read_curves
 
     return [row.valid_score for row in read_curves(bundle) if row.valid_score is not None][-1]
 

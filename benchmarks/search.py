@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from record import Figures, record
-from shopwindow.model.dual import DualEncoder, encode_texts
+from shopwindow.model.encoder import PartsEncoder, encode_texts
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.search.cells import Cells, cell_count, part_into_cells
@@ -88,7 +88,7 @@ def small_tower(hidden: int, layers: int) -> Callable[[str], np.ndarray]:
         size = EncoderSize()
     tokenizer = train_tokenizer(["red summer dress with long sleeves"], vocabulary=200)
     text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
-    model = DualEncoder(
+    model = PartsEncoder(
         text, PhotoTower(EncoderSize(hidden, 1, size.heads, 64), feature_size=8), normalise=True
     )
     return lambda words: encode_texts(model.eval(), tokenizer, [words])

@@ -49,8 +49,8 @@ def measure(folder: Path, recipe: str) -> None:
     bundle = Bundle.load(make_bundle(folder, recipe))
     rng = np.random.default_rng(0)
     texts = [some_words(rng) for _ in range(QUERIES)]
-    wanted = bundle.encode_queries(texts)
-    ways: dict[str, Callable[[list[str]], np.ndarray]] = {"PyTorch": bundle.encode_queries}
+    wanted = bundle.encode_texts(texts)
+    ways: dict[str, Callable[[list[str]], np.ndarray]] = {"PyTorch": bundle.encode_texts}
     figures: Figures = {}
     for way, int8 in (("ONNX", False), ("ONNX int8", True)):
         export_text(bundle, folder / way, int8=int8)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.losses import sigmoid_loss
 from shopwindow.model.negatives import Cells, choose_cells
 from shopwindow.model.recipe import load_recipe
@@ -52,7 +53,7 @@ def seeds_cells(pairs: int) -> Cells:
     numbers = torch.zeros(
         pairs, dtype=torch.int64
     )  # were all texts and products equal, the seed would not know
-    return choose_cells(numbers, numbers, masking=recipe.masking, positives=recipe.positives)
+    return choose_cells(numbers, numbers, masking=recipe.loss.masking)
 
 
 def original_name(tower: str, name: str) -> str:
@@ -65,7 +66,7 @@ def test_embeddings_scores_loss_and_gradients_are_the_seeds(towers: tuple[TextTo
     text, photo = towers
     with np.load(GOLDEN / "forward.npz") as golden:
         tokens, token_counts, regions, region_counts = batch(golden)
-        words, photos = text(tokens, token_counts), photo(regions, region_counts)
+        words, photos = text(tokens, token_counts), photo(Regions(regions, region_counts))
         scores = words @ photos.T
         loss = sigmoid_loss(scores, seeds_cells(len(scores)))
         torch.autograd.backward(loss)
@@ -95,7 +96,7 @@ def test_training_curve_is_the_seeds(towers: tuple[TextTower, PhotoTower]) -> No
     losses = []
     for step in range(len(wanted)):
         tokens, token_counts, regions, region_counts = batches[step % 4]
-        scores = text(tokens, token_counts) @ photo(regions, region_counts).T
+        scores = text(tokens, token_counts) @ photo(Regions(regions, region_counts)).T
         loss = sigmoid_loss(scores, seeds_cells(len(scores)))
         optimizer.zero_grad()
         torch.autograd.backward(loss)

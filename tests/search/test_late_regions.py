@@ -16,7 +16,7 @@ from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.dual import encode_photos
+from shopwindow.model.encoder import encode_photos
 from shopwindow.model.rank import project_products, second_scores
 from shopwindow.search.arrays import save_array
 from shopwindow.search.building import add_products, build_index, compact_index, delete_products
@@ -149,7 +149,7 @@ def test_an_open_engine_goes_on_and_reloads(small: Shop, late_index: Path, tmp_p
 
 def test_only_regions_that_the_model_looks_at_are_kept(small: Shop, tmp_path: Path) -> None:
     bundle = Bundle.load(small.bundle)
-    bundle.model.selection, bundle.model.largest = "largest", 2
+    bundle.model.largest = 2
     with whole_directory(tmp_path / "bundle", marker=MARKER) as folder:
         bundle.save_into(folder)
     for name, keeps in (("kept", None), ("read", False)):
@@ -167,7 +167,7 @@ def test_smoothed_regions_are_kept_smoothed(small: Shop, tmp_path: Path) -> None
     bundle, dataset = Bundle.load(small.bundle), Dataset(small.dataset)
     rows = np.arange(FEW)
     photos = SmoothedRegions.of(dataset, weights, tmp_path).photos(rows, boxes=False)
-    scores = encode_photos(bundle.model, photos) @ bundle.encode_queries([words])[0]
+    scores = encode_photos(bundle.model, photos) @ bundle.encode_texts([words])[0]
     scores = scores + second_scores(bundle.model, bundle.tokenizer, words, photos)
     wanted = dict(zip(dataset.product_ids.tolist(), scores.tolist(), strict=True))
     found = {hit.product_id: hit.score for hit in late_hits(tmp_path / "index", words)}

@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from shopwindow.model.dual import DualEncoder
-from shopwindow.model.losses import ROW_LOSSES, Join, Sweep, lessened, total_of_means
+from shopwindow.model.encoder import PartsEncoder
+from shopwindow.model.losses import MARGIN, ROW_LOSSES, Join, Sweep, lessened, total_of_means
 from shopwindow.model.negatives import Cells
 from shopwindow.model.processes import gathered, joined, place, summed
-from shopwindow.model.recipe import Loss, Recipe
+from shopwindow.model.recipe import LossName
 
 CellsOf = Callable[[slice, slice], Cells]
 """What the cells of some rows and some columns of the whole matrix are."""
@@ -42,10 +42,10 @@ _JOINS: Final[dict[Join, tuple[float, Callable[[Tensor, Tensor], Tensor]]]] = {
 
 
 def blockwise_loss(
-    model: DualEncoder,
-    recipe: Recipe,
-    text: Float[Tensor, "share hidden"],
-    photo: Float[Tensor, "share hidden"],
+    model: PartsEncoder,
+    name: LossName,
+    text: Float[Tensor, "share values"],
+    photo: Float[Tensor, "share values"],
     cells_of: CellsOf,
     *,
     scores_at_once: int = 0,
@@ -62,20 +62,20 @@ def blockwise_loss(
     with torch.autocast(text.device.type, enabled=False):
         bias = lead = model.score_bias.new_zeros(())
         text, photo = text.float(), photo.float()
-        if recipe.loss != "multi-similarity":
+        if name != "multi-similarity":
             scale, bias = model.log_scale.exp(), model.score_bias
             text = scale * text
-            lead = scale * (recipe.margin if recipe.loss == "margin" else 0)
-        values: list[Tensor] = []
-        for own_text, own_photo in zip(model.by_view(text), model.by_view(photo), strict=True):
-            value = _Loss.apply(recipe.loss, cells_of, side, own_text, own_photo, bias, lead)  # type: ignore[no-untyped-call] # torch's
-            values.append(value)
-        return torch.stack(values).mean()
+            lead = scale * (MARGIN if name == "margin" else 0)
+        total = text.new_zeros(())
+        for (weight, own_text), (_, own_photo) in zip(model.by_part(text), model.by_part(photo), strict=True):
+            value = _Loss.apply(name, cells_of, side, own_text, own_photo, bias, lead)  # type: ignore[no-untyped-call] # torch's
+            total = total + weight * value
+        return total
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, loss: Loss, cells_of: CellsOf, side: int, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, loss: LossName, cells_of: CellsOf, side: int, *inputs: Tensor) -> Tensor:
         text, photo, *others = inputs
         matrix = _Matrix(loss, cells_of, side, [text, gathered(photo), *others])
         value, adjoints = matrix.value()
@@ -100,7 +100,7 @@ class _Matrix:
     this process's own; those of the columns are joined over processes.
     """
 
-    def __init__(self, loss: Loss, cells_of: CellsOf, side: int, inputs: list[Tensor]) -> None:
+    def __init__(self, loss: LossName, cells_of: CellsOf, side: int, inputs: list[Tensor]) -> None:
         text, photo = inputs[:2]
         self._loss = ROW_LOSSES[loss]
         self._leading = loss == "margin"

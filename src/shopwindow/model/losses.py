@@ -23,6 +23,9 @@ from torch.nn import functional
 
 from shopwindow.model.negatives import Cells
 
+MARGIN: Final = 0.05
+"""Of the cosine, by which a right cell must lead in the loss `margin`."""
+
 
 def sigmoid_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
     """Binary cross-entropy, the mean over right and wrong cells: -log sigma(s) of right ones, -log sigma(-s) of wrong.
@@ -59,7 +62,7 @@ def margin_softmax_loss(
     cells: Cells,
     *,
     scale: float | Float[Tensor, ""] = 14.0,
-    margin: float = 0.05,
+    margin: float = MARGIN,
 ) -> Float[Tensor, ""]:
     """`softmax_loss` where a right cell's cosine is lessened by `margin`: its score s becomes s - scale * margin.
 

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import (
+from shopwindow.model.encoder import (
     TOKENS_AT_ONCE,
-    DualEncoder,
+    PartsEncoder,
     at_rest,
     check_features,
     encode_photos,
@@ -32,7 +32,7 @@ from shopwindow.ranking.runs import Run
 
 
 def rank_pools(
-    model: DualEncoder,
+    model: PartsEncoder,
     tokenizer: Tokenizer,
     dataset: Dataset,
     *,
@@ -101,7 +101,7 @@ def score_pairs(
 
 
 def late_scores(
-    model: DualEncoder,
+    model: PartsEncoder,
     tokenizer: Tokenizer,
     dataset: Dataset,
     queries: Int64[np.ndarray, " pairs"],
@@ -136,7 +136,9 @@ def late_scores(
 
 
 @torch.inference_mode()
-def project_products(model: DualEncoder, dataset: Dataset, products: Int64[np.ndarray, " photos"]) -> Regions:
+def project_products(
+    model: PartsEncoder, dataset: Dataset, products: Int64[np.ndarray, " photos"]
+) -> Regions:
     """The regions of some products as the late interaction's vectors, read at most TOKENS_AT_ONCE (one product at
     least) at once."""
     ends = np.cumsum(dataset.region_counts[products])
@@ -153,7 +155,7 @@ def project_products(model: DualEncoder, dataset: Dataset, products: Int64[np.nd
 
 @torch.inference_mode()
 def second_scores(
-    model: DualEncoder,
+    model: PartsEncoder,
     tokenizer: Tokenizer,
     text: str,
     photos: Regions,
@@ -210,7 +212,7 @@ def _pool_groups(
 
 
 def _encode_smoothed(
-    model: DualEncoder,
+    model: PartsEncoder,
     dataset: Dataset,
     queries: Int64[np.ndarray, " pairs"],
     products: Int64[np.ndarray, " pairs"],
@@ -224,7 +226,7 @@ def _encode_smoothed(
     return encode_in_pieces(model, photos)  # one pool alone may be larger than what is encoded at once
 
 
-def encode_in_pieces(model: DualEncoder, photos: Regions) -> Float32[np.ndarray, "photos hidden"]:
+def encode_in_pieces(model: PartsEncoder, photos: Regions) -> Float32[np.ndarray, "photos hidden"]:
     """The vectors of any number of photos, at most TOKENS_AT_ONCE regions (one photo at least) at once."""
     ends = np.cumsum(photos.counts.numpy())
     pieces, start, begin = [], 0, 0

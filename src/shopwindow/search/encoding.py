@@ -137,7 +137,7 @@ def _append(
     smoothed: SmoothedRegions | None,
 ) -> None:
     model = bundle.model
-    vectors = bundle.encode_products(dataset, rows) if smoothed is None else smoothed.encode(model, rows)
+    vectors = bundle.encode_dataset(dataset, rows) if smoothed is None else smoothed.encode(model, rows)
     _check_finite(vectors, dataset.product_ids[rows], "vector", dataset)
     if files.width:
         photos = project_products(model, dataset, rows) if smoothed is None else smoothed.project(model, rows)

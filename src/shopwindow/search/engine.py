@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import encode_photos
+from shopwindow.model.encoder import encode_photos
 from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
 from shopwindow.ranking.operators import Operator
@@ -329,7 +329,7 @@ def _parts(state: _State, words: str) -> list[str]:
 
 
 def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hidden"]:
-    encode = state.bundle.encode_queries if state.text is None else state.text.encode
+    encode = state.bundle.encode_texts if state.text is None else state.text.encode
     return encode([_clean(one) for one in words])
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import PartsEncoder
 from shopwindow.search.index import OpenIndex, OpenPart
 
 _TO_DO = "what is asked needs its regions; bring it back there, or make the index again"
@@ -28,7 +28,7 @@ class ProductRegions:
     """The regions of the products of one opened state of an index. Datasets stay open once they were asked for."""
 
     index: OpenIndex
-    model: DualEncoder
+    model: PartsEncoder
     datasets: dict[int, Dataset] = field(default_factory=dict)
 
     @cached_property

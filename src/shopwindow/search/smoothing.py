@@ -20,7 +20,7 @@ from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import DualEncoder, at_rest
+from shopwindow.model.encoder import PartsEncoder, at_rest
 from shopwindow.model.rank import encode_in_pieces
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
@@ -168,7 +168,7 @@ class SmoothedRegions:
         return cls(dataset, weights, bounds, nearest)
 
     def encode(
-        self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]
+        self, model: PartsEncoder, rows: Int64[np.ndarray, " rows"]
     ) -> Float32[np.ndarray, "rows hidden"]:
         """The vectors of product rows, from their smoothed regions."""
         pieces = [
@@ -178,7 +178,7 @@ class SmoothedRegions:
         return np.concatenate(pieces)
 
     @torch.inference_mode()
-    def project(self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]) -> Regions:
+    def project(self, model: PartsEncoder, rows: Int64[np.ndarray, " rows"]) -> Regions:
         """The smoothed regions of product rows as the late interaction's vectors.
 
         Raises: ValueError for a model without late interaction.
