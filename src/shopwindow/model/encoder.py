@@ -136,22 +136,42 @@ class PartsEncoder(nn.Module):
     @property
     def word_bags(self) -> list[WordBag]:
         """The bags of words of all parts."""
-        return [one for part in self.parts for one in part.text.components if isinstance(one, WordBag)]
+        return [
+            component
+            for part in self.parts
+            for component in part.text.components
+            if isinstance(component, WordBag)
+        ]
 
     @property
     def text_towers(self) -> list[TextTower]:
         """The transformers over tokens."""
-        return [one for part in self.parts for one in part.text.components if isinstance(one, TextTower)]
+        return [
+            component
+            for part in self.parts
+            for component in part.text.components
+            if isinstance(component, TextTower)
+        ]
 
     @property
     def linear_views(self) -> list[PooledRegions]:
         """The linear views."""
-        return [one for part in self.parts for one in part.photo.components if isinstance(one, PooledRegions)]
+        return [
+            component
+            for part in self.parts
+            for component in part.photo.components
+            if isinstance(component, PooledRegions)
+        ]
 
     @property
     def photo_towers(self) -> list[PhotoTower]:
         """The transformers over regions."""
-        return [one for part in self.parts for one in part.photo.components if isinstance(one, PhotoTower)]
+        return [
+            component
+            for part in self.parts
+            for component in part.photo.components
+            if isinstance(component, PhotoTower)
+        ]
 
     @property
     def device(self) -> torch.device:

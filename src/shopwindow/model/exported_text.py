@@ -102,9 +102,11 @@ class ExportedText:
             inputs["tokens"] = _padded(tokens, 0)
             inputs["lengths"] = np.array([len(row) for row in tokens], np.int64)
         if self._bag is not None and self._keys is not None:
-            found = [names_of(row, pairs=self._bag["pairs"]) for row in tokens]
+            names_of_texts = [names_of(row, pairs=self._bag["pairs"]) for row in tokens]
             # One row more than there are names: zeros, for what pads and for names that are not known.
-            inputs["names"] = _padded([_rows_of(names, self._keys) for names in found], len(self._keys))
+            inputs["names"] = _padded(
+                [_rows_of(names, self._keys) for names in names_of_texts], len(self._keys)
+            )
         return inputs
 
 

@@ -1,7 +1,7 @@
 """Are the files that a recipe names there and of the right kind, and do the devices fit it?
 
 Asked before any data is opened, so that a wrong path costs no minute; so it imports no torch. What only the weights
-themselves can tell (shapes, part of a layer) is told when they are loaded, in `checkpoint.py`.
+themselves can tell (shapes, part of a layer) is checked when they are loaded, in `checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def check_given(text: TextRecipe, parts: Sequence[PartRecipe]) -> None:
 
 def hash_given(text: TextRecipe, parts: Sequence[PartRecipe]) -> str:
     """SHA-256 of what a training takes from the files that a recipe names; empty where it names none."""
-    given = [(name, one.checkpoint) for name, _, one in _transformers(parts) if one.checkpoint is not None]
+    given = [
+        (name, transformer.checkpoint)
+        for name, _, transformer in _transformers(parts)
+        if transformer.checkpoint is not None
+    ]
     paths = [Path(folder) / file for _, folder in given for file in (CONFIG, WEIGHTS)]
     if spelled := text.tokenizer or next((folder for name, folder in given if ".text." in name), None):
         paths.append(tokenizer_file(spelled))

@@ -53,15 +53,15 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, PartsEnc
     first = next(iter(text_from.values()), None)
     tokenizer = _tokenizer(dataset, recipe.text, first)
     vocabulary = max(tokenizer.get_vocab().values()) + 1
-    longest = min([recipe.text.longest, *(one.longest for one in text_from.values())])
-    for one in text_from.values():
-        check_pieces(tokenizer, one.vocabulary, one.path)
-        vocabulary = max(vocabulary, one.vocabulary)
+    longest = min([recipe.text.longest, *(checkpoint.longest for checkpoint in text_from.values())])
+    for checkpoint in text_from.values():
+        check_pieces(tokenizer, checkpoint.vocabulary, checkpoint.path)
+        vocabulary = max(vocabulary, checkpoint.vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.optimiser.seed)
         texts = [_text_tower(i, part, text_from, vocabulary, longest) for i, part in enumerate(recipe.parts)]
         labels = (
-            _label_count(dataset) if any(one.boxes for one in recipe.photo_transformers.values()) else None
+            _label_count(dataset) if any(own.boxes for own in recipe.photo_transformers.values()) else None
         )
         photos = [
             _photo_tower(i, part, photo_from, dataset.feature_size, labels)

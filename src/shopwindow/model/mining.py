@@ -299,8 +299,8 @@ class Mined:
     """The tables of a training by epoch, mined when they are first asked for, for `PairBatches(neighbours=...)`.
 
     Epochs before `first` have none; from then on each serves for `every` epochs. `mine_now(epoch)` sees the weights
-    after the last step before the epoch; it gives the table and what it found about it, kept in `found`. So that a
-    resumed training takes the same batches, keep `epoch`, `table` and `found` with its state and give them back here:
+    after the last step before the epoch; it gives the table and what is estimated of it, kept in `contaminations`. So that a
+    resumed training takes the same batches, keep `epoch`, `table` and `contaminations` with its state and give them back here:
     in the middle of an epoch its weights cannot be had any more. A state without a table mines anew, which is right at
     the very beginning of an epoch that mines, and nowhere else.
     """
@@ -313,14 +313,14 @@ class Mined:
         every: int = 1,
         epoch: int | None = None,
         table: Table | None = None,
-        found: Iterable[Contamination] = (),
+        contaminations: Iterable[Contamination] = (),
     ) -> None:
         self._mine_now = mine_now
         self._first = first
         self._every = every
         self.epoch = epoch
         self.table = table
-        self.found = list(found)
+        self.contaminations = list(contaminations)
 
     def __call__(self, epoch: int) -> Table | None:
         """The table of an epoch; None where it has none."""
@@ -328,9 +328,9 @@ class Mined:
             return None
         mined_at = epoch - (epoch - self._first) % self._every
         if self.table is None or self.epoch != mined_at:
-            self.table, found = self._mine_now(mined_at)
+            self.table, contamination = self._mine_now(mined_at)
             self.epoch = mined_at
-            self.found.append(found)
+            self.contaminations.append(contamination)
         return self.table
 
 
@@ -350,10 +350,10 @@ def _relations(
     )
     true = (left @ gone.T).tocoo()
     relations = np.stack([true.row, true.col], axis=1).astype(np.int64)
-    told = same_thing(pair_texts[~hidden], pair_products[~hidden], meanings)
+    known = same_thing(pair_texts[~hidden], pair_products[~hidden], meanings)
     if not len(relations):
         return relations
-    new: np.ndarray = np.asarray(told[relations[:, 0], relations[:, 1]]).ravel() == 0
+    new: np.ndarray = np.asarray(known[relations[:, 0], relations[:, 1]]).ravel() == 0
     untold: np.ndarray = relations[new]
     return untold
 

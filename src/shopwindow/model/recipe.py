@@ -309,19 +309,19 @@ class Recipe:
     def text_transformers(self) -> dict[str, TransformerRecipe]:
         """The transformers of the text sides, by their dotted names."""
         named = {f"parts.{i}.text.transformer": part.text.transformer for i, part in enumerate(self.parts)}
-        return {name: one for name, one in named.items() if one is not None}
+        return {name: own for name, own in named.items() if own is not None}
 
     @property
     def photo_transformers(self) -> dict[str, RegionTransformerRecipe]:
         """The same of the photo sides."""
         named = {f"parts.{i}.photo.transformer": part.photo.transformer for i, part in enumerate(self.parts)}
-        return {name: one for name, one in named.items() if one is not None}
+        return {name: own for name, own in named.items() if own is not None}
 
     @property
     def needs_boxes(self) -> bool:
         """Whether regions must come with boxes and labels."""
         chosen = bool(self.regions.skip) or self.regions.largest is not None
-        return chosen or any(one.boxes for one in self.photo_transformers.values())
+        return chosen or any(transformer.boxes for transformer in self.photo_transformers.values())
 
     def to_yaml(self) -> str:
         """All fields as YAML, which `load_recipe` reads."""

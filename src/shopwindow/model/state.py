@@ -99,7 +99,7 @@ class TrainingState:
                 folder,
                 tuple(map(int, values["false_negatives"])),
                 values["mined_at"],
-                tuple(Contamination(**one) for one in values.get("contaminations", ())),
+                tuple(Contamination(**table) for table in values.get("contaminations", ())),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
@@ -137,7 +137,7 @@ class TrainingState:
                 "losses": self.losses,
                 "false_negatives": self.false_negatives,
                 "mined_at": self.mined_at,
-                "contaminations": [dataclasses.asdict(one) for one in self.contaminations],
+                "contaminations": [dataclasses.asdict(table) for table in self.contaminations],
                 "rows": [dataclasses.asdict(row) for row in self.rows],
             }
             (written / MARKER).write_text(json.dumps(card) + "\n", encoding="utf-8")

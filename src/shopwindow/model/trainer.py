@@ -1,6 +1,6 @@
 """How does Lightning run the steps: quietly, so that Ctrl-C works, in the precision that the device has?
 
-Knows what a trainer is told; knows no model, no validation and no file.
+Knows no model, no validation and no file.
 """
 
 from __future__ import annotations

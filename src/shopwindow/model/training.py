@@ -232,7 +232,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
     took = {
         "steps": batches.steps,
         "false_negatives_a_batch": watch.false_negatives_a_batch,
-        "contamination": [dataclasses.asdict(table) for table in mined.found] if mined else [],
+        "contamination": [dataclasses.asdict(table) for table in mined.contaminations] if mined else [],
         "seconds": round(watch.seconds, 1),
     }
     bundle = job.bundle(model, tokenizer, scores, took)
@@ -264,7 +264,7 @@ def _drop(folder: Path) -> None:
 def _mined(mine_now: Callable[[int], tuple[Table, Contamination]], state: TrainingState | None) -> Mined:
     if state is None:
         return Mined(mine_now)
-    return Mined(mine_now, epoch=state.mined_at, table=state.mined(), found=state.contaminations)
+    return Mined(mine_now, epoch=state.mined_at, table=state.mined(), contaminations=state.contaminations)
 
 
 def _miner(
@@ -282,7 +282,7 @@ def _miner(
         vectors = encode_texts(model, tokenizer, texts), encode_products(model, dataset, products)
         pairs = (pair_texts, places, meanings)
         table = mine(*vectors, *pairs, count=GROUP - 1, device=model.device)
-        found = estimate(*vectors, *pairs, epoch=epoch, seed=seed, count=GROUP - 1, device=model.device)
-        return table, found
+        share = estimate(*vectors, *pairs, epoch=epoch, seed=seed, count=GROUP - 1, device=model.device)
+        return table, share
 
     return mine_now

@@ -1,4 +1,4 @@
-"""What happens after each step of a training: it is counted, drawn, validated, saved, and told?
+"""What happens after each step of a training: it is counted, drawn, validated, saved, and shown?
 
 Of several processes only the leading one does more than look at the loss. Knows no batch.
 """
@@ -93,13 +93,17 @@ class Watch(Callback):
     @property
     def false_negatives_a_batch(self) -> float | None:
         """The mean over the points of the curve; None where no step was taken."""
-        found = [row.false_negatives for row in self.rows if row.false_negatives is not None]
-        return round(float(np.mean(found)), 2) if found else None
+        counts = [row.false_negatives for row in self.rows if row.false_negatives is not None]
+        return round(float(np.mean(counts)), 2) if counts else None
 
     @property
     def _contamination(self) -> float | None:
         """Of the mined table in use; None without one, or where it cannot be said."""
-        return self._mined.found[-1].share if self._mined is not None and self._mined.found else None
+        return (
+            self._mined.contaminations[-1].share
+            if self._mined is not None and self._mined.contaminations
+            else None
+        )
 
     def on_train_batch_end(
         self,
@@ -193,7 +197,7 @@ class Watch(Callback):
             self._folder,
             tuple(self._false_negatives),
             None if self._mined is None else self._mined.epoch,
-            () if self._mined is None else tuple(self._mined.found),
+            () if self._mined is None else tuple(self._mined.contaminations),
         )
         state.write(
             module.model,
