@@ -242,11 +242,10 @@ def test_readouts_are_those_of_a_loop_forward_and_backward(readout: Readout) -> 
         torch.testing.assert_close(mine / scale, other / scale, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("readout", READOUTS)
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), seed=st.integers(0, 1000))
-def test_neither_regions_nor_photos_have_an_order(readout: Readout, lengths: list[int], seed: int) -> None:
-    tower = photo_tower(readout)
+def test_neither_regions_nor_photos_have_an_order(lengths: list[int], seed: int) -> None:
+    tower = photo_tower("attention")
     photos = torch.split(some_regions(lengths, seed), lengths)
     whole = tower(Regions(torch.cat(photos), torch.tensor(lengths)))
     rng = np.random.default_rng(seed)

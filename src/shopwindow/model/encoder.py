@@ -211,12 +211,14 @@ class PartsEncoder(nn.Module):
     def _laid_out(self, vectors: list[Float[Tensor, "rows _width"]]) -> Float[Tensor, "rows values"]:
         if not self.normalise:
             return vectors[0].float()
-        lengths = self.shares().sqrt()
+        learned = {i: part.log_share.exp() for i, part in enumerate(self.parts) if part.share == "learned"}
         stretches = [
-            functional.normalize(vector.float(), dim=-1) * length
-            for vector, length in zip(vectors, lengths, strict=True)
+            functional.normalize(vector.float(), dim=-1)
+            * (learned[i].sqrt() if i in learned else (float(self.parts[i].share) / self._fixed) ** 0.5)
+            for i, vector in enumerate(vectors)
         ]
-        return torch.cat(stretches, dim=1)
+        whole = torch.cat(stretches, dim=1)
+        return whole / (1 + torch.stack(list(learned.values())).sum()).sqrt() if learned else whole
 
     def shares(self) -> Float[Tensor, " parts"]:
         """The share of each part in the score; they sum to 1."""
@@ -238,15 +240,18 @@ class PartsEncoder(nn.Module):
         These are its own cosines and those of all learned parts, so that it learns what they leave. The mean of the
         scores by weight is the score of the whole vectors.
         """
-        stretches = torch.split(vectors, [part.width for part in self.parts], dim=1)
-        fixed = [
-            (part, own) for part, own in zip(self.parts, stretches, strict=True) if part.share != "learned"
-        ]
+        fixed = [part for part in self.parts if part.share != "learned"]
         if len(fixed) == 1:
             return [(1.0, vectors)]
-        common = [own for part, own in zip(self.parts, stretches, strict=True) if part.share == "learned"]
-        weighted = [(float(part.share) / self._fixed, own) for part, own in fixed]
-        return [(weight, torch.cat([own / weight**0.5, *common], dim=1)) for weight, own in weighted]
+        stretches = torch.split(vectors, [part.width for part in self.parts], dim=1)
+        by_share = list(zip(self.parts, stretches, strict=True))
+        common = [own for part, own in by_share if part.share == "learned"]
+        out = []
+        for part, own in by_share:
+            if part.share != "learned":
+                weight = float(part.share) / self._fixed
+                out.append((weight, torch.cat([own / weight**0.5, *common], dim=1)))
+        return out
 
     def late_scores(
         self,
@@ -287,10 +292,12 @@ class PartsEncoder(nn.Module):
 
 def _sums(sides: list[Side], apply: Callable[[nn.Module], Tensor]) -> list[Float[Tensor, "rows _width"]]:
     """The vector of each side. First components of all sides come before later ones: dropout draws in this order."""
-    vectors = [apply(side.components[0]) for side in sides]
-    for number, side in enumerate(sides):
-        for gate, component in zip(side.gates, list(side.components)[1:], strict=True):
-            vectors[number] = vectors[number] + gate * apply(component)
+    components = [list(side.components) for side in sides]
+    vectors = [apply(first) for first, *_ in components]
+    for number, (_, *later) in enumerate(components):
+        if later:
+            for gate, component in zip(sides[number].gates, later, strict=True):
+                vectors[number] = vectors[number] + gate * apply(component)
     return vectors
 
 

@@ -299,10 +299,10 @@ class Mined:
     """The tables of a training by epoch, mined when they are first asked for, for `PairBatches(neighbours=...)`.
 
     Epochs before `first` have none; from then on each serves for `every` epochs. `mine_now(epoch)` sees the weights
-    after the last step before the epoch; it gives the table and what is estimated of it, kept in `contaminations`. So that a
-    resumed training takes the same batches, keep `epoch`, `table` and `contaminations` with its state and give them back here:
-    in the middle of an epoch its weights cannot be had any more. A state without a table mines anew, which is right at
-    the very beginning of an epoch that mines, and nowhere else.
+    after the last step before the epoch; it gives the table and what is estimated of it, kept in `contaminations`. A
+    resumed training takes the same batches where `epoch`, `table` and `contaminations` are kept with its state and
+    given back here: in the middle of an epoch the weights at its beginning are gone. A state without a table mines
+    anew, which is right at the very beginning of an epoch that mines, and nowhere else.
     """
 
     def __init__(
