@@ -30,7 +30,7 @@ def test_parquet_holds_each_living_product(shop: Shop, own_index: Path, tmp_path
     table = pq.read_table(tmp_path / "vectors.parquet")
     ids = np.array(table.column("product_id").to_pylist())
     assert sorted(ids.tolist()) == [one for one in range(PRODUCTS) if one not in (5, 6)]
-    wanted = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))
+    wanted = Bundle.load(shop.bundle).encode_dataset(Dataset(shop.dataset))
     np.testing.assert_array_equal(np.array(table.column("vector").to_pylist(), np.float32), wanted[ids])
     engine = SearchEngine.open(own_index)
     for row in table.select(["product_id", "image_h", "image_w", "labels", "texts"]).to_pylist():
@@ -95,7 +95,7 @@ def test_small_codes_are_exported_as_vectors(shop: Shop, tmp_path: Path) -> None
     write_parquet(tmp_path / "index", tmp_path / "vectors.parquet")
     table = pq.read_table(tmp_path / "vectors.parquet")
     ids = np.array(table.column("product_id").to_pylist())
-    wanted = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))[ids]
+    wanted = Bundle.load(shop.bundle).encode_dataset(Dataset(shop.dataset))[ids]
     found = np.array(table.column("vector").to_pylist(), np.float32)
     np.testing.assert_allclose(found, wanted, atol=2 / 127)  # half a step of a byte over a spread below 4
     assert not np.array_equal(found, wanted)
@@ -107,7 +107,7 @@ def test_leading_values_alone_are_exported_as_such(shop: Shop, tmp_path: Path) -
     write_parquet(tmp_path / "index", tmp_path / "vectors.parquet")
     table = pq.read_table(tmp_path / "vectors.parquet")
     found = np.array(table.column("vector").to_pylist(), np.float32)
-    whole = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))
+    whole = Bundle.load(shop.bundle).encode_dataset(Dataset(shop.dataset))
     wanted = whole[np.array(table.column("product_id").to_pylist()), :16]
     np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
     assert json.loads(table.schema.metadata[METADATA])["dimensions"] == 16

@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int64
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import check_features
+from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
@@ -128,7 +128,7 @@ def build_index(
             vectors[np.argsort(products.product_ids, kind="stable")] if not coding.keeps_all(hidden) else None
         )
         manifest = _finish(
-            folder, manifest, questions, opened.encode_queries(questions), products=by_id, bundle=opened
+            folder, manifest, questions, opened.encode_texts(questions), products=by_id, bundle=opened
         )
     forget_encoded(out)
     return manifest
