@@ -21,6 +21,8 @@ from shopwindow.model.dual import DualEncoder
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.search.building import build_index
+from tests.search.conftest import own_index as own_index
+from tests.search.conftest import shop as shop
 from tests.service.browser import Page, open_browser
 from tests.service.toy import ToyEngine
 

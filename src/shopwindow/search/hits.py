@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shopwindow.search.conditions import Condition, Kind
 
@@ -22,7 +23,7 @@ Value = float | str
 class UnknownProduct(KeyError):  # noqa: N818 - reads as what it says where it is caught
     """The index holds no product of this id."""
 
-    def __init__(self, product_id: int) -> None:
+    def __init__(self, product_id: int | str) -> None:
         self.product_id = product_id
         super().__init__(product_id)
 
@@ -34,7 +35,7 @@ class UnknownProduct(KeyError):  # noqa: N818 - reads as what it says where it i
 class Hit:
     """One product found. `rank` counts from 1; higher scores are better; ties stand by smaller product id."""
 
-    product_id: int
+    product_id: Any  # an integer or text: whoever asks knows which of the two the shop has
     score: float
     rank: int
 
@@ -68,7 +69,7 @@ class ProductView:
     `texts` are texts known to match, at most a few. `values` are those of the columns in which it has one.
     """
 
-    product_id: int
+    product_id: Any  # an integer or text: whoever asks knows which of the two the shop has
     image_h: int
     image_w: int
     boxes: tuple[Box, ...]

@@ -291,9 +291,9 @@ class OpenIndex:
             if len(here):
                 yield part, here, rows[here]
 
-    def locate(self, product_id: int) -> tuple[OpenPart, int] | None:
+    def locate(self, product_id: int | str) -> tuple[OpenPart, int] | None:
         """The part that holds one product, and its row there; None where there is none."""
-        if not -(2**63) <= product_id < 2**63:
+        if not isinstance(product_id, int) or not -(2**63) <= product_id < 2**63:
             return None
         return self.places(np.array([product_id], np.int64))[0]
 

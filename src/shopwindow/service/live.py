@@ -19,6 +19,8 @@ from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductV
 from shopwindow.search.reranking import Reranking
 
 Answer = TypeVar("Answer")
+ProductId = Any
+"""An integer or text, as the index has it."""
 MOST_TOGETHER: Final = 16
 """Searches answered in one go."""
 MOST_SCORED: Final = 800
@@ -46,21 +48,21 @@ class Engine(Protocol):
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that the model knows nothing of."""
 
-    def similar(self, product_id: int, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
+    def similar(self, product_id: ProductId, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
         """The products most like one."""
 
     def similar_region(
-        self, product_id: int, region: int, *, k: int, where: Filter = EVERYTHING
+        self, product_id: ProductId, region: int, *, k: int, where: Filter = EVERYTHING
     ) -> list[Hit]:
         """The products most like one region of one."""
 
     def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
         """Hits as a list shows them; one that was deleted since the search is left out."""
 
-    def product(self, product_id: int) -> ProductView:
+    def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product."""
 
-    def explain(self, words: str, product_id: int) -> Explanation:
+    def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which region."""
 
     def stats(self) -> dict[str, Any]:
@@ -130,14 +132,21 @@ def answered(engine: Engine, queries: Sequence[str], way: Way) -> list[Answered]
 
 
 class LiveEngine:
-    """The engine of a running service, asked from `threads` threads. Each calls `prepare` before it is asked."""
+    """The engine of a running service, asked from `threads` threads. Each calls `prepare` before it is asked.
+
+    `on_swap` is told "done" or "failed" whenever a newer state of the index is opened.
+    """
 
     def __init__(
-        self, engine: Engine, *, threads: int = 2, prepare: Callable[[], None] | None = None
+        self,
+        engine: Engine,
+        *,
+        threads: int = 2,
+        prepare: Callable[[], None] | None = None,
+        on_swap: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.engine = engine
-        self.swaps = 0
-        self.failed_swaps = 0
+        self._on_swap = on_swap
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine", initializer=prepare)
         self._most_running = threads
         self._running = 0
@@ -210,14 +219,14 @@ class LiveEngine:
         try:
             changed = await asyncio.to_thread(self.engine.reload)
         except Exception as error:
-            self.failed_swaps += 1
+            self._on_swap("failed")
             if str(error) != self._last_fault:
                 LOG.error("the new index cannot be opened, the old one stays: %s", error)
             self._last_fault = str(error)
             return False
         self._last_fault = ""
         if changed:
-            self.swaps += 1
+            self._on_swap("done")
             LOG.info("a newer index is open: %s", self.engine.version)
         return changed
 
