@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check fix bench bench-gpu
+.PHONY: setup demo test check fix bench bench-gpu results
 
 setup: $(READY)
 
@@ -36,6 +36,11 @@ fix: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py
+
+# Tables of all recorded figures, and of the quality grid.
+results: $(READY)
+	$(BIN)/python benchmarks/record.py
+	$(BIN)/python benchmarks/ablation.py table
 
 # On a machine with a GPU, and perhaps without a network: takes the Python that is there, installs nothing.
 bench-gpu:

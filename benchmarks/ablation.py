@@ -1,19 +1,20 @@
-"""What is each ingredient of a recipe worth on the real sets, and on a drawn shop?
+"""What is a recipe, or one of its ingredients, worth on the real sets and on a drawn shop?
 
-Trains every row of a grid, several seeds, and keeps the nDCG@5 of every query of the valid set. Weights are those after
-the last step: nothing is chosen by the valid set. A row is one difference from its base, so the two are compared by the
-paired test over queries and seeds. Resumable: what stands in `ablation.jsonl` is not run again. Needs the real sets
+Trains every row of a grid with several seeds and keeps the nDCG@5 of every query of the validation set. The weights are
+those after the last step: the validation set chooses nothing. A row differs from its base by one thing, so the two are
+compared by the paired test over queries and seeds. Resumable: rows in `ablation.jsonl` are not run again. The finished
+study (docs/study.md) has more rows; their recipes are in the grid of commit 7fa6022. Needs the real sets
 (`$SHOPWINDOW_SHARED`, default `../shared`), but for `drawn`, a drawn shop of 3,000 products.
 
     python benchmarks/ablation.py run --sets ikea grocery drawn --seeds 3 [--rows linear bow ...]
     python benchmarks/ablation.py table
-    python benchmarks/ablation.py plot
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from real_sets import SHARED
-from record import commit, machine
+from record import ROOT, commit, machine
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.drawn.writing import draw_shop
@@ -40,7 +40,7 @@ from shopwindow.ranking.significance import Difference, seeds_difference
 FOLDER: Final = Path(__file__).parent
 GRID: Final = FOLDER / "ablation.yaml"
 RESULTS: Final = FOLDER / "ablation.jsonl"
-PICTURE: Final = FOLDER.parent / "docs" / "images" / "study.png"
+SHARED: Final = Path(os.environ.get("SHOPWINDOW_SHARED", ROOT / ".." / "shared"))
 OFFICIAL: Final = Measure.parse("nDCG@5")
 ONLY_AT_THE_END: Final = 1e-6  # validations an epoch
 DRAWN: Final = "drawn"
@@ -63,16 +63,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "table", "plot"])
+    parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--sets", nargs="+", default=["ikea", "grocery"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", nargs="+", help="names; all where none is given")
     options = parser.parse_args()
     if options.what == "table":
         print("\n".join(table()))
-        return
-    if options.what == "plot":
-        plot()
         return
     rows = [row for row in read_grid() if not options.rows or row.name in options.rows]
     for product_set in options.sets:
@@ -164,72 +161,34 @@ def done() -> set[tuple[str, str, int]]:
 
 
 def table() -> list[str]:
-    """The results as Markdown: one table a set, each row beside its base."""
+    """The results as Markdown: one table a set, each row beside its base, one that left the grid beside `linear`."""
     grid = {row.name: row for row in read_grid()}
     out = []
-    for product_set, found in _found(grid).items():
+    for product_set, found in _found().items():
         counts = f"{len(next(iter(found.values()))[0]['queries'])} queries"
         out += [f"### {product_set}, {counts}", ""]
         out += ["| row | what | nDCG@5 (seeds) | seen texts | unseen | difference | 95 % interval | p | s |"]
         out += ["|---|---|---|---|---|---|---|---|---|"]
-        out += [_table_row(grid[name], own, found) for name, own in _best_first(found)]
+        for name, own in sorted(found.items(), key=lambda item: -float(_values(item[1]).mean())):
+            row = grid.get(name, Row(name, BASE, {}, BASE, "(docs/study.md)"))
+            out += [_table_row(row, own, found)]
         out += [""]
     return out
 
 
-def plot() -> None:
-    """The differences from `linear` as a picture, a panel for each set: a dot, and its 95 % interval."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    found = {
-        name: rows for name, rows in _found({row.name: row for row in read_grid()}).items() if BASE in rows
-    }
-    most = max(map(len, found.values()))
-    figure, panels = plt.subplots(
-        1, len(found), figsize=(6.5 * len(found), 0.21 * most + 1), layout="constrained", squeeze=False
-    )
-    for axes, (product_set, rows) in zip(panels[0], found.items(), strict=True):
-        told = {
-            f"{name} ({len(own)})": _told(own, rows[BASE]) for name, own in _best_first(rows) if name != BASE
-        }
-        means = [one.mean for one in told.values()]
-        around = [
-            [one.mean - one.low for one in told.values()],
-            [one.high - one.mean for one in told.values()],
-        ]
-        axes.errorbar(means, list(told), xerr=around, fmt="o", markersize=3, linewidth=1)
-        axes.invert_yaxis()
-        axes.margins(y=0.01)
-        axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_xlim(-0.1, 0.06)
-        axes.tick_params(axis="y", labelsize=7)
-        axes.set_title(f"{product_set}: {BASE} has {_values(rows[BASE]).mean():.3f}")
-        axes.set_xlabel(f"nDCG@5 less that of {BASE}, 95 % interval (seeds)")
-    figure.savefig(PICTURE, dpi=100, metadata={"Software": None})
-    plt.close(figure)
-
-
-def _found(grid: dict[str, Row]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _found() -> dict[str, dict[str, list[dict[str, Any]]]]:
     """The runs of every set by row, in the order of their seeds."""
     out: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for line in sorted(lines(), key=lambda line: (line["set"], line["seed"])):
-        if line["row"] in grid:
-            out.setdefault(line["set"], {}).setdefault(line["row"], []).append(line)
+        out.setdefault(line["set"], {}).setdefault(line["row"], []).append(line)
     return out
 
 
-def _told(own: list[dict[str, Any]], base: list[dict[str, Any]]) -> Difference:
+def _difference(own: list[dict[str, Any]], base: list[dict[str, Any]]) -> Difference:
     """The paired difference, over the seeds that both have."""
     seeds = sorted({run["seed"] for run in own} & {run["seed"] for run in base})
     mine, theirs = (_values([run for run in runs if run["seed"] in seeds]) for runs in (own, base))
     return seeds_difference(mine, theirs)
-
-
-def _best_first(found: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    return sorted(found.items(), key=lambda item: -float(_values(item[1]).mean()))
 
 
 def _values(runs: list[dict[str, Any]]) -> np.ndarray:
@@ -248,9 +207,13 @@ def _table_row(row: Row, own: list[dict[str, Any]], found: dict[str, list[dict[s
         unseen,
     ]
     if row.base is not None and row.base != row.name and row.base in found:
-        told = _told(own, found[row.base])
+        difference = _difference(own, found[row.base])
         beside = "" if row.base == BASE else f" to {row.base}"
-        cells += [f"{told.mean:+.3f}{beside}", f"{told.low:+.3f} to {told.high:+.3f}", f"{told.p_value:.3f}"]
+        cells += [
+            f"{difference.mean:+.3f}{beside}",
+            f"{difference.low:+.3f} to {difference.high:+.3f}",
+            f"{difference.p_value:.3f}",
+        ]
     else:
         cells += ["", "", ""]
     timed = [run["seconds"] for run in own if run["seconds"] is not None]  # none of a run that was held up

@@ -1,8 +1,8 @@
-"""How fast are training batches read, against a bare memory map of the same rows: warm, cold, mapped, past the map?
+"""How fast are training batches read from the dataset, against a bare memory map of the same rows, warm and cold?
 
-Beside them the seed's collate, written anew: photo by photo from the same bare map into zeros of 40 regions, float64.
-Cold: the pages of every file are dropped before a round (posix_fadvise); what a round reads is less than the
-data, so that it stays cold. Each way runs in a process of its own, in turn, so that resident memory is its own.
+Beside them the seed's collate, written anew: photo by photo from the same map into zeros of 40 regions, float64. Cold:
+the pages of every file are dropped before a round (posix_fadvise), and a round reads a quarter of the data at most.
+Each method has a process of its own in each round, in turn, so that resident memory is its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_read import bare_reader
-from lengths import MOST_REGIONS
-from made import MEAN_REGIONS, write_dataset
+from made import MEAN_REGIONS, MOST_REGIONS, write_dataset
 from record import Figures, record
 from shopwindow.data.batches import PairBatches
 from shopwindow.data.dataset import Dataset
@@ -49,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="shopwindow-", dir=options.folder) as name:
         data = Path(name)
         write_dataset(data / "dataset", options.products)
-        bare_reader(Dataset(data / "dataset"), data / "values.f16")
+        write_flat(Dataset(data / "dataset"), data / "values.f16")
         for state in ("warm", "cold"):
             measure(data, state, options.products, options.rounds, options.seconds)
 
@@ -60,17 +58,8 @@ def measure(data: Path, state: str, products: int, rounds: int, seconds: float) 
     resident: dict[str, list[float]] = {way: [] for way in WAYS}
     for seed in range(rounds):
         for way in WAYS:
-            command = [
-                sys.executable,
-                __file__,
-                "--seconds",
-                str(seconds),
-                "--once",
-                way,
-                state,
-                str(data),
-                str(seed),
-            ]
+            command = [sys.executable, __file__, "--seconds", str(seconds)]
+            command += ["--once", way, state, str(data), str(seed)]
             said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             speeds[way].append(said["rows/s"])
             resident[way].append(said["MB"])
@@ -120,8 +109,7 @@ def asker(way: str, dataset: Dataset, data: Path, seed: int) -> Callable[[], int
         shards = 1 if way == "by shards" else 0
         made = iter(PairBatches(dataset, batch_size=BATCH, epochs=999, seed=seed, shards_at_once=shards))
         return lambda: len(next(made).regions.counts)
-    offsets = np.concatenate([[0], np.cumsum(dataset.region_counts)])
-    values = np.asarray(np.memmap(data / "values.f16", np.float16, "r")).reshape(-1, dataset.feature_size)
+    values, offsets = flat(dataset, data / "values.f16")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(dataset.product_ids))
     place = 0
@@ -134,13 +122,34 @@ def asker(way: str, dataset: Dataset, data: Path, seed: int) -> Callable[[], int
         place += BATCH
         if way == SEEDS:
             return len(collated(values, offsets, rows))
-        lengths = offsets[rows + 1] - offsets[rows]
-        # Fancy reads of the same ragged rows: the place of every region.
-        within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
-        values[np.repeat(offsets[rows], lengths) + within]
+        taken(values, offsets, rows)
         return BATCH
 
     return read
+
+
+def write_flat(dataset: Dataset, path: Path) -> None:
+    """Writes the values of all regions into one flat file."""
+    with path.open("wb") as file:
+        for rows in np.array_split(
+            np.arange(len(dataset.product_ids)), len(dataset.product_ids) // BATCH + 1
+        ):
+            file.write(dataset.regions(rows).features.numpy().tobytes())
+
+
+def flat(dataset: Dataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The bare map of that file, and where each photo begins in it."""
+    offsets = np.concatenate([[0], np.cumsum(dataset.region_counts)])
+    # A plain array over the map: slices of np.memmap itself are slow to make.
+    return np.asarray(np.memmap(path, np.float16, "r")).reshape(-1, dataset.feature_size), offsets
+
+
+def taken(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The regions of some photos, end to end, by one fancy read."""
+    lengths = offsets[rows + 1] - offsets[rows]
+    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+    out: np.ndarray = values[np.repeat(offsets[rows], lengths) + within]
+    return out
 
 
 def collated(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,12 +1,12 @@
 """Where do benchmark figures go? One JSON line each in `results.jsonl`: date, commit, machine, command, figures.
 
-A figure that was measured several times is kept as the list of its values, so that the spread stays known. A run that
-only tries a script sends its lines elsewhere: SHOPWINDOW_RESULTS=/tmp/tried.jsonl python benchmarks/rank.py --pools 3.
+A figure that was measured several times is kept as the list of its values, so that the spread stays known. A trial
+sends its lines elsewhere: `SHOPWINDOW_RESULTS=/tmp/tried.jsonl python benchmarks/encode.py --products 20`. Run by
+itself (`make results`), this file prints the latest figures of every question as Markdown tables.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
@@ -16,10 +16,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results.jsonl"
@@ -30,8 +29,11 @@ Figures = dict[str, float | list[float]]
 
 
 def record(question: str, figures: Figures) -> None:
-    """Appends the figures that answer a question, and prints them. The question says every size: the page shows the
-    latest line of each, so a smaller run must not be an answer to a larger one's question."""
+    """Appends the figures that answer a question, and prints them.
+
+    The question names every size. Tables show the latest entry of a question, so a small run must not replace a
+    large one.
+    """
     entry = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -49,8 +51,31 @@ def record(question: str, figures: Figures) -> None:
         print(f"  {name}: {shown(value)}")
 
 
+def latest_of(lines: list[str]) -> dict[str, dict[str, Any]]:
+    """The latest entry of each question, in the order in which the questions were first asked.
+
+    An entry with `off_page` is left out; its value says why: another method, or only a trial.
+    """
+    latest: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        entry = json.loads(line)
+        if "off_page" not in entry:
+            latest[entry["question"]] = entry
+    return latest
+
+
+def table(entry: dict[str, Any]) -> str:
+    """Markdown of one entry."""
+    rows = "".join(f"| {name} | {shown(value)} |\n" for name, value in entry["figures"].items())
+    return (
+        f"\n## {entry['question'][0].upper()}{entry['question'][1:]}\n\n"
+        f"`{entry['command']}`, commit {entry['commit']}, {entry['date'][:10]}, {entry['machine']}."
+        f" Median (lowest to highest).\n\n| figure | value |\n|---|---|\n{rows}"
+    )
+
+
 def commit() -> str:
-    """The commit that was measured; `+` where the sources differ from it; unknown in a copy without its history."""
+    """The measured commit; `+` where the sources differ from it; `unknown` without a repository."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -90,17 +115,30 @@ def counted_threads(count: int) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: seconds by the clock and of the processor, and the most private memory."""
+    """The cost of a process: seconds by the clock and of the processor, and peak private memory."""
 
     seconds: float
     processor_seconds: float
     private_mb: float
 
 
+def verb(*words: object) -> list[str]:
+    """The command line of a verb of shopwindow, for the Python that runs now."""
+    return [sys.executable, "-m", "shopwindow", *map(str, words)]
+
+
+def run_verb(*words: object) -> None:
+    """Runs a verb; its output is shown only where it fails."""
+    done = subprocess.run(verb(*words), check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"exit {done.returncode}: {' '.join(map(str, words))}\n{done.stderr[-2000:]}")
+
+
 def run_measured(command: list[str]) -> Cost:
     """Runs a command with one thread and watches it. Private memory is its anonymous pages, in MB."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     done = threading.Event()
     peak_kilobytes: list[int] = [0]
     watch = threading.Thread(target=_watch, args=(process.pid, done, peak_kilobytes))
@@ -113,22 +151,6 @@ def run_measured(command: list[str]) -> Cost:
     if process.returncode != 0:
         raise RuntimeError(f"exit {process.returncode}: {' '.join(command)}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, max(peak_kilobytes) / 1000)
-
-
-@contextlib.contextmanager
-def private_peak() -> Iterator[list[float]]:
-    """While the block runs an empty list; after it, the most private memory in MB beyond that of the beginning."""
-    peak: list[float] = []
-    done, kilobytes = threading.Event(), list[int]()
-    watch = threading.Thread(target=_watch, args=(os.getpid(), done, kilobytes))
-    before = resident_kilobytes("RssAnon")
-    watch.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watch.join()
-        peak.append((max([before, *kilobytes]) - before) / 1000)
 
 
 def resident_kilobytes(kind: str) -> int:
@@ -162,3 +184,8 @@ def _rounded(value: float | list[float]) -> float | list[float]:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    for latest in latest_of(RESULTS.read_text(encoding="utf-8").splitlines()).values():
+        print(table(latest), end="")

@@ -1,8 +1,8 @@
-"""What do others do instead of packing? The same two towers, padded; and what is the least that must be computed?
+"""What do others compute where we pack? The same two towers padded, and the floor under any of them.
 
-`PaddedPair` is the seed's way written anew: every query padded to 30 tokens, every photo to 40 regions, a mask, every
-token through every layer. `TransformersPair` is `transformers`' BertModel, padded to the longest of the batch.
-`operations` counts what packing leaves to do; over the measured rate of a matrix product it is the floor.
+`PaddedPair` is the seed's method written anew: queries padded to 30 tokens, photos to 40 regions, a mask, every token
+through every layer. `TransformersPair` is `transformers`' BertModel, padded to the longest of the batch. `operations`
+counts what packing leaves to compute; divided by the measured rate of a matrix product it is the floor.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lengths import LONGEST_QUERY, MOST_REGIONS, photo_lengths, query_lengths
+from made import FEATURES, LONGEST_QUERY, MOST_REGIONS, photo_lengths, query_lengths
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 
 VOCABULARY: Final = 28_996
-FEATURES: Final = 2048
 SEED: Final = EncoderSize()
 """The seed's towers: 4 layers of 768, 12 heads, 3072 inner, dropout 0.1."""
 
@@ -80,13 +79,13 @@ class PaddedPair(PackedPair):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         tokens, words = padded(batch.tokens, batch.token_lengths, LONGEST_QUERY)
         places = torch.arange(LONGEST_QUERY, device=tokens.device).expand_as(tokens)
-        text = self._encoded(self.text, self.text.embeddings(tokens, places), words)
+        text = self.encoded(self.text, self.text.embeddings(tokens, places), words)
         regions, kept = padded(batch.regions.float(), batch.region_lengths, MOST_REGIONS)
-        photo = self._encoded(self.photo, self.photo.embeddings(self.photo.projection(regions)), kept)
+        photo = self.encoded(self.photo, self.photo.embeddings(self.photo.projection(regions)), kept)
         return text, photo
 
     @staticmethod
-    def _encoded(tower: Any, hidden: Tensor, kept: Tensor) -> Tensor:
+    def encoded(tower: Any, hidden: Tensor, kept: Tensor) -> Tensor:
         rows, longest = kept.shape
         mask = torch.where(kept, 0.0, torch.finfo(hidden.dtype).min)[:, None, None, :].to(hidden.dtype)
         for layer in tower.encoder.layer:
@@ -144,28 +143,21 @@ def operations(
     batch: Batch,
     size: EncoderSize = SEED,
     *,
-    padded_to: tuple[int, int] | None = None,
     whole_last_layer: bool = False,
 ) -> float:
-    """Multiplications and additions of one step's matrix products, backward counted twice the forward.
+    """Multiplications and additions of one packed step's matrix products, backward counted twice the forward.
 
-    Packed: every layer but the last for all tokens; of the last, keys and values for all, the rest for one token of a
-    sequence, or with `whole_last_layer` for all; no gradient of the raw regions. Padded: every layer for every place.
+    Every layer but the last runs for all tokens. The last computes keys and values for all tokens and the rest for one
+    token of a sequence, or with `whole_last_layer` for all. The raw regions have no gradient.
     """
     hidden, inner, pairs = size.hidden, size.inner, len(batch.token_lengths)
     total = 0.0
-    for number, (lengths, features) in enumerate(
-        ((batch.token_lengths, 0), (batch.region_lengths, FEATURES))
-    ):
-        if padded_to is not None:
-            lengths = torch.full_like(lengths, padded_to[number])
+    for lengths, features in ((batch.token_lengths, 0), (batch.region_lengths, FEATURES)):
         tokens, squares = float(lengths.sum()), float((lengths**2).sum())
         rest = 2 * hidden * hidden + 2 * hidden * inner  # queries, attention output, feed-forward
         layer = tokens * (2 * hidden * hidden + rest) + 2 * hidden * squares
         last = (
-            layer
-            if padded_to is not None or whole_last_layer
-            else (tokens * 2 * hidden * hidden + pairs * rest + 2 * hidden * tokens)
+            layer if whole_last_layer else (tokens * 2 * hidden * hidden + pairs * rest + 2 * hidden * tokens)
         )
         total += 3 * 2 * ((size.layers - 1) * layer + last + pairs * hidden * hidden)
         total += 2 * 2 * tokens * features * hidden
@@ -190,33 +182,6 @@ def matmul_rate(
         seconds = min(timed(product, device=device) for _ in range(times))
         best = max(best, 2.0 * shape[0] * shape[1] * shape[2] / seconds)
     return best
-
-
-def products_rate(batch: Batch, size: EncoderSize = SEED) -> float:
-    """Operations a second of the packed step's own linear products, all of one step one after the other: forward, the
-    gradient of what came in, the gradient of the weights. A step's time on nothing else would have this rate."""
-    hidden, inner, pairs = size.hidden, size.inner, len(batch.token_lengths)
-    spent = counted = 0.0
-    for lengths, features in ((batch.token_lengths, 0), (batch.region_lengths, FEATURES)):
-        rows = int(lengths.sum())
-        square, wide, narrow = (hidden, hidden), (hidden, inner), (inner, hidden)
-        shapes = [(rows, *wide, size.layers - 1), (rows, *narrow, size.layers - 1)]
-        shapes += [(rows, hidden, 3 * hidden, size.layers - 1), (rows, *square, size.layers - 1)]
-        shapes += [(rows, hidden, 2 * hidden, 1), (pairs, *square, 3), (pairs, *wide, 1), (pairs, *narrow, 1)]
-        shapes += [(rows, features, hidden, 1)] if features else []
-        for tokens, coming, going, times in shapes:
-            given, weights = torch.randn(tokens, coming), torch.randn(going, coming)
-            gradient = torch.randn(tokens, going)
-            ways: list[Callable[[], object]] = [
-                functools.partial(torch.matmul, given, weights.T),
-                functools.partial(torch.matmul, gradient.T, given),
-            ]
-            if coming != features:
-                ways.append(functools.partial(torch.matmul, gradient, weights))
-            for way in ways:
-                spent += sum(timed(way) for _ in range(times))
-                counted += times * 2.0 * tokens * coming * going
-    return counted / spent
 
 
 def timed(work: Callable[[], object], *, device: str = "cpu") -> float:

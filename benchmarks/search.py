@@ -1,47 +1,65 @@
-"""How fast is one query among a million products, how much is found, and what do bytes and libraries change?
+"""How fast is one query among a million products, how much is found, and what do codes, filters and libraries change?
 
-Vectors are generated: 2,000 clusters in 24 directions of 256, with noise. Queries are noisy products. One thread. The
-cells are made once, for all codings. Beside ours: faiss, usearch and lancedb, where installed (`vector_rivals.py`);
-usearch only when named, as its graph takes minutes.
+Vectors are generated, queries lie near products; one thread. Every system, ours in each coding and the rivals, is two
+functions: build a file, and open it for a given effort (cells, or width of the search). The least effort with recall
+0.98 is measured. Filters: conditions that half to a thousandth of the products pass, beside exact search with the same
+condition. Re-ranking: words to hits through an index of the recipe `late`, plain and re-ranked. faiss is a development
+package; usearch and lancedb are skipped where they are not installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from record import Figures, record
-from shopwindow.model.dual import DualEncoder, encode_texts
-from shopwindow.model.tokens import train_tokenizer
-from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
-from shopwindow.search.cells import Cells, cell_count, part_into_cells
-from shopwindow.search.golden import AT, Golden, ask_exactly, recall
+from made import clustered, some_words, train_bundle, write_dataset
+from record import Figures, record, resident_kilobytes, run_verb
+from shopwindow.search.attributes import Attributes
+from shopwindow.search.conditions import parse_conditions
+from shopwindow.search.engine import SearchEngine
+from shopwindow.search.hits import EVERYTHING, Filter
 from shopwindow.search.index import Manifest, OpenIndex, OpenPart
 from shopwindow.search.lookup import find, find_exactly
 from shopwindow.search.segment import Columns, Segment, write_segment
 from shopwindow.search.vectors import Coding
-from vector_rivals import RIVALS, latencies, measure_rival, resident
 
-HIDDEN = 256
-QUERIES = 200
-CODINGS = {
+HIDDEN: Final = 256
+QUERIES: Final = 200
+EXACT_QUERIES: Final = 30
+AT: Final = 10
+WANTED: Final = 0.98
+EFFORTS: Final = (4, 8, 16, 32, 64, 128, 256, 512)
+RERANKED: Final = 1_000
+Ask = Callable[[np.ndarray], np.ndarray]
+"""The ids of the best products of a query."""
+
+CODINGS: Final = {
     "float32": Coding(),
     "int8, re-scored by float32": Coding("int8"),
     "int8 alone": Coding("int8", rescore="none"),
     "binary, re-scored by int8": Coding("binary", rescore="int8"),
-    "128 of 256 values, re-scored by float32": Coding(dimensions=128),
 }
-PROBES = (4, 8, 16, 32, 64, 128, 256)
-PARTS = ("ours", *RIVALS)
+FILTERS: Final = {
+    "price<=50 (half)": ("price<=50",),
+    "colour=colour 3 (a tenth)": ("colour=colour 3",),
+    "price<=20 and colour (a fiftieth)": ("price<=20", "colour=colour 3"),
+    "price<=0.1 (a thousandth)": ("price<=0.1",),
+}
+PARTS: Final = ("ours", "filters", "rerank", "faiss", "lancedb", "usearch")
 
 
 def main() -> None:
@@ -49,157 +67,292 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--products", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=[one for one in PARTS if one != "usearch"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1], help="usearch takes minutes")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    products, queries = clustered(options.products)
     with tempfile.TemporaryDirectory(prefix="shopwindow-") as name:
+        folder = Path(name)
+        if "rerank" in options.parts:
+            rerank(folder, options.rounds)
+        products, queries = clustered(options.products, QUERIES, HIDDEN)
         for part in options.parts:
             if part == "ours":
-                measure_ours(Path(name), products, queries, options.rounds)
-            else:
-                measure_rival(part, Path(name), products, queries, options.rounds)
+                for coding in CODINGS:
+                    measure(f", {coding}, one thread", folder / coding, products, queries, options.rounds)
+            elif part == "filters":
+                filters(folder / "filters", products, queries, options.rounds)
+            elif part != "rerank" and installed(part):
+                threads = ", one thread" if part == "faiss" else ""
+                measure(f" by {part}{threads}", folder / part, products, queries, options.rounds)
 
 
-def clustered(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Products of length 1 in clusters, and queries near some of them."""
+def installed(package: str) -> bool:
+    """Whether a rival can be imported; prints where not."""
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        print(f"skipped: {package} is not installed (pip install {package})")
+        return False
+    return True
+
+
+def measure(says: str, path: Path, products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
+    """Builds the system that `path` is named after, finds the least effort, and records its figures."""
+    build, opened = SYSTEMS[path.name]
+    exact = np.stack([np.argpartition(-(products @ query), AT)[:AT] for query in queries])
+    start = time.perf_counter()
+    build(path, products)
+    figures: Figures = {"products": len(products), "build: seconds": time.perf_counter() - start}
+    figures["bytes a product on disk"] = size_of(path) / len(products)
+    effort, share = least_effort(functools.partial(opened, path), queries, exact)
+    ask = opened(path, effort)
+    times = [latencies(ask, queries) for _ in range(rounds)]
+    del ask
+    private, mapped = resident(path, queries, effort)
+    figures |= {
+        "effort (cells, or width of the search)": effort,
+        f"recall@{AT}": share,
+        "one query, ms: median": [float(np.median(one)) for one in times],
+        "one query, ms: 99th percentile": [float(np.percentile(one, 99)) for one in times],
+        "resident after the queries: private MB": private,
+        "resident after the queries: mapped MB": mapped,
+    }
+    if path.name in EXACT:
+        exactly = EXACT[path.name](path, products)
+        all_rounds = [latencies(exactly, queries[:EXACT_QUERIES]) for _ in range(rounds)]
+        figures["exact search, ms: median"] = [float(np.median(one)) for one in all_rounds]
+    record(f"search: {len(products):,} products{says}", figures)
+
+
+def least_effort(opened: Callable[[int], Ask], queries: np.ndarray, exact: np.ndarray) -> tuple[int, float]:
+    """The least effort with the wanted recall, or the most that is tried, and its recall."""
+    for effort in EFFORTS:
+        ask = opened(effort)
+        shares = [np.isin(one, ask(query)).mean() for query, one in zip(queries, exact, strict=True)]
+        if np.mean(shares) >= WANTED:
+            break
+    return effort, float(np.mean(shares))
+
+
+def latencies(ask: Callable[[Any], object], queries: Any) -> np.ndarray:
+    """Milliseconds of each query, after a few to warm up."""
+    times = []
+    for query in [*queries[:5], *queries]:
+        start = time.perf_counter()
+        ask(query)
+        times.append(1000 * (time.perf_counter() - start))
+    return np.array(times[5:])
+
+
+def resident(path: Path, queries: np.ndarray, effort: int) -> tuple[float, float]:
+    """Private and mapped MB that a fresh process holds after all queries; of a library, its code too."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        private, mapped = pool.apply(_held, (path, queries, effort))
+    return private, mapped
+
+
+def _held(path: Path, queries: np.ndarray, effort: int) -> tuple[float, float]:
+    kinds = ("RssAnon", "RssFile")
+    before = [resident_kilobytes(kind) for kind in kinds]
+    ask = SYSTEMS[path.name][1](path, effort)
+    for query in queries:
+        ask(query)
+    after = [resident_kilobytes(kind) for kind in kinds]
+    return (after[0] - before[0]) / 1000, (after[1] - before[1]) / 1000
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def filters(path: Path, products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
+    """Milliseconds with and without each condition, in turn, and the recall beside exact search; and records."""
+    rng = np.random.default_rng(1)
+    colours = pa.array([f"colour {one}" for one in range(10)])
+    drawn = pa.array(rng.integers(0, 10, len(products)), pa.int32())
+    prices = pa.array(rng.uniform(0, 100, len(products)))
+    values = {"price": prices, "colour": pa.DictionaryArray.from_arrays(drawn, colours)}
+    build_ours(path, products, Coding(), Attributes(values, len(products)))
+    exact = np.stack([exactly_ours(path, EVERYTHING)(query) for query in queries])
+    effort, share = least_effort(functools.partial(open_ours, path, coding=Coding()), queries, exact)
+    figures: Figures = {"products": len(products), "effort (cells)": effort, f"recall@{AT}": share}
+    some = queries[:EXACT_QUERIES]
+    for name, conditions in FILTERS.items():
+        where = Filter(conditions=parse_conditions(conditions))
+        start = time.perf_counter()
+        filtered = open_ours(path, effort, coding=Coding(), where=where)
+        filtered(queries[0])
+        figures[f"{name}: the first search, its mask included, ms"] = 1000 * (time.perf_counter() - start)
+        ways = {
+            "a search, ms: median": (filtered, queries),
+            "without the filter, ms: median": (open_ours(path, effort, coding=Coding()), queries),
+            "exactly, ms: median": (exactly_ours(path, where), some),
+        }
+        for _ in range(rounds):
+            for way, (ask, asked) in ways.items():
+                measured = figures.setdefault(f"{name}: {way}", [])
+                assert isinstance(measured, list)
+                measured.append(float(np.median(latencies(ask, asked))))
+        exactly = exactly_ours(path, where)
+        shares = [np.isin(exactly(query), filtered(query)).mean() for query in some]
+        figures[f"{name}: recall@{AT} of exact search"] = float(np.mean(shares))
+    record(f"filters: conditions among {len(products):,} products, one thread", figures)
+
+
+def rerank(folder: Path, rounds: int) -> None:
+    """Milliseconds from words to hits, all of 1,000 products, plain and re-ranked by late interaction; and records."""
+    bundle = train_bundle(folder, "late")
+    write_dataset(folder / "products", RERANKED)
+    run_verb("index", bundle, folder / "products", "--out", folder / "late-index")
+    engine = SearchEngine.open(folder / "late-index")
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((2000, 24), np.float32)
-    basis = rng.standard_normal((24, HIDDEN), np.float32) / 5
-    products = np.empty((count, HIDDEN), np.float32)
-    for start in range(0, count, 65_536):
-        part = products[start : start + 65_536]
-        inner = centres[rng.integers(0, 2000, len(part))] + 0.5 * rng.standard_normal(
-            (len(part), 24), np.float32
-        )
-        part[:] = inner @ basis + 0.15 * rng.standard_normal(part.shape, np.float32)
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
-    noise = rng.standard_normal((QUERIES, HIDDEN), np.float32) * 0.02
-    queries = products[rng.integers(0, count, QUERIES)] + noise
-    return products, queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    texts = [some_words(rng) for _ in range(20)]
+    figures: Figures = {"load of the machine": os.getloadavg()[0]}
+    ways: dict[str, Callable[[str], object]] = {
+        "search": lambda text: engine.search(text, k=RERANKED),
+        "search, re-ranked": lambda text: engine.search(text, k=RERANKED, rerank="late"),
+    }
+    for way in [*ways] * rounds:
+        measured = figures.setdefault(f"{way}, ms: median", [])
+        assert isinstance(measured, list)
+        measured.append(float(np.median(latencies(ways[way], texts))))
+    record(f"late interaction: words to hits, a pool of {RERANKED:,} re-ranked, one thread", figures)
 
 
-def small_tower(hidden: int, layers: int) -> Callable[[str], np.ndarray]:
-    """Encodes one query by a model of random weights."""
-    size = EncoderSize(hidden=hidden, layers=layers, heads=hidden // 64, inner=2 * hidden, dropout=0.0)
-    if hidden == 768:
-        size = EncoderSize()
-    tokenizer = train_tokenizer(["red summer dress with long sleeves"], vocabulary=200)
-    text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
-    model = DualEncoder(
-        text, PhotoTower(EncoderSize(hidden, 1, size.heads, 64), feature_size=8), normalise=True
-    )
-    return lambda words: encode_texts(model.eval(), tokenizer, [words])
-
-
-def measure_ours(folder: Path, products: np.ndarray, queries: np.ndarray, rounds: int) -> None:
-    """Every coding, with cells; exact search; one query end to end."""
+def build_ours(
+    path: Path, products: np.ndarray, coding: Coding, attributes: Attributes | None = None
+) -> None:
+    """Our index of vectors, with cells."""
     count = len(products)
     columns = Columns(
         ids=np.arange(count),
         sizes=np.full((count, 2), 400, np.int32),
         region_bounds=np.arange(count + 1),
         boxes=np.zeros((count, 4), np.float32),
-        labels=(np.arange(count) % 33).astype(np.int32),
+        labels=np.zeros(count, np.int32),
         source=np.zeros(count, np.int32),
         dataset_row=np.arange(count),
     )
-    start = time.perf_counter()
-    parted = part_into_cells(products, cells=cell_count(count), rng=np.random.default_rng(0))
-    seconds = time.perf_counter() - start
-    for name, coding in CODINGS.items():
-        with tempfile.TemporaryDirectory(dir=folder) as where:
-            measure_coding(name, coding, Path(where), (products, columns, queries), (parted, seconds), rounds)
-
-
-def measure_coding(
-    name: str,
-    coding: Coding,
-    where: Path,
-    data: tuple[np.ndarray, Columns, np.ndarray],
-    parted: tuple[tuple[Cells, np.ndarray], float],
-    rounds: int,
-) -> None:
-    """One coding of products, and what it gives the queries."""
-    products, columns, queries = data
-    start = time.perf_counter()
+    path.mkdir()
     rng = np.random.default_rng(0)
     write_segment(
-        where, products, columns, coding=coding, unit=True, approximate=True, rng=rng, parted=parted[0]
+        path, products, columns, coding=coding, unit=True, approximate=True, rng=rng, attributes=attributes
     )
-    seconds = parted[1] + time.perf_counter() - start
-    index = opened(where, coding)
-    texts = [str(row) for row in range(QUERIES)]
-    golden = ask_exactly(index, texts, queries, products)
-    probes, found = enough_probes(index, golden)
-    times = [latencies(lambda query: find(index, query, AT, probes=probes), queries) for _ in range(rounds)]
-    private, mapped = resident(ask_ours, where, queries, coding, probes)
-    figures: Figures = {
-        "products": len(products),
-        "build: seconds, cells among them": seconds,
-        "seconds of the cells": parted[1],
-        "bytes a product, scanned": coding.bytes_per_product(HIDDEN)[0],
-        "bytes a product, for re-scoring": coding.bytes_per_product(HIDDEN)[1],
-        "resident after the queries: private MB": private,
-        "resident after the queries: mapped MB": mapped,
-        "cells looked into": probes,
-        f"recall@{AT}": found,
-        "one query, ms: median": [float(np.median(one)) for one in times],
-        "one query, ms: 99th percentile": [float(np.percentile(one, 99)) for one in times],
-    }
-    if coding == Coding():
-        exact = [
-            latencies(lambda query: next(find_exactly(index, query[None], AT)), queries[:30])
-            for _ in range(rounds)
-        ]
-        figures["exact search, ms: median"] = [float(np.median(one)) for one in exact]
-        towers = {
-            "small (2 layers of 256)": small_tower(256, 2),
-            "seed (4 layers of 768)": small_tower(768, 4),
-        }
-        for tower, encode in towers.items():
-            whole = [latencies_with(encode, index, queries, probes) for _ in range(rounds)]
-            figures[f"words to hits, {tower}, ms: median"] = [float(np.median(one)) for one in whole]
-            figures[f"words to hits, {tower}, ms: 99th percentile"] = [
-                float(np.percentile(one, 99)) for one in whole
-            ]
-    record(f"search: {len(products):,} products, {name}, one thread", figures)
 
 
-def opened(where: Path, coding: Coding) -> OpenIndex:
-    """A segment as an index of nothing else."""
+def open_ours(path: Path, effort: int, *, coding: Coding, where: Filter = EVERYTHING) -> Ask:
+    """Our search in `effort` cells."""
+    index = _index(path, coding)
+    return lambda query: find(index, query, AT, probes=effort, where=where).ids
+
+
+def exactly_ours(path: Path, where: Filter) -> Ask:
+    """Our exact search of float32 vectors."""
+    index = _index(path, Coding())
+    return lambda query: next(find_exactly(index, query[None], AT, where=where)).ids
+
+
+def _index(path: Path, coding: Coding) -> OpenIndex:
     manifest = Manifest("generated", HIDDEN, True, coding, 0)
-    return OpenIndex(where, manifest, (OpenPart(Segment.open(where), None, None),))
+    return OpenIndex(path, manifest, (OpenPart(Segment.open(path), None, None),))
 
 
-def ask_ours(where: Path, queries: np.ndarray, coding: Coding, probes: int) -> object:
-    """Opens a segment and asks all queries."""
-    index = opened(where, coding)
-    return index, [find(index, query, AT, probes=probes) for query in queries]
+def build_faiss(path: Path, products: np.ndarray) -> None:
+    """As many cells as ours, one thread."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    cells = round(4 * len(products) ** 0.5)
+    index: Any = faiss.index_factory(products.shape[1], f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.cp.max_points_per_centroid = 39
+    index.train(products)
+    index.add(products)
+    faiss.write_index(index, str(path))
 
 
-def enough_probes(index: OpenIndex, golden: Golden) -> tuple[int, float]:
-    """The fewest cells with recall of 0.98, or with which more do not help, and the recall."""
-    reachable = recall(index, golden, probes=PROBES[-1])
-    for probes in PROBES:
-        found = recall(index, golden, probes=probes)
-        if found >= min(0.98, reachable - 0.002):
-            break
-    return probes, found
+def open_faiss(path: Path, effort: int) -> Ask:
+    """Its search in `effort` cells, one thread."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    index: Any = faiss.read_index(str(path))
+    index.nprobe = effort
+    return lambda query: index.search(query[None], AT)[1][0]
 
 
-def latencies_with(
-    encode: Callable[[str], np.ndarray], index: OpenIndex, queries: np.ndarray, probes: int
-) -> np.ndarray:
-    """The same with the words encoded first; the vector searched for is a generated one, which lies near products."""
+def exactly_faiss(_: Path, products: np.ndarray) -> Ask:
+    """Its exact search, one thread."""
+    import faiss
 
-    def ask(query: np.ndarray) -> None:
-        encode("red summer dress")
-        find(index, query, AT, probes=probes)
+    faiss.omp_set_num_threads(1)
+    flat: Any = faiss.IndexFlatIP(products.shape[1])
+    flat.add(products)
+    return lambda query: flat.search(query[None], AT)[1][0]
 
-    return latencies(ask, queries)
+
+def build_usearch(path: Path, products: np.ndarray) -> None:
+    """A graph over bytes, on two threads: its lightest form, as a build takes minutes."""
+    from usearch.index import Index
+
+    sizes = {"connectivity": 16, "expansion_add": 64, "expansion_search": 64}
+    index = Index(ndim=products.shape[1], metric="ip", dtype="i8", **sizes)
+    index.add(np.arange(len(products)), products, threads=2)
+    index.save(str(path))
+
+
+def open_usearch(path: Path, effort: int) -> Ask:
+    """Its search in the mapped file, one thread."""
+    from usearch.index import Index
+
+    index: Any = Index.restore(str(path), view=True)
+    index.expansion_search = effort
+    return lambda query: index.search(query, AT, threads=1).keys.astype(np.int64)
+
+
+def build_lancedb(path: Path, products: np.ndarray) -> None:
+    """IVF_RQ, a bit a value, on all threads."""
+    import lancedb
+    from lancedb.index import IvfRq
+
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(products.reshape(-1)), products.shape[1])
+    rows = pa.table({"product_id": np.arange(len(products)), "vector": vectors})
+    table = lancedb.connect(path).create_table("products", rows)
+    table.create_index("vector", config=IvfRq(distance_type="dot"))
+
+
+def open_lancedb(path: Path, effort: int) -> Ask:
+    """Its search in `effort` parts, the first 100 scored anew by whole vectors; as many threads as it takes."""
+    import lancedb
+
+    table: Any = lancedb.connect(path).open_table("products")
+
+    def ask(query: np.ndarray) -> np.ndarray:
+        search = table.search(query).distance_type("dot").nprobes(effort).refine_factor(10)
+        rows = search.select(["product_id", "_distance"]).limit(AT).to_arrow()
+        ids: np.ndarray = rows["product_id"].to_numpy()
+        return ids
+
+    return ask
+
+
+Build = Callable[[Path, np.ndarray], None]
+SYSTEMS: Final[dict[str, tuple[Build, Callable[[Path, int], Ask]]]] = {
+    "faiss": (build_faiss, open_faiss),
+    "usearch": (build_usearch, open_usearch),
+    "lancedb": (build_lancedb, open_lancedb),
+    **{
+        name: (
+            functools.partial(build_ours, coding=coding),
+            functools.partial(open_ours, coding=coding),
+        )
+        for name, coding in CODINGS.items()
+    },
+}
+EXACT: Final[dict[str, Callable[[Path, np.ndarray], Ask]]] = {
+    "float32": lambda path, _: exactly_ours(path, EVERYTHING),
+    "faiss": exactly_faiss,
+}
 
 
 if __name__ == "__main__":

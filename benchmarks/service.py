@@ -1,21 +1,22 @@
 """How many searches a second does the service answer over HTTP, how late are the latest, and does its memory grow?
 
-Closed loop on loopback: so many clients in a process of their own (this one), each asks again when it is answered, each
-query another one. The index is a million generated products and a bundle of a recipe's sizes with random weights
-(large_index.py; time depends on neither). `--index INDEX` keeps it there, or measures one that is there. What the two
-processes take of the processors is told apart.
+Closed loop on loopback: some clients in a process of their own (this one); each asks again when it is answered, and no
+query is asked twice in a row. The index is made by the verbs from generated products, one region of 64 values each:
+time depends on the number of products and on the vectors' size, not on the photos. `--index INDEX` keeps it there, or
+measures one that is there. The processor time of service and clients is told apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,13 +24,15 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
-from large_index import make_index, some_words
-from record import Figures, record
-from shopwindow.search.index import Manifest
+from made import some_words, train_bundle, write_dataset
+from record import Figures, record, run_verb, verb
 
 ROUNDS: Final = 3
 CLIENTS: Final = (1, 8)
 HITS: Final = 24
+FEATURES: Final = 64
+EPOCHS: Final = 40
+"""So that words lie near products: else a search looks into every cell."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -53,27 +56,35 @@ def main() -> None:
                 rounds = [
                     ask_for(url, process.pid, clients=clients, seconds=given.seconds) for _ in range(ROUNDS)
                 ]
-                record(question(clients, size_of(index), given.options), figures(rounds))
+                record(question(clients, size_of(url), given.options), figures(rounds))
         finally:
             process.terminate()
             process.wait(20)
 
 
+def make_index(folder: Path, goal: Path, products: int, recipe: str) -> None:
+    """Writes an index of so many generated products."""
+    write_dataset(folder / "products", products, regions=1, features=FEATURES)
+    bundle = train_bundle(folder, recipe, features=FEATURES, epochs=EPOCHS)
+    run_verb("index", bundle, folder / "products", "--out", goal)
+
+
 def question(clients: int, size: str, options: str) -> str:
     """The question, in words."""
     asking = f"{clients} client{'s' if clients > 1 else ''} at once"
-    return " ".join(f"searching over HTTP, {HITS} hits of {size}, {asking} {options}".split())
+    return " ".join(f"service: {HITS} hits of {size} over HTTP, {asking} {options}".split())
 
 
-def size_of(index: Path) -> str:
-    """How many products an index has, and the values of a vector."""
-    manifest = Manifest.read(index)
-    return f"{sum(part.products for part in manifest.parts):,} products of {manifest.hidden} values"
+def size_of(url: str) -> str:
+    """How many products an index has, and the values of a vector, as the service tells."""
+    with urllib.request.urlopen(f"{url.rstrip('/')}/index") as answer:
+        stats = json.load(answer)["stats"]
+    return f"{stats['products']:,} products of {stats['dimensions']} values"
 
 
 def start(index: Path, options: list[str]) -> tuple[subprocess.Popen[str], str]:
     """The service as a process, and its address."""
-    command = [sys.executable, "-m", "shopwindow", "serve", str(index), "--port", "0", *options]
+    command = verb("serve", index, "--port", "0", *options)
     process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     return process, process.stdout.readline().split()[-1]

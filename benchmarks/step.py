@@ -1,11 +1,9 @@
 """What does a training step cost at full size, against padding, `transformers`, and the floor?
 
-768 wide, 4 + 4 layers, 512 pairs of lengths like the competition's, dropout 0.1, float32. One process for each way and
-round, in turn: forward, loss, backward, Adam. The packed floor is the operations of every token in every layer, counted
-by formula, over the best rate that a matrix product had in any process of the round, measured between the steps; what
-ours leaves out of the last layer it may go below. The floor without "packed" counts only what ours computes. Two
-softer readings of it stand beside it and say so: the step's own products run alone, and processor time over that of
-the median product. Ours is warmed up by a step; the padded ways, a minute a step, by a small batch.
+768 wide, 4 + 4 layers, 512 pairs of lengths like the competition's, dropout 0.1, float32: forward, loss, backward,
+Adam. Each method has a process of its own in each round, in turn. The packed floor counts every token in every layer,
+by formula, over the best rate of a matrix product in any process of the round. The strict floor counts only what ours
+computes, which leaves out most of the last layer. Ours is warmed up by a step, the padded methods by a small batch.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +23,6 @@ from torch import nn
 
 from record import Figures, counted_threads, record
 from rivals import (
-    SEED,
     Batch,
     PackedPair,
     PaddedPair,
@@ -34,7 +30,6 @@ from rivals import (
     check_alike,
     matmul_rate,
     operations,
-    products_rate,
     sigmoid_in_batch,
     timed,
 )
@@ -48,8 +43,6 @@ PACKED_SHARE: Final = (
     "share of the packed floor: every token through every layer, over the best product's rate"
 )
 FLOOR_SHARE: Final = "share of the floor: operations over the best product's rate"
-PRODUCTS_SHARE: Final = "share of the step's own products run alone (ours, softer)"
-PROCESSORS_SHARE: Final = "share of the floor by processor time (ours, softer)"
 
 
 def main() -> None:
@@ -106,35 +99,16 @@ def measure(way: str, pairs: int, steps: int) -> dict[str, float]:
     step(batch if way == "ours" else Batch.drawn(8))
     packed_rows = int(batch.token_lengths.sum())
     rates = [matmul_rate(packed_rows)]
-    clock, processor, by_processor, in_turn = [], [], [], []
+    seconds = []
     for _ in range(steps):
-        if way == "ours":
-            in_turn.append(products_rate(batch))
-        by_processor.append(processor_rate(packed_rows))
-        started = time.process_time()
-        clock.append(timed(lambda: step(batch)))
-        processor.append(time.process_time() - started)
+        seconds.append(timed(lambda: step(batch)))
         rates.append(matmul_rate(packed_rows))
     return {
-        "seconds": statistics.median(clock),
-        "processor seconds": statistics.median(processor),
-        "rate by processor": statistics.median([*by_processor, processor_rate(packed_rows)]),
+        "seconds": statistics.median(seconds),
         "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "load": load,
         "rate": max(rates),
-        "rate in turn": statistics.median(in_turn) if in_turn else 0.0,
     }
-
-
-def processor_rate(rows: int) -> float:
-    """Operations a processor second of a matrix product of the step's own shape, the median of some."""
-    first, second = torch.randn(rows, SEED.hidden), torch.randn(SEED.hidden, SEED.inner)
-    spent = []
-    for _ in range(7):
-        started = time.process_time()
-        first @ second
-        spent.append(time.process_time() - started)
-    return 2.0 * rows * SEED.hidden * SEED.inner / statistics.median(spent)
 
 
 def figures(found: dict[str, list[dict[str, float]]], pairs: int) -> Figures:
@@ -158,10 +132,6 @@ def figures(found: dict[str, list[dict[str, float]]], pairs: int) -> Figures:
         ],
         FLOOR_SHARE: [floor / values["seconds"] for floor, values in zip(floors, ours, strict=True)],
     }
-    out[PRODUCTS_SHARE] = [operations(batch) / values["rate in turn"] / values["seconds"] for values in ours]
-    out[PROCESSORS_SHARE] = [
-        operations(batch) / values["rate by processor"] / values["processor seconds"] for values in ours
-    ]
     for way in found:
         if way == "ours":
             continue

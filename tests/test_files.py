@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shopwindow.files import DataError, open_whole, text_lines, whole_directory, whole_file
+from shopwindow.files import DataError, alone, open_whole, text_lines, whole_directory, whole_file
 
 MARKER = "manifest"
 
@@ -139,6 +139,62 @@ def test_lock_whose_file_was_removed_meanwhile_is_no_lock(
     monkeypatch.setattr("fcntl.flock", unlink_then_lock)
     with pytest.raises(DataError, match="another process is writing it"):
         fill(tmp_path / "a")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(
+        DataError, match=r"a: its file system cannot lock files \(.*\); give a folder on another"
+    ):
+        fill(tmp_path / "a")
+    with pytest.raises(DataError, match="cannot lock files"), alone(tmp_path / "a"):
+        pass
+    assert not (tmp_path / "a").exists()
+
+
+WITHOUT_LINUX = """
+import ctypes, os, sys
+class Library:
+    def __init__(self, *names, **options):
+        pass
+sys.modules["fcntl"] = None
+for name in ("preadv", "pwritev", "sched_getaffinity"):
+    delattr(os, name)
+import shopwindow.cli
+import shopwindow.data.dataset, shopwindow.data.prepare
+from shopwindow.files import DataError, _put_in_place, whole_directory, whole_file
+from pathlib import Path
+ctypes.CDLL = Library
+folder = Path(sys.argv[1])
+with whole_file(folder / "file") as partial:
+    partial.write_text("whole")
+for name, text in (("old", "before"), ("new", "after")):
+    (folder / name).mkdir()
+    (folder / name / "file").write_text(text)
+_put_in_place(folder / "new", folder / "old")
+print((folder / "file").read_text(), (folder / "old" / "file").read_text(), (folder / "new").exists())
+try:
+    with whole_directory(folder / "a", marker="m"):
+        pass
+except DataError as error:
+    print(error)
+"""
+
+
+def test_without_what_only_linux_has_all_is_imported_and_a_verb_says_what_it_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_LINUX, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    first, second = done.stdout.splitlines()
+    assert first == "whole after False"
+    assert (
+        second == f"{tmp_path / 'a'}: cannot be locked on linux: Linux or macOS is needed (on Windows: WSL)"
+    )
 
 
 def test_many_writers_at_once_leave_one_whole_directory(tmp_path: Path) -> None:

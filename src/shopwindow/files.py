@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import gzip
 import io
 import os
@@ -23,7 +22,8 @@ from typing import Final, TextIO
 PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Of photos in a folder, each named after its product's id."""
 STANDARD_STREAM: Final = "-"
-_READ_BYTES: Final = 2**20
+_READ_BYTES: Final = 2**18
+_CANNOT_LOCK: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _CANNOT_WRITE: Final = frozenset(
@@ -157,7 +157,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with _told_as_data_error(path):
             yield partial
-            with partial.open("rb") as written:
+            with partial.open("r+b") as written:
                 os.fsync(written.fileno())
             partial.replace(goal)
     finally:
@@ -252,7 +252,7 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises: DataError when another one is in.
     """
     goal = _resolved(path)
-    with _lock(goal):
+    with _told_as_data_error(path), _lock(goal):
         yield
 
 
@@ -307,11 +307,14 @@ def is_ours(folder: Path, marker: str) -> bool:
 
 @contextlib.contextmanager
 def _lock(goal: Path) -> Iterator[None]:
-    """Keeps a second writer of the same goal out; the kernel frees it whenever the process ends."""
+    """Keeps a second writer of the same goal out; the kernel frees it whenever the process ends.
+
+    Raises: DataError where another process holds it, or neither the system nor the file system can lock.
+    """
     path = goal.with_name(f".{goal.name}.lock")
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(file, goal)
             # Between our open and our lock its holder may have ended and removed the file: no lock then.
             if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 raise BlockingIOError
@@ -321,6 +324,24 @@ def _lock(goal: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _lock_file(file: TextIO, goal: Path) -> None:
+    """Raises: BlockingIOError where another process has locked it; DataError where it cannot be locked."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise DataError(
+            f"cannot be locked on {sys.platform}: Linux or macOS is needed (on Windows: WSL)", path=goal
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _CANNOT_LOCK:
+            raise
+        raise DataError(
+            f"its file system cannot lock files ({error.strerror}); give a folder on another one", path=goal
+        ) from error
 
 
 def _put_in_place(partial: Path, goal: Path) -> None:
@@ -335,7 +356,7 @@ def _put_in_place(partial: Path, goal: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two directories in one step of the file system; False where the system cannot."""
+    """Swaps two directories in one step of the file system; False where the system cannot (Linux can)."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
@@ -347,9 +368,10 @@ def _exchange(one: Path, other: Path) -> bool:
     return not failed
 
 
-def find_photo(folder: str | Path | None, product_id: int) -> Path | None:
-    """The photo of a product in a folder of PRODUCT_ID.jpg, .jpeg, .png or .webp; None where there is none."""
-    if folder is None:
+def find_photo(folder: str | Path | None, product_id: int | str) -> Path | None:
+    """The photo of a product in a folder of PRODUCT_ID.jpg, .jpeg, .png or .webp; None where there is none, or where
+    the id could name a file elsewhere."""
+    if folder is None or any(letter in str(product_id) for letter in "/\\\0"):
         return None
     # Asked for every hit of every search: pathlib would take a fifth of that time.
     names = (f"{folder}{os.sep}{product_id}{ending}" for ending in PHOTO_ENDINGS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_row
 
 SIZE = 8
 """Values of a feature: 2048 would only make the tests slow."""
@@ -15,18 +17,20 @@ SIZE = 8
 HEADER_LINE = "\t".join(HEADER).encode() + b"\n"
 
 
-def make_product(product_id: int, regions: int = 2, *, size: int = SIZE, seed: int = 0) -> Product:
-    """A product of 100 x 80 px with well-formed boxes, labels and features."""
-    rng = np.random.default_rng([product_id, seed])
+def make_product(product_id: int | str, regions: int = 2, *, size: int = SIZE, seed: int = 0) -> Row:
+    """A product of 100 x 80 px with well-formed boxes, labels and features; its query is still empty."""
+    rng = np.random.default_rng(
+        [zlib.crc32(product_id.encode()) if isinstance(product_id, str) else product_id, seed]
+    )
     top, left = rng.integers(0, 50, (2, regions))
     boxes = np.stack([top, left, top + 50, left + 30], axis=1).astype(np.float32)
     features = rng.exponential(size=(regions, size)).astype(np.float32)
-    return Product(product_id, 100, 80, boxes, features, rng.integers(0, 33, regions))
+    return Row(product_id, 0, "", (100, 80), boxes, features, rng.integers(0, 33, regions))
 
 
-def make_line(product: Product, query: str = "red shoe", query_id: int = 1) -> bytes:
+def make_line(product: Row, query: str = "red shoe", query_id: int | str = 1) -> bytes:
     """The row of a competition file for a pair."""
-    return f"{encode_product(product)}\t{query}\t{query_id}\n".encode()
+    return f"{format_row(replace(product, query=query, query_id=query_id))}\n".encode()
 
 
 def make_lines(count: int, *, first: int = 0) -> list[bytes]:

@@ -121,8 +121,8 @@ def test_dataset_survives_pickling(stored: Path) -> None:
 def read_everything(path: Path) -> None:
     dataset = Dataset(path)
     rows = np.arange(len(dataset.product_ids))
-    for read in (dataset.regions, dataset.boxes, dataset.labels, dataset.image_sizes):
-        read(rows)
+    dataset.regions(rows, boxes=True)
+    dataset.image_sizes(rows)
     assert len(dataset.pair_products) == len(dataset.pair_queries) == len(dataset.pair_training)
     assert len(dataset.query_ids) == len(dataset.query_texts)
 
@@ -136,14 +136,20 @@ def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
         ("{", "no JSON"),
         ("[]", "not of the format"),
         ('{"format": "shopwindow dataset 9"}', "not of the format"),
-        ('{"format": "shopwindow dataset 1", "feature_size": "8"}', "feature_size: missing or of another"),
+        ('{"format": "shopwindow dataset 2", "feature_size": "8"}', "feature_size: missing or of another"),
+        (
+            '{"format": "shopwindow dataset 1"}',
+            "made by an older shopwindow; make it again with `shopwindow prepare`",
+        ),
     ]:
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(DataError, match=problem):
             Dataset(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["products-00001.arrow", "queries.arrow", "pairs.arrow", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["products-00001.arrow", "product_ids.arrow", "queries.arrow", "pairs.arrow", "manifest.json"]
+)
 @pytest.mark.parametrize("how", ["missing", "empty", "cut", "foreign"])
 def test_broken_file_of_a_dataset_is_a_data_error_that_names_it(
     stored: Path, tmp_path: Path, name: str, how: str
@@ -191,7 +197,7 @@ def test_regions_and_labels_that_differ_in_number_are_a_data_error(stored: Path,
     table = table.set_column(place, "labels", one_less)
     with pa.ipc.new_file(str(file), table.schema) as arrow:
         arrow.write_table(table)
-    with pytest.raises(DataError, match="boxes, labels and regions of a product differ in number"):
+    with pytest.raises(DataError, match="the columns of a product differ in their number of regions"):
         read_everything(broken)
 
 
@@ -209,15 +215,28 @@ def test_compressed_products_are_told(stored: Path, tmp_path: Path, codec: str) 
 
 def test_pair_of_an_unknown_product_is_a_data_error(stored: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(stored, tmp_path / "ds")
+    with pa.ipc.open_file(str(broken / "pairs.arrow")) as arrow:
+        table = arrow.read_all()
+    table = table.set_column(0, "product", pa.array([COUNT] * table.num_rows))
+    with pa.ipc.new_file(str(broken / "pairs.arrow"), table.schema) as arrow:
+        arrow.write_table(table)
+    with pytest.raises(DataError, match=r"pairs\.arrow, product: a row outside 0 to 39"):
+        read_everything(broken)
+
+
+def test_ids_of_other_number_than_products_are_a_data_error(stored: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(stored, tmp_path / "ds")
     manifest = json.loads((broken / "manifest.json").read_text())
     (broken / "manifest.json").write_text(json.dumps(manifest | {"shards": manifest["shards"][:1]}))
-    with pytest.raises(DataError, match=r"pairs\.arrow, product: a row outside 0 to"):
+    with pytest.raises(DataError, match=r"product_ids\.arrow: 40 ids, the manifest says \d+ products"):
         read_everything(broken)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    st.sampled_from(["products-00001.arrow", "queries.arrow", "pairs.arrow", "manifest.json"]),
+    st.sampled_from(
+        ["products-00001.arrow", "product_ids.arrow", "queries.arrow", "pairs.arrow", "manifest.json"]
+    ),
     st.integers(0, 10**6),
     st.binary(min_size=1, max_size=8),
 )

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shopwindow.data import competition
+from shopwindow.data import competition, reading
 from shopwindow.data import prepare as stage
 from shopwindow.data.cleaning import RULES, Report, choose_rules
 from shopwindow.data.competition import Reason
@@ -141,7 +141,7 @@ def test_unknown_rule_is_named() -> None:
 
 
 def test_report_adds_up_and_survives_json(tmp_path: Path) -> None:
-    lines = [*make_lines(400), make_line(make_product(1), "'s", 9999), BROKEN["label 33"][0], b"\n"]
+    lines = [*make_lines(400), make_line(make_product(1), "'s", 9999), BROKEN["label -1"][0], b"\n"]
     report = prepare(write_tsv(tmp_path / "a.tsv", lines), out=tmp_path / "ds")
     assert report.rows == 403 == report.pairs + report.rules["possessive"] + report.malformed_rows
     assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
@@ -184,6 +184,7 @@ def test_conflicts_of_ids_keep_the_first_and_reject_the_second(tmp_path: Path) -
     dataset = Dataset(tmp_path / "ds")
     assert 6 not in dataset.product_ids
     np.testing.assert_array_equal(dataset.boxes(np.array([300])), make_product(5).boxes)
+    assert dataset.product_ids[300] == 5
 
 
 def test_one_per_cent_malformed_is_accepted_and_more_is_not(tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_wrong_arguments_are_value_errors(tmp_path: Path) -> None:
 
 
 def test_endless_line_is_one_malformed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (competition, stage):
+    for module in (competition, reading):
         monkeypatch.setattr(module, "LONGEST_LINE", 2000)
     source = write_tsv(
         tmp_path / "a.tsv", [*make_lines(60), b"7" * 100_000 + b"\n", *make_lines(60, first=60)]

@@ -149,7 +149,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     few, many = peak_kilobytes(2_000), peak_kilobytes(5_000)
     # 3,000 more products are 225 MB of text and 84 MB of regions.
     assert many - few < 20_000
-    assert many < 300_000
+    assert many < 450_000  # 0.3 GB of them is torch
 
 
 def test_termination_leaves_what_the_next_run_clears(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_rules_can_be_kept_out(tmp_path: Path) -> None:
 
 
 def test_malformed_rows_are_allowed_by_a_switch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_tsv(tmp_path / "a.tsv", [*make_lines(10), BROKEN["label 33"][0]])
+    source = write_tsv(tmp_path / "a.tsv", [*make_lines(10), BROKEN["label -1"][0]])
     command = ["prepare", str(source), "--out", str(tmp_path / "ds"), *SIZE_OPTION]
     line = fails(command, capsys)
     assert line.startswith(f"shopwindow: {source} line 12: 1 of 11 rows read are malformed (9.1%")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
-from shopwindow.data import ranges
+from shopwindow.data import reading
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.data.weights import WeightTable
@@ -88,7 +88,7 @@ def test_content_hash_names_the_weights_too(shop: Path, tmp_path: Path) -> None:
 
 
 def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RANGE_BYTES", 900)
+    monkeypatch.setattr(reading, "RANGE_BYTES", 900)
     source = write_tsv(tmp_path / "a.tsv", make_lines(120))
     rows = "".join(f"{1000 + row}\t{row}\t{1 + row / 7}\n" for row in range(0, 120, 2))
     weights = table(tmp_path, HEADER + rows)
@@ -111,9 +111,12 @@ def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: py
         (HEADER, "has a header and no rows"),
         (HEADER + "5\t9\n", "line 2: 2 columns, 3 wanted"),
         (HEADER + "5\t9\t2\t1\n", "line 2: 4 columns, 3 wanted"),
-        (HEADER + "5\t9\t2\nfive\t9\t2\n", "line 3, product_id: 'five' is not an id"),
-        (HEADER + "5\t-9\t2\n", "line 2, query_id: '-9' is not an id"),
-        (HEADER + f"5\t{2**63}\t2\n", "line 2, query_id: '9223372036854775808' is not an id"),
+        (HEADER + "5\t9\t2\n \t9\t2\n", "line 3, product_id: is empty"),
+        (HEADER + f"5\t{'9' * 257}\t2\n", "line 2, query_id: 257 characters long, at most 256"),
+        (
+            HEADER + "5\t9\t2\nfive\t9\t2\n",
+            "line 3, product_id, query_id: 1 of its 2 pairs .* product five, query 9",
+        ),
         (HEADER + "5\t9\tmany\n", "line 2, weight: 'many' is not a number"),
         (HEADER + "5\t9\t\n", "line 2, weight: '' is not a number"),
         (HEADER + "5\t9\t1_0\n", "line 2, weight: '1_0' is not a number"),

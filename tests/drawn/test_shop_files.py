@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shopwindow.data.competition import HEADER, split_row
+from shopwindow.data.competition import HEADER, parse_row
 from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.writing import ShopSummary, draw_shop
 from shopwindow.files import DataError
-from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet
+from shopwindow.ranking.answers import read_answers
+from shopwindow.ranking.runs import read_run
+from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet, rows_of_run
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_every_row_reads_back_and_is_what_was_drawn(shop: tuple[Path, ShopSummar
         assert header == "\t".join(HEADER).encode()
         assert len(lines) == count
         for line in lines:
-            product = split_row(line).decode()
+            product = parse_row(line)
             told = truth[product.product_id]
             assert told["split"] == split
             boxes = told["boxes"]
@@ -63,10 +65,10 @@ def test_features_are_those_of_the_stored_photo(shop: tuple[Path, ShopSummary]) 
     folder, _ = shop
     lines = (folder / "train.tsv").read_bytes().splitlines()[1:4]
     for line in lines:
-        product = split_row(line).decode()
+        product = parse_row(line)
         with Image.open(folder / "photos" / f"{product.product_id}.jpg") as stored:
             pixels = np.asarray(stored.convert("RGB"))
-        assert pixels.shape == (product.image_h, product.image_w, 3)
+        assert pixels.shape == (*product.size, 3)
         np.testing.assert_array_equal(region_features(pixels, np.array(product.boxes)), product.features)
 
 
@@ -76,7 +78,7 @@ def test_answers_are_candidates_of_their_pool(shop: tuple[Path, ShopSummary]) ->
     assert len(answers) == summary.valid_queries
     pools: dict[int, set[int]] = {}
     for line in (folder / "valid.tsv").read_bytes().splitlines()[1:]:
-        row = split_row(line)
+        row = parse_row(line)
         pools.setdefault(row.query_id, set()).add(row.product_id)
     assert {int(query) for query in answers} == set(pools)
     assert all(set(right) < pools[int(query)] for query, right in answers.items())
@@ -108,11 +110,11 @@ def test_the_same_seed_writes_the_same_bytes(shop: tuple[Path, ShopSummary], tmp
 
 def test_planted_flaws_are_counted_in_the_files(tmp_path: Path) -> None:
     summary = draw_shop(tmp_path / "shop", products=60, seed=4, possessive_share=0.1, crowded_share=0.1)
-    rows = [split_row(line) for line in (tmp_path / "shop" / "train.tsv").read_bytes().splitlines()[1:]]
+    rows = [parse_row(line) for line in (tmp_path / "shop" / "train.tsv").read_bytes().splitlines()[1:]]
     assert (
         sum(row.query.startswith("'s") for row in rows) == summary.possessive_rows == round(0.1 * len(rows))
     )
-    assert sum(len(row.decode().labels) > 40 for row in rows) == summary.crowded_rows
+    assert sum(len(row.labels) > 40 for row in rows) == summary.crowded_rows
     told = Counter(len(told["boxes"]) > 40 for told in _truth(tmp_path / "shop").values())  # type: ignore[arg-type]  # a list
     assert told[True] == 6
     assert "more than 40 boxes" in str(summary)
@@ -155,3 +157,22 @@ def test_an_empty_contact_sheet_is_still_a_picture(tmp_path: Path) -> None:
     contact_sheet([], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 1200
+
+
+def test_rows_of_a_run_are_its_first_photos_and_queries_of_all_lengths(tmp_path: Path) -> None:
+    (tmp_path / "a.run").write_text(
+        "".join(
+            f"{query} Q0 {10 * query + place} {place} {9 - place} x\n"
+            for query in (1, 2, 3)
+            for place in (1, 2, 3)
+        ),
+        encoding="utf-8",
+    )
+    (tmp_path / "a.qrels").write_text("1 0 12 1\n2 0 21 1\n3 0 31 0\n", encoding="utf-8")
+    texts = {"1": "a long red dress", "2": "dress", "3": "red dress"}
+    run, answers = read_run(tmp_path / "a.run"), read_answers(tmp_path / "a.qrels")
+    rows = rows_of_run(run, answers, texts, tmp_path, queries=2, depth=2)
+    assert [row.title for row in rows] == ["dress", "a long red dress"]
+    assert [[cell.right for cell in row.cells] for row in rows] == [[True, False], [False, True]]
+    assert rows[1].cells[1] == SheetCell(tmp_path / "12.jpg", True, "2")
+    assert len(rows_of_run(run, answers, texts, tmp_path)) == 3

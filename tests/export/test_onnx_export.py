@@ -87,7 +87,7 @@ def test_the_verb_writes_what_can_be_opened_and_says_how_near_it_is(
     bundle = made(tiny_shop, "late bag")
     (tmp_path / "bundle").mkdir()
     bundle.save_into(tmp_path / "bundle")
-    main(["export-text", str(tmp_path / "bundle"), "--out", str(tmp_path / "text"), "--int8"])
+    main(["export", "onnx", str(tmp_path / "bundle"), "--out", str(tmp_path / "text"), "--int8"])
     says = re.search(r"1 - cosine over (\d+) texts: at most (\S+), mean (\S+)", capsys.readouterr().out)
     assert says is not None
     assert 0 < int(says[1]) <= 256

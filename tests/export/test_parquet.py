@@ -121,7 +121,7 @@ def test_no_index_writes_nothing(tmp_path: Path) -> None:
 
 def test_verb_writes_the_file(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "vectors.parquet"
-    main(["export-vectors", str(shop.index), "--to", "parquet", "--out", str(out)])
+    main(["export", "parquet", str(shop.index), "--out", str(out)])
     assert capsys.readouterr().out == f"300 products: {out}\n"
     write_parquet(shop.index, tmp_path / "same.parquet")
     assert out.read_bytes() == (tmp_path / "same.parquet").read_bytes()
@@ -130,22 +130,18 @@ def test_verb_writes_the_file(shop: Shop, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--to", "parquet"], "--out: --to parquet needs it"),
-        (["--to", "parquet", "--out", "x", "--table", "t"], "--table: --to parquet does not take it"),
-        (["--to", "qdrant", "--url", "http://127.0.0.1:1"], "--collection: --to qdrant needs it"),
-        (
-            ["--to", "qdrant", "--url", "u", "--collection", "c", "--nearest", "hnsw"],
-            "--nearest: --to qdrant",
-        ),
-        (["--to", "qdrant", "--url", "u", "--collection", "c", "--upsert"], "--upsert: --to qdrant"),
-        (["--to", "pgvector", "--table", "t"], "--url: --to pgvector needs it"),
-        (["--to", "milvus", "--out", "x"], "milvus"),
+        (["parquet", "INDEX"], "required: --out"),
+        (["parquet", "INDEX", "--out", "x", "--table", "t"], "--table: no such option"),
+        (["qdrant", "INDEX", "--url", "http://127.0.0.1:1"], "required: --collection"),
+        (["qdrant", "INDEX", "--url", "u", "--collection", "c", "--upsert"], "--upsert: no such option"),
+        (["pgvector", "INDEX", "--table", "t"], "required: --url"),
+        (["milvus", "INDEX", "--out", "x"], "export milvus: no such verb"),
     ],
 )
 def test_options_that_do_not_belong_together_are_named(
     shop: Shop, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["export-vectors", str(shop.index), *words])
+        main(["export", *(str(shop.index) if word == "INDEX" else word for word in words)])
     assert left.value.code == 2
     assert says in capsys.readouterr().err

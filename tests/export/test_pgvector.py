@@ -293,7 +293,7 @@ def test_no_server_is_one_clear_line_without_the_password(
 ) -> None:
     url = "postgresql://shop:geheim@127.0.0.1:1/goods"
     with pytest.raises(SystemExit) as left:
-        main(["export-vectors", str(shop.index), "--to", "pgvector", "--url", url, "--table", "t"])
+        main(["export", "pgvector", str(shop.index), "--url", url, "--table", "t"])
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("shopwindow: PostgreSQL 127.0.0.1/goods: ")
@@ -304,7 +304,7 @@ def test_no_server_is_one_clear_line_without_the_password(
 def test_address_that_cannot_be_read_is_not_repeated(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     url = "postgresql://shop:geh%zzeim@127.0.0.1:1/goods"
     with pytest.raises(SystemExit) as left:
-        main(["export-vectors", str(shop.index), "--to", "pgvector", "--url", url, "--table", "t"])
+        main(["export", "pgvector", str(shop.index), "--url", url, "--table", "t"])
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("shopwindow: --url: no address of a server")
@@ -312,7 +312,7 @@ def test_address_that_cannot_be_read_is_not_repeated(shop: Shop, capsys: pytest.
 
 
 def test_verb_makes_the_table(shop: Shop, url: str, table: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--to", "pgvector", "--url", url, "--table", table, "--nearest", "hnsw"]
-    main(["export-vectors", str(shop.index), *words])
+    words = ["--url", url, "--table", table, "--nearest", "hnsw"]
+    main(["export", "pgvector", str(shop.index), *words])
     assert capsys.readouterr().out == "300 products: catalogue\n"
     assert ids_in(url, table) == list(range(PRODUCTS))

@@ -148,14 +148,14 @@ def test_what_qdrant_does_not_take_is_said(shop: Shop, client: Any, tmp_path: Pa
 
 @pytest.mark.skipif(SERVER is None, reason="no Qdrant server: SHOPWINDOW_QDRANT_URL is not set")
 def test_verb_fills_the_collection(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["export-vectors", str(shop.index), "--to", "qdrant", "--url", str(SERVER), "--collection", NAME])
+    main(["export", "qdrant", str(shop.index), "--url", str(SERVER), "--collection", NAME])
     assert capsys.readouterr().out == f"300 products: {NAME}\n"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://x", "folder"])
 def test_no_server_is_one_clear_line(shop: Shop, capsys: pytest.CaptureFixture[str], url: str) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["export-vectors", str(shop.index), "--to", "qdrant", "--url", url, "--collection", "c"])
+        main(["export", "qdrant", str(shop.index), "--url", url, "--collection", "c"])
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(f"shopwindow: {url}: ")

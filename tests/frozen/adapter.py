@@ -29,8 +29,8 @@ from shopwindow.model.dual import DualEncoder
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.service.app import Service
-from tests.search.service.running import running
+from shopwindow.service.app import Service
+from tests.service.running import running
 
 Weights = dict[str, np.ndarray]
 _VERBS = shopwindow.cli._verbs

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_photo
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 
@@ -35,18 +35,16 @@ def tiny_shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
     colours = {colour: rng.random(FEATURES) * 3 for colour in COLOURS}
     goods = {good: rng.random(FEATURES) * 3 for good in GOODS}
 
-    def product(product_id: int, phrase: str) -> Product:
+    def product(product_id: int, phrase: str) -> Row:
         colour, good = phrase.split()
         count = int(rng.integers(1, 6))
         centre = colours[colour] + goods[good]
         features = np.maximum(0, centre + rng.normal(0, 0.3, (count, FEATURES))).astype(np.float32)
         boxes = np.tile(np.array([0, 0, 20, 30], np.float32), (count, 1))
-        return Product(product_id, 20, 30, boxes, features, np.full(count, 28, np.int64))
+        return Row(product_id, 0, phrase, (20, 30), boxes, features, np.full(count, 28, np.int64))
 
     kinds = {1000 + i: phrases[i % len(phrases)] for i in range(240)}
-    encoded = {
-        product_id: encode_product(product(product_id, phrase)) for product_id, phrase in kinds.items()
-    }
+    encoded = {product_id: format_photo(product(product_id, phrase)) for product_id, phrase in kinds.items()}
     numbers = {phrase: 50 + i for i, phrase in enumerate(phrases)}
     train_ids = [product_id for product_id in kinds if product_id < 1180]
     valid_ids = [product_id for product_id in kinds if product_id >= 1180]

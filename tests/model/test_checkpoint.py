@@ -214,7 +214,7 @@ def test_a_pretrained_bert_trains_ranks_and_is_kept(
     assert scores.mean(Measure.parse("nDCG@5")) == pytest.approx(opened.scores["nDCG@5"], abs=1e-4)
     assert opened.scores["nDCG@5"] > 0.5  # in any order 0.2
     assert (opened.model.dimensions, opened.model.longest) == (36, 20)
-    main(["export", str(tmp_path / "bundle"), "--out", str(tmp_path / "again")])
+    main(["export", "bert", str(tmp_path / "bundle"), "--out", str(tmp_path / "again")])
     kept = BertCheckpoint(tmp_path / "again")
     assert kept.size == BertCheckpoint(bert).size
 

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+import shopwindow.model.dual as dual
 import shopwindow.model.rank as rank
+from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.initial import initial_model
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.recipe import load_recipe
+from shopwindow.model.rerankers import LateReranker, Pool, find, own_reranker, read_queries
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.training import train
@@ -22,7 +25,6 @@ from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import evaluate
-from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import Run
 from tests.model.conftest import TinyShop
 
@@ -85,6 +87,35 @@ def test_scores_equal_the_formula_in_a_loop(late: LateInteraction) -> None:
     assert (found <= 1).all()
 
 
+def ids_of(dataset: Dataset) -> list[tuple[int, int]]:
+    """The query and the product of every candidate, as `rank.candidate_pairs` has them."""
+    queries, products = rank.candidate_pairs(dataset)
+    ids = dataset.query_ids[queries].tolist(), dataset.product_ids[products].tolist()
+    return list(zip(*ids, strict=True))
+
+
+def by_pair(run: Run) -> dict[tuple[int, int], float]:
+    pairs = zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)
+    return dict(zip(pairs, run.scores.tolist(), strict=True))
+
+
+def reranked_only(
+    bundle: Bundle, dataset: Dataset, smooth: tuple[float, ...] | None = None
+) -> dict[tuple[int, int], float]:
+    """What the bundle's own reranker adds to the vectors' scores."""
+    both = by_pair(bundle.rank(dataset, smooth=smooth))
+    plain = by_pair(rank.rank_pools(bundle, dataset, smooth=smooth))
+    return {pair: score - plain[pair] for pair, score in both.items()}
+
+
+@torch.inference_mode()
+def second_scores(bundle: Bundle, text: str, photos: Regions) -> np.ndarray:
+    """The second score of one query with each photo, from the photos as they are."""
+    tokens, lengths = tokenize(bundle.tokenizer, [text], longest=bundle.model.longest)
+    scores: np.ndarray = bundle.model.eval().late_scores(tokens, lengths, photos)[0].numpy()
+    return scores
+
+
 @pytest.mark.parametrize("selection", ["all", "largest"])
 def test_regions_projected_once_score_as_those_of_each_pool(
     tiny_shop: TinyShop, monkeypatch: pytest.MonkeyPatch, selection: str
@@ -94,15 +125,17 @@ def test_regions_projected_once_score_as_those_of_each_pool(
     if selection == "largest":
         changes["largest"] = "2"
     tokenizer, model = initial_model(tiny_shop.valid, load_recipe("late", changes))
+    bundle = Bundle(model, tokenizer)
     queries, products = rank.candidate_pairs(tiny_shop.valid)
     assert len(np.unique(products)) < len(products)
-    monkeypatch.setattr(rank, "TOKENS_AT_ONCE", 7)
-    found = rank.late_scores(model, tokenizer, tiny_shop.valid, queries, products)
+    monkeypatch.setattr(dual, "TOKENS_AT_ONCE", 7)
+    made = reranked_only(bundle, tiny_shop.valid)
+    found = np.array([made[pair] for pair in ids_of(tiny_shop.valid)])
     wanted = np.zeros(len(queries))
     for query in np.unique(queries).tolist():
         mine = queries == query
         photos = tiny_shop.valid.regions(products[mine], boxes=True)
-        wanted[mine] = rank.second_scores(model, tokenizer, tiny_shop.valid.query_texts[query], photos)
+        wanted[mine] = second_scores(bundle, tiny_shop.valid.query_texts[query], photos)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert len(set(found.tolist())) > 10
 
@@ -223,41 +256,52 @@ def test_late_scores_of_pools_are_the_models_own(
 ) -> None:
     bundle, valid = Bundle.load(trained), tiny_shop.valid
     queries, products = rank.candidate_pairs(valid)
-    found = rank.late_scores(bundle.model, bundle.tokenizer, valid, queries, products, smooth=smooth)
+    made = reranked_only(bundle, valid, smooth)
+    found = np.array([made[pair] for pair in ids_of(valid)])
     for query in np.unique(queries):
         rows = queries == query
         photos = valid.regions(products[rows], boxes=False)
         if smooth is not None:
             photos = photos.with_features(smooth_regions(photos.features, smooth))
-        tokens, lengths = tokenize(bundle.tokenizer, [valid.query_texts[query]], longest=64)
-        with torch.inference_mode():
-            own = bundle.model.late_scores(tokens, lengths, photos)[0].numpy()
+        own = second_scores(bundle, valid.query_texts[query], photos)
         np.testing.assert_allclose(found[rows], own, atol=1e-6)
-    vectors = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth)
-    late, bundle.model.late = bundle.model.late, None
-    plain = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth)
-    assert late is not None
-
-    def scores(run: Run) -> dict[tuple[int, int], float]:
-        pairs = zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)
-        return dict(zip(pairs, run.scores.tolist(), strict=True))
-
-    both, first = scores(vectors), scores(plain)
-    for query, product, second in zip(queries, products, found, strict=True):
-        pair = int(valid.query_ids[query]), int(valid.product_ids[product])
-        assert both[pair] == pytest.approx(first[pair] + second, abs=1e-6)
+    assert np.abs(found).max() > 1e-3
 
 
-def test_late_scores_of_a_model_without_are_refused_by_the_model_and_0_in_ranking(
-    trained: Path, tiny_shop: TinyShop
+def test_a_products_regions_are_kept_once_however_many_pools_it_is_in(
+    trained: Path, tiny_shop: TinyShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundle, kept = Bundle.load(trained), list[int]()
+    keep = LateReranker.keep
+
+    def counted(self: LateReranker, regions: Regions) -> Regions | None:
+        kept.append(len(regions.counts))
+        return keep(self, regions)
+
+    monkeypatch.setattr(LateReranker, "keep", counted)
+    bundle.rank(tiny_shop.valid)
+    _, products = rank.candidate_pairs(tiny_shop.valid)
+    assert sum(kept) == len(np.unique(products)) < len(products)
+
+
+def test_a_model_without_late_interaction_has_no_reranker_and_refuses_late_scores(trained: Path) -> None:
     bundle = Bundle.load(trained)
+    assert bundle.reranker == find("late", bundle)
     bundle.model.late = None
-    queries, products = rank.candidate_pairs(tiny_shop.valid)
-    assert not rank.late_scores(bundle.model, bundle.tokenizer, tiny_shop.valid, queries, products).any()
+    assert own_reranker(bundle.model) is None
+    with pytest.raises(ValueError, match="no late interaction"):
+        find("late", bundle)
     tokens, lengths = packed([3])
     with pytest.raises(ValueError, match="no late interaction"):
         bundle.model.late_scores(tokens, lengths, some_photos(1))
+
+
+def test_late_scores_of_a_pool_need_what_was_kept(trained: Path, tiny_shop: TinyShop) -> None:
+    bundle = Bundle.load(trained)
+    (query,) = read_queries(["red shoe"], bundle)
+    reranker, vectors = find("late", bundle), bundle.encode_products(tiny_shop.valid)
+    with pytest.raises(ValueError, match="re-ranking late needs what `keep` made"):
+        reranker.score(query, Pool(tiny_shop.valid.product_ids, vectors))
 
 
 def test_negative_width_is_refused() -> None:
@@ -265,7 +309,6 @@ def test_negative_width_is_refused() -> None:
         load_recipe("late", {"late": "-1"})
 
 
-def test_operator_beside_late_interaction_is_refused(trained: Path, tiny_shop: TinyShop) -> None:
-    bundle = Bundle.load(trained)
-    with pytest.raises(ValueError, match="--operator: a model with late interaction takes none"):
-        rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, operator=Operator.parse("expand"))
+def test_operator_beside_late_interaction_is_refused(trained: Path) -> None:
+    with pytest.raises(ValueError, match=r"re-ranking expand:5,3: .* takes no operator, only late"):
+        find("expand", Bundle.load(trained))

@@ -11,12 +11,13 @@ import pytest
 import shopwindow.model.dual as dual
 import shopwindow.model.rank as rank
 from shopwindow.cli import main
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_photo
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import load_recipe
+from shopwindow.model.rerankers import PoolReranker, find
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import Run, read_run
@@ -31,7 +32,7 @@ def bundle(tiny_shop: TinyShop) -> Bundle:
 
 
 def test_scores_are_the_dot_products_of_the_vectors(bundle: Bundle, tiny_shop: TinyShop) -> None:
-    run = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid)
+    run = rank.rank_pools(bundle, tiny_shop.valid)
     valid = tiny_shop.valid
     words = bundle.encode_queries(valid.query_texts)
     photos = bundle.encode_products(valid)
@@ -47,7 +48,7 @@ def test_scores_are_the_dot_products_of_the_vectors(bundle: Bundle, tiny_shop: T
 
 def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: TinyShop) -> None:
     valid = tiny_shop.valid
-    run = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=(0.7, 0.2, 0.1))
+    run = rank.rank_pools(bundle, valid, smooth=(0.7, 0.2, 0.1))
     scores = dict(
         zip(
             zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True),
@@ -65,25 +66,24 @@ def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: 
         for row, photo in zip(rows, photos, strict=True):
             key = int(valid.query_ids[query]), int(valid.product_ids[row])
             assert scores[key] == pytest.approx(float(words[query] @ photo), abs=1e-5)
-    plain = rank.rank_pools(bundle.model, bundle.tokenizer, valid)
+    plain = rank.rank_pools(bundle, valid)
     assert not np.allclose(plain.scores, run.scores)
 
 
-@pytest.mark.parametrize("operator", [None, Operator.parse("expand")])
+@pytest.mark.parametrize("operator", [None, "expand"])
 @pytest.mark.parametrize("smooth", [None, (0.7, 0.2, 0.1)])
 def test_grouping_does_not_change_scores(
     bundle: Bundle,
     tiny_shop: TinyShop,
     smooth: tuple[float, ...] | None,
-    operator: Operator | None,
+    operator: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    together = rank.rank_pools(
-        bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth, operator=operator
-    )
+    reranker = None if operator is None else find(operator, bundle)
+    together = rank.rank_pools(bundle, tiny_shop.valid, smooth=smooth, reranker=reranker)
     monkeypatch.setattr(rank, "TOKENS_AT_ONCE", 1)
     monkeypatch.setattr(dual, "TOKENS_AT_ONCE", 1)
-    alone = rank.rank_pools(bundle.model, bundle.tokenizer, tiny_shop.valid, smooth=smooth, operator=operator)
+    alone = rank.rank_pools(bundle, tiny_shop.valid, smooth=smooth, reranker=reranker)
     key = np.lexsort((together.product_ids, together.query_ids))
     other = np.lexsort((alone.product_ids, alone.query_ids))
     assert np.array_equal(together.product_ids[key], alone.product_ids[other])
@@ -98,7 +98,7 @@ def scores_by_pair(run: Run) -> dict[tuple[int, int], float]:
 @pytest.mark.parametrize("written", ["smooth", "expand:3,2", "reciprocal:4,2,0.3"])
 def test_an_operator_scores_every_pool_on_its_own(bundle: Bundle, tiny_shop: TinyShop, written: str) -> None:
     valid, operator = tiny_shop.valid, Operator.parse(written)
-    found = scores_by_pair(rank.rank_pools(bundle.model, bundle.tokenizer, valid, operator=operator))
+    found = scores_by_pair(rank.rank_pools(bundle, valid, reranker=find(written, bundle)))
     queries, products = rank.candidate_pairs(valid)
     words, photos = bundle.encode_queries(valid.query_texts), bundle.encode_products(valid)
     assert len(found) == len(queries)
@@ -117,16 +117,14 @@ def test_an_operator_works_on_pools_whose_regions_are_smoothed(bundle: Bundle, t
         seen.append(photos)
         return np.asarray(photos @ words, np.float64)
 
-    found = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth, operator=plain)
-    wanted = rank.rank_pools(bundle.model, bundle.tokenizer, valid, smooth=smooth)
+    found = rank.rank_pools(bundle, valid, smooth=smooth, reranker=PoolReranker(plain))
+    wanted = rank.rank_pools(bundle, valid, smooth=smooth)
     sizes = np.bincount(rank.candidate_pairs(valid)[0])
     assert [len(photos) for photos in seen] == sizes.tolist()
     scores = scores_by_pair(wanted)
     for pair, score in scores_by_pair(found).items():
         assert score == pytest.approx(scores[pair], abs=1e-5)
-    expanded = rank.rank_pools(
-        bundle.model, bundle.tokenizer, valid, smooth=smooth, operator=Operator.parse("expand")
-    )
+    expanded = rank.rank_pools(bundle, valid, smooth=smooth, reranker=find("expand", bundle))
     assert scores_by_pair(expanded) != scores
 
 
@@ -137,7 +135,7 @@ def test_an_operator_gets_candidates_by_rising_product_id(bundle: Bundle, tiny_s
     def place(words: np.ndarray, photos: np.ndarray) -> np.ndarray:
         return -np.arange(float(len(photos)))
 
-    run = rank.rank_pools(bundle.model, bundle.tokenizer, valid, operator=place)
+    run = rank.rank_pools(bundle, valid, reranker=PoolReranker(place))
     for index in range(len(run.queries)):
         assert (np.diff(run.products_of(index)) > 0).all()
 
@@ -151,11 +149,10 @@ def test_the_verb_ranks_with_an_operator(bundle: Bundle, tiny_shop: TinyShop, tm
         words = ["rank", str(tmp_path / "bundle"), dataset, "--out", str(out), "--device", "cpu"]
         main([*words, "--operator", "reciprocal:5,2,0.4", *options])
         wanted = rank.rank_pools(
-            bundle.model,
-            bundle.tokenizer,
+            bundle,
             tiny_shop.valid,
             smooth=smooth,
-            operator=Operator("reciprocal", (5, 2, 0.4)),
+            reranker=find("reciprocal:5,2,0.4", bundle),
         )
         scores = scores_by_pair(wanted)
         for pair, score in scores_by_pair(read_run(out)).items():
@@ -170,10 +167,16 @@ def test_queries_of_unknown_words_are_told(
     rank_dataset = ["rank", str(tmp_path / "bundle"), "--out", str(tmp_path / "run"), "--device", "cpu"]
     main([*rank_dataset, str(tiny_shop.valid.path)])
     assert capsys.readouterr().err == ""
-    product = Product(
-        1, 9, 9, np.zeros((1, 4), np.float32), np.ones((1, FEATURES), np.float32), np.zeros(1, np.int64)
+    product = Row(
+        1,
+        1,
+        "",
+        (9, 9),
+        np.zeros((1, 4), np.float32),
+        np.ones((1, FEATURES), np.float32),
+        np.zeros(1, np.int64),
     )
-    (tmp_path / "strange.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tλέξη λέξη\t1\n")
+    (tmp_path / "strange.tsv").write_text("\t".join(HEADER) + f"\n{format_photo(product)}\tλέξη λέξη\t1\n")
     prepare([tmp_path / "strange.tsv"], tmp_path / "strange", feature_size=FEATURES)
     main([*rank_dataset, str(tmp_path / "strange")])
     assert capsys.readouterr().err == (
@@ -184,26 +187,24 @@ def test_queries_of_unknown_words_are_told(
 def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tmp_path: Path) -> None:
     def row(product_id: int, regions: int, query_id: int) -> str:
         rng = np.random.default_rng(product_id)
-        product = Product(
+        product = Row(
             product_id,
-            10,
-            10,
+            query_id,
+            "red shoe",
+            (10, 10),
             np.tile(np.array([0, 0, 5, 5], np.float32), (regions, 1)),
             rng.random((regions, FEATURES)).astype(np.float32),
             np.zeros(regions, np.int64),
         )
-        return f"{encode_product(product)}\tred shoe\t{query_id}"
+        return f"{format_photo(product)}\tred shoe\t{query_id}"
 
     rows = [row(1, 1, 10), row(1, 1, 11), row(2, 1, 11), row(3, 3, 12), row(3, 3, 12)]
     (tmp_path / "pools.tsv").write_text("\n".join(["\t".join(HEADER), *rows]) + "\n")
     prepare([tmp_path / "pools.tsv"], tmp_path / "pools", feature_size=FEATURES)
-    ways = itertools.product(
-        (None, (0.7, 0.2, 0.1)), (None, *map(Operator.parse, ("smooth", "expand", "reciprocal")))
-    )
+    ways = itertools.product((None, (0.7, 0.2, 0.1)), (None, "smooth", "expand", "reciprocal"))
     for smooth, operator in ways:
-        run = rank.rank_pools(
-            bundle.model, bundle.tokenizer, Dataset(tmp_path / "pools"), smooth=smooth, operator=operator
-        )
+        reranker = None if operator is None else find(operator, bundle)
+        run = rank.rank_pools(bundle, Dataset(tmp_path / "pools"), smooth=smooth, reranker=reranker)
         assert sorted(zip(run.query_ids.tolist(), run.product_ids.tolist(), strict=True)) == [
             (10, 1),
             (11, 1),
@@ -214,10 +215,16 @@ def test_pools_of_one_candidate_and_of_few_regions_are_ranked(bundle: Bundle, tm
 
 
 def test_features_of_another_size_are_refused(bundle: Bundle, tiny_shop: TinyShop, tmp_path: Path) -> None:
-    product = Product(
-        1, 10, 10, np.zeros((1, 4), np.float32), np.ones((1, FEATURES + 1), np.float32), np.zeros(1, np.int64)
+    product = Row(
+        1,
+        1,
+        "",
+        (10, 10),
+        np.zeros((1, 4), np.float32),
+        np.ones((1, FEATURES + 1), np.float32),
+        np.zeros(1, np.int64),
     )
-    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tred shoe\t1\n")
+    (tmp_path / "other.tsv").write_text("\t".join(HEADER) + f"\n{format_photo(product)}\tred shoe\t1\n")
     prepare([tmp_path / "other.tsv"], tmp_path / "other", feature_size=FEATURES + 1)
     with pytest.raises(ValueError, match="features of 17 values"):
-        rank.rank_pools(bundle.model, bundle.tokenizer, Dataset(tmp_path / "other"))
+        rank.rank_pools(bundle, Dataset(tmp_path / "other"))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from shopwindow.data.batches import PairBatches
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_photo
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.files import DataError, alone
@@ -225,10 +225,16 @@ def test_a_diverging_training_says_so(tiny_shop: TinyShop, validation: Validatio
 def test_features_of_two_sizes_are_named_before_the_training(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path
 ) -> None:
-    product = Product(
-        1, 9, 9, np.zeros((1, 4), np.float32), np.ones((1, FEATURES + 1), np.float32), np.zeros(1, np.int64)
+    product = Row(
+        1,
+        1,
+        "",
+        (9, 9),
+        np.zeros((1, 4), np.float32),
+        np.ones((1, FEATURES + 1), np.float32),
+        np.zeros(1, np.int64),
     )
-    row = f"{encode_product(product)}\tred shoe\t1\n"
+    row = f"{format_photo(product)}\tred shoe\t1\n"
     (tmp_path / "other.tsv").write_text("\t".join(HEADER) + "\n" + row * 40)
     prepare([tmp_path / "other.tsv"], tmp_path / "other", feature_size=FEATURES + 1)
     with pytest.raises(DataError, match=f"features of {FEATURES} values"):
@@ -296,10 +302,16 @@ def test_a_tokenizer_that_changed_begins_the_training_anew(
 def test_a_dataset_of_no_training_pair_is_named(
     tiny_shop: TinyShop, validation: Validation, name: str, tmp_path: Path
 ) -> None:
-    product = Product(
-        1, 9, 9, np.zeros((41, 4), np.float32), np.ones((41, FEATURES), np.float32), np.zeros(41, np.int64)
+    product = Row(
+        1,
+        1,
+        "",
+        (9, 9),
+        np.zeros((41, 4), np.float32),
+        np.ones((41, FEATURES), np.float32),
+        np.zeros(41, np.int64),
     )
-    (tmp_path / "a.tsv").write_text("\t".join(HEADER) + f"\n{encode_product(product)}\tred shoe\t1\n")
+    (tmp_path / "a.tsv").write_text("\t".join(HEADER) + f"\n{format_photo(product)}\tred shoe\t1\n")
     prepare([tmp_path / "a.tsv"], tmp_path / "many", feature_size=FEATURES)
     with pytest.raises(DataError, match="many: holds no pair to train on"):
         train(Dataset(tmp_path / "many"), load_recipe(name), tmp_path / "b", validation=validation)

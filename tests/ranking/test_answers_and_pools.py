@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from shopwindow.files import DataError
+from shopwindow.ids import Pairs, positions
 from shopwindow.ranking.answers import Answers, read_answers
-from shopwindow.ranking.ids import Pairs, positions
 from shopwindow.ranking.pools import Pools, grades_of, oracle_run, random_run, read_pools
 
 COMPETITION = "product_id\timage_h\timage_w\tnum_boxes\tboxes\tfeatures\tclass_labels\tquery\tquery_id\n"

@@ -6,18 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from shopwindow.ranking.answers import Answers, read_answers
 from shopwindow.ranking.audit import OFFICIAL, Audit, audit, audit_card
-from shopwindow.ranking.blind import equal_rows, in_bins, prefix_indicators, query_blind_scores
-from shopwindow.ranking.chance import random_values
-from shopwindow.ranking.cleared import cleared
+from shopwindow.ranking.blind import (
+    box_statistics,
+    equal_rows,
+    in_bins,
+    prefix_indicators,
+    query_blind_scores,
+)
+from shopwindow.ranking.chance import cleared, random_values
 from shopwindow.ranking.pools import Pools, grades_of, random_run, read_pools, run_of
 from shopwindow.ranking.runs import Run, read_run
 from shopwindow.ranking.shortcuts import (
     Shortcut,
-    counted,
+    WordCounts,
+    counts_among,
     image_blind_shortcut,
     occurrence_shortcuts,
     occurrences,
@@ -60,7 +65,7 @@ def shop(*, leak: str = "", seed: int = 0) -> tuple[Pools, Answers]:
 
 def audited(leak: str = "", **options: object) -> Audit:
     pools, answers = shop(leak=leak)
-    return audit(pools, answers, chance(1), resamples=2000, tie_seeds=5, **options)  # type: ignore[arg-type]
+    return audit(pools, answers, chance(1), resamples=2000, **options)  # type: ignore[arg-type]
 
 
 def test_silent_where_nothing_is_planted() -> None:
@@ -102,9 +107,7 @@ def test_query_blind_model_finds_what_photos_tell_and_nothing_else(lift: float, 
     scores = query_blind_scores(
         pools, grades_of(pools, answers), *features_of(pools, answers, lift), chance(2)
     )
-    found = audit(
-        pools, answers, chance(1), shortcuts=[Shortcut("query-blind", scores)], resamples=1000, tie_seeds=2
-    )
+    found = audit(pools, answers, chance(1), shortcuts=[Shortcut("query-blind", scores)], resamples=1000)
     (line,) = [line for line in found.lines if line.name == "query-blind"]
     assert line.leaks is leaks
     assert abs(line.above_random.mean) < 0.03 or leaks
@@ -180,21 +183,33 @@ def test_occurrences_are_counted_by_hand() -> None:
     assert by_name["in one pool"] == [1, 0, 0, 0, 0]
     assert by_name["in few pools of all files"] == [-2, -2, -3, -2, -3]
     assert by_name["not in the other files"] == [0, 1, 0, 1, 0]
-    assert counted(np.array(["5", "x"]), np.array([5, 5])).tolist() == [2, 0]
+    assert counts_among(np.array(["5", "x"]), np.array([5, 5])).tolist() == [2, 0]
     popular, rare = popularity_shortcuts(SMALL, np.array([6, 6, 7]))
     assert popular.scores.tolist() == [0, 2, 1, 2, 1]
     assert rare.scores.tolist() == [0, -2, -1, -2, -1]
 
 
 def test_training_text_of_a_product_is_a_shortcut_without_its_photo() -> None:
-    words = sparse.csr_array(np.array([[1, 1, 0], [0, 0, 1]]))
-    texts = sparse.csr_array(np.array([[0, 0, 2], [1, 0, 0], [0, 1, 1]]))
-    found = image_blind_shortcut(SMALL, words, np.array([2, 1]), texts, np.array([5, 6, 9]))
-    # query 2 has words 0 and 1, query 1 word 2; product 7 was never trained with
+    texts = ["Red shoe", "lamp", "lamp lamp", "red", "shoe lamp"]
+    pairs = np.array([[0, 2], [1, 3], [2, 4]])
+    words = WordCounts.of(np.array([2, 1]), texts[:2], np.array([5, 6, 9]), texts, pairs)
+    counts = [
+        dict(zip(*np.unique(row, return_counts=True), strict=True)) for row in words.of_products.toarray()
+    ]
+    assert counts == [{0: 2, 2: 1}, {0: 2, 1: 1}, {0: 1, 1: 2}]
+    found = image_blind_shortcut(SMALL, words)
+    # query 2 has red and shoe, query 1 lamp; product 7 was never trained with
     assert found.scores[[0, 1, 2, 4]].tolist() == pytest.approx([1, 0, 0, 0])
     assert 0.5 < found.scores[3] < 1
-    with pytest.raises(ValueError, match="3 words of queries, 2 of products"):
-        image_blind_shortcut(SMALL, words, np.array([2, 1]), texts[:, :2], np.array([5, 6, 9]))
+
+
+def test_box_statistics_are_counted_by_hand() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 10, 25], [0, 0, 2, 4]], float)
+    sizes, labels = np.array([[20, 40], [2, 4]]), np.array([7, 8, 9])
+    assert box_statistics(np.array([2, 1]), boxes, sizes, labels).tolist() == [
+        [2, 20, 40, 0.5, 7, 100 / 800, 200 / 800],
+        [1, 2, 4, 0.5, 9, 1, 1],
+    ]
 
 
 def test_cleared_score_sees_only_candidates_that_counting_cannot_tell_apart() -> None:
@@ -227,7 +242,7 @@ def test_run_that_only_counts_is_random_once_cleared() -> None:
     run = run_of(
         mixed, -occurrences(mixed)[0].astype(float) + 0.01 * chance(3).random(len(pools)), name="counts"
     )
-    (found,) = audit(mixed, answers, chance(1), runs=[run], resamples=1000, tie_seeds=3).runs
+    (found,) = audit(mixed, answers, chance(1), runs=[run], resamples=1000).runs
     assert found.score.mean > 0.4
     assert found.cleared is not None
     assert abs(found.cleared.above_random.mean) < 0.04
@@ -241,15 +256,35 @@ def test_run_of_equal_scores_gains_nothing_by_the_order_of_the_file() -> None:
     right = np.tile(np.arange(SIZE) >= SIZE - RIGHT, QUERIES)
     answers = Answers.from_arrays(pools.query_ids[right], pools.product_ids[right])
     flat = run_of(pools, np.zeros(len(pools)), name="flat")
-    (found,) = audit(pools, answers, chance(1), runs=[flat], resamples=500, tie_seeds=2).runs
+    (found,) = audit(pools, answers, chance(1), runs=[flat], resamples=500).runs
     assert found.after["in one pool"].mean == found.score.mean < 0.3
+
+
+def test_shortcut_has_one_score_in_every_audit_of_a_seed() -> None:
+    pools, answers = shop(leak="occurrence")
+    extra = Shortcut("extra", chance(9).random(len(pools)))
+    alone, beside = (
+        audit(pools, answers, chance(0)),
+        audit(
+            pools, answers, chance(0), shortcuts=[extra], runs=[random_run(pools, chance(2))], resamples=100
+        ),
+    )
+    scores = [{line.name: line.score.mean for line in one.lines} for one in (alone, beside)]
+    assert scores[1].pop("extra") > 0
+    assert scores[0] == scores[1]
+    assert audit_card(pools, answers, chance(0))["leaks"]["in one pool"] == scores[0]["in one pool"]
+    counted = audit(
+        pools, answers, chance(1), resamples=100
+    )  # ties are not drawn: another seed changes nothing
+    names = ("in one pool", "in few pools", "first in the file")
+    assert all(line.score.mean == scores[0][line.name] for line in counted.lines if line.name in names)
 
 
 def test_random_order_is_its_expectation_everywhere() -> None:
     pools, answers = shop()
     expected = float(random_values(pools, answers, OFFICIAL).mean())
     assert audit_card(pools, answers, chance(3))["random"] == expected
-    assert audit(pools, answers, chance(4), tie_seeds=1, resamples=100).random.mean == expected
+    assert audit(pools, answers, chance(4), resamples=100).random.mean == expected
 
 
 def test_run_is_cleared_of_every_grouping_that_leaks_and_the_other_leaks_are_named() -> None:
@@ -257,7 +292,7 @@ def test_run_is_cleared_of_every_grouping_that_leaks_and_the_other_leaks_are_nam
     popular = grades_of(pools, answers) * (chance(6).random(len(pools)) < 0.8)
     shortcuts = [Shortcut("popular", popular, is_grouping=True)]
     run = run_of(pools, popular, name="popular")
-    options = {"resamples": 500, "tie_seeds": 2}
+    options = {"resamples": 500}
     (found,) = audit(pools, answers, chance(1), shortcuts=shortcuts, runs=[run], **options).runs  # type: ignore[arg-type]
     assert found.corrected.mean > 0.5
     assert found.cleared is not None
@@ -286,21 +321,21 @@ def test_run_of_another_set_is_refused_and_a_partial_one_counted() -> None:
     with pytest.raises(ValueError, match="other scores no candidate of the pools"):
         audit(SMALL, answers, chance(), runs=[other])
     partial = Run.from_arrays(np.array([1, 1]), np.array([5, 99]), np.ones(2))
-    (found,) = audit(SMALL, answers, chance(), runs=[partial], tie_seeds=1, resamples=100).runs
+    (found,) = audit(SMALL, answers, chance(), runs=[partial], resamples=100).runs
     assert (found.missing, found.unscored, found.outside) == (1, 4, 1)
 
 
 def test_unjudged_pools_are_refused_and_unjudged_queries_left_out() -> None:
     with pytest.raises(ValueError, match="no query of the pools is judged"):
         audit(SMALL, Answers.from_lists({9: [1]}), chance())
-    found = audit(SMALL, Answers.from_lists({2: [6], 9: [1]}), chance(), tie_seeds=1)
+    found = audit(SMALL, Answers.from_lists({2: [6], 9: [1]}), chance())
     assert found.queries == 1
 
 
 def test_unscored_candidates_of_a_run_stay_last() -> None:
     pools = Pools.from_arrays(np.array([1, 1, 1]), np.array([5, 6, 7]))
     run = Run.from_arrays(np.array([1]), np.array([6]), np.array([-3.0]))
-    (found,) = audit(pools, Answers.from_lists({1: [6]}), chance(), runs=[run], tie_seeds=1).runs
+    (found,) = audit(pools, Answers.from_lists({1: [6]}), chance(), runs=[run]).runs
     assert found.after["in one pool"].mean == 1.0
 
 

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
-from shopwindow.data.competition import Product
+from shopwindow.data.competition import Row
 from shopwindow.data.prepare import prepare
 from tests.data.rows import make_line, write_tsv
 
 QUERIES, SIZE, FEATURES = 50, 8, 4
 
 
-def product_of(product_id: int, *, feature: float, height: int) -> Product:
+def product_of(product_id: int, *, feature: float, height: int) -> Row:
     generator = np.random.default_rng(product_id)
     boxes = np.array([[0, 0, 10, 10], [5, 5, height - 1, 40]], np.float32)
     features = generator.random((2, FEATURES)).astype(np.float32)
     features[:, 1] += feature
-    return Product(product_id, height, 50, boxes, features, np.array([28, product_id % 5]))
+    return Row(product_id, 0, "", (height, 50), boxes, features, np.array([28, product_id % 5]))
 
 
 def made(folder: Path, *, leak: str) -> None:

@@ -1,4 +1,4 @@
-"""Random order by formula: against every order of small pools, one by one."""
+"""Random order and random ties by formula: against every order of small pools, one by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.chance import random_evaluation, random_values
+from shopwindow.ranking.chance import expected_values, random_evaluation, random_values
 from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.pools import Pools, run_of
 
@@ -31,6 +31,22 @@ def test_expectation_is_the_mean_over_all_orders(written: str) -> None:
         for five, two in orders
     ]
     assert random_values(POOLS, ANSWERS, measure) == pytest.approx(np.mean(values, axis=0), abs=1e-12)
+
+
+TIED = [[0, 0, 0, 0, 0], [1, 0, 1, 0, 1], [2, 2, 1, 1, 0], [0, 1, 0, 0, 3], [5, 4, 3, 2, 1], [0, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("scores", TIED)
+def test_expectation_over_ties_is_the_mean_over_all_their_orders(scores: list[int]) -> None:
+    measures = [Measure.parse(written) for written in KINDS]
+    both = np.array([*scores, 1, 1, 0], float)
+    orders = itertools.product(itertools.permutations(range(5)), itertools.permutations(range(2)))
+    values = [
+        evaluate(run_of(POOLS, both + np.array([*five, *two, 0]) / 9, name="x"), ANSWERS, measures).values
+        for five, two in orders
+    ]
+    expected = np.stack([expected_values(POOLS, both, ANSWERS, measure) for measure in measures])
+    np.testing.assert_allclose(expected, np.mean(values, axis=0), atol=1e-12)
 
 
 def test_random_order_is_an_evaluation_of_all_judged_queries() -> None:

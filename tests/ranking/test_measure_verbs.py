@@ -71,9 +71,9 @@ def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest
     printed = lines(capsys)
     bad, good = printed.index("good against bad"), printed.index("good against good")
     assert printed[bad + 2] == "hit@1 +1.0000 +1.0000 to +1.0000 0.0001 0.0002 40/0/0 0.0000"
-    assert printed[bad + 3] == "hit@1: the difference is real (5 %)."
+    assert printed[bad + 3] == "hit@1: the difference is significant (p = 0.0002)."
     assert printed[good + 2] == "hit@1 +0.0000 +0.0000 to +0.0000 1.0000 1.0000 0/40/0 0.0000"
-    assert printed[good + 3] == "hit@1: the difference cannot be told from chance (5 %)."
+    assert printed[good + 3] == "hit@1: no significant difference (p = 1)."
 
 
 def test_runs_of_one_file_name_are_told_apart_by_their_folder(

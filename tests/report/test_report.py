@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from shopwindow.cli import main
-from shopwindow.cli.audit import _photos
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import audit
 from shopwindow.ranking.measures import DEFAULT_MEASURES, evaluate
@@ -22,7 +21,8 @@ from shopwindow.ranking.pools import Pools, grades_of, run_of
 from shopwindow.ranking.significance import System, compare
 from shopwindow.report.page import Page, Thumbnail
 from shopwindow.report.plots import as_svg, bars, forest, two_runs, write_figure
-from shopwindow.report.report import Outside, Report, audit_report, evaluation_report, query_groups
+from shopwindow.report.report import Report, audit_report, evaluation_report, query_groups
+from shopwindow.report.sources import Outside, thumbnails
 
 QUERIES = 24
 WORDS = ["red bag", "blue canvas bag", "lamp", "striped mug <b>&"]
@@ -55,7 +55,7 @@ def made_report() -> Report:
         answers,
         generator,
         pools=pools,
-        audited=audit(pools, answers, generator, runs=runs[:1], resamples=500, tie_seeds=2),
+        audited=audit(pools, answers, generator, runs=runs[:1], resamples=500),
         outside=Outside(
             words={str(query): WORDS[query % 4] for query in range(QUERIES)},
             photo=lambda product: jpeg((200, 80, 80)) if int(product) % 2 else None,
@@ -152,12 +152,12 @@ def test_worst_queries_show_the_answers_that_were_missed() -> None:
     system = System("a", (evaluate(run, answers, DEFAULT_MEASURES),))
     text = evaluation_report([system], [], run, answers, np.random.default_rng(0)).page.text()
     assert "<p class=quiet>Answers not among these: 1.</p>\n<p>✓ 15</p>" in text
-    assert "a: 2 judged queries have no answer and count 0." in text
+    assert "a: judged queries without an answer, counted 0: 2, the first is 0." in text
 
 
 def test_audit_alone_has_a_report() -> None:
     pools = Pools.from_arrays(np.repeat([1, 2, 3], 4), np.arange(12))
-    found = audit(pools, Answers.from_lists({1: [0], 2: [4], 3: [8]}), np.random.default_rng(0), tie_seeds=1)
+    found = audit(pools, Answers.from_lists({1: [0], 2: [4], 3: [8]}), np.random.default_rng(0))
     text = audit_report(found).page.text()
     assert "first in the file" in text
 
@@ -193,7 +193,7 @@ def test_photo_of_an_id_that_is_a_path_is_not_looked_for(tmp_path: Path) -> None
     Image.fromarray(np.array([[[255] * 3] * 64] * 32 + [[[0] * 3] * 64] * 32, np.uint8)).save(
         tmp_path / "photos" / "1.jpg", exif=turned
     )
-    photo = _photos(str(tmp_path / "photos"))
+    photo = thumbnails(str(tmp_path / "photos"))
     assert photo("../secret") is None
     assert photo(str(tmp_path / "secret")) is None
     small = photo("1")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shopwindow.files import DataError
-from shopwindow.report.word_boxes import COLOURS, Box, _free_place, _overlap, draw_word_boxes
+from shopwindow.report.explanations import COLOURS, Box, _free_place, _overlap, draw_word_boxes
 
 MARGIN, LINE = 32, 4
 INK, WHITE = (32, 34, 38), (255, 255, 255)

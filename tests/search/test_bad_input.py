@@ -75,36 +75,44 @@ def test_unknown_id_deletes_nothing(
     before = files_of(own_index)
     with pytest.raises(UnknownProduct):
         delete_products(own_index, [3, product_id])
-    said = refusal(capsys, "index", "--delete", own_index, "--ids", 3, product_id)
+    said = refusal(capsys, "index", "delete", own_index, 3, product_id)
     assert said.endswith(f"no product {product_id} in the index")
     assert files_of(own_index) == before
 
 
 def test_no_ids_change_nothing(own_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files_of(own_index)
-    assert "no product ids to delete" in refusal(capsys, "index", "--delete", own_index)
+    assert "arguments are required: IDS" in refusal(capsys, "index", "delete", own_index)
+    with pytest.raises(ValueError, match="no product ids to delete"):
+        delete_products(own_index, [])
     assert files_of(own_index) == before
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--compact", "{index}", "--ids", "3"], "--ids: goes with --delete"),
-        (["--delete", "{index}", "--ids", "3", "--photos", "."], "--photos: goes with --out"),
-        (["{dataset}", "--add", "{index}", "--smooth", "0.9,0.1"], "--smooth: goes with --out"),
-        (["{dataset}", "--add", "{index}", "--smooth-regions", "1"], "--smooth-regions: goes with --out"),
-        (["{dataset}", "--add", "{index}", "--no-late-regions"], "--no-late-regions: goes with --out"),
-        (["{bundle}", "{dataset}", "--out", "x", "--no-late-regions"], "this model has no late interaction"),
-        (["{dataset}", "--add", "{index}", "--labels", "x"], "--labels: goes with --out"),
-        (["--check", "{index}", "--texts", "{dataset}"], "--texts: goes with --out or --add"),
-        (["{dataset}", "--compact", "{index}"], "take no other paths"),
-        (["{bundle}", "{dataset}", "--out", "x", "--photos", "nowhere"], "nowhere: no such folder of photos"),
-        (["{bundle}", "{dataset}", "--out", "x", "--labels", "nowhere"], "nowhere: no such file"),
-        (["{bundle}", "{dataset}", "--out", "x", "--texts", "nowhere"], "nowhere: no such dataset"),
-        (["{bundle}", "{dataset}", "--out", "x", "--smooth-regions", "nan"], "--smooth-regions: 'nan'"),
-        (["{bundle}", "{dataset}", "--out", "x", "--precision", "int4"], "int4"),
-        (["{bundle}", "{bundle}", "--out", "x"], "no dataset"),
-        (["{dataset}", "--add", "{bundle}"], "no index"),
+        (["compact", "{index}", "3"], "unrecognized arguments: 3"),
+        (["delete", "{index}", "3", "--photos", "."], "--photos: no such option"),
+        (["add", "{index}", "{dataset}", "--smooth", "0.9,0.1"], "--smooth: no such option"),
+        (["add", "{index}", "{dataset}", "--no-kept-regions"], "--no-kept-regions: no such option"),
+        (
+            ["make", "{bundle}", "{dataset}", "--out", "x", "--no-kept-regions"],
+            "this model has no reranker of its own",
+        ),
+        (["check", "{index}", "--texts", "{dataset}"], "--texts: no such option"),
+        (
+            ["make", "{bundle}", "{dataset}", "--out", "x", "--photos", "nowhere"],
+            "nowhere: no such folder of photos",
+        ),
+        (["make", "{bundle}", "{dataset}", "--out", "x", "--labels", "nowhere"], "nowhere: no such file"),
+        (["make", "{bundle}", "{dataset}", "--out", "x", "--texts", "nowhere"], "nowhere: no such dataset"),
+        (
+            ["make", "{bundle}", "{dataset}", "--out", "x", "--smooth-regions", "nan"],
+            "--smooth-regions: 'nan'",
+        ),
+        (["make", "{bundle}", "{dataset}", "--out", "x", "--precision", "int4"], "int4"),
+        (["make", "{bundle}", "{bundle}", "--out", "x"], "no dataset"),
+        (["add", "{bundle}", "{dataset}"], "no index"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line_and_nothing_is_written(
@@ -147,8 +155,8 @@ def test_model_of_no_numbers_makes_no_index(shop: Shop, tmp_path: Path) -> None:
         ("label_names", {"shoes": "0"}),
         ("sources", [{"path": "x"}]),
         ("smooth", 3),
-        ("late_regions", 1),
-        ("late_regions", True),
+        ("kept_regions", 1),
+        ("kept_regions", True),
     ],
 )
 def test_index_of_wrong_values_is_refused_by_all(own_index: Path, name: str, value: object) -> None:

@@ -60,10 +60,10 @@ def start(tmp_path_factory: pytest.TempPathFactory, late: Shop) -> Path:
 def words_of(change: str, index: Path, start: Path) -> list[str]:
     """The command of a change."""
     return {
-        "add": ["index", str(start / "more"), "--add", str(index), "--texts", str(start / "more")],
-        "delete": ["index", "--delete", str(index), "--ids", "2", "3", "40"],
-        "compact": ["index", "--compact", str(index)],
-        "build": ["index", str(index / "bundle"), str(start / "more"), "--out", str(index)],
+        "add": ["index", "add", str(index), str(start / "more"), "--texts", str(start / "more")],
+        "delete": ["index", "delete", str(index), "2", "3", "40"],
+        "compact": ["index", "compact", str(index)],
+        "build": ["index", "make", str(index / "bundle"), str(start / "more"), "--out", str(index)],
     }[change]
 
 

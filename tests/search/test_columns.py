@@ -194,6 +194,7 @@ def test_the_verbs_take_columns_and_conditions(
     main(
         [
             "index",
+            "make",
             str(shop.bundle),
             str(shop.dataset),
             "--out",
@@ -226,12 +227,9 @@ def test_the_verbs_take_columns_and_conditions(
             "--where: condition 'price<20': wanted one such as",
         ),
         (["search", "INDEX", "red", "--where", "price<=2"], "no column price"),
-        (
-            ["index", "--compact", "INDEX", "--columns", "x.csv"],
-            "--columns: goes with --out, --add or --update",
-        ),
-        (["index", "--update", "INDEX"], "--columns: --update needs it"),
-        (["index", "BUNDLE", "DATASET", "--out", "OUT", "--columns", "x.csv"], "x.csv: no such file"),
+        (["index", "compact", "INDEX", "--columns", "x.csv"], "--columns: no such option"),
+        (["index", "update", "INDEX"], "required: --columns"),
+        (["index", "make", "BUNDLE", "DATASET", "--out", "OUT", "--columns", "x.csv"], "x.csv: no such file"),
     ],
 )
 def test_the_verbs_refuse_what_does_not_fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,9 +123,7 @@ def test_tied_products_stand_by_id(shop: Shop, tmp_path: Path) -> None:
     like = make_product(5, 2)
     lines = [
         make_line(
-            type(like)(one, like.image_h, like.image_w, like.boxes, like.features, like.labels)
-            if one % 5 == 0
-            else make_product(one, 2),
+            replace(like, product_id=one) if one % 5 == 0 else make_product(one, 2),
             "red",
             1,
         )

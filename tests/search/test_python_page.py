@@ -30,7 +30,7 @@ def test_the_code_of_the_page_runs(
         if not all(map(importlib.util.find_spec, needed)):
             continue
         if "onnx" in needed:
-            main(["export-text", "bundle", "--out", "text"])
+            main(["export", "onnx", "bundle", "--out", "text"])
         exec(compile(block, str(PAGE), "exec"), names)
         ran += 1
     assert ran >= 4

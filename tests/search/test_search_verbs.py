@@ -37,17 +37,28 @@ def test_index_then_search_then_change(
     shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = tmp_path / "index"
-    run("index", shop.bundle, shop.dataset, "--out", index, "--labels", shop.labels, "--photos", shop.photos)
+    run(
+        "index",
+        "make",
+        shop.bundle,
+        shop.dataset,
+        "--out",
+        index,
+        "--labels",
+        shop.labels,
+        "--photos",
+        shop.photos,
+    )
     said = capsys.readouterr().out
     assert "300 products in 1 segment; float32, 32 of 32 values; 128 bytes a product; recall@10 1.000" in said
     run("search", index, "red", "shoe", "--top", 3, "--json")
     hits = json.loads(capsys.readouterr().out)
     wanted = SearchEngine.open(index).search("red shoe", k=3)
     assert [hit["product_id"] for hit in hits] == [hit.product_id for hit in wanted]
-    run("index", "--delete", index, "--ids", *[hit["product_id"] for hit in hits])
-    run("index", write_dataset(tmp_path / "more", range(400, 410)), "--add", index)
-    run("index", "--compact", index)
-    run("index", "--check", index)
+    run("index", "delete", index, *[hit["product_id"] for hit in hits])
+    run("index", "add", index, write_dataset(tmp_path / "more", range(400, 410)))
+    run("index", "compact", index)
+    run("index", "check", index)
     said = capsys.readouterr().out
     assert "297 products in 1 segment (1 with deleted products);" in said
     assert "307 products in 2 segments (1 with deleted products);" in said
@@ -63,18 +74,18 @@ def test_small_codes_and_smoothing_by_option(
     shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--precision", "binary", "--rescore", "int8", "--approximate-from", 100, "--smooth", "0.9,0.1"]
-    run("index", shop.bundle, shop.dataset, "--out", tmp_path / "index", *options)
+    run("index", "make", shop.bundle, shop.dataset, "--out", tmp_path / "index", *options)
     assert "binary, 32 of 32 values; 4 bytes a product and 32 for re-scoring" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["index"], "one of --out, --add, --delete, --compact, --update, --check"),
-        (["index", "a", "--out", "x"], "1 paths given"),
-        (["index", "a", "b", "--out", "x", "--add", "y"], "one of --out"),
-        (["index", "a", "b", "--out", "x"], "no bundle"),
-        (["index", "--check", "nowhere"], "no index"),
+        (["index"], "index: one of make, add, delete, compact, update, check is wanted"),
+        (["index", "make", "a", "--out", "x"], "arguments are required: DATASET"),
+        (["index", "make", "a", "b"], "arguments are required: --out"),
+        (["index", "make", "a", "b", "--out", "x"], "no bundle"),
+        (["index", "check", "nowhere"], "no index"),
         (["search", "nowhere", "red"], "no index"),
         (["search", "{index}"], "either words or --queries"),
         (["search", "{index}", " "], "no words to search for"),
@@ -84,20 +95,25 @@ def test_small_codes_and_smoothing_by_option(
         (["search", "{index}", "--queries", "{dataset}"], "--run: --queries needs it"),
         (["search", "{index}", "--queries", "{dataset}", "--run", "x", "--json"], "--json: goes with words"),
         (["search", "{index}", "--queries", "nowhere", "--run", "x"], "nowhere: no such file"),
-        (["index", "--delete", "{index}", "--ids", "777"], "no product 777 in the index"),
-        (["index", "{bundle}", "{dataset}", "--out", "x", "--smooth", "a,b"], "wanted numbers with commas"),
+        (["index", "delete", "{index}", "777"], "no product 777 in the index"),
         (
-            ["index", "{bundle}", "{dataset}", "--out", "x", "--dimensions", "0"],
+            ["index", "make", "{bundle}", "{dataset}", "--out", "x", "--smooth", "a,b"],
+            "wanted numbers with commas",
+        ),
+        (
+            ["index", "make", "{bundle}", "{dataset}", "--out", "x", "--dimensions", "0"],
             "--dimensions: 0, at least 1",
         ),
-        (["index", "a", "b", "--out", "x", "--approximate-from", "-1"], "--approximate-from: -1, at least 1"),
-        (["index", "a", "b", "--out", "x", "--rescore", "int8"], "--rescore: goes with --precision int8"),
-        (["index", "a", "--add", "x", "--precision", "int8"], "--precision: goes with --out: an index keeps"),
-        (["index", "a", "--add", "x", "--dimensions", "8"], "--dimensions: goes with --out"),
-        (["index", "a", "--add", "x", "--rescore", "none"], "--rescore: goes with --out"),
-        (["index", "a", "--add", "x", "--approximate-from", "8"], "--approximate-from: goes with --out"),
-        (["index", "a", "--add", "x", "--ids", "8"], "--ids: goes with --delete"),
-        (["index", "--compact", "x", "--texts", "a"], "--texts: goes with --out or --add"),
+        (
+            ["index", "make", "a", "b", "--out", "x", "--approximate-from", "-1"],
+            "--approximate-from: -1, at least 1",
+        ),
+        (
+            ["index", "make", "a", "b", "--out", "x", "--rescore", "int8"],
+            "--rescore: goes with --precision int8",
+        ),
+        (["index", "add", "x", "a", "--precision", "int8"], "--precision: no such option"),
+        (["index", "compact", "x", "--texts", "a"], "--texts: no such option"),
         (["serve", "{index}", "--threads", "0"], "--threads: 0, at least 1 is wanted"),
         (["serve", "{index}", "--seconds", "0"], "--seconds: 0.0, more than 0 is wanted"),
         (["serve", "{index}", "--seconds", "nan"], "nan"),
@@ -122,11 +138,11 @@ def test_texts_are_counted_where_products_are_added_without(
 ) -> None:
     index = tmp_path / "index"
     some = write_dataset(tmp_path / "some", range(20))
-    run("index", shop.bundle, some, "--out", index, "--texts", some)
+    run("index", "make", shop.bundle, some, "--out", index, "--texts", some)
     assert "20 products in 1 segment, 20 with texts; " in capsys.readouterr().out
-    run("index", write_dataset(tmp_path / "more", range(15, 30)), "--add", index)
+    run("index", "add", index, write_dataset(tmp_path / "more", range(15, 30)))
     assert "30 products in 2 segments (1 with deleted products), 15 with texts; " in capsys.readouterr().out
-    run("index", "--compact", index)
+    run("index", "compact", index)
     assert "30 products in 1 segment, 15 with texts; " in capsys.readouterr().out
     assert SearchEngine.open(index).stats()["products_with_texts"] == 15
 
@@ -155,7 +171,9 @@ def test_texts_alone_find_words_that_the_model_does_not_know(
 
     lines = [make_line(make_product(one, 2), "λέξη" if one == 3 else "red", one) for one in range(9)]
     prepare([write_tsv(tmp_path / "a.tsv", lines)], tmp_path / "ds", feature_size=SIZE)
-    run("index", shop.bundle, tmp_path / "ds", "--out", tmp_path / "index", "--texts", tmp_path / "ds")
+    run(
+        "index", "make", shop.bundle, tmp_path / "ds", "--out", tmp_path / "index", "--texts", tmp_path / "ds"
+    )
     capsys.readouterr()
     run("search", tmp_path / "index", "λέξη", "--hybrid", "--json")
     said = capsys.readouterr()
@@ -236,7 +254,7 @@ def test_words_and_names_with_brackets_are_shown_as_they_are(
     )
     columns = tmp_path / "columns.csv"
     columns.write_text("product_id,size\n" + "".join(f"{one},[/x]\n" for one in shop.ids))
-    run("index", shop.bundle, shop.dataset, "--out", index, "--labels", labels, "--columns", columns)
+    run("index", "make", shop.bundle, shop.dataset, "--out", index, "--labels", labels, "--columns", columns)
     capsys.readouterr()
     run("search", index, "red", "--top", 2)
     lines = capsys.readouterr().out.splitlines()
@@ -257,7 +275,7 @@ def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> N
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("usage: shopwindow ")
     assert "INDEX [WORDS ...]" in said
-    assert "What a shopper would type. (type: str" in said
+    assert "WORDS What a shopper would type. options:" in said
 
 
 def test_run_of_the_catalogue_is_what_each_query_finds(engine: SearchEngine) -> None:

@@ -18,7 +18,7 @@ from tests.search.conftest import Shop
 def text_side(shop: Shop, tmp_path: Path) -> ExportedText:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    main(["export-text", str(shop.bundle), "--out", str(tmp_path / "text")])
+    main(["export", "onnx", str(shop.bundle), "--out", str(tmp_path / "text")])
     return ExportedText.load(tmp_path / "text")
 
 
@@ -37,6 +37,6 @@ def test_hits_are_those_of_the_bundle(shop: Shop, engine: SearchEngine, text_sid
 @pytest.mark.usefixtures("text_side")
 def test_the_text_side_of_another_model_is_refused(shop: Shop, tmp_path: Path) -> None:
     foreign = write_bundle(tmp_path / "foreign", seed=1)
-    main(["export-text", str(foreign), "--out", str(tmp_path / "other")])
+    main(["export", "onnx", str(foreign), "--out", str(tmp_path / "other")])
     with pytest.raises(DataError, match="of another model"):
         SearchEngine.open(shop.index, text=ExportedText.load(tmp_path / "other"))

@@ -23,7 +23,7 @@ Passes = Callable[[np.ndarray], np.ndarray]
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 5,000 products, all red; the shorter texts, which rank first, are those of the smaller ids."""
     path = tmp_path_factory.mktemp("texts") / "texts.sqlite"
-    write_texts(path, ((one, ["red " + "thing " * (one // 100)]) for one in range(5000)))
+    write_texts(path, (["red " + "thing " * (one // 100)] for one in range(5000)))
     return path
 
 
@@ -49,7 +49,7 @@ def test_the_first_that_pass_are_those_of_all_matches(path: Path, passes: Passes
     every = read_all(path, "red")
     assert len(every) == 5000
     wanted = [one for one in every if passes(np.array([one[0]]))[0]][:limit]
-    assert Texts(path).find("red", limit, passes) == wanted
+    assert Texts(path, np.arange(5000)).find("red", limit, passes) == wanted
 
 
 def test_no_more_is_read_than_it_takes(path: Path) -> None:
@@ -59,15 +59,25 @@ def test_no_more_is_read_than_it_takes(path: Path) -> None:
         asked.append(len(ids))
         return np.full(len(ids), True)
 
-    Texts(path).find("red", 10, passes)
+    Texts(path, np.arange(5000)).find("red", 10, passes)
     assert asked == [1000]
+
+
+def test_ids_may_be_text_and_ties_stand_by_it(tmp_path: Path) -> None:
+    rising = np.array(["007", "SKU-1", "SKU-2", "b"])
+    write_texts(tmp_path / "texts.sqlite", [["red shoe"], [], ["red shoe"], ["red", "bag"]])
+    texts = Texts(tmp_path / "texts.sqlite", rising)
+    found = texts.find("shoe", 10, lambda ids: np.full(len(ids), True))
+    assert [product for product, _ in found] == ["007", "SKU-2"]
+    assert texts.ids().tolist() == ["007", "SKU-2", "b"]
+    assert [texts.of(one) for one in rising.tolist()] == [("red shoe",), (), ("red shoe",), ("red", "bag")]
 
 
 def test_deep_matches_of_a_rare_value_are_found_by_text(own_index: Path) -> None:
     give_columns(own_index, "product_id,price", "3,1", "250,1", "299,1")
     (segment,) = (own_index / "segments").iterdir()
     (segment / "texts.sqlite").unlink()
-    write_texts(segment / "texts.sqlite", ((one, ["red" + " a" * (one % 7)]) for one in range(300)))
+    write_texts(segment / "texts.sqlite", (["red" + " a" * (one % 7)] for one in range(300)))
     index = OpenIndex.open(own_index)
     where = Filter(conditions=parse_conditions(["price=1"]))
     ranked = [one for one, _ in read_all(segment / "texts.sqlite", "red") if one in (3, 250, 299)]

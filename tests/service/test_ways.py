@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from shopwindow.ranking.operators import Operator
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import Filter
@@ -63,7 +62,7 @@ def test_ways_of_search_reach_the_engine(engine: ToyEngine) -> None:
         "rerank": "smooth:0.7,0.2,0.1",
         "candidates": 60,
     }
-    wanted = {**way, "where": Filter(), "rerank": Operator.parse("smooth:0.7,0.2,0.1"), "queries": 1}
+    wanted = {**way, "where": Filter(), "queries": 1}
     with running(Service(engine)) as client:
         address = {**way, "exact": "true", "hybrid": "true", "q": "red"}
         one = client.get("/search", params=address).json()
@@ -95,7 +94,7 @@ def test_the_index_tells_what_to_filter_by_and_which_ways_it_has(
         },
         {**nothing, "name": "maker", "kind": "word", "words": list(maker.words), "count": MAKERS},
     ]
-    assert told["ways"] == {"texts": True, "late": True}
+    assert told["ways"] == {"texts": True, "rerankers": ["late"]}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +217,7 @@ def test_a_real_index_answers_every_way_that_it_has(drawn_index: Path) -> None:
     assert price.minimum is not None
     assert price.maximum is not None
     conditions = [f"price<={(price.minimum + price.maximum) / 3:.2f}", f"colour={'|'.join(colour.words[:3])}"]
-    how: dict[str, Any] = {"k": 7, "rerank": Operator.parse("expand:3,2"), "candidates": 20}
+    how: dict[str, Any] = {"k": 7, "rerank": "expand:3,2", "candidates": 20}
     where = Filter(conditions=parse_conditions(conditions))
     wanted = engine.search("red dress", where=where, hybrid=True, exact=True, **how)
     assert wanted
@@ -231,7 +230,7 @@ def test_a_real_index_answers_every_way_that_it_has(drawn_index: Path) -> None:
         ]
         assert all(hit["values"] == engine.product(int(hit["product_id"])).values for hit in hits)
         told = client.get("/index").json()
-        assert told["ways"] == {"texts": True, "late": False}
+        assert told["ways"] == {"texts": True, "rerankers": []}
         assert [(one["name"], one["kind"]) for one in told["columns"]] == [
             ("price", "number"), ("colour", "word"), ("material", "word"),
         ]  # fmt: skip

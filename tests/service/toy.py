@@ -21,8 +21,16 @@ from PIL import Image
 from shopwindow.drawn.goods import BY_NAME, CATEGORIES
 from shopwindow.model.explanation import Explanation
 from shopwindow.search.conditions import check_conditions
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
-from shopwindow.search.reranking import LATE, Reranking
+from shopwindow.search.hits import (
+    ColumnView,
+    Filter,
+    Hit,
+    ProductId,
+    ProductView,
+    SearchRequest,
+    UnknownProduct,
+    View,
+)
 
 MAKERS = 37
 
@@ -61,7 +69,7 @@ class ToyEngine:
 
     def stats(self) -> dict[str, Any]:
         """Numbers about the catalogue."""
-        return {"products": len(self.products), "version": self.version, "texts": True, "late": True}
+        return {"products": len(self.products), "version": self.version, "texts": True, "rerankers": ["late"]}
 
     @property
     def columns(self) -> tuple[ColumnView, ...]:
@@ -76,92 +84,80 @@ class ToyEngine:
             ColumnView("maker", "word", words=tuple(f"maker {one}" for one in range(30)), count=MAKERS),
         )
 
-    def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
+    def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
         """Hits as a list shows them."""
-        views = [(hit, self.products[hit.product_id]) for hit in hits if hit.product_id in self.products]
+        held = [(hit, self.products[hit.product_id]) for hit in hits if hit.product_id in self.products]
         return [
-            ShownHit(hit, view.image_h, view.image_w, view.photo is not None, view.values)
-            for hit, view in views
+            replace(hit, view=View(view.image_h, view.image_w, view.photo, view.values)) for hit, view in held
         ]
 
-    def product(self, product_id: str) -> ProductView:
+    def product(self, product_id: ProductId) -> ProductView:
         """One product."""
         if product_id not in self.products:
             raise UnknownProduct(product_id)
         return self.products[product_id]
 
-    def search(
-        self,
-        words: str,
-        *,
-        k: int,
-        where: Filter = EVERYTHING,
-        hybrid: bool = False,
-        rerank: Reranking | None = None,
-    ) -> list[Hit]:
-        """The best products for words. `hybrid`: a product of such a text is better by 1; late: ties the other way."""
+    def search(self, words: str, **settings: Any) -> list[Hit]:
+        """The best products for words, as `search_many` finds them, without being noted."""
+        return self._found(SearchRequest(words, **settings))
+
+    def search_many(self, requests: Sequence[SearchRequest], /) -> list[list[Hit]]:
+        """The best products for requests that differ in their words alone."""
+        how = {name: value for name, value in vars(requests[0]).items() if name != "words"}
+        if requests[0].product is None:
+            del how["product"], how["region"]
+            self.asked.append({**how, "queries": len(requests)})
+        return [self._found(request) for request in requests]
+
+    def _found(self, request: SearchRequest) -> list[Hit]:
+        """`hybrid`: a product of such a text is better by 1; re-ranked by late: ties the other way."""
+        if request.product is not None:
+            return self._similar(request)
         if self.gate is not None:
             self.gate.wait(20)
-        asked = words.lower().split()
+        asked = request.words.lower().split()
         scores = {
             one: sum(word in truth for word in asked) / len(asked) for one, truth in self.truths.items()
         }
-        if hybrid:
+        if request.hybrid:
             scores = {
-                one: score + any(words.lower() == text for text in self.products[one].texts)
+                one: score + any(request.words.lower() == text for text in self.products[one].texts)
                 for one, score in scores.items()
             }
-        return self._best(scores, k, where, tied=-1 if rerank == LATE else 1)
-
-    def search_many(
-        self,
-        words: Sequence[str],
-        *,
-        k: int,
-        where: Filter,
-        exact: bool,
-        hybrid: bool,
-        rerank: Reranking | None,
-        candidates: int,
-    ) -> list[list[Hit]]:
-        """The same for several queries."""
-        self.asked.append({"k": k, "where": where, "exact": exact, "hybrid": hybrid, "rerank": rerank,
-                           "candidates": candidates, "queries": len(words)})  # fmt: skip
-        return [self.search(one, k=k, where=where, hybrid=hybrid, rerank=rerank) for one in words]
+        return self._best(scores, request.k, request.where, tied=-1 if request.rerank == "late" else 1)
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that are true of no product."""
         known = frozenset().union(*self.truths.values())
         return tuple(word for word in words.split() if word.lower() not in known)
 
-    def similar(self, product_id: str, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
-        """The products of which most is true that is true of one."""
-        self.product(product_id)
-        own = self.truths[product_id]
+    def similar(self, product_id: ProductId, **settings: Any) -> list[Hit]:
+        """The products most like one."""
+        return self._similar(SearchRequest(product=product_id, **settings))
+
+    def similar_region(self, product_id: ProductId, region: int, **settings: Any) -> list[Hit]:
+        """The products most like one region of one."""
+        return self._similar(SearchRequest(product=product_id, region=region, **settings))
+
+    def _similar(self, request: SearchRequest) -> list[Hit]:
+        """The products of which most is true that is true of one; like a region those with one of its label."""
+        assert request.product is not None
+        view = self.product(request.product)
+        own = self.truths[view.product_id]
         scores = {
             one: len(own & truth) / len(own | truth)
-            for one, truth in self.truths.items()
-            if one != product_id
+            if request.region is None
+            else other.labels.count(view.labels[request.region]) / len(other.labels)
+            for (one, truth), other in zip(self.truths.items(), self.products.values(), strict=True)
+            if one != view.product_id
         }
-        return self._best(scores, k, where)
+        return self._best(scores, request.k, request.where)
 
-    def similar_region(
-        self, product_id: str, region: int, *, k: int, where: Filter = EVERYTHING
-    ) -> list[Hit]:
-        """The products that have a region of the same label."""
-        label = self.product(product_id).labels[region]
-        scores = {
-            one: view.labels.count(label) / len(view.labels)
-            for one, view in self.products.items()
-            if one != product_id
-        }
-        return self._best(scores, k, where)
-
-    def explain(self, words: str, product_id: str) -> Explanation:
+    def explain(self, words: str, product_id: ProductId) -> Explanation:
         """A true word looks at all regions, most at the first; another at none."""
         regions = len(self.product(product_id).boxes)
         asked = tuple(words.split())
-        truth = self.truths[product_id]
+        truth = self.truths[str(product_id)]
         weights = tuple(
             tuple((word.lower() in truth) / (len(asked) * 2**region) for region in range(regions))
             for word in asked
@@ -194,12 +190,12 @@ class ToyEngine:
     def _best(self, scores: dict[str, float], k: int, where: Filter, *, tied: int = 1) -> list[Hit]:
         check_conditions(where.conditions, {"price": "number", "colour": "word", "maker": "word"})
         fitting = [one for one, score in scores.items() if score > 0 and self.passes(one, where)]
-        fitting = sorted(fitting, reverse=tied < 0)
+        fitting = sorted(fitting, key=str, reverse=tied < 0)
         best = sorted(fitting, key=lambda one: -scores[one])[:k]
         return [Hit(one, scores[one], rank) for rank, one in enumerate(best, start=1)]
 
 
-def _view(product_id: str, told: dict[str, Any], photo: Path) -> ProductView:
+def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductView:
     boxes = told["boxes"]
     with Image.open(photo) as image:
         width, height = image.size

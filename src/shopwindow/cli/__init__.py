@@ -1,54 +1,70 @@
 """The command line: one verb per stage. It composes the rooms and holds no logic of its own.
 
-A verb is a function: its signature and docstring are the command (jsonargparse). Heavy rooms are
-imported inside the verbs, so that `shopwindow --help` answers at once.
+A verb is a function: its signature and docstring are the command (`arguments.py`). Its module is imported when it is
+called, and heavy rooms inside it, so that `shopwindow --help` answers at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import Any
+from typing import Final, cast
 
+from shopwindow.cli.arguments import Description, Verb, VerbParser, meant, wrong_usage
 from shopwindow.files import DataError
 
-WRONG_INPUT = 2
+WRONG_INPUT: Final = 2
 
-
-def _verbs() -> dict[str, Any]:
-    from shopwindow.cli import audit, fuse, learn, measure, prepare, search, serve, shop, vectors
-
-    return {
-        "demo": shop.demo,
-        "draw": shop.draw,
-        "prepare": prepare.prepare,
-        "train": learn.train,
-        "rank": learn.rank,
-        "export": learn.export,
-        "export-text": learn.export_text,
-        "evaluate": measure.evaluate,
-        "audit": audit.audit,
-        "fuse": fuse.fuse,
-        "report": audit.report,
-        "submit": fuse.submit,
-        "index": search.index,
-        "search": search.search,
-        "export-vectors": vectors.export_vectors,
-        "serve": serve.serve,
-        "key": serve.key,
-    }
+VERBS: Final = {
+    "Begin": {
+        "demo": ("shop:demo", "demo --out demo --serve"),
+        "draw": ("shop:draw", "draw shop --products 500"),
+    },
+    "Learn": {
+        "prepare": ("prepare:prepare", "prepare train.tsv --out train"),
+        "train": ("learn:train", "train train --valid valid --answers valid_answer.json --out bundle"),
+        "rank": ("learn:rank", "rank bundle valid --out valid.run"),
+    },
+    "Measure": {
+        "evaluate": ("measure:evaluate", "evaluate valid.run valid_answer.json --pools valid.tsv"),
+        "audit": ("audit:audit", "audit --pools valid.tsv --answers valid_answer.json --run valid.run"),
+        "report": ("report:report", "report valid.run --answers valid_answer.json --out report.html"),
+        "fuse": ("fuse:fuse", "fuse a.run b.run --out fused.run --weights 2 1"),
+        "submit": ("fuse:submit", "submit valid.run --pools valid.tsv --out submission.csv"),
+    },
+    "Search": {
+        "index make": ("index:make", "index make bundle valid --out index --photos photos"),
+        "index add": ("index:add", "index add index more"),
+        "index delete": ("index:delete", "index delete index 17 18"),
+        "index compact": ("index:compact", "index compact index"),
+        "index update": ("index:update", "index update index --columns prices.csv"),
+        "index check": ("index:check", "index check index"),
+        "search": ("search:search", "search index red lamp --top 3 --where 'price<=20'"),
+        "serve": ("serve:serve", "serve index --port 8000"),
+        "key": ("serve:key", "key alice --keys keys.txt"),
+    },
+    "Export": {
+        "export parquet": ("export:parquet", "export parquet index --out vectors.parquet"),
+        "export pgvector": (
+            "export:pgvector",
+            "export pgvector index --url postgresql://me@localhost/shop --table products",
+        ),
+        "export qdrant": (
+            "export:qdrant",
+            "export qdrant index --url http://localhost:6333 --collection products",
+        ),
+        "export onnx": ("export:onnx", "export onnx bundle --out text"),
+        "export bert": ("export:bert", "export bert bundle --out tower --tower photo"),
+    },
+}
+"""The verbs in groups: each with its function (module:name) and an example."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; exits 0 when done, 2 on wrong input with one line saying what and where."""
-    from jsonargparse import auto_cli, set_parsing_settings
-
-    from shopwindow.cli.arguments import VerbParser
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=False)
     try:
-        _refuse_repeated(sys.argv[1:] if arguments is None else arguments)
-        auto_cli(_verbs(), args=arguments, as_positional=True, parser_class=VerbParser, prog="shopwindow")
+        _run(sys.argv[1:] if arguments is None else arguments)
     except (DataError, ValueError) as error:
         print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
         sys.exit(WRONG_INPUT)
@@ -60,13 +76,70 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _refuse_repeated(words: list[str]) -> None:
-    """An option given twice would silently be the second one alone, where it does not take several values."""
-    from shopwindow.cli.arguments import repeatable_options
+def parser_of(name: str) -> tuple[VerbParser, Verb]:
+    """The parser of a verb, and the verb."""
+    place, example = {name: verb for group in VERBS.values() for name, verb in group.items()}[name]
+    verb = _function(place)
+    return VerbParser(f"shopwindow {name}", verb, example=f"shopwindow {example}"), verb
 
-    verbs = _verbs()
-    several = repeatable_options(verbs[words[0]]) if words and words[0] in verbs else set()
-    options = [word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2]
-    for option in options:
-        if options.count(option) > 1 and option not in several:
-            raise DataError("is given twice", field=option)
+
+def _run(words: list[str]) -> None:
+    if words[:1] == ["--version"]:
+        from shopwindow import __version__
+
+        sys.stdout.write(f"shopwindow {__version__}\n")
+        return
+    if words[:1] in (["--help"], ["-h"]):
+        sys.stdout.write(_help())
+        return
+    names = [name for group in VERBS.values() for name in group]
+    nouns = {name.split()[0] for name in names if " " in name}
+    if words[:1] and words[0] in nouns and words[1:2] in (["--help"], ["-h"]):
+        sys.stdout.write(_help(words[0]))
+        return
+    name = _named(words, names, nouns)
+    parser, verb = parser_of(name)
+    verb(**parser.read(words[len(name.split()) :]))
+
+
+def _named(words: list[str], names: list[str], nouns: set[str]) -> str:
+    """The verb that a command begins with; exits 2 where there is none."""
+    if not words:
+        wrong_usage("a verb is wanted, such as demo")
+    noun = words[0] if words[0] in nouns else ""
+    known = [name.split()[-1] for name in names if not noun or name.startswith(f"{noun} ")]
+    word = words[1] if noun and len(words) > 1 else words[0]
+    if noun and len(words) == 1:
+        wrong_usage(f"{noun}: one of {', '.join(known)} is wanted")
+    name = f"{noun} {word}".strip()
+    if name not in names:
+        wrong_usage(f"{name}: no such verb{meant(word, known if noun else [*known, *nouns])}")
+    return name
+
+
+def _help(noun: str = "") -> str:
+    """The verbs in groups with a sentence each; of a noun, its verbs."""
+    import shutil
+    import textwrap
+
+    width = max(60, min(110, shutil.get_terminal_size().columns))
+    lines = [f"usage: shopwindow {noun or 'VERB'} ...", ""]
+    for group, verbs in VERBS.items():
+        shown = {name: place for name, (place, _) in verbs.items() if name.startswith(noun)}
+        if not shown:
+            continue
+        lines.append(group)
+        for name, place in shown.items():
+            says = Description.of(_function(place)).summary
+            lines += textwrap.wrap(says, width, initial_indent=f"  {name:<17}", subsequent_indent=" " * 19)
+        lines.append("")
+    lines += [
+        "`shopwindow VERB --help` says more, with an example; `shopwindow --version` names the version.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _function(place: str) -> Verb:
+    module, name = place.split(":")
+    return cast(Verb, getattr(importlib.import_module(f"shopwindow.cli.{module}"), name))

@@ -1,69 +1,145 @@
 """How does a verb's signature become arguments that a shell user expects?
 
-jsonargparse makes one argument per parameter. Here are the three habits of a shell that it lacks: a list
-is given as several words (`TSV TSV ...`, `--keep a b`, or `--keep a --keep b`), a switch needs no value
-(`--allow-malformed`), and the names of options have dashes. Knows no verb.
+A verb is a function. Its parameters before the `*` are words in order, those after it are options; its docstring
+says what each is. A list is several words (`--keep a b`, or `--keep a --keep b`), a bool is a switch. Words stand
+before or after options. The parser is argparse; knows no verb.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import difflib
 import inspect
+import re
+import shutil
 import sys
+import textwrap
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, NoReturn
-
-from docstring_parser import parse
-from jsonargparse import ArgumentParser
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
 
 from shopwindow.files import DataError
 
+Verb = Callable[..., None]
 
-class VerbParser(ArgumentParser):
-    """The parser of the command line and of each verb."""
+_PLACEHOLDERS: Final = {
+    **dict.fromkeys(("recipe", "table", "collection"), "NAME"),
+    **dict.fromkeys(("measure", "measures"), "MEASURE"),
+    **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),
+    **dict.fromkeys(("operator", "rerank"), "NAME[:NUMBERS]"),
+    "keep": "RULE",
+    "set": "FIELD=VALUE",
+    "where": "CONDITION",
+    "suggest": "WORDS",
+    "host": "HOST",
+    "url": "URL",
+}
+"""What stands for an option's value in the help, where it is a text and no path."""
 
-    def add_function_arguments(self, function: Callable[..., Any], *args: Any, **options: Any) -> list[str]:
-        """Adds a verb's parameters: lists as several words, the others as jsonargparse does."""
-        # Resolved here: jsonargparse would run the `if TYPE_CHECKING` imports of the verb's module.
-        function = inspect.unwrap(function)
-        function.__annotations__ = typing.get_type_hints(function)
-        items = _list_items(function)
-        repeatable = repeatable_options(function)
-        added = super().add_function_arguments(function, *args, **{**options, "skip": set(items)})
-        says = {
-            parameter.arg_name: parameter.description for parameter in parse(function.__doc__ or "").params
-        }
-        for name, item in items.items():
-            parameter = inspect.signature(function).parameters[name]
-            required = parameter.default is inspect.Parameter.empty
+
+@dataclass(frozen=True)
+class Description:
+    """What a docstring says: its first sentence, its paragraphs, and each parameter."""
+
+    summary: str
+    paragraphs: tuple[str, ...]
+    parameters: dict[str, str]
+
+    @classmethod
+    def of(cls, verb: Verb) -> Description:
+        """Reads paragraphs, then `Args:` with `name: text` lines.
+
+        >>> def verb(out: str) -> None:
+        ...     '''Writes a file.
+        ...
+        ...     Args:
+        ...         out: The file,
+        ...             a path.
+        ...     '''
+        >>> Description.of(verb)
+        Description(summary='Writes a file.', paragraphs=('Writes a file.',), parameters={'out': 'The file, a path.'})
+        """
+        text, _, described = inspect.cleandoc(verb.__doc__ or "").partition("\nArgs:\n")
+        paragraphs = tuple(" ".join(part.split()) for part in text.split("\n\n") if part.strip())
+        items = re.findall(r"^ {4}(\w+):(.*(?:\n {5,}.*)*)", described, re.MULTILINE)
+        return cls(paragraphs[0], paragraphs, {name: " ".join(says.split()) for name, says in items})
+
+
+class VerbParser(argparse.ArgumentParser):
+    """The parser of one verb; its help ends with an example."""
+
+    def __init__(self, name: str, verb: Verb, *, example: str) -> None:
+        says = Description.of(verb)
+        width = max(40, min(110, shutil.get_terminal_size().columns) - 2)
+        super().__init__(
+            prog=name,
+            description="\n\n".join(textwrap.fill(part, width) for part in says.paragraphs).replace(
+                "%", "%%"
+            ),
+            epilog=f"example:\n  {example}".replace("%", "%%"),
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, max_help_position=28, width=width
+            ),
+            allow_abbrev=False,
+            add_help=False,
+        )
+        words, options = self.add_argument_group("arguments"), self.add_argument_group("options")
+        usage, self._repeatable = [name], set[str]()
+        hints = typing.get_type_hints(inspect.unwrap(verb))
+        for parameter in inspect.signature(verb).parameters.values():
+            settings = _settings(parameter, hints[parameter.name], says.parameters.get(parameter.name, ""))
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-                # With a default argparse, and the help, know that it may be left out.
-                some: dict[str, Any] = (
-                    {"nargs": "+"} if required else {"nargs": "*", "default": parameter.default}
+                words.add_argument(parameter.name, **settings)
+                usage.append(
+                    {"+": "{0} ...", "*": "[{0} ...]"}.get(settings.get("nargs", ""), "{0}").format(
+                        settings["metavar"]
+                    )
                 )
-                self.add_argument(name, type=item, help=says.get(name), **some)
-            else:
-                choice: dict[str, Any] = {"required": True} if required else {"default": parameter.default}
-                if option(name) in repeatable:
-                    choice["action"] = "extend"
-                self.add_argument(f"--{name}", type=item, nargs="+", help=says.get(name), **choice)
-        return [*added, *items]
+                continue
+            action = options.add_argument(option(parameter.name), **settings)
+            if settings.get("action") == "extend":
+                self._repeatable.add(option(parameter.name))
+            if action.required:
+                usage.append(f"{option(parameter.name)} {settings['metavar']}")
+        options.add_argument("--help", "-h", action="help", help="Show this help.")
+        self.usage = " ".join([*usage, "[options]"]).replace("%", "%%")
 
-    def add_argument(self, *names: str, **options: Any) -> Any:
-        """Adds one argument: names of options with dashes, a bool that is off as a switch."""
-        if options.get("type") is bool and options.get("default") is False:
-            del options["type"]
-            options["action"] = "store_true"
-        if not names[0].startswith("-"):
-            options.setdefault("metavar", names[0].upper())
-        dashed = [option(name[2:]) if name.startswith("--") else name for name in names]
-        return super().add_argument(*dashed, **options)
+    def read(self, words: Sequence[str]) -> dict[str, Any]:
+        """The arguments of the verb.
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # noqa: ARG002 - jsonargparse gives it
+        Raises: DataError for an option that is unknown, or given twice where it takes one value.
+        """
+        before = list(words)[: words.index("--")] if "--" in words else words
+        given = [word.partition("=")[0] for word in before if word.startswith("--")]
+        for name in given:
+            if name not in self._option_string_actions:
+                self.error(f"{name}: no such option{meant(name, self._option_string_actions)}")
+            if given.count(name) > 1 and name not in self._repeatable:
+                raise DataError("is given twice", field=name)
+        return vars(self.parse_intermixed_args(words))
+
+    def error(self, message: str) -> NoReturn:
         """Says in one line what is wrong with the words of the command, and exits 2."""
-        sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
-        sys.exit(2)
+        wrong_usage(message.removeprefix("argument "))
+
+
+def wrong_usage(message: str) -> NoReturn:
+    """Says in one line what is wrong with the words of the command, and exits 2."""
+    sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
+    sys.exit(2)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown word: the known word that is most like it, if any is.
+
+    >>> meant("serach", ["train", "search"])
+    '; did you mean search?'
+    """
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def at_least(least: int, **options: int | float | None) -> None:
@@ -94,38 +170,97 @@ def only_with(says: str, **options: object) -> None:
             raise DataError(says, field=option(name))
 
 
+def numbers(text: str | None, *, field: str, such_as: str) -> tuple[float, ...] | None:
+    """Finite numbers with commas between; None of None.
+
+    Raises: DataError naming the option.
+
+    >>> numbers("0.8,0.2", field="--smooth", such_as="0.8,0.2")
+    (0.8, 0.2)
+    """
+    if text is None:
+        return None
+    try:
+        found = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(abs(number) < float("inf") for number in found):
+        raise DataError(f"{text!r}, wanted numbers with commas such as {such_as}", field=field)
+    return found
+
+
+@contextlib.contextmanager
+def optional_libraries() -> Iterator[None]:
+    """Turns the error of a library that is not installed, which names the extra, into one line of the command."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
 def option(name: str) -> str:
     """A parameter's name as it is written on the command line."""
     return "--" + name.replace("_", "-")
 
 
-def repeatable_options(verb: Callable[..., Any]) -> set[str]:
-    """The options of a verb that can be given several times: lists without a default, to which nothing is added.
+def _settings(parameter: inspect.Parameter, hint: Any, says: str) -> dict[str, Any]:
+    """How argparse is to read one parameter of a verb."""
+    required = parameter.default is inspect.Parameter.empty
+    is_option = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    settings: dict[str, Any] = {} if required else {"default": parameter.default}
+    if hint is bool:
+        return {"action": "store_true", "help": _escaped(says)}
+    kind, is_list = _kind(hint)
+    choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else None
+    if choices:
+        settings["choices"], settings["metavar"] = choices, "{" + ",".join(choices) + "}"
+    else:
+        settings["type"] = {int: _whole_number, float: _number}.get(kind, str)
+        settings["metavar"] = _placeholder(parameter.name, kind) if is_option else parameter.name.upper()
+    if is_list:
+        settings["nargs"] = "+" if is_option or required else "*"
+        if is_option and parameter.default in (None, inspect.Parameter.empty):
+            settings["action"] = "extend"
+    if is_option and required:
+        settings["required"] = True
+    elif parameter.default is not None and not required:
+        shown = " ".join(parameter.default) if is_list else parameter.default
+        says = f"{says} (default: {shown})"
+    return {**settings, "help": _escaped(says)}
 
-    >>> def verb(*, keep: list[int] | None = None, measures: list[str] = ["MRR"], out: str = "x") -> None: ...
-    >>> repeatable_options(verb)
-    {'--keep'}
+
+def _kind(hint: Any) -> tuple[Any, bool]:
+    """What one value is, without None, and whether there are several.
+
+    >>> _kind(list[int] | None)
+    (<class 'int'>, True)
     """
-    parameters = inspect.signature(verb).parameters
-    return {
-        option(name)
-        for name in _list_items(verb)
-        if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
-        and parameters[name].default in (None, inspect.Parameter.empty)
-    }
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(one for one in typing.get_args(hint) if one is not types.NoneType)
+    if typing.get_origin(hint) is list:
+        return typing.get_args(hint)[0], True
+    return hint, False
 
 
-def _list_items(function: Callable[..., Any]) -> dict[str, type]:
-    """The parameters of a function that are lists, and of what.
+def _placeholder(name: str, kind: type) -> str:
+    if kind is str:
+        return _PLACEHOLDERS.get(name, "PATH")
+    return "N" if kind is int else "NUMBER"
 
-    >>> def verb(files: list[str], *, keep: list[int] | None = None, out: str = "x") -> None: ...
-    >>> _list_items(verb)
-    {'files': <class 'str'>, 'keep': <class 'int'>}
-    """
-    items = {}
-    for name, kind in typing.get_type_hints(function).items():
-        if typing.get_origin(kind) in (typing.Union, types.UnionType):
-            kind = next(one for one in typing.get_args(kind) if one is not types.NoneType)
-        if name != "return" and typing.get_origin(kind) is list:
-            items[name] = typing.get_args(kind)[0]
-    return items
+
+def _escaped(says: str) -> str:
+    return says.replace("%", "%%")
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, a whole number is wanted") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, a number is wanted") from None

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from shopwindow.ranking.runs import Run
     from shopwindow.search.conditions import Condition
     from shopwindow.search.engine import SearchEngine
-    from shopwindow.search.reranking import Reranking
 
 DEPTH: Final = 100
 """Products of each query that are ranked, where nothing else is asked for."""
@@ -38,7 +37,7 @@ class Asking:
     hybrid: bool = False
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    rerank: Reranking | None = None
+    rerank: str | None = None
     candidates: int | None = None
 
     @classmethod
@@ -56,13 +55,12 @@ class Asking:
         if rerank is None:
             only_with("goes with --rerank", candidates=candidates)
         at_least(1, candidates=candidates)
-        again = None if rerank is None else _reranking(rerank)
+        again = None if rerank is None else _reranker(rerank)
         return cls(exact, hybrid, tuple(labels or ()), _conditions(where or []), again, candidates)
 
     def options(self) -> dict[str, Any]:
-        """The arguments of `SearchEngine.search`."""
-        from shopwindow.search.engine import RERANKED
-        from shopwindow.search.hits import Filter
+        """The settings of a `SearchRequest`."""
+        from shopwindow.search.hits import RERANKED, Filter
 
         return {
             "where": Filter(frozenset(self.labels), self.conditions),
@@ -101,7 +99,7 @@ class Catalogues:
     """Ranks whole catalogues for the queries that are judged; keeps what is to be said of them."""
 
     def __init__(self, queries: str, answers: Answers, depth: int) -> None:
-        from shopwindow.ranking.ids import positions
+        from shopwindow.ids import positions
 
         ids, texts = read_queries(queries)
         judged = (positions(ids, answers.queries) >= 0).nonzero()[0]
@@ -152,19 +150,18 @@ def rank_index(
     engine: SearchEngine, index: str, ids: np.ndarray, texts: Sequence[str], asking: Asking, depth: int
 ) -> Run:
     """The run of an opened index for some queries, named after its folder and how it is asked."""
-    from shopwindow.cli.progress import progress, rate
+    from shopwindow.cli.progress import counting
     from shopwindow.search.evaluation import rank_catalogue
 
     name = f"{Path(index).resolve().name} {asking}".strip()
-    with progress("search") as show:
-        says = rate(0.0, "queries")
+    with counting("search", "queries") as tell:
         return rank_catalogue(
             engine,
             ids,
             texts,
             k=depth,
             name=name,
-            progress=lambda done, total: show(float(done), float(total), says(float(done))),
+            progress=tell,
             **asking.options(),
         )
 
@@ -198,10 +195,10 @@ def _conditions(texts: list[str]) -> tuple[Condition, ...]:
         raise DataError(f"{error}{hint}", field="--where") from error
 
 
-def _reranking(text: str) -> Reranking:
-    from shopwindow.search.reranking import parse_reranking
+def _reranker(text: str) -> str:
+    from shopwindow.model.rerankers import full_name
 
     try:
-        return parse_reranking(text)
+        return full_name(text)
     except ValueError as error:
         raise DataError(str(error), field="--rerank") from error

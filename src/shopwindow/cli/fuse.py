@@ -1,4 +1,4 @@
-"""The verbs that make something of runs: fuse, submit. They call `shopwindow.ranking` and print."""
+"""The verbs that turn runs into other files: fuse, submit. They compose `shopwindow.ranking` and print."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fuse(
     answers: str | None = None,
     seed: int = 0,
 ) -> None:
-    """Combines several runs into one.
+    """Combine several runs into one.
 
     A product that one of the runs does not score stands below all that this run scores in the query.
 
@@ -58,26 +58,27 @@ def fuse(
         raise DataError("--learn measures on its own answers: leave out --answers")
     check_numbers(seed=seed)
     check_standard_input(*runs, learn, answers)
-    read = [read_run(path) for path in runs]
-    name = "fused" if out == STANDARD_STREAM else run_name(out)
-    quiet = out == STANDARD_STREAM
-    fused = _learned(read, learn, method, folds, seed, name, quiet=quiet) if learn else None
-    fused = fused or fuse_runs(read, method=method, weights=weights, name=name)
+    parts, quiet = [read_run(path) for path in runs], out == STANDARD_STREAM
+    name, generator = "fused" if quiet else run_name(out), np.random.default_rng(seed)
+    if learn is not None:
+        fused = _learned(parts, read_answers(learn), generator, method, folds, name, quiet=quiet)
+    else:
+        fused = fuse_runs(parts, method=method, weights=weights, name=name)
     write_run(fused, out)
-    if not quiet:
-        console = standard_output()
-        if answers is not None:
-            _print_fused(fused, read, read_answers(answers), np.random.default_rng(seed))
-        aligned = align(read)
-        for run, count in zip(read, aligned.unscored.tolist(), strict=True):
-            if count:
-                console.print(f"{run.name}: {count} of {len(aligned.pools)} candidates not scored")
-        queries = counted(len(aligned.pools.queries), "query", "queries")
-        console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}")
+    if quiet:
+        return
+    if answers is not None:
+        _print_fused(fused, parts, read_answers(answers), generator)
+    console, aligned = standard_output(), align(parts)
+    for run, count in zip(parts, aligned.unscored.tolist(), strict=True):
+        if count:
+            console.print(f"{run.name}: {count} of {len(aligned.pools)} candidates not scored")
+    queries = counted(len(aligned.pools.queries), "query", "queries")
+    console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}")
 
 
 def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
-    """Writes the competition's submission of a run, or checks one from elsewhere.
+    """Write the competition's submission of a run, or check one from elsewhere.
 
     `shopwindow submit RUN --out CSV` writes `query-id,product1,...,product5`, one line per query, five different
     products of its pool; `shopwindow submit --check CSV` says whether a file is such a submission.
@@ -94,46 +95,46 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
     from shopwindow.ranking.submission import check_submission, write_submission
 
     check_standard_input(run, pools)
-    given = read_pools(pools) if pools else None
+    candidates = read_pools(pools) if pools else None
     console = standard_output()
     if check:
         if out is not None:
             raise DataError("--check writes nothing; leave out --out or --check")
-        count = check_submission(run, given)
-        scope = "every product in its pool" if given else "form only; give --pools to check membership"
+        count = check_submission(run, candidates)
+        scope = "every product in its pool" if candidates else "form only; give --pools to check membership"
         console.print(f"{run}: right, {counted(count, 'query', 'queries')} ({scope})")
         return
     if out is None:
         raise DataError("--out FILE is needed (or --check to check a submission)")
     scored = read_run(run)
-    split = given or Pools.of_run(scored)
+    split = candidates or Pools.of_run(scored)
     write_submission(scored, split, out)
     if out != STANDARD_STREAM:
         console.print(f"{out}: {counted(len(split.queries), 'query', 'queries')}")
 
 
 def _learned(
-    runs: Sequence[Run], learn: str, method: str, folds: int, seed: int, name: str, *, quiet: bool
+    runs: Sequence[Run],
+    answers: Answers,
+    generator: np.random.Generator,
+    method: str,
+    folds: int,
+    name: str,
+    *,
+    quiet: bool,
 ) -> Run:
     """The held-out fused run; prints the weights and how it compares with each run."""
-    import numpy as np
-
-    from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.fusion import learn_weights
 
-    answers = read_answers(learn)
-    generator = np.random.default_rng(seed)
     learned = learn_weights(runs, answers, generator, method=method, folds=folds, name=name)
-    if quiet:
-        return learned.held_out
-    weights = [
-        (f"{weight:.3f}", f"{over.min():.3f} to {over.max():.3f}")
-        for weight, over in zip(learned.weights, learned.fold_weights.T, strict=True)
-    ]
-    _print_fused(learned.held_out, runs, answers, generator, weights=weights)
-    standard_output().print(
-        f"for other queries: --method {method} --weights " + " ".join(f"{w:.4f}" for w in learned.weights)
-    )
+    if not quiet:
+        weights = [
+            (f"{weight:.3f}", f"{over.min():.3f} to {over.max():.3f}")
+            for weight, over in zip(learned.weights, learned.fold_weights.T, strict=True)
+        ]
+        _print_fused(learned.held_out, runs, answers, generator, weights=weights)
+        of_all = " ".join(f"{weight:.4f}" for weight in learned.weights)
+        standard_output().print(f"for other queries: --method {method} --weights {of_all}")
     return learned.held_out
 
 
@@ -143,7 +144,7 @@ def _print_fused(
     answers: Answers,
     generator: np.random.Generator,
     *,
-    weights: Sequence[tuple[str, str]] | None = None,
+    weights: Sequence[tuple[str, str]] = (),
 ) -> None:
     """What the fused run is worth and how it compares with each run; with weights, it was held out."""
     from shopwindow.ranking.measures import Measure
@@ -154,19 +155,17 @@ def _print_fused(
         check_overlap(run, answers)
     systems = [system_of(evaluate_run(run, answers, [Measure("nDCG", 5)])) for run in (fused, *runs)]
     comparisons = compare(systems[0], systems[1:], generator)
-    known = ["weight", "over folds"] if weights else []
-    table = AlignedTable(["run", *known, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
-    held_out = " (held out)" if weights else ""
-    table.add_row(
-        f"{fused.name}{held_out}", *("" for _ in known), score_text(systems[0], "nDCG@5"), "", "", ""
-    )
-    for index, (system, one) in enumerate(zip(systems[1:], comparisons, strict=True)):
+    learned, label = (["weight", "over folds"], " (held out)") if weights else ([], "")
+    table = AlignedTable(["run", *learned, "nDCG@5", "fused is ahead", "95 % interval", "p (Holm)"])
+    blank = [""] * len(learned)
+    table.add_row(f"{fused.name}{label}", *blank, score_text(systems[0], "nDCG@5"), "", "", "")
+    for index, (system, comparison) in enumerate(zip(systems[1:], comparisons, strict=True)):
         table.add_row(
             system.name,
             *(weights[index] if weights else ()),
             score_text(system, "nDCG@5"),
-            f"{one.difference:+.4f}",
-            f"{one.low:+.4f} to {one.high:+.4f}",
-            f"{one.p_corrected:.4f}",
+            f"{comparison.difference:+.4f}",
+            f"{comparison.low:+.4f} to {comparison.high:+.4f}",
+            f"{comparison.p_corrected:.4f}",
         )
     standard_output().print(table)

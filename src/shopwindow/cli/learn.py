@@ -1,4 +1,4 @@
-"""The verbs that learn: train, rank, export. They read, call `shopwindow.model`, and write; they hold no logic."""
+"""The verbs that learn: train and rank. They read, call `shopwindow.model`, and write; they hold no logic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.cli.arguments import only_with
+from shopwindow.cli.arguments import at_least, numbers, only_with
 from shopwindow.cli.console import counted, remark, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
@@ -142,15 +142,13 @@ def rank(
         photos: The folder of the photos, PRODUCT_ID.jpg or .png, for the pictures; without it boxes stand alone.
         device: Where to compute; auto takes a GPU where there is one.
     """
-    from shopwindow.cli.progress import progress, rate
+    from shopwindow.cli.progress import counting
     from shopwindow.data.dataset import Dataset
 
-    weights = None if smooth is None else _weights(smooth)
+    weights = numbers(smooth, field="--smooth", such_as="0.7,0.2,0.1")
     scoring = None if operator is None else _operator(operator)
     if explain is not None:
-        for name, number in (("--explain-queries", explain_queries), ("--explain-top", explain_top)):
-            if number < 1:
-                raise DataError(f"{number}, at least 1 is wanted", field=name)
+        at_least(1, explain_queries=explain_queries, explain_top=explain_top)
         check_replaceable(explain, marker=EXPLANATIONS)
         if photos is not None and not Path(photos).is_dir():
             raise DataError("no such folder", path=photos, field="--photos")
@@ -160,19 +158,19 @@ def rank(
         check_writable(out)
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.rank import rank_pools
+    from shopwindow.model.rerankers import find
     from shopwindow.ranking.runs import write_run
 
     opened = Bundle.load(bundle, device=_device(device))
     pools = Dataset(dataset)
-    with progress("rank") as show:
-        says = rate(0.0, "products")
+    reranker = opened.reranker if scoring is None else find(scoring, opened)
+    with counting("rank", "products") as tell:
         run = rank_pools(
-            opened.model,
-            opened.tokenizer,
+            opened,
             pools,
+            reranker=reranker,
             smooth=weights,
-            operator=scoring,
-            progress=lambda done, total: show(float(done), float(total), says(float(done))),
+            progress=tell,
         )
     write_run(run, out)
     if strange := _without_known_words(opened, pools.query_texts):
@@ -192,54 +190,6 @@ def rank(
             console.print(f"explanations: {explain}", soft_wrap=True)
 
 
-def export(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
-    """Write a tower as a BERT checkpoint directory that other tools of the BERT family open.
-
-    Args:
-        bundle: The model, a directory that `shopwindow train` wrote.
-        out: The directory to write: config.json, model.safetensors, tokenizer.json, vocab.txt.
-        tower: Which tower. The photo tower's layers take regions, mapped by projection.safetensors, as inputs_embeds.
-    """
-    from shopwindow.model.bundle import Bundle
-    from shopwindow.model.checkpoint import write_tower
-
-    opened = Bundle.load(bundle)
-    chosen = opened.model.text if tower == "text" else opened.model.photo
-    if chosen is None:
-        raise DataError(f"its {tower} side is a bag, without a BERT tower to write", path=bundle)
-    write_tower(chosen, opened.tokenizer, out)
-    standard_output().print(f"{tower} tower: {out}", soft_wrap=True)
-
-
-def export_text(bundle: str, *, out: str, int8: bool = False) -> None:
-    """Write what turns words into vectors as ONNX, with its tokenizer: `ExportedText` opens it without torch.
-
-    What was written is opened and tried on texts of the vocabulary's words; their vectors must point as the bundle's do
-    (1 - cosine at most 0.001; int8 0.01), or nothing is written.
-
-    Args:
-        bundle: The model, a directory that `shopwindow train` wrote.
-        out: The directory to write: text.onnx, tokenizer.json, text.json, and keys.npy where names are looked up.
-        int8: Weights as whole numbers of 8 bits: a quarter of the bytes, vectors a little off.
-    """
-    from shopwindow.model.bundle import Bundle
-
-    try:
-        from shopwindow.export.onnx import export_text as write
-
-        apart = write(Bundle.load(bundle), out, int8=int8)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
-    says = "int8" if int8 else "float32"
-    console = standard_output()
-    console.print(f"text side as ONNX, {says}: {out}", soft_wrap=True)
-    console.print(
-        f"its vectors against the bundle's, 1 - cosine over {counted(apart.texts, 'text')}: "
-        f"at most {apart.worst:.1e}, mean {apart.mean:.1e}",
-        soft_wrap=True,
-    )
-
-
 def _assignments(texts: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
@@ -257,18 +207,6 @@ def _without_known_words(bundle: Bundle, texts: list[str]) -> int:
     words = list(dict.fromkeys(word for text in texts for word in text.split()))
     known = {word for word, is_known in zip(words, bundle.knows(words), strict=True) if is_known}
     return sum(known.isdisjoint(text.split()) for text in texts)
-
-
-def _weights(text: str) -> tuple[float, ...]:
-    import math
-
-    try:
-        weights = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        weights = ()
-    if not weights or not all(math.isfinite(weight) for weight in weights):
-        raise DataError(f"{text!r}, wanted numbers with commas such as 0.7,0.2,0.1", field="--smooth")
-    return weights
 
 
 def _operator(text: str) -> Operator:

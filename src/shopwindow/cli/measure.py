@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shopwindow.cli.arguments import only_with
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from shopwindow.ranking.answers import Answers
-    from shopwindow.ranking.measures import Evaluation, Measure
+    from shopwindow.ranking.measures import Measure
     from shopwindow.ranking.pools import Pools
     from shopwindow.ranking.runs import Run
     from shopwindow.ranking.significance import Comparison, System
@@ -53,7 +53,7 @@ def evaluate(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Prints what a run, or the search of an index, is worth on a set of answers, and whether it differs from others.
+    """Prints how well a run, or the search of an index, ranks the answers, and whether it differs from others.
 
     Every score stands with its standard error. The mean is over the judged queries: one that the run leaves out
     counts 0, and so does one without any answer. Several files joined by commas (`a1.run,a2.run`) are the repeated
@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         run: Scores of (query, product): a TREC run, or a TSV or CSV table `query_id product_id score`; `-` is
-            standard input. Or an index, a directory that `shopwindow index` wrote.
+            standard input. Or an index, a directory that `shopwindow index make` wrote.
         answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC qrels (grades above 0 are answers).
         against: Runs, or indexes as they are set, to compare with: difference, 95 % interval (paired bootstrap over
             queries), p (paired randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in
@@ -89,60 +89,38 @@ def evaluate(
     """
     import numpy as np
 
-    from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.pools import read_pools
     from shopwindow.ranking.significance import compare
 
     words = [run, *(against or [])]
-    paths = [path for word in words for path in word.split(",")]
     check_numbers(resamples=resamples, seed=seed)
-    check_standard_input(answers, pools, queries, *paths, *(also or []))
+    check_standard_input(answers, pools, queries, *_paths(words), *(also or []))
+    options: dict[str, Any] = {"exact": exact, "hybrid": hybrid, "labels": labels, "where": where}
+    options |= {"rerank": rerank, "candidates": candidates}
     if not any(map(is_index, run.split(","))):
-        only_with(
-            "says how RUN is asked where it is an index; it is none",
-            exact=exact,
-            hybrid=hybrid,
-            labels=labels,
-            where=where,
-            rerank=rerank,
-            candidates=candidates,
-        )
-    if any(map(is_index, paths)):
+        only_with("says how RUN is asked where it is an index; it is none", **options)
+    if any(map(is_index, _paths(words))):
         only_with("goes with runs; an index ranks its whole catalogue", pools=pools, also=also)
-        if queries is None:
-            raise DataError("an index needs it: the words that it is asked", field="--queries")
-        depth, taken = measures_to(top, measures)
-        found = read_answers(answers)
-        catalogues = Catalogues(queries, found, depth)
-        asking = Asking.of(
-            exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
-        )
-        runs = _ranked(catalogues, words, asking)
-        notes = catalogues.notes
+        ranked = _ranked_by_index(words, answers, queries, top, measures, options)
     else:
         only_with("goes with an index in place of a run", queries=queries, top=top)
-        taken, found = read_measures(measures or DEFAULT_MEASURES), read_answers(answers)
-        runs, notes = read_runs(words), []
-    system, *others = systems_of(words, runs, found, taken)
-    pooled = read_pools(pools) if pools else None
-    frame = _frame(found, pooled, taken) if pooled else []
-    every = [one for group in runs for one in group]
-    notes += _shallow_notes(every, taken) if pooled is None else _pool_notes(every, pooled)
-    card = None if is_index(paths[0]) else _card(runs[0][0], pooled, found, also or [], seed)
+        ranked = _ranked_in_pools(words, answers, pools, measures)
+    system, *others = systems_of(words, ranked.runs, ranked.answers, ranked.measures)
+    frame = [] if ranked.pools is None else _frame(ranked, ranked.pools)
+    card = None if is_index(_paths(words)[0]) else _card(ranked, also or [], seed)
     comparisons = compare(system, others, np.random.default_rng(seed), resamples=resamples) if others else []
     if json:
         print_json(
             {
-                "systems": [_system_as_json(one) for one in (system, *others, *frame)],
-                "comparisons": [asdict(one) | {"is_real": one.is_real} for one in comparisons],
-                "notes": notes,
+                "systems": [one.to_json() for one in (system, *others, *frame)],
+                "comparisons": [comparison.to_json() for comparison in comparisons],
+                "notes": ranked.notes,
                 "audit": card,
             }
         )
         return
     console = standard_output()
-    _print_scores(console, [system, *others], frame, len(found.queries))
-    for note in notes:
+    _print_scores(console, [system, *others], frame, len(ranked.answers.queries))
+    for note in ranked.notes:
         console.print(note)
     if card is not None:
         console.print(f"audit of {card['candidates']}: {card['verdict']}")
@@ -150,40 +128,95 @@ def evaluate(
         _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
 
 
-def _ranked(catalogues: Catalogues, words: Sequence[str], asking: Asking) -> list[list[Run]]:
-    """The runs of all words: what is an index is asked, the first word's as said, the others' plainly."""
+@dataclass(frozen=True)
+class _Ranked:
+    """The runs of each word of the command, what they are measured on, and the notes on them."""
+
+    runs: list[list[Run]]
+    answers: Answers
+    measures: list[Measure]
+    pools: Pools | None
+    notes: list[str]
+
+
+def _paths(words: Sequence[str]) -> list[str]:
+    return [path for word in words for path in word.split(",")]
+
+
+def _ranked_in_pools(
+    words: Sequence[str], answers: str, pools: str | None, measures: list[str] | None
+) -> _Ranked:
+    """The runs of all words, read."""
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.pools import misfit, read_pools
+
+    parsed, judged = read_measures(measures or DEFAULT_MEASURES), read_answers(answers)
+    runs, candidates = read_runs(words), read_pools(pools) if pools else None
+    every = [run for group in runs for run in group]
+    notes = _shallow_notes(every, parsed)
+    if candidates is not None:
+        names = [f"{run.name}: " if len(every) > 1 else "" for run in every]
+        notes = [
+            f"{name}{note}"
+            for name, run in zip(names, every, strict=True)
+            for note in misfit(run, candidates).notes
+        ]
+    return _Ranked(runs, judged, parsed, candidates, notes)
+
+
+def _ranked_by_index(
+    words: Sequence[str],
+    answers: str,
+    queries: str | None,
+    top: int | None,
+    measures: list[str] | None,
+    options: dict[str, Any],
+) -> _Ranked:
+    """The runs of all words: an index is asked, the first word's as the options say, the others' plainly."""
+    from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.runs import read_run
+
+    if queries is None:
+        raise DataError("an index needs it: the words that it is asked", field="--queries")
+    depth, parsed = measures_to(top, measures)
+    judged = read_answers(answers)
+    catalogues = Catalogues(queries, judged, depth)
+    asking = Asking.of(**options)
 
     def read(path: str, asking: Asking = PLAIN) -> Run:
         return catalogues.ranked(path, asking) if is_index(path) else read_run(path)
 
-    return [*read_runs(words[:1], lambda path: read(path, asking)), *read_runs(words[1:], read)]
+    runs = [*read_runs(words[:1], lambda path: read(path, asking)), *read_runs(words[1:], read)]
+    shallow = _shallow_notes([run for group in runs for run in group], parsed)
+    return _Ranked(runs, judged, parsed, None, catalogues.notes + shallow)
 
 
-def _frame(answers: Answers, pools: Pools, measures: Sequence[Measure]) -> list[System]:
+def _frame(ranked: _Ranked, pools: Pools) -> list[System]:
     """Random order, as it is expected, and the oracle."""
     from shopwindow.ranking.chance import random_evaluation
     from shopwindow.ranking.measures import evaluate as evaluate_run
     from shopwindow.ranking.pools import oracle_run
 
-    best = evaluate_run(oracle_run(pools, answers), answers, measures)
-    return [system_of(random_evaluation(pools, answers, measures)), system_of(best)]
+    best = evaluate_run(oracle_run(pools, ranked.answers), ranked.answers, ranked.measures)
+    return [system_of(random_evaluation(pools, ranked.answers, ranked.measures)), system_of(best)]
 
 
-def _card(run: Run, pools: Pools | None, answers: Answers, also: Sequence[str], seed: int) -> dict[str, Any]:
-    """The audit of the pools, or, without them, of what the run ranks, and which of the two it is."""
+def _card(ranked: _Ranked, also: Sequence[str], seed: int) -> dict[str, Any]:
+    """The audit of the pools, or, without them, of what the first run ranks, and which of the two it is."""
     import numpy as np
 
     from shopwindow.ranking.audit import audit_card
     from shopwindow.ranking.pools import Pools, read_pools
 
-    taken = Pools.of_run(run) if pools is None else pools
-    said = "the set" if pools else f"what {run.name} ranks (no --pools)"
-    if pools is None and len(taken) > _MOST_AUDITED:
-        verdict = f"Left out: {len(taken)} candidates are many; give --pools."
-        return {"candidates": said, "verdict": verdict}
+    run, pools, subject = ranked.runs[0][0], ranked.pools, "the set"
+    if pools is None:
+        pools, subject = Pools.of_run(run), f"what {run.name} ranks (no --pools)"
+        if len(pools) > _MOST_AUDITED:
+            verdict = f"Left out: {len(pools)} candidates are many; give --pools."
+            return {"candidates": subject, "verdict": verdict}
     others = [read_pools(path) for path in also]
-    return {"candidates": said} | audit_card(taken, answers, np.random.default_rng(seed), also=others)
+    card = audit_card(pools, ranked.answers, np.random.default_rng(seed), also=others)
+    return {"candidates": subject} | card
 
 
 def _print_scores(console: Console, systems: Sequence[System], frame: Sequence[System], queries: int) -> None:
@@ -194,10 +227,11 @@ def _print_scores(console: Console, systems: Sequence[System], frame: Sequence[S
     console.print(f"mean over {counted(queries, 'query', 'queries')} ± its standard error", style="dim")
     if any(len(system.evaluations) > 1 for system in systems):
         console.print("[...]: standard deviation over seeds; the standard error holds both", style="dim")
-    runs = [one for system in systems for one in system.evaluations]
-    for evaluation in runs:
-        for note in _notes(evaluation):
-            console.print(f"{evaluation.run}: {note}" if len(runs) > 1 else note)
+    evaluations = [evaluation for system in systems for evaluation in system.evaluations]
+    for evaluation in evaluations:
+        name = f"{evaluation.run}: " if len(evaluations) > 1 else ""
+        for note in evaluation.notes:
+            console.print(f"{name}{note}")
 
 
 def _print_comparison(
@@ -205,30 +239,23 @@ def _print_comparison(
 ) -> None:
     console.print(f"\n{system.name} against {other.name}", style="bold")
     table = AlignedTable(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"])
-    for one in comparisons:
+    for comparison in comparisons:
         table.add_row(
-            one.measure,
-            f"{one.difference:+.4f}",
-            f"{one.low:+.4f} to {one.high:+.4f}",
-            f"{one.p_value:.4f}",
-            f"{one.p_corrected:.4f}",
-            f"{one.wins}/{one.ties}/{one.losses}",
-            f"{one.detectable:.4f}",
+            comparison.measure,
+            f"{comparison.difference:+.4f}",
+            f"{comparison.low:+.4f} to {comparison.high:+.4f}",
+            f"{comparison.p_value:.4f}",
+            f"{comparison.p_corrected:.4f}",
+            f"{comparison.wins}/{comparison.ties}/{comparison.losses}",
+            f"{comparison.detectable:.4f}",
         )
     console.print(table)
     main = comparisons[0]
-    console.print(
-        f"{main.measure}: the difference {'is real' if main.is_real else 'cannot be told from chance'} (5 %)."
-    )
-    console.print(
-        f"With {main.queries} queries a difference seen below {main.noticeable:.3f} cannot be told from chance, and a"
-        f" true one below {main.detectable:.3f} is missed in more than 1 of 5 samples (detects)."
-    )
+    console.print(f"{main.measure}: {main.verdict}.")
+    console.print(main.sensitivity)
     console.print("w/t/l: queries won, tied, lost. Holm: over the runs compared, within one measure.")
-    if main.single is not None:
-        console.print(
-            f"{main.single} is a single run: it is charged the other side's variance over seeds.",
-        )
+    if main.single_note is not None:
+        console.print(main.single_note)
     _print_most_different(console, system, other, main.measure)
 
 
@@ -239,84 +266,18 @@ def _print_most_different(console: Console, system: System, other: System, measu
     ours, theirs = system.of(measure).mean(axis=0), other.of(measure).mean(axis=0)
     for rows, better in ((gains, system.name), (losses, other.name)):
         if len(rows):
-            shown = ", ".join(f"{system.queries[row]} ({ours[row]:.2f}, {theirs[row]:.2f})" for row in rows)
-            console.print(f"{better} is most ahead in queries {shown}")
-
-
-def _pool_notes(runs: Sequence[Run], pools: Pools) -> list[str]:
-    """Where runs and the pools do not fit."""
-    from shopwindow.ranking.pools import misfit
-
-    notes = []
-    for run in runs:
-        named = f"{run.name}: " if len(runs) > 1 else ""
-        unscored, outside = misfit(run, pools)
-        if unscored:
-            notes.append(f"{named}candidates of the pools that the run does not score: {unscored}")
-        if outside:
-            notes.append(
-                f"{named}products that the run scores outside the pools, ranked all the same: {outside}"
-            )
-    return notes
+            values = ", ".join(f"{system.queries[row]} ({ours[row]:.2f}, {theirs[row]:.2f})" for row in rows)
+            console.print(f"{better} is most ahead in queries {values}")
 
 
 def _shallow_notes(runs: Sequence[Run], measures: Sequence[Measure]) -> list[str]:
     """Where a measure reads further than a run ranks."""
     notes = []
     for run in runs:
-        longest = max((run.offsets[1:] - run.offsets[:-1]).tolist(), default=0)
-        deeper = [str(measure) for measure in measures if measure.k is not None and measure.k > longest]
+        deeper = [str(measure) for measure in measures if measure.k is not None and measure.k > run.depth]
         if deeper:
-            shown = f"{run.name}: " if len(runs) > 1 else ""
-            notes.append(
-                f"{shown}at most {counted(longest, 'product')} of a query {'is' if longest == 1 else 'are'} ranked: "
-                f"{', '.join(deeper)} {'see' if deeper[1:] else 'sees'} no more"
-            )
+            name = f"{run.name}: " if len(runs) > 1 else ""
+            ranked = f"{counted(run.depth, 'product')} of a query {'is' if run.depth == 1 else 'are'} ranked"
+            verb = "see" if len(deeper) > 1 else "sees"
+            notes.append(f"{name}at most {ranked}: {', '.join(deeper)} {verb} no more")
     return notes
-
-
-def _notes(evaluation: Evaluation) -> list[str]:
-    return [
-        f"{what}: {len(ids)}, the first is {ids[0]}"
-        for ids, what in (
-            (evaluation.missing, "judged queries that are not in the run, counted 0"),
-            (evaluation.unanswered, "judged queries without an answer, counted 0"),
-            (evaluation.extra, "queries of the run that are not judged, not counted"),
-        )
-        if len(ids)
-    ]
-
-
-def _as_json(evaluation: Evaluation) -> dict[str, Any]:
-    queries = [str(query) for query in evaluation.queries.tolist()]
-    return {
-        "run": evaluation.run,
-        "queries": len(queries),
-        "missing": evaluation.missing.tolist(),
-        "unanswered": evaluation.unanswered.tolist(),
-        "extra": evaluation.extra.tolist(),
-        "measures": {
-            str(measure): {
-                "mean": evaluation.mean(measure),
-                "standard_error": evaluation.standard_error(measure),
-                "per_query": dict(zip(queries, evaluation.of(measure).tolist(), strict=True)),
-            }
-            for measure in evaluation.measures
-        },
-    }
-
-
-def _system_as_json(system: System) -> dict[str, Any]:
-    runs = [_as_json(evaluation) for evaluation in system.evaluations]
-    if len(runs) == 1:
-        return runs[0]
-    measures = map(str, system.evaluations[0].measures)
-    scores = {
-        measure: {
-            "mean": system.mean(measure),
-            "standard_error": system.standard_error(measure),
-            "spread": system.spread(measure),
-        }
-        for measure in measures
-    }
-    return {"run": system.name, "measures": scores, "seeds": runs}

@@ -13,7 +13,7 @@ from shopwindow.files import is_plain_file
 if TYPE_CHECKING:
     from shopwindow.cli.progress import Show
 
-_LARGE_BYTES: Final = 2**28
+_LARGE_BYTES: Final = 2**30
 _MOST: Final = 8
 """Reading processes beyond this wait for the one that stores."""
 
@@ -23,21 +23,21 @@ def prepare(
     *,
     out: str,
     keep: list[str] | None = None,
-    feature_size: int = 2048,
+    feature_size: int | None = None,
     allow_malformed: bool = False,
     processes: int | None = None,
     weights: str | None = None,
 ) -> None:
-    """Clean competition files and store them as one dataset; tell what was dropped and why.
+    """Clean competition files and store them as one dataset; print what was dropped and why.
 
     Args:
         tsv: Competition files, plain or gzipped; - is standard input.
         out: The dataset to write, a directory; an older dataset there is replaced.
         keep: Cleaning rules not to apply: possessive, many_boxes.
-        feature_size: Values in the feature of one region.
+        feature_size: Values in the feature of one region; none given: as many as most of the first rows have.
         allow_malformed: Store the good rows even when more than 1 % of the rows are malformed.
         processes: Processes that read plain files together, at most 64; none given: one, or one for each core above
-            0.25 GB. The dataset is the same.
+            1 GB. The dataset is the same.
         weights: How much each pair counts: a table with the columns product_id, query_id and weight (clicks, or a
             grade, above 0), with a header, tabs or commas; a pair that it lacks counts 1. The recipe field weighting
             says what training makes of it.
@@ -62,7 +62,7 @@ def prepare(
 
 
 def _processes_for(tsv: list[str]) -> int:
-    """One for each core where the plain files are large enough to be worth the half second of a start."""
+    """One for each core where the plain files are large enough to be worth the seconds of a start."""
     plain = [Path(name) for name in tsv if is_plain_file(name)]
     if sum(path.stat().st_size for path in plain) < _LARGE_BYTES:
         return 1
@@ -85,9 +85,9 @@ def _print_report(lines: list[tuple[str, int]], out: str) -> None:
 def _with_speed(show: Show) -> Callable[[int, int, int], None]:
     start = time.monotonic()
 
-    def tell(rows: int, done: int, total: int) -> None:
+    def show_speed(rows: int, done: int, total: int) -> None:
         seconds = max(time.monotonic() - start, 1e-9)
         speed = f"{rows / seconds:,.0f} rows/s, {done / seconds / 1e6:,.0f} MB/s"
         show(float(done), float(total), f"{rows:,} rows, {speed}")
 
-    return tell
+    return show_speed

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SECONDS_BETWEEN_LINES: Final = 5.0
 
@@ -18,6 +19,8 @@ Show = Callable[[float, float, str], None]
 @contextlib.contextmanager
 def progress(stage: str) -> Iterator[Show]:
     """Shows the progress of a stage on standard error while the block lasts."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(stage, console)
@@ -60,3 +63,11 @@ def rate(done: float, what: str) -> Callable[[float], str]:
         return f"{now:,.0f} {what}, {(now - done) / seconds:,.0f} {what}/s"
 
     return says
+
+
+@contextlib.contextmanager
+def counting(stage: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows the progress of a stage that tells how many things are done, and of how many."""
+    with progress(stage) as show:
+        says = rate(0.0, what)
+        yield lambda done, total: show(float(done), float(total), says(float(done)))

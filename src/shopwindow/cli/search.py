@@ -1,8 +1,8 @@
-"""The verbs of search on the command line: index and search. They call `shopwindow.search` and print."""
+"""The verb that searches. It calls `shopwindow.search` and prints."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.console import AlignedTable, counted, print_json, remark, standard_output
@@ -12,153 +12,6 @@ if TYPE_CHECKING:
     from shopwindow.cli.catalogue import Asking
     from shopwindow.search.engine import SearchEngine
     from shopwindow.search.hits import Hit, ProductView
-    from shopwindow.search.index import OpenIndex
-
-
-def index(
-    sources: list[str] | None = None,
-    *,
-    out: str | None = None,
-    add: str | None = None,
-    delete: str | None = None,
-    compact: str | None = None,
-    update: str | None = None,
-    check: str | None = None,
-    ids: list[int] | None = None,
-    photos: str | None = None,
-    texts: str | None = None,
-    labels: str | None = None,
-    columns: str | None = None,
-    precision: Literal["float32", "int8", "binary"] | None = None,
-    dimensions: int | None = None,
-    rescore: Literal["float32", "int8", "none"] | None = None,
-    approximate_from: int | None = None,
-    smooth: str | None = None,
-    smooth_regions: str | None = None,
-    no_late_regions: bool = False,
-) -> None:
-    """Make a catalogue searchable: encode its products and write an index; or change or check one.
-
-    Without --add, --delete, --compact, --update or --check: `shopwindow index BUNDLE DATASET --out INDEX`. An
-    interrupted run goes on where it was.
-
-    Args:
-        sources: BUNDLE DATASET: the model, a directory that `shopwindow train` wrote, and the products, a dataset. With
-            --add only the dataset.
-        out: The index to write, a directory.
-        add: Add the products of the dataset to this index; those it holds already are replaced.
-        delete: Delete the products of --ids from this index.
-        compact: Write all living products of this index into one segment.
-        update: Give the products of this index the values of --columns; nothing is encoded anew.
-        check: Ask the golden queries of this index again; exit 2 where the model or the index gives something else.
-        ids: Product ids to delete.
-        photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
-        texts: A dataset whose pairs are known to match (training pairs): its queries become full text. Products added
-            without it have none.
-        labels: The names of labels, a table `category_id category_name` with tabs.
-        columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id.
-        precision: How vectors are kept for scanning: float32 when not given; int8 is a quarter of the bytes, binary a
-            thirty-second.
-        dimensions: Keep so many leading values of each vector for scanning; all when not given.
-        rescore: With which vectors the best candidates of codes are scored anew: float32 when not given.
-        approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
-        smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
-        smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
-        no_late_regions: Keep no regions for `search --rerank late` (of a model with late interaction): a smaller index,
-            slower re-ranking, and only while the dataset is there.
-    """
-    from shopwindow.cli.progress import progress, rate
-    from shopwindow.search.building import (
-        APPROXIMATE_FROM,
-        add_products,
-        build_index,
-        compact_index,
-        delete_products,
-    )
-    from shopwindow.search.hits import UnknownProduct
-    from shopwindow.search.index_columns import update_columns
-    from shopwindow.search.vectors import Coding
-
-    asked = [name for name in (out, add, delete, compact, update, check) if name is not None]
-    if len(asked) != 1:
-        raise DataError(
-            "one of --out, --add, --delete, --compact, --update, --check says what to do with which index"
-        )
-    target = asked[0]
-    if out is None:
-        only_with(
-            "goes with --out", photos=photos, labels=labels, smooth=smooth, smooth_regions=smooth_regions
-        )
-        only_with(
-            "goes with --out: an index keeps what it was made with",
-            precision=precision,
-            dimensions=dimensions,
-            rescore=rescore,
-            approximate_from=approximate_from,
-            no_late_regions=no_late_regions,
-        )
-    if delete is None:
-        only_with("goes with --delete", ids=ids)
-    if out is None and add is None:
-        only_with("goes with --out or --add", texts=texts)
-        if sources:
-            raise DataError("--delete, --compact, --update and --check take no other paths")
-        if update is None:
-            only_with("goes with --out, --add or --update", columns=columns)
-    if update is not None and columns is None:
-        raise DataError("--update needs it", field="--columns")
-    if precision in (None, "float32") and dimensions is None:
-        only_with("goes with --precision int8 or binary, or with --dimensions", rescore=rescore)
-    at_least(1, dimensions=dimensions, approximate_from=approximate_from)
-    if check is not None:
-        _check(check)
-        return
-    remarks: list[str] = []
-    with progress("index") as show:
-        says = rate(0.0, "products")
-
-        def tell(done: int, total: int) -> None:
-            show(float(done), float(total), says(float(done)))
-
-        if add is not None:
-            dataset = _exactly(sources, 1, "--add takes one DATASET")[0]
-            add_products(add, dataset, texts=texts, columns=columns, progress=tell, remark=remarks.append)
-        elif delete is not None:
-            try:
-                delete_products(delete, ids or [])
-            except UnknownProduct as error:
-                raise DataError(str(error), path=delete) from error
-        elif compact is not None:
-            compact_index(compact)
-        elif update is not None:
-            update_columns(update, str(columns), remark=remarks.append)
-        else:
-            bundle, dataset = _exactly(
-                sources, 2, "--out wants both: shopwindow index BUNDLE DATASET --out INDEX"
-            )
-            build_index(
-                bundle,
-                dataset,
-                target,
-                coding=Coding(precision or "float32", dimensions, rescore or "float32"),
-                approximate_from=approximate_from or APPROXIMATE_FROM,
-                photos=photos,
-                texts=texts,
-                labels=labels,
-                columns=columns,
-                smooth=_weights("--smooth", smooth),
-                smooth_regions=_weights("--smooth-regions", smooth_regions),
-                late_regions=False if no_late_regions else None,
-                progress=tell,
-                remark=remarks.append,
-            )
-    from shopwindow.search.index import OpenIndex
-
-    console = standard_output()
-    for told in remarks:
-        console.print(told, soft_wrap=True)
-    console.print(_summary(OpenIndex.open(target)), soft_wrap=True)
-    console.print(f"index: {target}", soft_wrap=True)
 
 
 def search(
@@ -179,14 +32,14 @@ def search(
     """Find products for words; or rank the catalogue for many queries and write the run (`evaluate` measures it).
 
     Args:
-        index: The index, a directory that `shopwindow index` wrote.
+        index: The index, a directory that `shopwindow index make` wrote.
         words: What a shopper would type.
         top: How many products; 10 for words, 100 of each query for --queries, when not given.
         exact: Compare with every product, also where the index is set to look into a part only.
         hybrid: Fuse with full text, where the index has any.
         labels: Only products with a region of one of these labels.
         where: Only products that pass these conditions: price<=20, price>=5, colour=red, colour=red|blue (in quotes);
-            columns are those of `index --columns`, and image_h and image_w (px).
+            columns are those of `index make --columns`, and image_h and image_w (px).
         rerank: How the first products are scored anew: late (words against regions, of a model that has it; where the
             index keeps no regions it needs the dataset that it was made from), or a pool operator:
             smooth:0.7,0.2,0.1, expand:5,3, reciprocal:20,6,0.3; a name alone has these numbers. The scores are those
@@ -303,64 +156,5 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
         standard_output().print(f"{says}, {ranked_products(engine, asking, depth)}", soft_wrap=True)
 
 
-def _check(index: str) -> None:
-    from pathlib import Path
-
-    from shopwindow.search.bundled import load_same_bundle
-    from shopwindow.search.golden import check
-    from shopwindow.search.index import BUNDLE, OpenIndex
-
-    opened = OpenIndex.open(index)
-    verdict = check(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))
-    late = "" if verdict.late_error is None else f", late scores within {verdict.late_error:.1g}"
-    asked = counted(verdict.queries, "golden query", "golden queries")
-    standard_output().print(
-        f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
-        f"{verdict.score_error:.1g}{late}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
-        soft_wrap=True,
-    )
-    if verdict.problems:
-        raise DataError("; ".join(verdict.problems), path=index)
-
-
-def _summary(index: OpenIndex) -> str:
-    made = index.manifest
-    deleted = sum(part.deleted is not None for part in made.parts)
-    code, more = made.coding.bytes_per_product(made.hidden)
-    columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
-    valued = f", {index.with_values:,} with values" if made.columns else ""
-    regions = f" and {index.late_bytes:,.0f} of regions for --rerank late" if made.late_regions else ""
-    kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
-    return (
-        f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
-        f"{f' ({deleted} with deleted products)' if deleted else ''}"
-        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; {kept}; {code} bytes a product"
-        f"{f' and {more} for re-scoring' if more else ''}{regions}; recall@10 {made.recall['recall@10']:.3f}"
-        f" of {made.recall['queries']:.0f} queries against exact search"
-        f"{f'; columns {columns}' if columns else ''}"
-    )
-
-
-def _exactly(sources: list[str] | None, count: int, says: str) -> list[str]:
-    found = sources or []
-    if len(found) != count:
-        raise DataError(f"{len(found)} paths given; {says}")
-    return found
-
-
 def _shown(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.15g}"
-
-
-def _weights(option: str, text: str | None) -> tuple[float, ...] | None:
-    import math
-
-    if text is None:
-        return None
-    try:
-        weights = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        weights = ()
-    if not weights or not all(math.isfinite(weight) for weight in weights):
-        raise DataError(f"{text!r}, wanted numbers with commas such as 0.8,0.2", field=option)
-    return weights

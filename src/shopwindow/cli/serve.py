@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shopwindow.cli.arguments import at_least
+from shopwindow.cli.arguments import at_least, optional_libraries
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def serve(
     A newer state of the index is found within seconds, at once on SIGHUP; requests in flight end in the old one.
 
     Args:
-        index: The index, a directory that `shopwindow index` wrote.
+        index: The index, a directory that `shopwindow index make` wrote.
         host: The address to listen at. One that others can reach needs --keys.
         port: The port to listen at; 0 takes a free one.
         keys: A file with the hashes of API keys (`shopwindow key NAME --keys FILE`); then every request needs a key.
-        text: A directory that `shopwindow export-text` wrote of the index's bundle; it then encodes the words, faster.
+        text: A directory that `shopwindow export onnx` wrote of the index's bundle; it then encodes the words, faster.
         threads: Searches that run at once; as many as there are processors when not given.
         seconds: The longest that a request may take; after that it is answered with 503.
         requests_at_once: Requests inside at once; one more is answered with 503.
@@ -48,14 +48,12 @@ def serve(
     at_least(1, threads=threads, requests_at_once=requests_at_once)
     if not seconds > 0:
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
-    try:
+    with optional_libraries():
         from shopwindow.service.app import Service
         from shopwindow.service.auth import read_keys
         from shopwindow.service.limits import Limits
         from shopwindow.service.run import check_reach, limit_library_threads, open_socket, processors
         from shopwindow.service.run import serve as run_service
-    except ImportError as error:
-        raise ValueError(str(error)) from error
 
     ring = None if keys is None else read_keys(keys)
     check_reach(host, ring)
@@ -78,10 +76,8 @@ def serve(
 def _text_side(path: str) -> ExportedText:
     from shopwindow.model.exported_text import ExportedText
 
-    try:
+    with optional_libraries():
         return ExportedText.load(path)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
 
 
 def key(name: str, *, keys: str) -> None:
@@ -93,8 +89,6 @@ def key(name: str, *, keys: str) -> None:
     """
     from shopwindow.cli.console import standard_output
 
-    try:
+    with optional_libraries():
         from shopwindow.service.auth import add_key
-    except ImportError as error:
-        raise ValueError(str(error)) from error
     standard_output().print(add_key(keys, name), soft_wrap=True)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from rich.console import Console
 
-    from shopwindow.ranking.answers import Answers
-    from shopwindow.ranking.pools import Pools
-    from shopwindow.ranking.runs import Run
-
-SMOOTHING = (0.7, 0.2, 0.1)
-SHEET_QUERIES = 6
-SHEET_PHOTOS = 6
+SPLITS: Final = ("train", "valid", "test")
+SMOOTHING: Final = "0.7,0.2,0.1"
 
 
 def draw(
@@ -42,11 +36,10 @@ def draw(
     from pathlib import Path
 
     from shopwindow.cli.console import standard_output
-    from shopwindow.cli.progress import progress, rate
+    from shopwindow.cli.progress import counting
     from shopwindow.drawn.writing import draw_shop
 
-    with progress("draw") as show:
-        says = rate(0, "products")
+    with counting("draw", "products") as tell:
         summary = draw_shop(
             Path(out),
             products=products,
@@ -54,7 +47,7 @@ def draw(
             possessive_share=possessive_share,
             crowded_share=crowded_share,
             occurrence_leak=occurrence_leak,
-            progress=lambda done, total: show(done, total, says(done)),
+            progress=tell,
         )
     standard_output().print(f"{summary}\nshop: {out}", soft_wrap=True)
 
@@ -80,15 +73,10 @@ def demo(
     """
     from pathlib import Path
 
-    from shopwindow.cli import learn, prepare
-    from shopwindow.cli import serve as service
     from shopwindow.cli.console import standard_output
-    from shopwindow.ranking.submission import write_submission
 
-    console = standard_output()
-    folder = Path(out)
-    shop = folder / "shop"
-    started = time.monotonic()
+    console, folder, started = standard_output(), Path(out), time.monotonic()
+    shop, index = folder / "shop", folder / "index"
 
     def stage(number: int, says: str) -> None:
         console.print(f"\n{number}  {says}", style="bold")
@@ -96,130 +84,118 @@ def demo(
     stage(1, "draw: a shop with photos, queries and answers")
     draw(str(shop), products=products, seed=seed)
     stage(2, "prepare: competition files into datasets")
-    for split in ("train", "valid", "test"):
-        prepare.prepare([str(shop / f"{split}.tsv")], out=str(folder / split))
+    _prepare(folder)
     stage(3, f"train: two towers, recipe {recipe}")
-    learn.train(
+    _train(folder, recipe)
+    stage(4, "rank: the test pools, never seen before, with and without smoothed regions")
+    _rank(folder)
+    stage(5, "evaluate and submit")
+    _submit(folder)
+    stage(6, "index: all products, with their photos")
+    _index(folder)
+    _print_scores(folder, console)
+    _print_places(folder, console, time.monotonic() - started)
+    if serve:
+        from shopwindow.cli import serve as service
+
+        service.serve(str(index), port=port, suggest=_suggestions(list(_test_texts(folder).values())))
+
+
+def _prepare(folder: Path) -> None:
+    from shopwindow.cli.prepare import prepare
+
+    for split in SPLITS:
+        prepare([str(folder / "shop" / f"{split}.tsv")], out=str(folder / split))
+
+
+def _train(folder: Path, recipe: str) -> None:
+    from shopwindow.cli.learn import train
+
+    train(
         str(folder / "train"),
         valid=str(folder / "valid"),
-        answers=str(shop / "valid_answer.json"),
+        answers=str(folder / "shop" / "valid_answer.json"),
         out=str(folder / "bundle"),
         recipe=recipe,
     )
-    stage(4, "rank: the test pools, never seen before, with and without smoothed regions")
-    run_path, smooth_path = folder / "test.run", folder / "test-smoothed.run"
-    learn.rank(str(folder / "bundle"), str(folder / "test"), out=str(run_path))
-    learn.rank(
-        str(folder / "bundle"),
-        str(folder / "test"),
-        out=str(smooth_path),
-        smooth=",".join(map(str, SMOOTHING)),
-    )
-    stage(5, "evaluate and submit")
-    found = _Ranked.read(run_path, smooth_path, shop)
-    write_submission(found.runs[0], found.pools, folder / "submission.csv")
-    found.draw_sheet(shop, folder / "contact-sheet.png")
-    stage(6, "index: all products, with their photos")
-    _index_all(folder, shop)
-    _print_scores(found, console)
-    _print_places(folder, console, time.monotonic() - started)
-    if serve:
-        service.serve(str(folder / "index"), port=port, suggest=found.suggestions())
 
 
-def _index_all(folder: Path, shop: Path) -> None:
+def _rank(folder: Path) -> None:
+    from shopwindow.cli.learn import rank
+
+    for name, smooth in (("test", None), ("test-smoothed", SMOOTHING)):
+        rank(str(folder / "bundle"), str(folder / "test"), out=str(folder / f"{name}.run"), smooth=smooth)
+
+
+def _submit(folder: Path) -> None:
+    """The submission, and a few queries of it with their first photos."""
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.pools import read_pools
+    from shopwindow.ranking.runs import read_run
+    from shopwindow.ranking.submission import write_submission
+    from shopwindow.report.contact_sheet import contact_sheet, rows_of_run
+
+    shop, run = folder / "shop", read_run(folder / "test.run")
+    write_submission(run, read_pools(shop / "test.tsv"), folder / "submission.csv")
+    rows = rows_of_run(run, read_answers(shop / "test_answer.json"), _test_texts(folder), shop / "photos")
+    contact_sheet(rows, folder / "contact-sheet.png")
+
+
+def _index(folder: Path) -> None:
     """One index of the products of all splits; what shoppers typed in training is its full text."""
-    from shopwindow.cli import search
+    from shopwindow.cli.index import add, make
 
-    index = str(folder / "index")
-    search.index(
-        [str(folder / "bundle"), str(folder / "train")],
+    shop, index = folder / "shop", str(folder / "index")
+    columns, (first, *others) = str(shop / "columns.csv"), [str(folder / split) for split in SPLITS]
+    make(
+        str(folder / "bundle"),
+        first,
         out=index,
         photos=str(shop / "photos"),
-        texts=str(folder / "train"),
+        texts=first,
         labels=str(shop / "multimodal_labels.txt"),
-        columns=str(shop / "columns.csv"),
+        columns=columns,
     )
-    for split in ("valid", "test"):
-        search.index([str(folder / split)], add=index, columns=str(shop / "columns.csv"))
+    for dataset in others:
+        add(index, dataset, columns=columns)
 
 
-class _Ranked:
-    """What the demo has to show of its test split: runs, pools and answers."""
+def _test_texts(folder: Path) -> dict[str, str]:
+    """The words of the test queries by id."""
+    from shopwindow.data.dataset import Dataset
 
-    def __init__(self, runs: list[Run], pools: Pools, answers: Answers, texts: dict[int, str]) -> None:
-        self.runs = runs
-        self.pools = pools
-        self.answers = answers
-        self.texts = texts
-
-    @classmethod
-    def read(cls, plain: Path, smoothed: Path, shop: Path) -> _Ranked:
-        import numpy as np
-
-        from shopwindow.data.dataset import Dataset
-        from shopwindow.ranking.answers import read_answers
-        from shopwindow.ranking.pools import oracle_run, random_run, read_pools
-        from shopwindow.ranking.runs import read_run
-
-        pools = read_pools(shop / "test.tsv")
-        answers = read_answers(shop / "test_answer.json")
-        dataset = Dataset(plain.parent / "test")
-        texts = dict(zip(dataset.query_ids.tolist(), dataset.query_texts, strict=True))
-        runs = [
-            read_run(plain, name="shopwindow"),
-            read_run(smoothed, name="with smoothing"),
-            random_run(pools, np.random.default_rng(0), name="random order"),
-            oracle_run(pools, answers),
-        ]
-        return cls(runs, pools, answers, texts)
-
-    def suggestions(self) -> list[str]:
-        """A few queries of middling length, for the page to offer."""
-        texts = sorted({text for text in self.texts.values() if 2 <= len(text.split()) <= 3})
-        return [texts[place] for place in range(0, len(texts), max(1, len(texts) // 4))][:4]
-
-    def draw_sheet(self, shop: Path, out: Path) -> None:
-        """A few queries with their first photos, right ones framed."""
-        import numpy as np
-
-        from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet
-
-        run = self.runs[0]
-        right = set(zip(self.answers.query_ids.tolist(), self.answers.product_ids.tolist(), strict=True))
-        picked = _spread(
-            np.array([len(self.texts[query].split()) for query in run.queries.tolist()]), SHEET_QUERIES
-        )
-        rows = []
-        for index in picked:
-            query = int(run.queries[index])
-            cells = [
-                SheetCell(shop / "photos" / f"{product}.jpg", (query, product) in right, f"{place}")
-                for place, product in enumerate(run.products_of(index)[:SHEET_PHOTOS].tolist(), start=1)
-            ]
-            rows.append(SheetRow(self.texts[query], tuple(cells)))
-        contact_sheet(rows, out)
+    dataset = Dataset(folder / "test")
+    return dict(zip(map(str, dataset.query_ids.tolist()), dataset.query_texts, strict=True))
 
 
-def _spread(values: np.ndarray, count: int) -> list[int]:
-    """Places that spread over the order of some values, the same every time."""
+def _suggestions(texts: list[str]) -> list[str]:
+    """A few queries of middling length, for the page to offer."""
+    middling = sorted({text for text in texts if 2 <= len(text.split()) <= 3})
+    return middling[:: max(1, len(middling) // 4)][:4]
+
+
+def _print_scores(folder: Path, console: Console) -> None:
+    """The runs beside random order and the best possible."""
     import numpy as np
 
-    order = np.argsort(values, kind="stable")
-    return [
-        int(place)
-        for place in order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
-    ]
-
-
-def _print_scores(found: _Ranked, console: Console) -> None:
     from shopwindow.cli.console import AlignedTable
+    from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.measures import Measure, evaluate
+    from shopwindow.ranking.pools import oracle_run, random_run, read_pools
+    from shopwindow.ranking.runs import read_run
 
+    pools = read_pools(folder / "shop" / "test.tsv")
+    answers = read_answers(folder / "shop" / "test_answer.json")
+    runs = [
+        read_run(folder / "test.run", name="shopwindow"),
+        read_run(folder / "test-smoothed.run", name="with smoothing"),
+        random_run(pools, np.random.default_rng(0), name="random order"),
+        oracle_run(pools, answers),
+    ]
     measures = [Measure.parse(name) for name in ("nDCG@5", "hit@1", "recall@10", "MRR")]
-    table = AlignedTable([f"{len(found.answers.queries)} test queries", *map(str, measures)])
-    for run in found.runs:
-        evaluation = evaluate(run, found.answers, measures)
+    table = AlignedTable([f"{len(answers.queries)} test queries", *map(str, measures)])
+    for run in runs:
+        evaluation = evaluate(run, answers, measures)
         cells = [f"{evaluation.mean(m):.3f} ± {evaluation.standard_error(m):.3f}" for m in measures]
         table.add_row(run.name, *cells)
     console.print(table)

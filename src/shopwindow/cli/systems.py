@@ -1,6 +1,6 @@
 """What do the words of a command stand for? Measures, runs and systems, checked before anything is counted.
 
-Shared by the verbs that measure (`measure.py`) and that report (`audit.py`).
+Shared by the verbs that measure (`measure.py`, `audit.py`, `fuse.py`) and that report (`report.py`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
 
     Raises: DataError naming the line that is none, or repeats an id.
     """
-    from shopwindow.ranking.ids import ids_from_text
+    from shopwindow.ids import ids_from_text
 
     if Path(path).is_dir():
         from shopwindow.data.dataset import Dataset
@@ -127,7 +127,7 @@ def check_overlap(run: Run, answers: Answers) -> None:
     """Refuses a run that shares no query or no product with the answers: its score would be 0 for a wrong reason."""
     import numpy as np
 
-    from shopwindow.ranking.ids import positions
+    from shopwindow.ids import positions
 
     for what, mine, wanted in (
         ("query", run.queries, answers.queries),

@@ -6,8 +6,9 @@ Knows nothing of TSV files or models.
 
 ```
 manifest.json             format, counts, the report of prepare, content hash, shards
-products-00000.arrow ...  product_id, image_h, image_w, boxes, labels, regions (float16), one row a product
-queries.arrow             query_id, text
+product_ids.arrow         product_id (int64 where all are integers, else text), one row a product
+products-00000.arrow ...  features (float16), boxes, photo_sizes, labels, photos: a list for each product, by regions
+queries.arrow             query_id (as product_id), text
 pairs.arrow               product, query (rows of the above, not ids), training
 weights.arrow             weight of every pair; only where prepare was given some
 rejected.jsonl            file, line, reason, field, detail of every malformed row
@@ -23,7 +24,7 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,39 +34,56 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, UInt8
+from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, Shaped, UInt8
 
-from shopwindow.data.mapped import gather_rows
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = "shopwindow dataset 1"
+FORMAT: Final = "shopwindow dataset 2"
+PRODUCT_IDS: Final = "product_ids.arrow"
 QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
 WEIGHTS: Final = "weights.arrow"
 REJECTED: Final = "rejected.jsonl"
+_FORMATS_BEFORE: Final = ("shopwindow dataset 1",)
+_MANIFEST_FIELDS: Final = {
+    "feature_size": int,
+    "label_count": int,
+    "content_hash": str,
+    "shards": list,
+    "report": dict,
+}
 _READERS: Final = 8
 _READ_AT_ONCE: Final = 64
 """Products that one thread reads before it takes others."""
 _REPLACED: Final = "was replaced since it was opened; open it again"
 _SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
-QUERY_SCHEMA: Final = pa.schema([("query_id", pa.int64()), ("text", pa.string())])
+ID_TYPES: Final = (pa.int64(), pa.string())
 PAIR_SCHEMA: Final = pa.schema([("product", pa.int64()), ("query", pa.int64()), ("training", pa.bool_())])
 WEIGHT_SCHEMA: Final = pa.schema([("weight", pa.float32())])
 
 
-def product_schema(feature_size: int) -> pa.Schema:
-    """The columns of a products file whose regions have `feature_size` values."""
+def product_id_schema(id_type: pa.DataType) -> pa.Schema:
+    """The column of the ids of products."""
+    return pa.schema([("product_id", id_type)])
+
+
+def query_schema(id_type: pa.DataType) -> pa.Schema:
+    """The columns of the queries."""
+    return pa.schema([("query_id", id_type), ("text", pa.string())])
+
+
+def region_schema(feature_size: int) -> pa.Schema:
+    """The columns of a products file, named as the fields of `Regions`; a feature has `feature_size` values."""
     return pa.schema(
         [
-            ("product_id", pa.int64()),
-            ("image_h", pa.int32()),
-            ("image_w", pa.int32()),
+            ("features", pa.list_(pa.list_(pa.float16(), feature_size))),
             ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+            ("photo_sizes", pa.list_(pa.list_(pa.int64(), 2))),
             ("labels", pa.list_(pa.int64())),
-            ("regions", pa.list_(pa.list_(pa.float16(), feature_size))),
+            ("photos", pa.list_(pa.int64())),
         ]
     )
 
@@ -74,7 +92,6 @@ def product_schema(feature_size: int) -> pa.Schema:
 class _Chunk:
     """One record batch of a products file."""
 
-    ids: Int64[np.ndarray, " products"]
     offsets: Integer[np.ndarray, " bounds"]
     places: dict[str, int]
     """Where the values of each column begin in the file, bytes."""
@@ -82,15 +99,12 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Products:
-    """All products, and where the values of each lie. Chunks are numbered through all files."""
+    """Where the values of each product lie. Chunks are numbered through all files."""
 
-    ids: Int64[np.ndarray, " products"]
     counts: Int64[np.ndarray, " products"]
     chunk_of: Int32[np.ndarray, " products"]
     first_region: Int64[np.ndarray, " products"]
     """In its chunk."""
-    chunk_starts: Int64[np.ndarray, " chunks"]
-    """The product with which each chunk begins."""
     chunk_files: Int64[np.ndarray, " chunks"]
     places: dict[str, Int64[np.ndarray, " chunks"]]
     paths: list[Path]
@@ -112,9 +126,12 @@ class Dataset:
 
     def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
         self.path = Path(path)
+        if not mapped and not hasattr(os, "preadv"):
+            raise DataError("reading past the memory map needs Linux or macOS", path=path)
         self.mapped = mapped
         self.manifest = _read_manifest(self.path)
         self.feature_size = int(self.manifest["feature_size"])
+        self.label_count = int(self.manifest["label_count"])
 
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Path, bool, dict[str, Any]]]:
         return (_opened, (self.path, self.mapped, self.manifest))
@@ -125,9 +142,16 @@ class Dataset:
         return str(self.manifest["content_hash"])
 
     @cached_property
-    def product_ids(self) -> Int64[np.ndarray, " products"]:
-        """The id of every product row."""
-        return self._products.ids
+    def product_ids(self) -> Shaped[np.ndarray, " products"]:
+        """The id of every product row: int64 where all are integers, else strings."""
+        table = self._open(PRODUCT_IDS, *map(product_id_schema, ID_TYPES))[0]
+        ids = _as_ids(table.column("product_id"))
+        count = sum(shard["products"] for shard in self.manifest["shards"])
+        if len(ids) != count:
+            raise DataError(
+                f"{len(ids)} ids, the manifest says {count} products", path=self.path / PRODUCT_IDS
+            )
+        return ids
 
     @cached_property
     def region_counts(self) -> Int64[np.ndarray, " products"]:
@@ -135,9 +159,9 @@ class Dataset:
         return self._products.counts
 
     @cached_property
-    def query_ids(self) -> Int64[np.ndarray, " queries"]:
-        """The id of every query row."""
-        return _column(self._queries, "query_id")
+    def query_ids(self) -> Shaped[np.ndarray, " queries"]:
+        """The id of every query row: int64 where all are integers, else strings."""
+        return _as_ids(self._queries.column("query_id"))
 
     @cached_property
     def query_texts(self) -> list[str]:
@@ -186,24 +210,24 @@ class Dataset:
         return weights
 
     def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
-        """The regions of some products, with boxes and labels where asked for."""
+        """The regions of some products: features alone, or everything with `boxes`."""
         self._check_rows(products)
         counts = torch.from_numpy(self.region_counts[products])
         regions = Regions(torch.from_numpy(self._features(products)), counts)
         if not boxes:
             return regions
-        sizes = np.repeat(self.image_sizes(products), self.region_counts[products], axis=0)
         return replace(
             regions,
             boxes=torch.from_numpy(self.boxes(products)),
-            photo_sizes=torch.from_numpy(sizes),
+            photo_sizes=torch.from_numpy(self._gather(products, "photo_sizes", np.dtype(np.int64), (2,))),
             labels=torch.from_numpy(self.labels(products)),
+            photos=torch.from_numpy(self._gather(products, "photos", np.dtype(np.int64))),
         )
 
     def _features(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
         if not self.mapped:
             return self._read_regions(products)
-        return self._gather(products, "regions", np.dtype(np.float16), (self.feature_size,))
+        return self._gather(products, "features", np.dtype(np.float16), (self.feature_size,))
 
     def shards_of(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
         """In which products file some products lie, counted from 0."""
@@ -219,20 +243,10 @@ class Dataset:
         return self._gather(products, "labels", np.dtype(np.int64))
 
     def image_sizes(self, products: Int64[np.ndarray, " asked"]) -> Int64[np.ndarray, "asked 2"]:
-        """(height, width) in px of the photos of some products."""
-        self._check_rows(products)
-        chunks = self._products.chunk_of[products]
-        sides = [
-            gather_rows(
-                self._products.files,
-                self._products.chunk_files[chunks],
-                self._products.places[name][chunks] + 4 * (products - self._products.chunk_starts[chunks]),
-                np.ones(len(products), np.int64),
-                np.dtype(np.int32),
-            )
-            for name in ("image_h", "image_w")
-        ]
-        return np.stack(sides, axis=1).astype(np.int64)
+        """(height, width) in px of the first photo of some products."""
+        files, firsts = self._places(products, "photo_sizes", 16)
+        once = np.ones(len(products), np.int64)
+        return gather_rows(self._products.files, files, firsts, once, np.dtype(np.int64), (2,))
 
     def _gather(
         self, products: Int64[np.ndarray, " asked"], column: str, kind: np.dtype, shape: tuple[int, ...] = ()
@@ -252,7 +266,7 @@ class Dataset:
     def _read_regions(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
         """Past the memory map, by threads that each fill a part: reads from a disk overlap."""
         files, firsts = (
-            places.tolist() for places in self._places(products, "regions", 2 * self.feature_size)
+            places.tolist() for places in self._places(products, "features", 2 * self.feature_size)
         )
         lengths = self.region_counts[products]
         out = np.empty((int(lengths.sum()), self.feature_size), np.float16)
@@ -291,8 +305,8 @@ class Dataset:
         return ThreadPoolExecutor(max_workers=_READERS)
 
     def _check_rows(self, products: np.ndarray) -> None:
-        if len(products) and not (products.min() >= 0 and products.max() < len(self.product_ids)):
-            raise IndexError(f"product rows go from 0 to {len(self.product_ids) - 1}")
+        if len(products) and not (products.min() >= 0 and products.max() < len(self.region_counts)):
+            raise IndexError(f"product rows go from 0 to {len(self.region_counts) - 1}")
 
     @cached_property
     def _products(self) -> _Products:
@@ -301,7 +315,7 @@ class Dataset:
         paths, files = list[Path](), list[np.ndarray]()
         for shard in self.manifest["shards"]:
             path = self.path / shard["file"]
-            table, file = self._open(shard["file"], product_schema(self.feature_size))
+            table, file = self._open(shard["file"], region_schema(self.feature_size))
             if table.num_rows == 0 or table.num_rows != shard.get("products"):
                 raise DataError(
                     f"{table.num_rows} products, the manifest says {shard.get('products')}", path=path
@@ -310,13 +324,11 @@ class Dataset:
             chunks += [_chunk(batch, path, file) for batch in table.to_batches()]
             paths.append(path)
             files.append(file)
-        sizes = [len(chunk.ids) for chunk in chunks]
+        sizes = [len(chunk.offsets) - 1 for chunk in chunks]
         return _Products(
-            np.concatenate([chunk.ids for chunk in chunks]),
             np.concatenate([np.diff(chunk.offsets) for chunk in chunks]).astype(np.int64),
             np.repeat(np.arange(len(chunks), dtype=np.int32), sizes),
             np.concatenate([chunk.offsets[:-1] for chunk in chunks]).astype(np.int64),
-            np.cumsum([0, *sizes[:-1]]),
             np.array(chunk_files),
             {name: np.array([chunk.places[name] for chunk in chunks]) for name in chunks[0].places},
             paths,
@@ -325,16 +337,16 @@ class Dataset:
 
     @cached_property
     def _queries(self) -> pa.Table:
-        return self._open(QUERIES, QUERY_SCHEMA)[0]
+        return self._open(QUERIES, *map(query_schema, ID_TYPES))[0]
 
     @cached_property
     def _pairs(self) -> pa.Table:
         return self._open(PAIRS, PAIR_SCHEMA)[0]
 
-    def _open(self, name: str, schema: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
-        """The table of a file, and its bytes."""
+    def _open(self, name: str, *schemas: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
+        """The table of a file that has one of these schemas, and its bytes."""
         try:
-            return _open_mapped(self.path / name, schema)
+            return _open_mapped(self.path / name, schemas)
         finally:
             self._check_same()
 
@@ -359,12 +371,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise DataError(f"no dataset: it holds no {MANIFEST}", path=path)
     try:
-        manifest = json.loads(read_text(path / MANIFEST))
+        manifest: dict[str, Any] = json.loads(read_text(path / MANIFEST))
     except json.JSONDecodeError as error:
         raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
-    for key, kind in (("feature_size", int), ("content_hash", str), ("shards", list), ("report", dict)):
+    _check_format(manifest, path)
+    for key, kind in _MANIFEST_FIELDS.items():
         if not isinstance(manifest.get(key), kind):
             raise DataError("missing or of another kind", path=path / MANIFEST, field=key)
     if not manifest["shards"]:
@@ -375,7 +386,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for shard in manifest["shards"]:
         if not (isinstance(shard, dict) and _SHARD_NAME.fullmatch(str(shard.get("file")))):
             raise DataError("names no products file", path=path / MANIFEST, field="shards")
+        if not isinstance(shard.get("products"), int):
+            raise DataError("names no number of products", path=path / MANIFEST, field="shards")
     return manifest
+
+
+def _check_format(manifest: Any, path: Path) -> None:
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(found, str) and found in _FORMATS_BEFORE:
+        raise DataError("was made by an older shopwindow; make it again with `shopwindow prepare`", path=path)
+    if found != FORMAT:
+        raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
 
 
 def _opened(path: Path, mapped: bool, manifest: dict[str, Any]) -> Dataset:
@@ -395,14 +416,14 @@ def _read_into(out: np.ndarray, file: int, place: int, path: Path) -> None:
         left, place = left[done:], place + done
 
 
-def _open_mapped(path: Path, schema: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
+def _open_mapped(path: Path, schemas: Sequence[pa.Schema]) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
     """The table, and the bytes of the file that it is a view of."""
     try:
         with pa.memory_map(str(path)) as source:
             file = np.frombuffer(source.read_buffer(), np.uint8)
             source.seek(0)
             table = pa.ipc.open_file(source).read_all()
-        if table.schema != schema:
+        if table.schema not in schemas:
             raise DataError("other columns than a dataset of this format has", path=path)
         table.validate(full=True)  # reads the offsets, not the values they point to
     except (pa.ArrowException, OSError) as error:
@@ -417,23 +438,45 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return values
 
 
+def _as_ids(column: pa.ChunkedArray) -> Shaped[np.ndarray, " ids"]:
+    ids: np.ndarray = column.to_numpy()
+    return ids if column.type == pa.int64() else ids.astype(np.str_)
+
+
 def _chunk(batch: pa.RecordBatch, path: Path, file: UInt8[np.ndarray, " bytes"]) -> _Chunk:
     """A record batch of a file that is mapped.
 
     Raises: DataError where a product has values of other numbers, or values lie elsewhere, which compressed ones do.
     """
-    boxes, labels, regions = batch.column("boxes"), batch.column("labels"), batch.column("regions")
-    if not (boxes.offsets.equals(regions.offsets) and labels.offsets.equals(regions.offsets)):
-        raise DataError("boxes, labels and regions of a product differ in number", path=path)
-    values = {
-        "image_h": batch.column("image_h"),
-        "image_w": batch.column("image_w"),
-        "boxes": boxes.values.values,
-        "labels": labels.values,
-        "regions": regions.values.values,
-    }
-    arrays = {name: array.to_numpy() for name, array in values.items()}
-    places = {name: array.ctypes.data - file.ctypes.data for name, array in arrays.items()}
-    if any(not 0 <= places[name] <= len(file) - array.nbytes for name, array in arrays.items()):
-        raise DataError("compressed; plain Arrow is wanted", path=path)
-    return _Chunk(batch.column("product_id").to_numpy(), regions.offsets.to_numpy(), places)
+    offsets = batch.column("features").offsets
+    places = {}
+    for name in batch.schema.names:
+        lists = batch.column(name)
+        if not lists.offsets.equals(offsets):
+            raise DataError("the columns of a product differ in their number of regions", path=path)
+        values = lists.values.values if pa.types.is_fixed_size_list(lists.type.value_type) else lists.values
+        array = values.to_numpy()
+        places[name] = array.ctypes.data - file.ctypes.data
+        if not 0 <= places[name] <= len(file) - array.nbytes:
+            raise DataError("compressed; plain Arrow is wanted", path=path)
+    return _Chunk(offsets.to_numpy(), places)
+
+
+def gather_rows(
+    files: Sequence[UInt8[np.ndarray, " _"]],
+    file_of: Integer[np.ndarray, " asked"],
+    firsts: Int64[np.ndarray, " asked"],
+    counts: Int64[np.ndarray, " asked"],
+    kind: np.dtype,
+    shape: tuple[int, ...] = (),
+) -> np.ndarray:
+    """Fresh [rows, *shape] of `kind`: of each one asked `counts` rows, from byte `firsts` of its file on."""
+    row_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    out = np.empty((int(counts.sum()), row_bytes), np.uint8)
+    end = 0
+    for file, first, size in zip(
+        file_of.tolist(), firsts.tolist(), (counts * row_bytes).tolist(), strict=True
+    ):
+        out.reshape(-1)[end : end + size] = files[file][first : first + size]
+        end += size
+    return out.view(kind).reshape(-1, *shape)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,17 +15,15 @@ from types import TracebackType
 from typing import Any, Final
 
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
+from shopwindow.ids import id_from_text
 
 COLUMNS: Final = ("product_id", "query_id", "weight")
 MOST_WEIGHT: Final = 1e9
 LEAST_WEIGHT: Final = 1e-9
 """Beyond these float32 loses what a batch of other pairs weighs beside it."""
-_ROWS_AT_ONCE: Final = 10_000
-_ID: Final = re.compile(r"[0-9]{1,19}")
-_LARGEST_ID: Final = 2**63 - 1
 _DATABASE: Final = "weights.sqlite"
 
-_Row = tuple[int, int, float, int]
+_Row = tuple[int | str, int | str, float, int]
 
 
 class WeightTable:
@@ -47,7 +44,7 @@ class WeightTable:
             self._database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _DATABASE)))
             self._database.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
-                "CREATE TABLE weight(product INTEGER, query INTEGER, weight REAL, line INTEGER, met INTEGER,"
+                "CREATE TABLE weight(product, query, weight REAL, line INTEGER, met INTEGER,"
                 " PRIMARY KEY(product, query)) WITHOUT ROWID;"
             )
             self.count = self._fill(_rows(path, self.path))
@@ -61,7 +58,7 @@ class WeightTable:
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
-    def of(self, product_id: int, query_id: int) -> float | None:
+    def of(self, product_id: int | str, query_id: int | str) -> float | None:
         """The weight of a pair, which counts as met from now on; None where the file has none."""
         found = self._database.execute(
             "SELECT weight, met FROM weight WHERE product = ? AND query = ?", (product_id, query_id)
@@ -160,14 +157,8 @@ def parse_weight(text: str) -> float:
     return weight
 
 
-def _id(text: str) -> int:
-    if not _ID.fullmatch(text) or (value := int(text)) > _LARGEST_ID:
-        raise ValueError(f"{text[:40]!r} is not an id")
-    return value
-
-
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
-    "product_id": _id,
-    "query_id": _id,
+    "product_id": id_from_text,
+    "query_id": id_from_text,
     "weight": parse_weight,
 }

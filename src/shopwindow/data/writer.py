@@ -1,8 +1,8 @@
 """How is a dataset written in one pass and in little memory?
 
-Products, queries and pairs are appended to Arrow files a chunk at a time; the ids seen before are looked up
-in a database on disk, so that memory grows neither with the rows nor with the products. Takes what is
-checked and cleaned already; knows no TSV, no rule, no report.
+Regions and pairs are appended to Arrow files a chunk at a time. Ids, texts and what each product holds wait in a
+database on disk, so that memory grows neither with the rows nor with the products. Takes what is checked and cleaned
+already; knows no TSV, no rule, no report.
 """
 
 from __future__ import annotations
@@ -10,68 +10,67 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float16
 
-from shopwindow.data.checking import GoodRow
 from shopwindow.data.dataset import (
     PAIR_SCHEMA,
     PAIRS,
+    PRODUCT_IDS,
     QUERIES,
-    QUERY_SCHEMA,
     WEIGHT_SCHEMA,
     WEIGHTS,
-    product_schema,
+    product_id_schema,
+    query_schema,
+    region_schema,
 )
-from shopwindow.data.once import WrittenOnce
-from shopwindow.data.seen import Seen
+from shopwindow.data.regions import Regions
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
 CHUNK_ROWS: Final = 65_536
-_SEEN: Final = "seen.sqlite"
+_KNOWN: Final = "known.sqlite"
 
 
 class DatasetWriter:
     """Appends to the Arrow files of a dataset in `folder`; leaving the block finishes them.
 
-    With `weighted` every pair has a weight, and a file of them.
+    With `weighted` every pair has a weight, and a file of them. Ids are stored as integers where all of a kind are,
+    else as text.
 
     Raises: OSError or sqlite3.Error where the disk is full or the folder may not be written.
     """
 
-    def __init__(self, folder: Path, feature_size: int, *, weighted: bool = False) -> None:
-        self.products = self.queries = 0
+    def __init__(self, folder: Path, *, weighted: bool = False) -> None:
+        self.label_count = 0
+        self._folder = folder
         self._weights_hash = hashlib.sha256()
         with contextlib.ExitStack() as stack:
-            stack.callback((folder / _SEEN).unlink, missing_ok=True)
-            self._shards = stack.enter_context(_Shards(folder, feature_size))
-            self._query_file = stack.enter_context(_Columns(folder / QUERIES, QUERY_SCHEMA))
-            self._pair_file = stack.enter_context(_Columns(folder / PAIRS, PAIR_SCHEMA))
-            self._weight_file = (
+            stack.callback((folder / _KNOWN).unlink, missing_ok=True)
+            self._shards = stack.enter_context(_Shards(folder))
+            self._pairs = stack.enter_context(_Columns(folder / PAIRS, PAIR_SCHEMA))
+            self._weights = (
                 stack.enter_context(_Columns(folder / WEIGHTS, WEIGHT_SCHEMA)) if weighted else None
             )
-            seen = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _SEEN)))
-            seen.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;")
-            self._seen_products = Seen[bytes](seen, "product")
-            self._seen_queries = Seen[str](seen, "query")
+            database = stack.enter_context(contextlib.closing(sqlite3.connect(folder / _KNOWN)))
+            database.executescript(
+                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;"
+            )
+            self.products = Known(database, "product")
+            self.queries = Known(database, "query")
+            stack.push(self._finish)
             self._open = stack.pop_all()
 
     def __enter__(self) -> DatasetWriter:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
@@ -80,124 +79,112 @@ class DatasetWriter:
         """File name and number of products of every shard."""
         return self._shards.written
 
-    def seen_product(self, product_id: int) -> tuple[int, bytes] | None:
-        """Row and digest of a product that was added before."""
-        return self._seen_products.get(product_id)
-
-    def seen_query(self, query_id: int) -> tuple[int, str] | None:
-        """Row and text of a query that was added before."""
-        return self._seen_queries.get(query_id)
-
-    def add_product(self, product: GoodRow) -> int:
-        """Stores a new product, that of a row; gives its own row among the products. The regions are copied."""
-        row = self.products
-        self._seen_products.add(product.product_id, row, product.digest)
-        self.products += 1
-        self._shards.append(product)
-        return row
-
-    def add_query(self, query_id: int, text: str) -> int:
-        """Stores a new query; gives its row."""
-        row = self.queries
-        self._seen_queries.add(query_id, row, text)
-        self.queries += 1
-        self._query_file.append(query_id, text.encode())
-        return row
-
-    def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
-        """Stores a pair of a product row and a query row; its weight (rounded to float32) where pairs have some."""
-        self._pair_file.append(product, query, training)
-        if self._weight_file is not None:
-            self._weight_file.append(weight)
-            self._weights_hash.update(np.float32(weight).astype("<f4").tobytes())
-
     @property
     def weights_sha256(self) -> str:
         """Of the weights so far, as little-endian float32."""
         return self._weights_hash.hexdigest()
 
+    def add_regions(self, regions: Regions) -> None:
+        """Stores the regions of the next products, as many as were added to `products` since the last call.
+
+        They are one chunk of a file: 16 MB are read well.
+        """
+        if regions.labels is not None and len(regions.labels):
+            self.label_count = max(self.label_count, int(regions.labels.max()) + 1)
+        self._shards.append(regions)
+
+    def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
+        """Stores a pair of a product row and a query row; its weight (rounded to float32) where pairs have some."""
+        self._pairs.append(product, query, training)
+        if self._weights is not None:
+            self._weights.append(weight)
+            self._weights_hash.update(np.float32(weight).astype("<f4").tobytes())
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Writes what waits in the database, before it goes."""
+        if kind is not None:
+            return
+        with _Columns(self._folder / PRODUCT_IDS, product_id_schema(self.products.id_type)) as file:
+            for product_id, _ in self.products.rows():
+                file.append(product_id)
+        with _Columns(self._folder / QUERIES, query_schema(self.queries.id_type)) as file:
+            for query_id, text in self.queries.rows():
+                file.append(query_id, text)
+
+
+class Entry(NamedTuple):
+    """The row of an id, and what it was met with."""
+
+    row: int
+    content: Any
+
+
+class Known:
+    """A table on disk of the ids met so far, each in the next row, counted from 0."""
+
+    def __init__(self, database: sqlite3.Connection, name: str) -> None:
+        self._database = database
+        # No type: an integer and its text are two ids, and each is compared with its like.
+        database.execute(f"CREATE TABLE {name}(row INTEGER PRIMARY KEY, id UNIQUE, content)")
+        self._select = f"SELECT row, content FROM {name} WHERE id = ?"
+        self._insert = f"INSERT INTO {name} VALUES (?, ?, ?)"
+        self._all = f"SELECT id, content FROM {name} ORDER BY row"
+        self._count = 0
+        self.id_type: pa.DataType = pa.int64()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, identity: int | str) -> Entry | None:
+        """Row and content of an id; None for one that was not added."""
+        found = self._database.execute(self._select, (identity,)).fetchone()
+        return None if found is None else Entry(*found)
+
+    def add(self, identity: int | str, content: bytes | str) -> int:
+        """The row of an id that was not added before."""
+        row = self._count
+        self._database.execute(self._insert, (row, identity, content))
+        self._count += 1
+        if isinstance(identity, str):
+            self.id_type = pa.string()
+        return row
+
+    def rows(self) -> Iterator[tuple[int | str, Any]]:
+        """(id, content) of every row, in order."""
+        yield from self._database.execute(self._all)
+
 
 class _Shards:
-    """The growing products files: a record batch every CHUNK_BYTES, a new file every SHARD_BYTES.
+    """The growing products files: a record batch for every chunk of products, a new file every SHARD_BYTES."""
 
-    A thread lays out and writes one chunk while the next one is collected, in the memory of the last but one.
-    """
-
-    def __init__(self, folder: Path, feature_size: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.written: list[dict[str, Any]] = []
         self._folder = folder
-        self._schema = product_schema(feature_size)
-        self._chunk: list[tuple[object, ...]] = []
-        self._regions, self._spare = np.empty((2, CHUNK_BYTES // 2), np.float16)
-        self._used = self._shard_bytes = 0
-        self._file: WrittenOnce | None = None
-        self._shard: Any = None
-        self._hand = ThreadPoolExecutor(max_workers=1)
-        self._writing: Future[None] | None = None
+        self._file: Any = None
+        self._bytes = 0
 
     def __enter__(self) -> _Shards:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._flush()
-                self._wait()
-        finally:
-            self._hand.shutdown()
-            self._close()
+    def __exit__(self, *_: object) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
-    def append(self, product: GoodRow) -> None:
-        self._chunk.append(
-            (product.product_id, product.image_h, product.image_w, product.boxes, product.labels)
-        )
-        end = self._used + product.regions.size
-        if end > len(self._regions):
-            longer = np.empty(2 * end, np.float16)
-            longer[: self._used] = self._regions[: self._used]
-            self._regions = longer
-        self._regions[self._used : end] = product.regions.reshape(-1)
-        self._used = end
-        if 2 * self._used >= CHUNK_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._wait()
-        if not self._chunk:
-            return
-        if self._shard is None:
+    def append(self, regions: Regions) -> None:
+        schema = region_schema(regions.features.shape[1])
+        if self._file is None or self._bytes >= SHARD_BYTES:
+            self.__exit__()
             name = f"products-{len(self.written):05d}.arrow"
             self.written.append({"file": name, "products": 0})
-            self._file = WrittenOnce(self._folder / name)
-            self._shard = pa.ipc.new_file(self._file, self._schema)
-        self._writing = self._hand.submit(self._write, self._shard, self._chunk, self._regions[: self._used])
-        self.written[-1]["products"] += len(self._chunk)
-        self._shard_bytes += 2 * self._used
-        self._chunk, self._used = [], 0
-        self._regions, self._spare = self._spare, self._regions
-        if self._shard_bytes >= SHARD_BYTES:
-            self._wait()
-            self._close()
-
-    def _write(self, shard: Any, chunk: list[tuple[Any, ...]], regions: np.ndarray) -> None:
-        shard.write_batch(_product_batch(chunk, regions, self._schema))
-
-    def _wait(self) -> None:
-        """Until the chunk in hand is written. Raises: what writing it raised."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
-
-    def _close(self) -> None:
-        shard, file = self._shard, self._file
-        self._shard, self._file, self._shard_bytes = None, None, 0
-        if file is not None:
-            with contextlib.closing(file):
-                shard.close()
+            self._file, self._bytes = pa.ipc.new_file(str(self._folder / name), schema), 0
+        self._file.write_batch(_batch_of(regions, schema))
+        self.written[-1]["products"] += len(regions.counts)
+        self._bytes += regions.features.nbytes
 
 
 class _Columns:
-    """A growing Arrow file of plain columns, texts as UTF-8; written CHUNK_ROWS at a time, or fewer of long texts."""
+    """A growing Arrow file of plain columns, written CHUNK_ROWS at a time, or fewer of long texts."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
@@ -217,7 +204,8 @@ class _Columns:
 
     def append(self, *values: object) -> None:
         self._rows.append(values)
-        self._text_bytes += sum(len(value) for value in values if isinstance(value, bytes))
+        if isinstance(values[-1], str):
+            self._text_bytes += len(values[-1])
         if len(self._rows) >= CHUNK_ROWS or self._text_bytes >= CHUNK_BYTES:
             self._flush()
 
@@ -229,39 +217,28 @@ class _Columns:
             self._rows, self._text_bytes = [], 0
 
 
-def _product_batch(
-    chunk: list[tuple[Any, ...]], regions: Float16[np.ndarray, " values"], schema: pa.Schema
-) -> pa.RecordBatch:
-    ids, heights, widths, boxes, labels = zip(*chunk, strict=True)
-    offsets = _arrow(np.cumsum([0, *map(len, labels)]), pa.int32())
-
-    def ragged(values: np.ndarray, name: str) -> pa.ListArray:
-        kind = schema.field(name).type
-        if name == "labels":
-            inner = _arrow(values, kind.value_type)
+def _batch_of(regions: Regions, schema: pa.Schema) -> pa.RecordBatch:
+    """The regions as Arrow lays them out: a list a product in every column."""
+    offsets = _arrow(np.cumsum([0, *regions.counts.tolist()]), pa.int32())
+    columns = []
+    for field in schema:
+        inner_type = field.type.value_type
+        values = getattr(regions, field.name).numpy()
+        if pa.types.is_fixed_size_list(inner_type):
+            flat = _arrow(values.reshape(-1), inner_type.value_type)
+            inner = pa.FixedSizeListArray.from_arrays(flat, type=inner_type)
         else:
-            flat = _arrow(values.reshape(-1), kind.value_type.value_type)
-            inner = pa.FixedSizeListArray.from_arrays(flat, type=kind.value_type)
-        return pa.ListArray.from_arrays(offsets, inner, type=kind)
-
-    return pa.record_batch(
-        [
-            _arrow(ids, pa.int64()),
-            _arrow(heights, pa.int32()),
-            _arrow(widths, pa.int32()),
-            ragged(np.concatenate(boxes), "boxes"),
-            ragged(np.concatenate(labels), "labels"),
-            ragged(regions, "regions"),
-        ],
-        schema=schema,
-    )
+            inner = _arrow(values, inner_type)
+        columns.append(pa.ListArray.from_arrays(offsets, inner, type=field.type))
+    return pa.record_batch(columns, schema=schema)
 
 
 def _arrow(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
-    """The values (texts: UTF-8) as Arrow lays them out. Not by `pa.array`, which imports pandas where that is."""
+    """The values as Arrow lays them out; of texts, integers are written as theirs. `pa.array` would import pandas."""
     buffers: list[np.ndarray | bytes]
     if kind == pa.string():
-        buffers = [np.cumsum([0, *map(len, values)]).astype(np.int32), b"".join(values)]
+        texts = [str(value).encode() for value in values]
+        buffers = [np.cumsum([0, *map(len, texts)]).astype(np.int32), b"".join(texts)]
     elif kind == pa.bool_():
         buffers = [np.packbits(np.array(values, bool), bitorder="little")]
     else:

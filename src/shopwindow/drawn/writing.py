@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from PIL import Image
 
-from shopwindow.data.competition import HEADER, Product, encode_product
+from shopwindow.data.competition import HEADER, Row, format_photo
 from shopwindow.drawn.catalogue import FEWEST_PRODUCTS, SPLITS, Item, Plan, plan_shop
 from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.figures import PHOTOS_BY_BOXES, draw_count
@@ -141,8 +141,8 @@ def _draw_products(
         (folder / "truth.jsonl").open("w", encoding="utf-8") as truth,
     ):
         for number, item in enumerate(plan.items):
-            product, told = _draw_product(folder, item, counts[number], _generator(seed, _PHOTO_SEED, number))
-            offsets.append(offsets[-1] + spool.write(encode_product(product).encode("ascii")))
+            row, told = _draw_product(folder, item, counts[number], _generator(seed, _PHOTO_SEED, number))
+            offsets.append(offsets[-1] + spool.write(format_photo(row).encode("ascii")))
             truth.write(json.dumps(told) + "\n")
             if progress is not None:
                 progress(number + 1, len(plan.items))
@@ -151,23 +151,24 @@ def _draw_products(
 
 def _draw_product(
     folder: Path, item: Item, count: int, rng: np.random.Generator
-) -> tuple[Product, dict[str, Any]]:
-    """Draws and stores one photo; features are of the stored photo, as anyone would compute them from the file."""
+) -> tuple[Row, dict[str, Any]]:
+    """Draws and stores one photo; its row has no query yet. Features are those of the stored file."""
     drawn = draw_photo(item.good, rng, regions=count)
     regions = detect(drawn, count, rng)
     stored = io.BytesIO()
     drawn.photo.save(stored, "JPEG", quality=_JPEG_QUALITY)
     (folder / "photos" / f"{item.product_id}.jpg").write_bytes(stored.getvalue())
     pixels = np.asarray(Image.open(stored).convert("RGB"))
-    product = Product(
-        item.product_id,
-        pixels.shape[0],
-        pixels.shape[1],
-        regions.boxes,
-        region_features(pixels, regions.boxes),
-        regions.labels,
+    row = Row(
+        product_id=item.product_id,
+        query_id="",
+        query="",
+        size=(pixels.shape[0], pixels.shape[1]),
+        boxes=regions.boxes,
+        features=region_features(pixels, regions.boxes),
+        labels=regions.labels,
     )
-    return product, _told(item, drawn.scene, regions)
+    return row, _told(item, drawn.scene, regions)
 
 
 def _told(item: Item, scene: str, regions: Detections) -> dict[str, Any]:

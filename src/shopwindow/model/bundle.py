@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,21 +28,26 @@ from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
 from shopwindow.model.bags import PooledRegions, WordBag
 from shopwindow.model.checkpoint import load_weights, save_weights
 from shopwindow.model.dual import (
     DualEncoder,
+    encode_in_pieces,
     encode_products,
     encode_regions,
     encode_texts,
+    encode_tokens,
     known_pieces,
     knows,
+    tokenise,
 )
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import View
+from shopwindow.model.rerankers import Reranker, own_reranker
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
@@ -116,35 +121,69 @@ class Bundle:
         """The vectors of queries, in their order."""
         return encode_texts(self.model, self.tokenizer, texts)
 
+    def tokenise(self, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
+        """The tokens of each text, as `dual.tokenise` says."""
+        return tokenise(self.model, self.tokenizer, texts)
+
+    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts hidden"]:
+        """The vectors of texts from their tokens, in their order."""
+        return encode_tokens(self.model, tokens)
+
     def knows(self, words: list[str]) -> list[bool]:
         """Of which words the model has learned something, as `dual.knows` says."""
         return knows(self.model, self.tokenizer, words)
 
-    def reads(self, text: str) -> bool:
-        """Whether any piece of a text is in the vocabulary."""
-        return bool(known_pieces(self.model, self.tokenizer, [text])[0])
+    def reads(self, tokens: Int64[np.ndarray, " tokens"]) -> bool:
+        """Whether any token of a text stands for something."""
+        return bool(known_pieces(self.tokenizer, [tokens])[0])
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """What scores a pool by more than the vectors, learned with them; None: their dot product is the score."""
+        return own_reranker(self.model)
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether regions must come with boxes and labels."""
+        return self.model.needs_boxes
 
     def encode_products(
         self,
-        photos: Dataset | Sequence[np.ndarray],
+        photos: Dataset | Regions | Sequence[np.ndarray],
         products: Int64[np.ndarray, " products"] | None = None,
     ) -> Float32[np.ndarray, "products hidden"]:
         """The vectors of products: of a dataset (`products` are some of its rows; all of them when none are named), or
-        of photos in memory, one array [regions, features] each.
+        of regions in memory, also as one array [regions, features] each.
 
         Raises: ValueError where features are not of the model's size, and as `dual.encode_regions`.
         """
         if isinstance(photos, Dataset):
-            return encode_products(self.model, photos, products)
+            return self.encode_dataset(photos, products)
         if products is not None:
             raise ValueError("products are rows of a dataset; give the photos that are wanted")
+        if isinstance(photos, Regions):
+            return encode_in_pieces(self.model, photos)
         return encode_regions(self.model, photos)
+
+    def encode_dataset(
+        self,
+        dataset: Dataset,
+        products: Int64[np.ndarray, " products"] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float32[np.ndarray, "products hidden"]:
+        """The vectors of products of a dataset: of some of its rows, or of all.
+
+        `progress` is called with products done and products in all.
+        Raises: ValueError where features are not of the model's size.
+        """
+        return encode_products(self.model, dataset, products, progress=progress)
 
     def rank(
         self, dataset: Dataset, *, smooth: tuple[float, ...] | None = None, name: str = "shopwindow"
     ) -> Run:
-        """The score of every candidate of every query of a dataset, as `rank_pools` gives it."""
-        return rank_pools(self.model, self.tokenizer, dataset, smooth=smooth, name=name)
+        """The score of every candidate of every query of a dataset, as `rank_pools` gives it with its own reranker."""
+        return rank_pools(self, dataset, reranker=self.reranker, smooth=smooth, name=name)
 
 
 def describe(model: DualEncoder) -> dict[str, Any]:

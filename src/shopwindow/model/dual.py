@@ -213,26 +213,37 @@ class DualEncoder(nn.Module):
         return [torch.cat([part, common], dim=1) for part in parts.unbind(1)]
 
 
-@torch.inference_mode()
 def encode_texts(
     model: DualEncoder, tokenizer: Tokenizer, texts: list[str]
 ) -> Float32[np.ndarray, "texts hidden"]:
     """The vectors of queries, in their order; equal texts are encoded once."""
-    out = np.empty((len(texts), model.dimensions), np.float32)
+    return encode_tokens(model, tokenise(model, tokenizer, texts))
+
+
+def tokenise(model: DualEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
+    """The tokens of each text as the model reads it: spelled by its rules, [CLS] first and [SEP] last, at most
+    `longest`."""
     if not texts:
-        return out
-    texts = normalised(model, texts)
-    distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    tokens, lengths = tokenize(tokenizer, list(distinct), longest=model.longest)
-    starts = (lengths.cumsum(0) - lengths).tolist()
-    vectors = np.empty((len(distinct), model.dimensions), np.float32)
+        return []
+    tokens, lengths = tokenize(tokenizer, normalised(model, texts), longest=model.longest)
+    return np.split(tokens.numpy(), lengths.cumsum(0).numpy()[:-1])
+
+
+@torch.inference_mode()
+def encode_tokens(
+    model: DualEncoder, tokens: list[Int64[np.ndarray, " _"]]
+) -> Float32[np.ndarray, "texts hidden"]:
+    """The vectors of tokenised queries, in their order; equal ones are encoded once."""
+    distinct: dict[bytes, int] = {}
+    place = [distinct.setdefault(row.tobytes(), len(distinct)) for row in tokens]
+    rows = [np.frombuffer(row, np.int64) for row in distinct]
+    vectors = np.empty((len(rows), model.dimensions), np.float32)
+    lengths = np.array([len(row) for row in rows], np.int64)
     with at_rest(model):
-        for rows in _by_length(lengths.numpy()):
-            pieces = [tokens[starts[row] : starts[row] + int(lengths[row])] for row in rows]
-            packed = torch.cat(pieces).to(model.device)
-            vectors[rows] = model.encode_text(packed, lengths[rows]).cpu().numpy()
-    out[:] = vectors[[distinct[text] for text in texts]]
-    return out
+        for some in _by_length(lengths):
+            packed = torch.from_numpy(np.concatenate([rows[row] for row in some])).to(model.device)
+            vectors[some] = model.encode_text(packed, torch.from_numpy(lengths[some])).cpu().numpy()
+    return vectors[place]
 
 
 @torch.inference_mode()
@@ -259,6 +270,22 @@ def encode_products(
             if progress is not None:
                 progress(done, len(rows))
     return out
+
+
+def encode_in_pieces(model: DualEncoder, photos: Regions) -> Float32[np.ndarray, "photos hidden"]:
+    """The vectors of any number of photos, at most TOKENS_AT_ONCE regions (one photo at least) at once."""
+    pieces = [encode_photos(model, photos.part(*piece)) for piece in pieces_of(photos.counts.numpy())]
+    return np.concatenate(pieces)
+
+
+def pieces_of(counts: Int64[np.ndarray, " photos"]) -> Iterator[tuple[int, int]]:
+    """Where the first photo and the end of each piece of at most TOKENS_AT_ONCE regions (one photo at least) are."""
+    ends = np.cumsum(counts)
+    start, begin = 0, 0
+    for end in range(1, len(ends) + 1):
+        if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:
+            yield start, end
+            start, begin = end, int(ends[end - 1])
 
 
 def encode_regions(model: DualEncoder, photos: Sequence[np.ndarray]) -> Float32[np.ndarray, "photos hidden"]:
@@ -302,7 +329,7 @@ def knows(model: DualEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bo
 
     All other words look alike to a tower, and to a bag like none; the vector of a query of them alone says nothing.
     """
-    pieces = known_pieces(model, tokenizer, words)
+    pieces = known_pieces(tokenizer, tokenise(model, tokenizer, words))
     if model.text is not None or model.bag is None:
         return [bool(some) for some in pieces]
     tokens = torch.tensor([token for some in pieces for token in some], dtype=torch.int64)
@@ -313,11 +340,10 @@ def knows(model: DualEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bo
     return known.tolist()
 
 
-def known_pieces(model: DualEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+def known_pieces(tokenizer: Tokenizer, tokens: list[Int64[np.ndarray, " _"]]) -> list[list[int]]:
     """The tokens of texts that stand for something: neither [UNK] nor another special one."""
     special = {tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
-    encoded = tokenizer.encode_batch(normalised(model, texts), add_special_tokens=False)
-    return [[token for token in one.ids if token not in special] for one in encoded]
+    return [[token for token in row.tolist() if token not in special] for row in tokens]
 
 
 def check_features(model: DualEncoder, dataset: Dataset) -> None:

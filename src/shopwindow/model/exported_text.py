@@ -1,4 +1,4 @@
-"""How do words become vectors where there is no torch? By the directory that `shopwindow export-text` writes.
+"""How do words become vectors where there is no torch? By the directory that `shopwindow export onnx` writes.
 
 ```
 text.json         format, sizes, rules of spelling, precision; the marker
@@ -53,7 +53,7 @@ class ExportedText:
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> ExportedText:
-        """Opens a directory that `shopwindow export-text` wrote; the graph runs on so many threads.
+        """Opens a directory that `shopwindow export onnx` wrote; the graph runs on so many threads.
 
         Raises: DataError naming file and field of what is missing or broken, ImportError without onnxruntime.
         """
@@ -81,18 +81,20 @@ class ExportedText:
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dim"]:
         """The vectors of texts, in their order; those of `Bundle.encode_queries`, up to rounding."""
-        out = np.empty((len(texts), self.dimensions), np.float32)
-        tokens = self._tokens(
-            [normalise(text, self._rules) for text in texts] if self._rules else list(texts)
-        )
-        order = sorted(range(len(texts)), key=lambda row: len(tokens[row]))
+        return self.encode_tokens(self._tokenise(texts))
+
+    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dim"]:
+        """The vectors of texts from their tokens, those of `Bundle.tokenise`, in their order."""
+        out = np.empty((len(tokens), self.dimensions), np.float32)
+        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for start in range(0, len(order), TEXTS_AT_ONCE):
             rows = order[start : start + TEXTS_AT_ONCE]
             (out[rows],) = self._session.run(None, self._inputs([tokens[row] for row in rows]))
         return out
 
-    def _tokens(self, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+    def _tokenise(self, texts: Sequence[str]) -> list[Int64[np.ndarray, " _"]]:
+        spelled = [normalise(text, self._rules) for text in texts] if self._rules else list(texts)
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(spelled)]
         longest = self.longest
         return [
             np.array(ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]], np.int64) for ids in rows

@@ -1,83 +1,65 @@
 """Which products of a query's pool come first?
 
-Takes a model and a dataset whose pairs are candidates, gives a run. Measuring is the ranking room's
-job. Knows no training.
+Takes a bundle and a dataset whose pairs are candidates, gives a run. Measuring is the ranking room's job. Knows no
+training, and of a reranker only that it scores pools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
-from tokenizers import Tokenizer
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import (
-    TOKENS_AT_ONCE,
-    DualEncoder,
-    at_rest,
-    check_features,
-    encode_photos,
-    encode_products,
-    encode_texts,
-    normalised,
-)
+from shopwindow.model.dual import TOKENS_AT_ONCE, check_features, pieces_of
+from shopwindow.model.rerankers import Pool, Query, Reranker, read_queries
 from shopwindow.model.smoothing import smooth_regions
-from shopwindow.model.tokens import tokenize
-from shopwindow.ranking.operators import PoolOperator
 from shopwindow.ranking.runs import Run
+
+if TYPE_CHECKING:
+    from shopwindow.model.bundle import Bundle
 
 
 def rank_pools(
-    model: DualEncoder,
-    tokenizer: Tokenizer,
+    bundle: Bundle,
     dataset: Dataset,
     *,
+    reranker: Reranker | None = None,
     smooth: tuple[float, ...] | None = None,
-    operator: PoolOperator | None = None,
     name: str = "shopwindow",
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
-    """The score of every candidate of every query: the dot product of their vectors, or what `operator` gives; a model
-    with late interaction adds its second score.
+    """The score of every candidate of every query: the dot product of their vectors, or what `reranker` gives the pool.
 
-    `smooth` are the weights of `smooth_regions`, applied to all regions of a pool as one set. Without it every
-    product is encoded once, with it once in each of its pools. `operator` scores each pool on its own from the
-    vectors (`ranking/operators.py`), smoothed or not. A pair that occurs twice counts once.
-    Memory: the vectors of all products, or of one group of pools; what the operator takes for one pool.
-    `progress` gets products done and in all.
+    `smooth` are the weights of `smooth_regions`, applied to all regions of a pool as one set. Without it every product
+    is encoded, and what the reranker needs of it made, once; with it once in each of its pools. A pair that occurs
+    twice counts once. Memory: the vectors of all products, or of one group of pools; what the reranker keeps of them;
+    what it takes for one pool. `progress` gets products done and in all.
 
-    Raises: ValueError when the dataset's features have another size than the model's, or for an operator with a model
-    of late interaction: its second score is learned on the scale of the plain one.
+    Raises: ValueError when the dataset's features have another size than the model's.
     """
-    check_features(model, dataset)
-    if operator is not None and model.late is not None:
-        raise ValueError(
-            "--operator: a model with late interaction takes none, its two scores belong together"
-        )
+    check_features(bundle.model, dataset)
     queries, products = candidate_pairs(dataset)
-    ids = dataset.product_ids[products]
-    words = encode_texts(model, tokenizer, dataset.query_texts)
+    asked = read_queries(dataset.query_texts, bundle)
     if smooth is None:
         used, place = np.unique(products, return_inverse=True)
-        photos = encode_products(model, dataset, used, progress=progress)
-        scores = _score_pools(words, photos, queries, place, ids, operator)
-        scores += late_scores(model, tokenizer, dataset, queries, products)
+        vectors = bundle.encode_dataset(dataset, used, progress=progress)
+        kept = keep_products(reranker, dataset, used, boxes=bundle.needs_boxes)
+        scores = score_pools(asked, queries, Pool(dataset.product_ids[used], vectors, kept), place, reranker)
     else:
         scores = np.empty(len(queries))
         for rows in _pool_groups(queries, dataset.region_counts[products]):
-            photos = _encode_smoothed(model, dataset, queries[rows], products[rows], smooth)
-            place = np.arange(len(photos))
-            scores[rows] = _score_pools(words, photos, queries[rows], place, ids[rows], operator)
-            scores[rows] += late_scores(
-                model, tokenizer, dataset, queries[rows], products[rows], smooth=smooth
-            )
+            regions = _smoothed(bundle, dataset, queries[rows], products[rows], smooth)
+            kept = None if reranker is None else reranker.keep(regions)
+            group = Pool(dataset.product_ids[products[rows]], bundle.encode_products(regions), kept)
+            scores[rows] = score_pools(asked, queries[rows], group, np.arange(len(group.ids)), reranker)
             if progress is not None:
                 progress(rows.stop, len(queries))
-    return Run.from_arrays(dataset.query_ids[queries], ids, scores, name=name)
+    return Run.from_arrays(dataset.query_ids[queries], dataset.product_ids[products], scores, name=name)
 
 
 def candidate_pairs(dataset: Dataset) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
@@ -100,95 +82,41 @@ def score_pairs(
     return scores
 
 
-def late_scores(
-    model: DualEncoder,
-    tokenizer: Tokenizer,
-    dataset: Dataset,
+def score_pools(
+    asked: Sequence[Query],
     queries: Int64[np.ndarray, " pairs"],
-    products: Int64[np.ndarray, " pairs"],
-    *,
-    smooth: tuple[float, ...] | None = None,
+    products: Pool,
+    rows: Int64[np.ndarray, " pairs"],
+    reranker: Reranker | None,
 ) -> Float64[np.ndarray, " pairs"]:
-    """The second score of pools that lie side by side; zeros for a model without late interaction.
+    """The scores of pairs, the pool of a query side by side: of the reranker, or else the vectors' dot products.
 
-    Without smoothing the regions of a product are projected once, however many pools it is in, and kept: width float32
-    a region. Cost: then words x regions x width operations a pool.
+    `queries` are places in `asked`, `rows` those in `products`.
     """
-    scores = np.zeros(len(queries))
-    if model.late is None:
-        return scores
-    kept: Regions | None = None
-    place = np.arange(len(products))
-    if smooth is None:
-        used, place = np.unique(products, return_inverse=True)
-        kept = project_products(model, dataset, used)
-    start = 0
-    for end in _pool_ends(queries).tolist():
-        if kept is None:
-            photos = dataset.regions(products[start:end], boxes=model.needs_boxes).to(model.device)
-            photos = photos.with_features(smooth_regions(photos.features, smooth or ()))
-        else:
-            photos = kept.take(torch.from_numpy(place[start:end]))
-        text = dataset.query_texts[queries[start]]
-        scores[start:end] = second_scores(model, tokenizer, text, photos, projected=kept is not None)
-        start = end
-    return scores
-
-
-@torch.inference_mode()
-def project_products(model: DualEncoder, dataset: Dataset, products: Int64[np.ndarray, " photos"]) -> Regions:
-    """The regions of some products as the late interaction's vectors, read at most TOKENS_AT_ONCE (one product at
-    least) at once."""
-    ends = np.cumsum(dataset.region_counts[products])
-    pieces: list[Regions] = []
-    start, begin = 0, 0
-    with at_rest(model):
-        for end in range(1, len(ends) + 1):
-            if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:
-                photos = dataset.regions(products[start:end], boxes=model.needs_boxes).to(model.device)
-                pieces.append(model.project_regions(photos))
-                start, begin = end, int(ends[end - 1])
-    return Regions.join(pieces)
-
-
-@torch.inference_mode()
-def second_scores(
-    model: DualEncoder,
-    tokenizer: Tokenizer,
-    text: str,
-    photos: Regions,
-    *,
-    projected: bool = False,
-) -> Float64[np.ndarray, " photos"]:
-    """The second score of one query with each photo; `projected` photos are those of `project_regions`.
-
-    Raises: ValueError for a model without late interaction."""
-    tokens, lengths = tokenize(tokenizer, normalised(model, [text]), longest=model.longest)
-    with at_rest(model):
-        on_device = photos.to(model.device)
-        found = model.late_scores(tokens.to(model.device), lengths, on_device, projected=projected)[0]
-    scores: np.ndarray = found.cpu().numpy().astype(np.float64)
-    return scores
-
-
-def _score_pools(
-    words: Float32[np.ndarray, "queries hidden"],
-    photos: Float32[np.ndarray, "products hidden"],
-    queries: Int64[np.ndarray, " pairs"],
-    products: Int64[np.ndarray, " pairs"],
-    ids: Int64[np.ndarray, " pairs"],
-    operator: PoolOperator | None,
-) -> Float64[np.ndarray, " pairs"]:
-    """The scores of pools that lie side by side; an operator gets each by rising product id, which settles its ties."""
-    if operator is None:
-        return score_pairs(words, photos, queries, products)
+    if reranker is None:
+        words = np.stack([query.vector for query in asked])
+        return score_pairs(words, products.vectors, queries, rows)
     scores = np.empty(len(queries))
     start = 0
     for end in _pool_ends(queries).tolist():
-        pairs = start + np.argsort(ids[start:end])
-        scores[pairs] = operator(words[queries[start]], photos[products[pairs]])
+        pool = products.take(rows[start:end])
+        scores[start:end] = reranker.score(asked[queries[start]], pool)
         start = end
     return scores
+
+
+def keep_products(
+    reranker: Reranker | None, dataset: Dataset, products: Int64[np.ndarray, " products"], *, boxes: bool
+) -> Regions | None:
+    """What a reranker keeps of some products (rows of the dataset), read at most TOKENS_AT_ONCE regions (one product
+    at least) at once. None where it keeps nothing."""
+    if reranker is None or not reranker.kept_values:
+        return None
+    pieces = [
+        reranker.keep(dataset.regions(products[start:end], boxes=boxes))
+        for start, end in pieces_of(dataset.region_counts[products])
+    ]
+    return Regions.join([piece for piece in pieces if piece is not None])
 
 
 def _pool_ends(queries: Int64[np.ndarray, " pairs"]) -> Int64[np.ndarray, " pools"]:
@@ -209,27 +137,16 @@ def _pool_groups(
             start = int(end)
 
 
-def _encode_smoothed(
-    model: DualEncoder,
+def _smoothed(
+    bundle: Bundle,
     dataset: Dataset,
     queries: Int64[np.ndarray, " pairs"],
     products: Int64[np.ndarray, " pairs"],
     weights: tuple[float, ...],
-) -> Float32[np.ndarray, "pairs hidden"]:
-    photos = dataset.regions(products, boxes=model.needs_boxes).to(model.device)
-    ends = np.cumsum(photos.counts.numpy())
+) -> Regions:
+    """The regions of the products of every pair, those of a pool smoothed as one set."""
+    regions = dataset.regions(products, boxes=bundle.needs_boxes).to(bundle.model.device)
+    ends = np.cumsum(regions.counts.numpy())
     pool_sizes = np.diff(np.concatenate([[0], ends[_pool_ends(queries) - 1]])).tolist()
-    pools = torch.split(photos.features, pool_sizes)
-    photos = photos.with_features(torch.cat([smooth_regions(pool, weights) for pool in pools]))
-    return encode_in_pieces(model, photos)  # one pool alone may be larger than what is encoded at once
-
-
-def encode_in_pieces(model: DualEncoder, photos: Regions) -> Float32[np.ndarray, "photos hidden"]:
-    """The vectors of any number of photos, at most TOKENS_AT_ONCE regions (one photo at least) at once."""
-    ends = np.cumsum(photos.counts.numpy())
-    pieces, start, begin = [], 0, 0
-    for end in range(1, len(ends) + 1):
-        if end == len(ends) or ends[end] - begin > TOKENS_AT_ONCE:
-            pieces.append(encode_photos(model, photos.part(start, end)))
-            start, begin = end, int(ends[end - 1])
-    return np.concatenate(pieces)
+    pools = torch.split(regions.features, pool_sizes)
+    return regions.with_features(torch.cat([smooth_regions(pool, weights) for pool in pools]))

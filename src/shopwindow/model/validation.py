@@ -21,8 +21,10 @@ from torch import Tensor
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import numbers_of
 from shopwindow.files import DataError
-from shopwindow.model.dual import DualEncoder, encode_products, encode_texts
-from shopwindow.model.rank import candidate_pairs, late_scores, score_pairs
+from shopwindow.model.bundle import Bundle
+from shopwindow.model.dual import DualEncoder
+from shopwindow.model.rank import candidate_pairs, keep_products, score_pools
+from shopwindow.model.rerankers import Pool, read_queries
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import audit_card
 from shopwindow.ranking.measures import Measure, evaluate
@@ -86,16 +88,19 @@ class Validation:
 
     def measure(self, model: DualEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
         """The official and the seed's nDCG@5 and more, and the mean loss over batches of right pairs."""
-        words = encode_texts(model, tokenizer, self.dataset.query_texts)
-        photos = encode_products(model, self.dataset)
+        bundle, dataset = Bundle(model, tokenizer), self.dataset
+        asked = read_queries(dataset.query_texts, bundle)
+        photos, everything = bundle.encode_dataset(dataset), np.arange(len(dataset.product_ids))
+        kept = keep_products(bundle.reranker, dataset, everything, boxes=bundle.needs_boxes)
+        products = Pool(dataset.product_ids, photos, kept)
         run = Run.from_arrays(
-            self.dataset.query_ids[self._queries],
-            self.dataset.product_ids[self._products],
-            score_pairs(words, photos, self._queries, self._products)
-            + late_scores(model, tokenizer, self.dataset, self._queries, self._products),
+            dataset.query_ids[self._queries],
+            dataset.product_ids[self._products],
+            score_pools(asked, self._queries, products, self._products, bundle.reranker),
         )
         evaluation = evaluate(run, self.answers)
         scores = {str(measure): evaluation.mean(measure) for measure in evaluation.measures}
+        words = np.stack([query.vector for query in asked])
         return Result(self._loss(model, words, photos, loss, batch_size), scores[str(OFFICIAL)], scores)
 
     def _loss(

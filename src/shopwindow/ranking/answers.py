@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
-from shopwindow.ranking.ids import (
+from shopwindow.ids import (
     Pairs,
     RowError,
     as_ids,
@@ -92,12 +92,12 @@ class Answers:
             raise RowError(
                 "occurs twice", row=int(order[same[0] + 1]), field=f"query {queries[order][same[0]]}"
             )
-        found = cls.from_arrays(np.repeat(queries, counts), product_ids)
+        grouped = cls.from_arrays(np.repeat(queries, counts), product_ids)
         return cls(
             queries=queries[order],
             offsets=offsets_of(counts[order]),
-            product_ids=found.product_ids,
-            grades=found.grades,
+            product_ids=grouped.product_ids,
+            grades=grouped.grades,
         )
 
     def __len__(self) -> int:
@@ -120,9 +120,10 @@ class Answers:
 
 
 def read_answers(path: str | os.PathLike[str]) -> Answers:
-    """Answers from the competition's JSON `{query_id: [product_id, ...]}` or from TREC qrels, told by the first sign.
+    """Answers from the competition's JSON `{query_id: [product_id, ...]}` or from TREC qrels.
 
-    Grades of qrels may be any finite number (also click weights); above 0 is an answer.
+    A file that begins with `{` or `[` is JSON. Grades of qrels may be any finite number (also click weights); above 0
+    is an answer.
 
     Raises: DataError naming file and line (qrels) or file and query (JSON): another shape than these two, a query or
         a product that occurs twice, an id that is neither integer nor string.
@@ -141,12 +142,12 @@ def read_answers(path: str | os.PathLike[str]) -> Answers:
 
 def _from_json(text: str, path: str) -> Answers:
     def distinct(items: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
+        lists: dict[str, object] = {}
         for key, value in items:
-            if key in found:
+            if key in lists:
                 raise DataError("occurs twice", path=path, field=f"query {key}")
-            found[key] = value
-        return found
+            lists[key] = value
+        return lists
 
     try:
         content = json.loads(text, object_pairs_hook=distinct)

@@ -1,27 +1,26 @@
 """Can this set be scored without doing the job? Shortcuts measured, strata shown, runs cleared of them, a verdict.
 
-A shortcut *leaks* when it scores more than a margin above random order and the difference is real (paired
-randomisation test, one-sided, Holm-corrected over the shortcuts). A shortcut's ties are broken at random and its score
-is the mean over tie-breaking seeds; a run's ties rank by product id, as everywhere. Random order is the exact
-expectation. It knows pools, answers, runs and plain arrays; no dataset and no model.
+A shortcut *leaks* when it scores more than a margin above random order and the difference is significant. The test is
+paired randomisation, one-sided, Holm-corrected over the shortcuts. A shortcut's score is its exact expectation over all
+orders of its ties, and so is random order; a run's ties rank by product id, as everywhere. It knows pools, answers,
+runs and plain arrays; no dataset and no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.chance import random_values
-from shopwindow.ranking.cleared import Cleared, chance_corrected, cleared
+from shopwindow.ranking.chance import Cleared, chance_corrected, cleared, expected_values, random_values
 from shopwindow.ranking.fusion import normalise
-from shopwindow.ranking.ids import Pairs, offsets_of, positions
 from shopwindow.ranking.measures import Measure, evaluate
-from shopwindow.ranking.pools import Pools, grades_of, misfit, oracle_run, run_of
+from shopwindow.ranking.pools import Misfit, Pools, grades_of, misfit, oracle_run, run_of
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.shortcuts import (
     Shortcut,
@@ -34,7 +33,6 @@ from shopwindow.ranking.significance import Score, holm, mean_scores, randomisat
 
 OFFICIAL: Final = Measure("nDCG", 5)
 MARGIN: Final = 0.03
-TIE_SEEDS: Final = 30
 _STRATA: Final = ((1, 1), (2, 2), (3, 3), (4, 7), (8, 15), (16, 31), (32, None))
 
 
@@ -65,11 +63,11 @@ class Stratum:
 
 @dataclass(frozen=True)
 class RunAudit:
-    """A run's score, also corrected for chance; what it would be with each shortcut added after the fact; and where
-    occurrence counts and every grouping shortcut that leaks say nothing. `not_cleared`: leaks that order, not group.
+    """A run's score, also corrected for chance, and what it would be `after` each shortcut is added to it.
 
-    `missing`: judged queries that it leaves out, `unscored`: candidates that it does not score, `outside`: products
-    that it scores and that are no candidates.
+    `cleared`: the score where occurrence counts and every leaking shortcut that groups say nothing; None where no
+    group is usable. `not_cleared`: leaking shortcuts that order and do not group. `missing`: judged queries that the
+    run leaves out. `unscored`: candidates that it does not score. `outside`: products that it scores outside the pools.
     """
 
     name: str
@@ -122,6 +120,26 @@ class Audit:
             " compare only systems that cannot see or use this; do not use it to re-order results."
         )
 
+    def notes_on(self, run: RunAudit) -> list[str]:
+        """What the scores of one of its runs do not show, a line each: what cleared it, and what it leaves out."""
+        cleared = "cleared: no pool holds an answer and another candidate that occur equally often"
+        if run.cleared is not None:
+            queries, answers = run.cleared.queries / self.queries, run.cleared.answers / self.answers
+            cleared = (
+                f"cleared: among candidates that occur equally often; {queries:.0%} of the queries and {answers:.0%}"
+                " of the answers are left"
+            )
+        leaks = f"not cleared of: {', '.join(run.not_cleared)}" if run.not_cleared else None
+        missing = f"judged queries that are not in the run, counted 0: {run.missing}" if run.missing else None
+        notes = [note for note in (cleared, leaks, missing) if note is not None]
+        return notes + Misfit(run.unscored, run.outside).notes
+
+    def to_json(self) -> dict[str, Any]:
+        """The audit as plain values for JSON."""
+        strata = [asdict(stratum) | {"probability": stratum.probability} for stratum in self.strata]
+        leaks = [line.name for line in self.leaks]
+        return asdict(self) | {"strata": strata, "verdict": self.verdict, "leaks": leaks}
+
 
 def audit(
     pools: Pools,
@@ -133,12 +151,12 @@ def audit(
     runs: Sequence[Run] = (),
     measure: Measure = OFFICIAL,
     margin: float = MARGIN,
-    tie_seeds: int = TIE_SEEDS,
     resamples: int = 10_000,
+    notes: Sequence[str] = (),
 ) -> Audit:
     """Measures the built-in shortcuts and the given ones on the pools' queries, and what they add to each run.
 
-    `resamples` are those of the intervals.
+    `resamples` are those of the intervals. A generator of one seed gives a shortcut the same score beside any others.
 
     Raises: ValueError where no query of the pools is judged, other pools are these very ones, a run scores no
         candidate, or as `Measure.values`.
@@ -148,47 +166,36 @@ def audit(
     judged = _judged(pools, answers)
     grades = grades_of(pools, answers)
     counts = occurrences(pools, also)
-    every = [
+    tried = [
         *order_shortcuts(pools),
         prefix_shortcut(pools, grades, generator),
         *occurrence_shortcuts(counts),
         *shortcuts,
     ]
-    ties = generator.random((tie_seeds, len(pools)))
-
-    def values(scores: Float64[np.ndarray, "rows"]) -> Float64[np.ndarray, "queries"]:
-        taken = [_values_of(pools, _without_ties(scores, tie), judged, measure) for tie in ties]
-        mean: Float64[np.ndarray, "queries"] = np.mean(taken, axis=0)
-        return mean
-
     chance = random_values(pools, judged, measure)
     oracle = evaluate(oracle_run(pools, answers), judged, [measure]).values[0]
-    rows = np.stack([values(shortcut.scores) for shortcut in every])
-    p_values = holm(randomisation_p_values(rows - chance, generator, alternative="greater"))
-    scores = mean_scores(np.stack([chance, oracle, *rows]), generator, resamples=resamples)
-    above = mean_scores(rows - chance, generator, resamples=resamples)
+    values = np.stack([expected_values(pools, shortcut.scores, judged, measure) for shortcut in tried])
+    p_values = holm(randomisation_p_values(values - chance, generator, alternative="greater"))
+    random, best, *scores = mean_scores(np.stack([chance, oracle, *values]), generator, resamples=resamples)
+    leads = mean_scores(values - chance, generator, resamples=resamples)
     lines = tuple(
-        Line(one.name, score, lead, float(p), bool(lead.mean > margin and p < 0.05))
-        for one, score, lead, p in zip(every, scores[2:], above, p_values, strict=True)
+        Line(shortcut.name, score, lead, float(p), bool(lead.mean > margin and p < 0.05))
+        for shortcut, score, lead, p in zip(tried, scores, leads, p_values, strict=True)
     )
-    leaking = [one for one, line in zip(every, lines, strict=True) if line.leaks]
-    groupings = [np.unique(one.scores, return_inverse=True)[1] for one in leaking if one.is_grouping]
-    keys = np.vstack([counts, *groupings])
-    not_cleared = tuple(one.name for one in leaking if not one.is_grouping)
+    leaking = [shortcut for shortcut, line in zip(tried, lines, strict=True) if line.leaks]
+    ground = _Ground(pools, judged, measure, chance, leaking, _group_keys(counts, leaking), resamples)
     return Audit(
         measure=str(measure),
         queries=len(judged.queries),
         candidates=len(pools),
         answers=int((grades > 0).sum()),
         margin=margin,
-        random=scores[0],
-        oracle=scores[1],
+        random=random,
+        oracle=best,
         lines=lines,
         strata=tuple(_strata(counts, grades)),
-        runs=tuple(
-            _run_audit(run, pools, judged, measure, every, keys, not_cleared, generator, resamples)
-            for run in runs
-        ),
+        runs=tuple(_run_audit(run, ground, tried, generator) for run in runs),
+        notes=tuple(notes),
     )
 
 
@@ -197,15 +204,15 @@ def audit_card(
 ) -> dict[str, Any]:
     """The audit in few words, as plain values for JSON: what a score card carries of the set it was measured on.
 
-    Quicker than `audit` (fewer tie-breaking seeds). Raises: ValueError where no query of the pools is judged.
+    Raises: ValueError where no query of the pools is judged.
     """
-    found = audit(pools, answers, generator, also=also, tie_seeds=5, resamples=1000)
+    audited = audit(pools, answers, generator, also=also, resamples=1000)
     return {
-        "verdict": found.verdict,
-        "measure": found.measure,
-        "random": found.random.mean,
-        "best_possible": found.oracle.mean,
-        "leaks": {line.name: line.score.mean for line in found.leaks},
+        "verdict": audited.verdict,
+        "measure": audited.measure,
+        "random": audited.random.mean,
+        "best_possible": audited.oracle.mean,
+        "leaks": {line.name: line.score.mean for line in audited.leaks},
     }
 
 
@@ -229,20 +236,12 @@ def _are_equal(pools: Pools, other: Pools) -> bool:
     )
 
 
-def _without_ties(
-    scores: Float64[np.ndarray, "rows"], tie: Float64[np.ndarray, "rows"]
-) -> Float64[np.ndarray, "rows"]:
-    """Scores in the same order without ties: what was tied is ordered by `tie`."""
-    order = np.lexsort((tie, scores))
-    places = np.empty(len(scores))
-    places[order] = np.arange(len(scores))
-    return places
-
-
-def _values_of(
-    pools: Pools, scores: Float64[np.ndarray, "rows"], answers: Answers, measure: Measure
-) -> Float64[np.ndarray, "queries"]:
-    return evaluate(run_of(pools, scores, name="shortcut"), answers, [measure]).of(measure)
+def _group_keys(
+    counts: Int64[np.ndarray, "files rows"], leaking: Sequence[Shortcut]
+) -> Int64[np.ndarray, "keys rows"]:
+    """What a group shares when runs are cleared: the occurrence counts, and every leaking shortcut that groups."""
+    groupings = [np.unique(one.scores, return_inverse=True)[1] for one in leaking if one.is_grouping]
+    return np.vstack([counts, *groupings])
 
 
 def _strata(counts: Int64[np.ndarray, "files rows"], grades: Float64[np.ndarray, "rows"]) -> list[Stratum]:
@@ -252,64 +251,85 @@ def _strata(counts: Int64[np.ndarray, "files rows"], grades: Float64[np.ndarray,
     def stratum(name: str, inside: np.ndarray) -> Stratum:
         return Stratum(name, int(inside.sum()), int(right[inside].sum()))
 
-    found = []
+    strata = []
     for least, most in _STRATA:
         inside = (counts[0] >= least) & (counts[0] <= (most or counts[0].max()))
         if inside.any():
-            many = (
-                f"{least} or more" if most is None else f"{least}" if least == most else f"{least} to {most}"
-            )
-            found.append(stratum(f"in {many} pool{'s' * (most != 1)}", inside))
+            upper = " or more" if most is None else "" if least == most else f" to {most}"
+            strata.append(stratum(f"in {least}{upper} pool{'s' * (most != 1)}", inside))
     if len(counts) > 1:
         elsewhere = counts[1:].sum(axis=0)
-        found += [
+        strata += [
             stratum("also in the other files", elsewhere > 0),
             stratum("not in the other files", elsewhere == 0),
         ]
-    return found
+    return strata
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """What every run is audited on: pools and answers, random order's values, leaks, and the keys that part pools."""
+
+    pools: Pools
+    answers: Answers
+    measure: Measure
+    chance: Float64[np.ndarray, "queries"]
+    leaking: Sequence[Shortcut]
+    keys: Int64[np.ndarray, "keys rows"]
+    resamples: int
 
 
 def _run_audit(
-    run: Run,
-    pools: Pools,
-    answers: Answers,
-    measure: Measure,
-    shortcuts: Sequence[Shortcut],
-    keys: Int64[np.ndarray, "keys rows"],
-    not_cleared: tuple[str, ...],
-    generator: np.random.Generator,
-    resamples: int,
+    run: Run, ground: _Ground, shortcuts: Sequence[Shortcut], generator: np.random.Generator
 ) -> RunAudit:
+    pools, measure, resamples = ground.pools, ground.measure, ground.resamples
     rows = Pairs.of(run.queries, run.offsets, run.product_ids).find(
         pools.queries, pools.offsets, pools.product_ids
     )
     if not (rows >= 0).any():
         raise ValueError(f"{run.name} scores no candidate of the pools: are its ids of another set?")
-    own = np.where(rows >= 0, np.append(run.scores, np.nan)[rows], np.nan)
-    normal = normalise(own, pools.offsets, "zscore")
-    _, place = np.unique(normalise(own, pools.offsets, "rank"), return_inverse=True)
-    evaluation = evaluate(run, answers, [measure])
+    scores = np.where(rows >= 0, np.append(run.scores, np.nan)[rows], np.nan)
+    _, place = np.unique(normalise(scores, pools.offsets, "rank"), return_inverse=True)
+    evaluation = evaluate(run, ground.answers, [measure])
     values = [evaluation.values[0]]
     for shortcut in shortcuts:
-        if shortcut.is_grouping:
-            _, grouped = np.unique(shortcut.scores, return_inverse=True)
-            combined = (grouped * (place.max() + 1) + place).astype(np.float64)
-        else:
-            combined = normal + normalise(shortcut.scores, pools.offsets, "zscore")
-        values.append(_values_of(pools, combined, answers, measure))
-    scores = mean_scores(np.stack(values), generator, resamples=resamples)
-    chance = random_values(pools, answers, measure)
-    unscored, outside = misfit(run, pools)
+        combined = run_of(pools, _added(shortcut, scores, place, pools), name=run.name)
+        values.append(evaluate(combined, ground.answers, [measure]).values[0])
+    score, *after = mean_scores(np.stack(values), generator, resamples=resamples)
+    unfit = misfit(run, pools)
     return RunAudit(
         name=run.name,
-        score=scores[0],
-        corrected=chance_corrected(values[0], chance, generator, resamples=resamples),
-        after={shortcut.name: score for shortcut, score in zip(shortcuts, scores[1:], strict=True)},
+        score=score,
+        corrected=chance_corrected(values[0], ground.chance, generator, resamples=resamples),
+        after={shortcut.name: one for shortcut, one in zip(shortcuts, after, strict=True)},
         cleared=cleared(
-            pools, answers, place.astype(np.float64), keys, generator, measure=measure, resamples=resamples
+            pools,
+            ground.answers,
+            place.astype(np.float64),
+            ground.keys,
+            generator,
+            measure=measure,
+            resamples=resamples,
         ),
-        not_cleared=not_cleared,
+        not_cleared=tuple(shortcut.name for shortcut in ground.leaking if not shortcut.is_grouping),
         missing=len(evaluation.missing),
-        unscored=unscored,
-        outside=outside,
+        unscored=unfit.unscored,
+        outside=unfit.outside,
     )
+
+
+def _added(
+    shortcut: Shortcut,
+    scores: Float64[np.ndarray, "rows"],
+    place: Int64[np.ndarray, "rows"],
+    pools: Pools,
+) -> Float64[np.ndarray, "rows"]:
+    """A run's scores (NaN: not scored) with a shortcut: re-ordered inside its groups, or both z-scores added."""
+    total: Float64[np.ndarray, "rows"]
+    if shortcut.is_grouping:
+        _, grouped = np.unique(shortcut.scores, return_inverse=True)
+        total = (grouped * (place.max() + 1) + place).astype(np.float64)
+    else:
+        zscores = [normalise(values, pools.offsets, "zscore") for values in (scores, shortcut.scores)]
+        total = zscores[0] + zscores[1]
+    return total

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Shaped
 
-from shopwindow.ranking.ids import codes_of, positions
+from shopwindow.ids import codes_of, positions
 from shopwindow.ranking.pools import Pools
 
 FOLDS: Final = 5
@@ -34,12 +34,13 @@ def query_blind_scores(
     """A score for every candidate, by ridge regression of being an answer on its product's features.
 
     Features and target are taken less their pool's mean, because only the order inside a pool counts. Queries and
-    products are dealt into `folds` parts each; the candidates of one part of both are scored by the model of all
-    rows that share neither. One deal leaves the score to chance, so the mean over several deals is given. Products of
-    one number in `same` (one photo under two ids) stay in one part. Many features are first projected on their largest
-    256 directions (found without answers). A candidate whose product has no features scores 0, as an average one.
-    `product_ids` are distinct, in any order. It sees what is linear in the features and no more: not "far from the
-    mean", say, unless they are binned.
+    products are dealt into `folds` parts each. The candidates of one part of both are scored by the model of all rows
+    that share neither. The scores are the mean over `deals` deals, because a single one depends on chance. Products of
+    one number in `same` (one photo under two ids) stay in one part.
+
+    More than 256 features are first projected on their 256 largest directions, found without answers. A candidate
+    whose product has no features scores 0, as an average one. `product_ids` are distinct, in any order. The model sees
+    what is linear in the features: "far from the mean", say, only where they are binned.
     Cost of a deal: a Gram matrix of all rows per product fold, and folds x folds solves.
 
     Raises: ValueError for fewer than 2 folds, or features that are not finite.
@@ -51,19 +52,21 @@ def query_blind_scores(
     codes = codes_of(pools.offsets)
     _, product_codes = np.unique(pools.product_ids, return_inverse=True)
     order = np.argsort(product_ids, kind="stable")
-    found = positions(pools.product_ids, product_ids[order])
-    rows = _standardised(_reduced(features.astype(np.float64), generator))[order][found]
-    rows[found < 0] = 0.0
+    product_row = positions(pools.product_ids, product_ids[order])
+    rows = _standardised(_reduced(features.astype(np.float64), generator))[order][product_row]
+    rows[product_row < 0] = 0.0
     target = (grades > 0).astype(np.float64)
     if same is not None:
         alone = int(same.max(initial=0)) + 1 + product_codes
-        _, product_codes = np.unique(np.where(found >= 0, same[order][found], alone), return_inverse=True)
+        _, product_codes = np.unique(
+            np.where(product_row >= 0, same[order][product_row], alone), return_inverse=True
+        )
     scores = np.zeros(len(pools))
     for _ in range(deals):
         query_fold = (generator.permutation(len(pools.queries)) % folds)[codes]
         product_fold = (generator.permutation(int(product_codes.max()) + 1) % folds)[product_codes]
         scores += _held_out(rows, target, codes, query_fold, product_fold, folds) / deals
-    scores[found < 0] = 0.0
+    scores[product_row < 0] = 0.0
     return scores
 
 
@@ -81,28 +84,28 @@ def _held_out(
     """
     dim = rows.shape[1]
     scores = np.zeros(len(rows))
-    shown = _less_pool_mean(rows, codes)
+    centred = _less_pool_mean(rows, codes)
     for product in range(folds):
         kept = product_fold != product
-        taught = _less_pool_mean(rows[kept], codes[kept])
+        training = _less_pool_mean(rows[kept], codes[kept])
         answer = _less_pool_mean(target[kept][:, None], codes[kept])[:, 0]
         parts = [query_fold[kept] == query for query in range(folds)]
-        gram = np.stack([taught[part].T @ taught[part] for part in parts])
-        moment = np.stack([taught[part].T @ answer[part] for part in parts])
+        gram = np.stack([training[part].T @ training[part] for part in parts])
+        moment = np.stack([training[part].T @ answer[part] for part in parts])
         for query in range(folds):
             others = np.arange(folds) != query
             total = gram[others].sum(axis=0)
             ridge = _RIDGE * max(float(np.trace(total)) / dim, 1e-12)
             weights = np.linalg.solve(total + ridge * np.eye(dim), moment[others].sum(axis=0))
             block = (query_fold == query) & ~kept
-            scores[block] = shown[block] @ weights
+            scores[block] = centred[block] @ weights
     return scores
 
 
 def _less_pool_mean(
     rows: Float64[np.ndarray, "rows dim"], codes: Int64[np.ndarray, "rows"]
 ) -> Float64[np.ndarray, "rows dim"]:
-    """Rows of one pool stand together."""
+    """The rows less the mean of their pool; rows of one pool stand together."""
     if not len(rows):
         return rows
     new = np.concatenate([[True], codes[1:] != codes[:-1]])
@@ -137,6 +140,24 @@ def _reduced(
     return reduced
 
 
+def box_statistics(
+    counts: Int64[np.ndarray, "products"],
+    boxes: Float[np.ndarray, "regions 4"],
+    sizes: Int64[np.ndarray, "products 2"],
+    labels: Int64[np.ndarray, "regions"],
+) -> Float64[np.ndarray, "products 7"]:
+    """What is known of a photo without its features, of each product.
+
+    Number of regions, height, width, height / width, first label, largest box and sum of boxes as shares of the photo.
+    """
+    starts = np.cumsum(counts) - counts
+    height, width = sizes.T
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    largest, total = (part.reduceat(areas, starts) / sizes.prod(axis=1) for part in (np.maximum, np.add))
+    columns = [counts, height, width, height / width, labels[starts], largest, total]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
 def in_bins(
     statistics: Float[np.ndarray, "products dim"], *, bins: int = 8
 ) -> Float64[np.ndarray, "products cells"]:
@@ -161,18 +182,18 @@ def in_bins(
 def prefix_indicators(
     product_ids: Shaped[np.ndarray, "products"], *, length: int = 3, most: int = 64
 ) -> Float64[np.ndarray, "products prefixes"]:
-    """Indicators of the first characters of each id and of its length; rare prefixes (beyond the `most`) share none."""
+    """Indicators of the first characters of each id, and of its length; only the `most` frequent of each have one."""
     words = product_ids.astype(np.str_)
-    found = []
+    indicators = []
     for values in (np.array([word[:length] for word in words.tolist()]), np.strings.str_len(words)):
         distinct, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
         kept = np.argsort(-counts, kind="stable")[:most]
-        found.append((codes[:, None] == np.arange(len(distinct))[kept]).astype(np.float64))
-    return np.concatenate(found, axis=1)
+        indicators.append((codes[:, None] == np.arange(len(distinct))[kept]).astype(np.float64))
+    return np.concatenate(indicators, axis=1)
 
 
 def equal_rows(features: Float[np.ndarray, "products dim"]) -> Int64[np.ndarray, "products"]:
-    """A number per product, the same where the features are the same to the bit: one photo under several ids.
+    """A number per product, equal where the features are equal to the bit: one photo under several ids.
 
     >>> equal_rows(np.array([[1.0, 2.0], [0.0, 2.0], [1.0, 2.0]])).tolist()
     [0, 1, 0]

@@ -1,8 +1,8 @@
 """Several runs as one: scores made comparable per query, averaged, with given or learned weights.
 
-The union of the runs' (query, product) pairs is ranked. Where a run does not score a pair of a query that
-it ranks, the pair stands below all that the run scores in this query (see `normalise`); where a run does not
-rank the query at all it says nothing there. Both are counted. It knows runs, and answers where weights are learned.
+The union of the runs' (query, product) pairs is ranked. A pair that a run leaves out of a query that it ranks stands
+below all that the run scores there (see `normalise`). A query that a run does not rank adds nothing. Both are counted.
+It knows runs, and answers where weights are learned.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import optimize, stats
 
+from shopwindow.ids import Pairs, codes_of, group, in_one_kind
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import Pairs, codes_of, group, in_one_kind
 from shopwindow.ranking.pools import Pools, grades_of, run_of
 from shopwindow.ranking.runs import Run
 
@@ -59,10 +59,9 @@ def align(runs: Sequence[Run]) -> Aligned:
     pools = Pools.from_arrays(queries[order][distinct], products[distinct])
     scores = np.full((len(runs), len(pools)), np.nan)
     for row, run in zip(scores, runs, strict=True):
-        found = Pairs.of(run.queries, run.offsets, run.product_ids).find(
-            pools.queries, pools.offsets, pools.product_ids
-        )
-        row[found >= 0] = run.scores[found[found >= 0]]
+        pairs = Pairs.of(run.queries, run.offsets, run.product_ids)
+        rows = pairs.find(pools.queries, pools.offsets, pools.product_ids)
+        row[rows >= 0] = run.scores[rows[rows >= 0]]
     return Aligned(pools, scores)
 
 
@@ -72,9 +71,10 @@ def normalise(
     """One run's scores, made comparable inside each query: higher stays better, tied stays tied. NaN: not scored.
 
     `mean`: as they are. `zscore`: less the query's mean, over its standard deviation (0 where all are equal).
-    `rank`: 1 for the first to 0 for the last, ties share their mean rank. `rrf`: 1 / (60 + rank). What is not scored
-    gets the next rank after the last (`rank`), 0 (`rrf`), or the lowest value less one standard deviation of the
-    query's values (less 1 where all are equal).
+    `rank`: 1 for the first to 0 for the last, ties share their mean rank. `rrf`: 1 / (60 + rank).
+
+    A pair without a score gets the next rank after the last (`rank`) or 0 (`rrf`). By the other methods it gets the
+    query's lowest value less one standard deviation, or less 1 where all are equal.
 
     Raises: ValueError for another method.
 
@@ -87,10 +87,10 @@ def normalise(
     of_query = codes[scored]
     counts = np.bincount(of_query, minlength=queries)
     values = _comparable(scores[scored], of_query, counts, method)
-    found = np.zeros(len(scores))
-    found[scored] = values
-    found[~scored] = _below(values, of_query, counts, method)[codes[~scored]]
-    return found
+    normalised = np.zeros(len(scores))
+    normalised[scored] = values
+    normalised[~scored] = _below(values, of_query, counts, method)[codes[~scored]]
+    return normalised
 
 
 def _below(
@@ -107,9 +107,7 @@ def _below(
     else:
         lowest = np.full(len(counts), np.inf)
         np.minimum.at(lowest, codes, values)
-        mean = np.bincount(codes, weights=values, minlength=len(counts)) / np.maximum(counts, 1)
-        squares = np.bincount(codes, weights=(values - mean[codes]) ** 2, minlength=len(counts))
-        deviation = np.sqrt(squares / np.maximum(counts, 1))
+        mean, deviation = _moments(values, codes, counts)
         flat = deviation <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
         below = lowest - np.where(flat, 1.0, deviation)
     return np.where(counts > 0, below, 0.0)
@@ -124,13 +122,10 @@ def _comparable(
     if method == "mean":
         return scores
     if method == "zscore":
-        safe = np.maximum(counts, 1)
-        mean = np.bincount(codes, weights=scores, minlength=len(counts)) / safe
-        centred: Float64[np.ndarray, "scored"] = scores - mean[codes]
-        deviation = np.sqrt(np.bincount(codes, weights=centred**2, minlength=len(counts)) / safe)[codes]
+        mean, deviation = (moment[codes] for moment in _moments(scores, codes, counts))
         flat = deviation <= 1e-12 * np.maximum(np.abs(scores), 1e-300)
         standardised = np.zeros(len(scores))
-        np.divide(centred, deviation, out=standardised, where=~flat)
+        np.divide(scores - mean, deviation, out=standardised, where=~flat)
         return standardised
     ranks = _mean_ranks(scores, codes, counts)
     places: Float64[np.ndarray, "scored"]
@@ -139,6 +134,17 @@ def _comparable(
     else:
         places = 1.0 - (ranks - 1.0) / np.maximum(counts - 1, 1)[codes]
     return places
+
+
+def _moments(
+    values: Float64[np.ndarray, "scored"],
+    codes: Int64[np.ndarray, "scored"],
+    counts: Int64[np.ndarray, "queries"],
+) -> tuple[Float64[np.ndarray, "queries"], Float64[np.ndarray, "queries"]]:
+    """The mean and the standard deviation of each query's values; 0 where it has none."""
+    mean = np.bincount(codes, weights=values, minlength=len(counts)) / np.maximum(counts, 1)
+    squares = np.bincount(codes, weights=(values - mean[codes]) ** 2, minlength=len(counts))
+    return mean, np.sqrt(squares / np.maximum(counts, 1))
 
 
 def _mean_ranks(
@@ -168,12 +174,12 @@ def fuse(
     Raises: ValueError for an unknown method, or weights that are not one finite number per run, not all 0.
     """
     aligned = align(runs)
-    given = np.ones(len(runs)) if weights is None else np.array(weights, dtype=np.float64)
-    if given.shape != (len(runs),) or not np.isfinite(given).all() or not given.any():
+    shares = np.ones(len(runs)) if weights is None else np.array(weights, dtype=np.float64)
+    if shares.shape != (len(runs),) or not np.isfinite(shares).all() or not shares.any():
         raise ValueError(
-            f"{len(given)} weights for {len(runs)} runs: one finite number per run, not all 0, was wanted"
+            f"{len(shares)} weights for {len(runs)} runs: one finite number per run, not all 0, was wanted"
         )
-    return run_of(aligned.pools, _features(aligned, method).T @ (given / np.abs(given).sum()), name=name)
+    return run_of(aligned.pools, _features(aligned, method).T @ (shares / np.abs(shares).sum()), name=name)
 
 
 def _features(aligned: Aligned, method: str) -> Float64[np.ndarray, "runs rows"]:
@@ -238,9 +244,10 @@ def _fit(
     codes: Int64[np.ndarray, "rows"],
     grades: Float64[np.ndarray, "rows"],
 ) -> Float64[np.ndarray, "runs"]:
-    taught: Bool[np.ndarray, "rows"] = np.isin(codes, codes[grades > 0])
-    features, grades = features[:, taught], grades[taught]
-    _, codes = np.unique(codes[taught], return_inverse=True)
+    """The weights of least loss on the queries with an answer; equal weights where all of them are 0."""
+    has_answer: Bool[np.ndarray, "rows"] = np.isin(codes, codes[grades > 0])
+    features, grades = features[:, has_answer], grades[has_answer]
+    _, codes = np.unique(codes[has_answer], return_inverse=True)
     starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
     target = grades / np.bincount(codes, weights=grades)[codes]
 
@@ -254,7 +261,7 @@ def _fit(
         return surprise + _WEIGHT_DECAY * weights @ weights, slope + 2 * _WEIGHT_DECAY * weights
 
     start = np.full(len(features), 1.0 / len(features))
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(features))
-    total = float(found.x.sum())
-    weights: Float64[np.ndarray, "runs"] = found.x / total if total > 0 else start
+    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(features)).x
+    total = float(best.sum())
+    weights: Float64[np.ndarray, "runs"] = best / total if total > 0 else start
     return weights

@@ -1,7 +1,7 @@
 """How good is a run? Measures that print and parse as they are written, and their values per query.
 
 One rule for all of them, here and nowhere else: the mean is over the judged queries. A judged query that
-the run leaves out counts 0; so does a judged query without any answer. Queries of the run that are not
+the run leaves out counts 0. So does a judged query without any answer. Queries of the run that are not
 judged are reported and not counted. It knows runs and answers, no file.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
+from shopwindow.ids import codes_of, offsets_of, positions
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import codes_of, offsets_of, positions
 from shopwindow.ranking.runs import Run
 
 _LARGEST_EXPONENT: Final = 50.0
@@ -115,8 +115,7 @@ class Measure:
         return cls(kinds[match["kind"].lower()], None if match["k"] is None else int(match["k"]))
 
     def within(self, depth: int) -> Measure:
-        """The same of rankings of which only the first `depth` are known: one that reads the whole ranking gets that
-        cutoff.
+        """The measure for rankings that end at `depth`: one that reads the whole ranking gets that cutoff.
 
         Raises: ValueError for one that reads further.
 
@@ -132,15 +131,15 @@ class Measure:
 
         Raises: ValueError for `nDCG-exp` with a grade above 50 (a click weight has no exponential gain).
         """
-        seen = slice(None) if self.k is None else judged.hit_rank <= self.k
-        query, rank, grade = judged.hit_query[seen], judged.hit_rank[seen], judged.hit_grade[seen]
-        found = np.bincount(query, minlength=judged.queries).astype(np.float64)
+        first = slice(None) if self.k is None else judged.hit_rank <= self.k
+        query, rank, grade = judged.hit_query[first], judged.hit_rank[first], judged.hit_grade[first]
+        hits = np.bincount(query, minlength=judged.queries).astype(np.float64)
         total: Float64[np.ndarray, "queries"]
         match self.kind:
             case "hit":
-                total = np.minimum(found, 1.0)
+                total = np.minimum(hits, 1.0)
             case "precision" | "recall":
-                total = found
+                total = hits
             case "MRR":
                 total = np.zeros(judged.queries)
                 np.maximum.at(total, query, 1.0 / rank)
@@ -227,20 +226,50 @@ class Evaluation:
     extra: Shaped[np.ndarray, "extra"]
 
     def of(self, measure: Measure | str) -> Float64[np.ndarray, "queries"]:
-        """The values of one measure. Raises: ValueError for one that was not taken."""
+        """The values of one measure. Raises: ValueError for one that was not evaluated."""
         wanted = Measure.parse(measure) if isinstance(measure, str) else measure
         if wanted not in self.measures:
             raise ValueError(f"{wanted} was not evaluated; there are {', '.join(map(str, self.measures))}")
-        found: Float64[np.ndarray, "queries"] = self.values[self.measures.index(wanted)]
-        return found
+        values: Float64[np.ndarray, "queries"] = self.values[self.measures.index(wanted)]
+        return values
 
     def mean(self, measure: Measure | str) -> float:
         """The score: the mean over the judged queries."""
         return float(self.of(measure).mean())
 
     def standard_error(self, measure: Measure | str) -> float:
-        """The standard error of the score, queries taken as drawn at random; NaN for a single query."""
+        """The standard error of the score, with queries as a random sample; NaN for a single query."""
         return standard_error(self.of(measure))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the scores do not show, a line each: queries that count 0 or do not count."""
+        kinds = (
+            (self.missing, "judged queries that are not in the run, counted 0"),
+            (self.unanswered, "judged queries without an answer, counted 0"),
+            (self.extra, "queries of the run that are not judged, not counted"),
+        )
+        return [f"{kind}: {len(ids)}, the first is {ids[0]}" for ids, kind in kinds if len(ids)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation with the value of every query, as plain values for JSON."""
+        queries = list(map(str, self.queries.tolist()))
+        measures = {
+            str(measure): {
+                "mean": self.mean(measure),
+                "standard_error": self.standard_error(measure),
+                "per_query": dict(zip(queries, self.of(measure).tolist(), strict=True)),
+            }
+            for measure in self.measures
+        }
+        return {
+            "run": self.run,
+            "queries": len(queries),
+            "missing": self.missing.tolist(),
+            "unanswered": self.unanswered.tolist(),
+            "extra": self.extra.tolist(),
+            "measures": measures,
+        }
 
 
 def standard_error(values: Float64[np.ndarray, "queries"]) -> float:

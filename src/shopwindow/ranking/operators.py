@@ -1,8 +1,8 @@
 """What do the candidates of a pool say about each other? Operators that score a pool anew from its vectors.
 
 A pool operator takes the vector of a query and those of its candidates and gives scores, higher is better. Pools are
-side by side: no pool knows of another. Pure functions, exact in the pool; each says what it costs, and what it is where
-there is no pool but a whole catalogue (its *catalogue form*). They know vectors, no model, no ids, no files.
+side by side: no pool knows of another. Pure functions, exact in the pool. Each says what it costs, and its *catalogue
+form*: what it is where a whole catalogue is ranked. They know vectors, no model, no ids, no files.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def _nearest_others(
     """
     some = values[start : start + ROWS_AT_ONCE] - mean
     rows = np.arange(len(some))
-    found: list[np.ndarray] = []
-    how_far: list[np.ndarray] = []
+    candidates: list[np.ndarray] = []
+    their_distances: list[np.ndarray] = []
     for first in range(0, len(values), OTHERS_AT_ONCE):
         others = values[first : first + OTHERS_AT_ONCE] - mean
         distances = np.einsum("oh,oh->o", others, others) - (2 * some) @ others.T
@@ -89,12 +89,12 @@ def _nearest_others(
         distances[rows[here], rows[here] + start - first] = np.inf
         for _ in range(min(count, len(others))):
             nearest = distances.argmin(axis=1)
-            found.append(nearest + first)
-            how_far.append(distances[rows, nearest])
+            candidates.append(nearest + first)
+            their_distances.append(distances[rows, nearest])
             distances[rows, nearest] = np.inf
     # Earlier blocks hold earlier rows, so a stable order keeps the earlier of equally near ones.
-    order = np.argsort(np.stack(how_far, axis=1), axis=1, kind="stable")[:, :count]
-    chosen: Int64[np.ndarray, "some count"] = np.take_along_axis(np.stack(found, axis=1), order, axis=1)
+    order = np.argsort(np.stack(their_distances, axis=1), axis=1, kind="stable")[:, :count]
+    chosen: Int64[np.ndarray, "some count"] = np.take_along_axis(np.stack(candidates, axis=1), order, axis=1)
     return chosen
 
 
@@ -107,9 +107,10 @@ def expand_query(
 ) -> Float64[np.ndarray, " candidates"]:
     """Alpha query expansion: the scores after the query has moved towards its first photos.
 
-    expanded = q + sum over the `top` photos p with the highest scores of max(0, cos(q, p))^alpha p, brought to length
-    1, with q and every p brought to length 1 first. Scores: the dot products of `expanded` with the photos as they are.
-    The first photos are those of the plain order (the dot product; of equal scores the earlier); a pool of fewer gives
+    expanded = q + sum of max(0, cos(q, p))^alpha p over the `top` photos p with the highest scores. q and every p have
+    length 1 there, and so has the result. Scores: the dot products of `expanded` with the photos as they are.
+
+    The first photos are those of the plain order (the dot product; of equal scores the earlier); a smaller pool gives
     all it has. alpha 0 is the plain average; a photo with a cosine of 0 or below adds nothing, whatever alpha. Equal
     photos have equal scores.
 
@@ -145,8 +146,8 @@ def reciprocal_rerank(
     """k-reciprocal re-ranking: near is what has the same neighbours as the query, between 0 (best) and -1.
 
     Query and candidates are one set of vectors brought to length 1; d(p, g) is the squared Euclidean distance over the
-    greatest of p's. N(p, k): p, its k nearest others, and all that are as near as the k-th, so that equal photos have
-    equal scores and the order of candidates does not matter. With a set of fewer than k others N is the set.
+    greatest of p's. N(p, k): p, its k nearest others, and all that are as near as the k-th. So equal photos have equal
+    scores, and the order of candidates does not matter. With a set of fewer than k others N is the set.
 
     1. R(p, k) = {g in N(p, k): p in N(g, k)}, h = k1 / 2 rounded half to even.
     2. R*(p) = R(p, k1) and each R(g, h), g in R(p, k1), with |R(p, k1) & R(g, h)| >= 2/3 |R(g, h)|.
@@ -155,14 +156,14 @@ def reciprocal_rerank(
     5. score(g) = -((1 - weight) J(g) + weight d(query, g)).
 
     So `weight` (the paper's lambda) is that of the *original* distance: 1 is the plain order by cosine, 0 neighbours
-    alone. A model whose vectors are not of length 1 is ranked by cosine here. Where photos are nearer to each other
-    than to any words, the query is no photo's neighbour in pools larger than k1, and reaches them only by step 3.
+    alone. A model whose vectors are not of length 1 is ranked by cosine here. Photos may be nearer to each other than
+    to any words: then the query is no photo's neighbour in pools larger than k1, and reaches them only by step 3.
 
     Cost: n^2 x hidden + about n x k1^2 operations, n = candidates + 1; memory 3 n^2 numbers (24 MB for 1,000
     candidates, 2.4 GB for 10,000) and n x k1 x k2 in the sparse V. Many exact copies make N, and so V, as large as
-    n^2. Catalogue form, not offered: steps 1 to 3 of the products do not need the query, so N, R* and V of all
-    products (sparse) would be kept with the index; a query then joins by its own neighbours. That is not the same as in
-    a pool: neighbours are of the catalogue. Taking the first hits of a search as the pool is what this function can do.
+    n^2. Catalogue form, not offered: steps 1 to 3 of the products do not need the query. N, R* and V of all products
+    (sparse) would be kept with the index, and a query would join by its own neighbours. That is not the same as in a
+    pool: neighbours are of the catalogue. This function can take the first hits of a search as the pool.
 
     Source: Zhong, Zheng, Cao and Li, "Re-ranking person re-identification with k-reciprocal encoding", CVPR 2017. The
     distance's scale, that p is in N(p, k) and counts in k2, and the rounding of h, are from the authors' code
@@ -189,8 +190,8 @@ def reciprocal_rerank(
 def _relative_distances(vectors: Float[np.ndarray, "n hidden"]) -> Float64[np.ndarray, "n n"]:
     """Squared Euclidean distances between the vectors brought to length 1; each row over its greatest, where not 0.
 
-    Computed once for each distinct vector, in the order of their bytes, so that copies have equal distances to the last
-    bit, 0 to each other, and no number depends on the order of the vectors.
+    Computed once for each distinct vector, in the order of their bytes. So copies have equal distances to the last bit,
+    0 to each other, and no number depends on the order of the vectors.
     """
     units = _of_length_1(vectors) + 0.0  # -0.0 and 0.0 are one number of different bytes
     as_bytes = units.view(np.dtype((np.void, units.dtype.itemsize * units.shape[1])))[:, 0]

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from shopwindow.ids import Pairs, RowError, as_ids, first_repeated_pair, group
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.ids import Pairs, RowError, as_ids, first_repeated_pair, group
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.tables import Layout, read_table
 
@@ -106,8 +106,26 @@ def grades_of(pools: Pools, answers: Answers) -> Shaped[np.ndarray, "rows"]:
     return np.where(rows >= 0, np.append(answers.grades, 0.0)[rows], 0.0)
 
 
-def misfit(run: Run, pools: Pools) -> tuple[int, int]:
-    """(candidates of the pools that the run does not score, products that the run scores outside the pools)."""
-    scored, given = (Pairs.of(one.queries, one.offsets, one.product_ids) for one in (run, pools))
-    unscored = int((scored.find(pools.queries, pools.offsets, pools.product_ids) < 0).sum())
-    return unscored, int((given.find(run.queries, run.offsets, run.product_ids) < 0).sum())
+@dataclass(frozen=True)
+class Misfit:
+    """Where a run and the pools do not fit: candidates that the run does not score, products that it scores outside."""
+
+    unscored: int
+    outside: int
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each of the two that is not 0."""
+        counts = (
+            (self.unscored, "candidates of the pools that the run does not score"),
+            (self.outside, "products that the run scores outside the pools, ranked all the same"),
+        )
+        return [f"{subject}: {count}" for count, subject in counts if count]
+
+
+def misfit(run: Run, pools: Pools) -> Misfit:
+    """How many rows of the run and of the pools are missing in the other."""
+    scored, candidates = (Pairs.of(one.queries, one.offsets, one.product_ids) for one in (run, pools))
+    unscored = scored.find(pools.queries, pools.offsets, pools.product_ids) < 0
+    outside = candidates.find(run.queries, run.offsets, run.product_ids) < 0
+    return Misfit(int(unscored.sum()), int(outside.sum()))

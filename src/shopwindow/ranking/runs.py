@@ -1,4 +1,4 @@
-"""What did a ranker say? A run: scores of (query, product) from any system, read, kept in ranking order, written.
+"""How did a system rank? A run: scores of (query, product) from any system, read, kept in ranking order, written.
 
 Measures, comparisons, fusion and submissions all start from a run. It knows no model and no answers.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, open_whole
-from shopwindow.ranking.ids import RowError, as_ids, first_repeated_pair, group, stable_order
+from shopwindow.ids import RowError, as_ids, first_repeated_pair, group, stable_order
 from shopwindow.ranking.tables import Layout, read_table
 
 _LAYOUTS: Final = (
@@ -93,6 +93,11 @@ class Run:
         ranks: Int64[np.ndarray, "rows"] = np.arange(1, len(self) + 1) - before
         return ranks
 
+    @property
+    def depth(self) -> int:
+        """How many products the longest ranking has; 0 without queries."""
+        return int(np.diff(self.offsets).max(initial=0))
+
     def products_of(self, index: int) -> Shaped[np.ndarray, "candidates"]:
         """The products of `queries[index]`, best first."""
         products: Shaped[np.ndarray, "candidates"] = self.product_ids[
@@ -104,10 +109,6 @@ class Run:
         """Whether both give the same scores to the same pairs."""
         columns = ("queries", "offsets", "product_ids", "scores")
         return all(np.array_equal(getattr(self, one), getattr(other, one)) for one in columns)
-
-    def named(self, name: str) -> Run:
-        """The same scores under another name."""
-        return Run(name, self.queries, self.offsets, self.product_ids, self.scores)
 
 
 def _ranking_order(
@@ -131,8 +132,8 @@ def _ranking_order(
 def read_run(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
     """A run from a file: TREC (`query Q0 product rank score tag`) or a table `query_id product_id score`.
 
-    Tables are TSV, CSV or parted by spaces, one delimiter per file, with or without a header (with one,
-    further columns may stand in the file). Only the score decides the order; the rank column is not read.
+    Tables are TSV, CSV or parted by spaces, one delimiter per file. With a header a file may have further columns.
+    Only the score decides the order; the rank column is not read.
     BOM, CRLF, gzip and `-` (standard input) are read. The name is the file's, without its endings.
 
     Raises: DataError naming file, line and field.

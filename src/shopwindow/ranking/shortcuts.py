@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from scipy import sparse
 
+from shopwindow.ids import in_one_kind, positions
 from shopwindow.ranking.blind import prefix_indicators, query_blind_scores
-from shopwindow.ranking.ids import in_one_kind, positions
 from shopwindow.ranking.pools import Pools
 
 
@@ -31,17 +31,17 @@ class Shortcut:
     is_grouping: bool = False
 
 
-def counted(
+def counts_among(
     product_ids: Shaped[np.ndarray, "rows"], among: Shaped[np.ndarray, "others"]
 ) -> Int64[np.ndarray, "rows"]:
     """How often each product stands in the rows of another column.
 
-    >>> counted(np.array([5, 6, 7]), np.array([6, 5, 6]))
+    >>> counts_among(np.array([5, 6, 7]), np.array([6, 5, 6]))
     array([1, 2, 0])
     """
     distinct, counts = np.unique(among, return_counts=True)
-    found = positions(product_ids, distinct)
-    return np.where(found >= 0, np.append(counts, 0)[found], 0)
+    repeats: Int64[np.ndarray, "rows"] = np.append(counts, 0)[positions(product_ids, distinct)]
+    return repeats
 
 
 def order_shortcuts(pools: Pools) -> list[Shortcut]:
@@ -62,7 +62,7 @@ def order_shortcuts(pools: Pools) -> list[Shortcut]:
 def prefix_shortcut(
     pools: Pools, grades: Float64[np.ndarray, "rows"], generator: np.random.Generator
 ) -> Shortcut:
-    """The first characters and the length of the product id; what they mean is learned from other queries' answers."""
+    """The first characters and the length of the product id. What they mean is learned from other queries' answers."""
     products = np.unique(pools.product_ids)
     scores = query_blind_scores(pools, grades, products, prefix_indicators(products), generator)
     return Shortcut("product id prefix", scores)
@@ -70,58 +70,87 @@ def prefix_shortcut(
 
 def occurrences(pools: Pools, also: Sequence[Pools] = ()) -> Int64[np.ndarray, "files rows"]:
     """In how many pools each candidate's product stands: of its own file, then of each other file."""
-    return np.stack([counted(pools.product_ids, other.product_ids) for other in (pools, *also)])
+    return np.stack([counts_among(pools.product_ids, other.product_ids) for other in (pools, *also)])
 
 
 def occurrence_shortcuts(counts: Int64[np.ndarray, "files rows"]) -> list[Shortcut]:
-    """What the number of pools that a product stands in says, in this file, and over all files where there are more."""
+    """Orders by the number of pools that hold a product: of this file, and of all files where there are several."""
     own, total, elsewhere = counts[0], counts.sum(axis=0), counts[1:].sum(axis=0)
-    found = [
+    shortcuts = [
         Shortcut("in one pool", (own == 1).astype(np.float64), is_grouping=True),
         Shortcut("in few pools", -own.astype(np.float64), is_grouping=True),
         Shortcut("in many pools", own.astype(np.float64), is_grouping=True),
     ]
     if len(counts) > 1:
-        found += [
+        shortcuts += [
             Shortcut("in one pool of all files", (total == 1).astype(np.float64), is_grouping=True),
             Shortcut("in few pools of all files", -total.astype(np.float64), is_grouping=True),
             Shortcut("not in the other files", (elsewhere == 0).astype(np.float64), is_grouping=True),
             Shortcut("in the other files", (elsewhere > 0).astype(np.float64), is_grouping=True),
         ]
-    return found
+    return shortcuts
 
 
 def popularity_shortcuts(pools: Pools, train_product_ids: Shaped[np.ndarray, "pairs"]) -> list[Shortcut]:
     """How often a product stands in the training pairs."""
-    count = counted(pools.product_ids, train_product_ids).astype(np.float64)
+    count = counts_among(pools.product_ids, train_product_ids).astype(np.float64)
     return [
         Shortcut("popular in training", count, is_grouping=True),
         Shortcut("rare in training", -count, is_grouping=True),
     ]
 
 
-def image_blind_shortcut(
-    pools: Pools,
-    query_words: sparse.csr_array,
-    query_ids: Shaped[np.ndarray, "queries"],
-    product_words: sparse.csr_array,
-    product_ids: Shaped[np.ndarray, "products"],
-) -> Shortcut:
-    """Text only: how much the query's words are those of the queries that the candidate's product was trained with.
+@dataclass(frozen=True, eq=False)
+class WordCounts:
+    """How often each word stands in each query, and in the training queries of each product; rows as the ids."""
 
-    Both matrices are word counts (rows as the ids beside them); the score is the cosine of their idf-weighted rows.
-    A product without training text scores 0. Without shared products this is random order: words alone cannot tell
-    candidates of one pool apart.
+    query_ids: Shaped[np.ndarray, "queries"]
+    of_queries: sparse.csr_array
+    product_ids: Shaped[np.ndarray, "products"]
+    of_products: sparse.csr_array
 
-    Raises: ValueError for matrices of unequal width.
+    @classmethod
+    def of(
+        cls,
+        query_ids: Shaped[np.ndarray, "queries"],
+        query_texts: Sequence[str],
+        product_ids: Shaped[np.ndarray, "products"],
+        training_texts: Sequence[str],
+        pairs: Int64[np.ndarray, "pairs 2"],
+    ) -> WordCounts:
+        """Counts the lower-case words of texts; `pairs` are training pairs: (row of a product, row of a text)."""
+        numbers: dict[str, int] = {}
+        training, queries = (_words(texts, numbers) for texts in (training_texts, query_texts))
+        shape = (len(product_ids), len(training_texts))
+        linked = sparse.csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+        of_texts, of_queries = (_count_matrix(words, len(numbers)) for words in (training, queries))
+        return cls(query_ids, of_queries, product_ids, sparse.csr_array(linked @ of_texts))
+
+
+def _words(texts: Sequence[str], numbers: dict[str, int]) -> list[list[int]]:
+    """The number of every word of each text; new words get the next number."""
+    return [[numbers.setdefault(word, len(numbers)) for word in text.lower().split()] for text in texts]
+
+
+def _count_matrix(texts: list[list[int]], width: int) -> sparse.csr_array:
+    rows = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
+    columns = np.array([word for words in texts for word in words], dtype=np.int64)
+    return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(texts), width))
+
+
+def image_blind_shortcut(pools: Pools, words: WordCounts) -> Shortcut:
+    """Text only: the cosine of a query's idf-weighted words with those of the candidate's training queries.
+
+    A product without training text scores 0. Where no candidate was trained with, this is random order: words alone
+    cannot tell candidates of one pool apart.
     """
-    if query_words.shape[1] != product_words.shape[1]:
-        raise ValueError(f"{query_words.shape[1]} words of queries, {product_words.shape[1]} of products")
-    seen = np.bincount(product_words.indices, minlength=product_words.shape[1])
-    weight = np.log((product_words.shape[0] + 1.0) / (seen + 1.0))
-    queries, products = (_unit_rows(words.multiply(weight).tocsr()) for words in (query_words, product_words))
-    query_row = np.repeat(_rows(pools.queries, query_ids), pools.sizes)
-    product_row = _rows(pools.product_ids, product_ids)
+    products_with = np.bincount(words.of_products.indices, minlength=words.of_products.shape[1])
+    weight = np.log((words.of_products.shape[0] + 1.0) / (products_with + 1.0))
+    queries, products = (
+        _unit_rows(counts.multiply(weight).tocsr()) for counts in (words.of_queries, words.of_products)
+    )
+    query_row = np.repeat(_rows(pools.queries, words.query_ids), pools.sizes)
+    product_row = _rows(pools.product_ids, words.product_ids)
     known = (query_row >= 0) & (product_row >= 0)
     scores = np.zeros(len(pools))
     overlap = queries[query_row[known]].multiply(products[product_row[known]])
@@ -138,7 +167,8 @@ def _unit_rows(words: sparse.csr_array) -> sparse.csr_array:
 def _rows(
     values: Shaped[np.ndarray, "values"], ids: Shaped[np.ndarray, "ids"]
 ) -> Int64[np.ndarray, "values"]:
+    """The row of each value among ids in any order; -1 where there is none."""
     values, ids = in_one_kind(values, ids)
     order = np.argsort(ids, kind="stable")
-    found = positions(values, ids[order])
-    return np.where(found >= 0, np.append(order, -1)[found], -1)
+    rows: Int64[np.ndarray, "values"] = np.append(order, -1)[positions(values, ids[order])]
+    return rows

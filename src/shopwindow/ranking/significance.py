@@ -1,4 +1,4 @@
-"""Is the difference real? Intervals, tests and the smallest effect that a set of queries can show.
+"""Is the difference significant? Intervals, tests and the smallest effect that a set of queries can show.
 
 Everything is paired: two systems are compared on the values of the same queries. It knows evaluations,
 no runs and no files. Chance comes in as a Generator.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
@@ -32,23 +32,20 @@ def bootstrap_means(
     Source: Efron, Annals of Statistics 1979.
     """
     queries = values.shape[1]
-    found = np.empty((resamples, len(values)))
+    means = np.empty((resamples, len(values)))
     for chunk in _chunks(resamples, queries):
         count = chunk.stop - chunk.start
         drawn = generator.integers(0, queries, (count, queries)) + np.arange(count)[:, None] * queries
         weights = np.bincount(drawn.ravel(), minlength=count * queries).reshape(count, queries)
-        found[chunk] = weights.astype(np.float64) @ values.T / queries
-    return found
+        means[chunk] = weights.astype(np.float64) @ values.T / queries
+    return means
 
 
 def bootstrap_intervals(
-    values: Float64[np.ndarray, "rows queries"],
-    generator: np.random.Generator,
-    *,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
+    values: Float64[np.ndarray, "rows queries"], generator: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> Float64[np.ndarray, "rows 2"]:
-    """The interval of every row's mean: bootstrap percentiles, expanded so that few queries do not make it too narrow.
+    """The interval of every row's mean: bootstrap percentiles, expanded because they are too narrow for few queries.
+
     NaN for a single query.
 
     Source: expanded percentile interval, Hesterberg, The American Statistician 2015, section 5.
@@ -56,15 +53,14 @@ def bootstrap_intervals(
     queries = values.shape[1]
     if queries < 2:
         return np.full((len(values), 2), np.nan)
-    means = bootstrap_means(values, generator, resamples=resamples)
-    return wide_percentiles(means, queries, confidence=confidence)
+    return wide_percentiles(bootstrap_means(values, generator, resamples=resamples), queries)
 
 
 def wide_percentiles(
-    draws: Float64[np.ndarray, "resamples rows"], queries: int, *, confidence: float = CONFIDENCE
+    draws: Float64[np.ndarray, "resamples rows"], queries: int
 ) -> Float64[np.ndarray, "rows 2"]:
     """The interval of bootstrap draws over so many queries, expanded as in `bootstrap_intervals`."""
-    wide = np.sqrt(queries / (queries - 1)) * stats.t.ppf((1 + confidence) / 2, queries - 1)
+    wide = np.sqrt(queries / (queries - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, queries - 1)
     level = stats.norm.cdf(-wide)
     ends: Float64[np.ndarray, "rows 2"] = np.quantile(draws, [level, 1 - level], axis=0).T
     return ends
@@ -127,19 +123,18 @@ def _chunks(rows: int, columns: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def detectable_effect(standard_error: float, degrees: float = np.inf, *, power: float = POWER) -> float:
-    """The smallest true difference that the t test with so many degrees of freedom finds in `power` of all samples.
+def detectable_effect(standard_error: float, degrees: float = np.inf) -> float:
+    """The smallest true difference that the t test with so many degrees of freedom finds in 4 of 5 samples.
 
     >>> round(detectable_effect(0.01), 3), round(detectable_effect(0.01, 4.0), 3)
     (0.028, 0.037)
     """
-    return float(stats.t.ppf(power, degrees)) * standard_error + noticeable_difference(
-        standard_error, degrees
-    )
+    margin = float(stats.t.ppf(POWER, degrees)) * standard_error
+    return margin + noticeable_difference(standard_error, degrees)
 
 
 def noticeable_difference(standard_error: float, degrees: float = np.inf) -> float:
-    """The smallest difference seen that the test calls real (uncorrected).
+    """The smallest measured difference that is significant (uncorrected).
 
     >>> round(noticeable_difference(0.01), 4)
     0.0196
@@ -148,7 +143,7 @@ def noticeable_difference(standard_error: float, degrees: float = np.inf) -> flo
 
 
 def holm(p_values: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]:
-    """p-values corrected for being several: below a level all together with that level's chance of any false one.
+    """p-values corrected for several tests: the chance of any false rejection stays below the level.
 
     Source: Holm, Scandinavian Journal of Statistics 1979.
 
@@ -179,18 +174,16 @@ def seeds_difference(
     second: Float64[np.ndarray, "others queries"],
     *,
     matched: bool = False,
-    confidence: float = CONFIDENCE,
 ) -> Difference:
-    """The difference of two systems of repeated seeds, both queries and seeds taken as drawn at random.
+    """The difference of two systems of repeated seeds, with queries and seeds as random samples.
 
-    `matched` says that the i-th seed is one model in both (its plain ranking, and another made from it): then a
-    seed has one difference, and what seeds do to both alike costs nothing.
+    `matched`: the i-th seed of both is one model (its plain ranking, and another made from it). A seed then has one
+    difference, and what it does to both alike adds no variance.
 
-    The variance is that over queries of the seeds' mean, and that over seeds of each system's score, less the part
-    that both contain (seed and query crossed); t interval and test with Satterthwaite's degrees of freedom. Careful
-    with few seeds: on simulated null pairs of 3 to 5 seeds it rejects 2 to 5 % at 5 %, never more (matched ones of two
-    seeds up to 10 %). A system of one seed beside one of several is charged the other's variance over seeds; of two
-    single ones none is known.
+    The variance is the sum of two, less the part that both contain (seed and query crossed): over queries, of the
+    seeds' mean, and over seeds, of each system's score. Interval and test are those of t with Satterthwaite's degrees
+    of freedom. On simulated null pairs of 3 to 5 seeds the test rejects 2 to 5 % at 5 %; of matched pairs of two seeds
+    it rejects up to 10 %. A system of one seed beside one of several is charged the other's variance over seeds.
 
     Raises: ValueError for fewer than two queries, or matched systems of different numbers of seeds.
 
@@ -218,11 +211,11 @@ def seeds_difference(
     variance = max(total - crossed, parts[0][0])
     if variance <= 0:
         return Difference(mean, 0.0, np.inf, mean, mean, 1.0 if mean == 0 else 0.0)
-    # Of a sum of variances they are never below the least of one; the crossed part, taken away, would bring them there.
+    # The degrees of a sum of variances are at least the least of a part; the subtracted crossed part would break this.
     least = float(min(own for part, own in parts if part > 0))
     degrees = max(variance**2 / sum(part**2 / own for part, own in parts), least)
     error = float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
     p_value = float(2 * stats.t.sf(abs(mean) / error, degrees))
     return Difference(mean, error, degrees, mean - half, mean + half, p_value)
 
@@ -268,14 +261,29 @@ class System:
         scores = self.of(measure).mean(axis=1)
         return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
 
+    def to_json(self) -> dict[str, Any]:
+        """Its only evaluation, or its scores over seeds and the evaluation of each, as plain values for JSON."""
+        seeds = [evaluation.to_json() for evaluation in self.evaluations]
+        if len(seeds) == 1:
+            return seeds[0]
+        measures = {
+            name: {
+                "mean": self.mean(name),
+                "standard_error": self.standard_error(name),
+                "spread": self.spread(name),
+            }
+            for name in map(str, self.evaluations[0].measures)
+        }
+        return {"run": self.name, "measures": measures, "seeds": seeds}
+
 
 @dataclass(frozen=True)
 class Comparison:
     """`first` less `second` in one measure. `p_corrected` is Holm's over all systems compared in this measure.
 
-    `detectable`: the smallest true difference that these queries (and seeds) would show in 4 of 5 samples;
-    `noticeable`: a difference seen that is smaller cannot be told from chance. `single`: the one of the two that is a
-    single run beside a group of seeds, and was charged the group's variance over seeds.
+    `detectable`: the smallest true difference that these queries (and seeds) show in 4 of 5 samples. `noticeable`: the
+    smallest measured difference that is significant (uncorrected). `single`: the one of the two that is a single run
+    beside a group of seeds; it is charged the group's variance over seeds.
     """
 
     measure: str
@@ -299,8 +307,42 @@ class Comparison:
 
     @property
     def is_real(self) -> bool:
-        """Whether the corrected test calls the difference real at 5 %."""
+        """Whether the difference is significant at 5 % when corrected."""
         return self.p_corrected < 1 - CONFIDENCE
+
+    @property
+    def verdict(self) -> str:
+        """The result in plain words."""
+        result = "the difference is significant" if self.is_real else "no significant difference"
+        return f"{result} ({p_text(self.p_corrected)})"
+
+    @property
+    def sensitivity(self) -> str:
+        """Which differences these queries show and which they miss, in plain words."""
+        return (
+            f"With {self.queries} queries a measured difference in {self.measure} below {self.noticeable:.3f} is not"
+            f" significant, and a true one below {self.detectable:.3f} is missed in more than 1 of 5 samples (detects)."
+        )
+
+    @property
+    def single_note(self) -> str | None:
+        """What was done about a single run beside a group of seeds; None where there is none."""
+        if self.single is None:
+            return None
+        return f"{self.single} is a single run: it is charged the other side's variance over seeds."
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values for JSON."""
+        return asdict(self) | {"is_real": self.is_real}
+
+
+def p_text(p_value: float) -> str:
+    """A p-value as it is read.
+
+    >>> p_text(0.3123), p_text(0.00001)
+    ('p = 0.31', 'p < 0.0001')
+    """
+    return f"p = {p_value:.2g}" if p_value >= 0.0001 else "p < 0.0001"
 
 
 def compare(
@@ -329,34 +371,47 @@ def compare(
     means = np.stack([first.of(m).mean(axis=0) - other.of(m).mean(axis=0) for m, other in cells])
     intervals = bootstrap_intervals(means, generator, resamples=resamples)
     p_values = randomisation_p_values(means, generator, resamples=resamples)
-    found = []
-    for (measure, other), row, interval, p_value in zip(cells, means, intervals, p_values, strict=True):
-        alone = [one.name for one in (first, other) if len(one.evaluations) == 1]
-        over_seeds = len(alone) < 2
-        by_seeds = seeds_difference(first.of(measure), other.of(measure))
-        found.append(
-            Comparison(
-                measure=measure,
-                first=first.name,
-                second=other.name,
-                queries=len(row),
-                first_mean=first.mean(measure),
-                second_mean=other.mean(measure),
-                difference=float(row.mean()),
-                low=by_seeds.low if over_seeds else float(interval[0]),
-                high=by_seeds.high if over_seeds else float(interval[1]),
-                p_value=by_seeds.p_value if over_seeds else float(p_value),
-                p_corrected=1.0,
-                wins=int((row > _EQUAL).sum()),
-                ties=int((np.abs(row) <= _EQUAL).sum()),
-                losses=int((row < -_EQUAL).sum()),
-                detectable=detectable_effect(by_seeds.standard_error, by_seeds.degrees),
-                noticeable=noticeable_difference(by_seeds.standard_error, by_seeds.degrees),
-                over_seeds=over_seeds,
-                single=alone[0] if len(alone) == 1 else None,
-            )
-        )
-    return [one for measure in measures for one in _corrected([c for c in found if c.measure == measure])]
+    comparisons = [
+        _comparison(first, other, measure, row, interval.tolist(), float(p_value))
+        for (measure, other), row, interval, p_value in zip(cells, means, intervals, p_values, strict=True)
+    ]
+    by_measure = ([one for one in comparisons if one.measure == measure] for measure in measures)
+    return [one for group in by_measure for one in _corrected(group)]
+
+
+def _comparison(
+    first: System,
+    other: System,
+    measure: str,
+    differences: Float64[np.ndarray, "queries"],
+    interval: Sequence[float],
+    p_value: float,
+) -> Comparison:
+    """One cell of `compare`, not yet corrected; interval and p-value are those of the paired test."""
+    singles = [system.name for system in (first, other) if len(system.evaluations) == 1]
+    over_seeds = len(singles) < 2
+    by_seeds = seeds_difference(first.of(measure), other.of(measure))
+    low, high = (by_seeds.low, by_seeds.high) if over_seeds else interval
+    return Comparison(
+        measure=measure,
+        first=first.name,
+        second=other.name,
+        queries=len(differences),
+        first_mean=first.mean(measure),
+        second_mean=other.mean(measure),
+        difference=float(differences.mean()),
+        low=low,
+        high=high,
+        p_value=by_seeds.p_value if over_seeds else p_value,
+        p_corrected=1.0,
+        wins=int((differences > _EQUAL).sum()),
+        ties=int((np.abs(differences) <= _EQUAL).sum()),
+        losses=int((differences < -_EQUAL).sum()),
+        detectable=detectable_effect(by_seeds.standard_error, by_seeds.degrees),
+        noticeable=noticeable_difference(by_seeds.standard_error, by_seeds.degrees),
+        over_seeds=over_seeds,
+        single=singles[0] if len(singles) == 1 else None,
+    )
 
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:

@@ -1,4 +1,4 @@
-"""Is this a submission that the competition takes? Writes and checks its CSV.
+"""Is this a valid submission to the competition? Writes and checks its CSV.
 
 `query-id,product1,...,product5`: one line per query of the split, five different products of the query's
 pool, best first. It knows runs and pools, and the one file format.
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from shopwindow.files import DataError, open_whole, text_lines
-from shopwindow.ranking.ids import Pairs, ids_from_text, positions
+from shopwindow.ids import Pairs, ids_from_text, positions
 from shopwindow.ranking.pools import Pools
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.tables import shown_name
@@ -32,10 +32,10 @@ def header(k: int = PLACES) -> str:
 def write_submission(run: Run, pools: Pools, path: str | os.PathLike[str], k: int = PLACES) -> None:
     """Writes the first k products of each pool's query, queries ascending; queries without a pool are left out.
 
-    Nothing is filled up: a place that the run does not name is an error, and then no file is written.
+    A place without a product is an error, and then no file is written.
 
-    Raises: DataError naming the query: a pool of fewer than k candidates, a query that the run leaves out or ranks
-        fewer than k products of, a product among the first k that is not in the pool.
+    Raises: DataError naming the query whose pool has fewer than k candidates, of which the run ranks fewer than k
+        products, or whose first k products are not all in its pool.
     """
     _check_pools(pools, k)
     rows = positions(pools.queries, run.queries)
@@ -62,7 +62,7 @@ def write_submission(run: Run, pools: Pools, path: str | os.PathLike[str], k: in
 
 
 def check_submission(path: str | os.PathLike[str], pools: Pools | None = None, k: int = PLACES) -> int:
-    """The number of queries of a right submission. Without pools, only its form and that products differ are checked.
+    """The number of queries of a valid submission. Without pools its form is checked, and that products differ.
 
     Raises: DataError naming line and field of the first thing that is wrong.
     """
@@ -133,8 +133,8 @@ def _check_members(rows: list[list[str]], lines: list[int], pools: Pools, path: 
     k = len(rows[0]) - 1
     products = ids_from_text([word for row in rows for word in row[1:]])
     offsets = np.arange(0, len(products) + 1, k, dtype=np.int64)
-    found = Pairs.of(pools.queries, pools.offsets, pools.product_ids).find(queries, offsets, products)
-    outside = np.flatnonzero(found < 0)
+    places = Pairs.of(pools.queries, pools.offsets, pools.product_ids).find(queries, offsets, products)
+    outside = np.flatnonzero(places < 0)
     if outside.size:
         row, place = divmod(int(outside[0]), k)
         problem = f"product {products[outside[0]]} is not in the pool of query {queries[row]}"

@@ -1,7 +1,7 @@
 """How does a text table of ids and numbers become columns? One reader under runs, qrels, pools and submissions.
 
-The delimiter and the layout are found from the first line and hold for the whole file. Lines may be
-half a megabyte long (competition rows with their features): only the wanted fields are kept.
+The first line decides the delimiter and the layout of the whole file. Lines may be half a megabyte long (competition
+rows with their features): only the wanted fields are kept.
 It knows delimiters and line numbers, and nothing of what the columns mean.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
-from shopwindow.ranking.ids import RowError, ids_from_text
+from shopwindow.ids import RowError, ids_from_text
 
 _LINES_AT_ONCE: Final = 256
 _DELIMITERS: Final = {"tabs": "\t", "commas": ",", "spaces": None}
@@ -40,7 +40,6 @@ class Table:
     """Columns of one file, and the line each row came from."""
 
     path: str
-    layout: str
     ids: dict[str, Shaped[np.ndarray, "rows"]]
     numbers: dict[str, Float64[np.ndarray, "rows"]]
     _stretches: list[tuple[int, int]] = field(repr=False)
@@ -70,14 +69,12 @@ def read_table(
 ) -> Table:
     """The wanted columns of a text table: by its header's names, or by the layout that its field count fits.
 
-    All layouts that can have a header name the same columns as the first one. Header names are read
-    without regard to case, `-` as `_`; other columns of a file with a header are passed over. Blank
-    lines are skipped. Columns in `numbers` are float64, the others ids. `lines` are those of a file that
-    was already read.
+    A header names the columns of the first layout; case does not matter, `-` is `_`, and further columns are ignored.
+    Blank lines are skipped. Columns in `numbers` are float64, the others ids. `lines` are those of a file that was
+    already read.
 
-    Raises: DataError with line and field: no rows, a first line that fits no layout, another number of
-        fields than the first line (naming the delimiter where that is what differs), an empty id,
-        something that is no number, a header of other names (ids where all other lines have integers).
+    Raises: DataError with line and field for no rows, a first line that fits no layout, or another number of fields
+        than in the first line. Also for an empty id, a word that is no number, or a header of other names.
     """
     name = shown_name(path)
     numbered = text_lines(path) if lines is None else lines
@@ -115,7 +112,6 @@ def read_table(
         )
     return Table(
         path=name,
-        layout=shape.layout,
         ids=ids,
         numbers={column: np.concatenate(parts) for column, parts in collected.items() if column in numbers},
         _stretches=stretches,
@@ -124,7 +120,6 @@ def read_table(
 
 @dataclass(frozen=True)
 class _Shape:
-    layout: str
     delimiter: str
     width: int
     columns: dict[str, int]
@@ -160,11 +155,11 @@ def _shape(
         names = [word.lower().replace("-", "_") for word in fields]
         if all(column in names for column in wanted):
             columns = {column: names.index(column) for column in wanted}
-            return _Shape("header", delimiter, len(fields), columns), True
+            return _Shape(delimiter, len(fields), columns), True
         for layout in layouts:
             if len(fields) == layout.width:
                 _check_first(fields, layout, numbers, path, number)
-                return _Shape(layout.name, delimiter, layout.width, dict(layout.columns)), False
+                return _Shape(delimiter, layout.width, dict(layout.columns)), False
     shapes = " or ".join(f"{layout.width} ({layout.name})" for layout in layouts)
     counts = ", ".join(f"{len(line.split(separator))} by {name}" for name, separator in _DELIMITERS.items())
     raise DataError(f"wanted {shapes} fields, got {counts}", path=path, line=number)

@@ -1,19 +1,21 @@
 """How does a ranking look: a few queries, each with its top photos, the right ones framed?
 
-Draws one PNG from rows of photos. It knows no model and no scores: who is right, and what is written below a photo, is
-the caller's.
+Draws one PNG from rows of photos; makes such rows of a run. It knows no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from shopwindow.files import whole_file
+from shopwindow.ranking.answers import Answers
+from shopwindow.ranking.runs import Run
 
 _WIDTH: Final = 1200  # px
 _MARGIN: Final = 40
@@ -65,6 +67,28 @@ def contact_sheet(rows: Sequence[SheetRow], out: Path) -> None:
         y += tall + 30
     with whole_file(out) as partial:
         sheet.save(partial, "PNG")
+
+
+def rows_of_run(
+    run: Run, answers: Answers, texts: Mapping[str, str], photos: Path, *, queries: int = 6, depth: int = 6
+) -> list[SheetRow]:
+    """Queries that spread over the numbers of words, each with its first products, PRODUCT_ID.jpg of a folder.
+
+    `texts` holds the words of every query of the run by its id.
+    """
+    judged = answers.grades > 0
+    right = set(zip(answers.query_ids[judged].tolist(), answers.product_ids[judged].tolist(), strict=True))
+    ids = run.queries.tolist()
+    by_length = np.argsort([len(texts[str(query)].split()) for query in ids], kind="stable")
+    places = np.linspace(0, len(ids) - 1, min(queries, len(ids))).round().astype(int)
+    sheet = []
+    for row in by_length[places].tolist():
+        cells = tuple(
+            SheetCell(photos / f"{product}.jpg", (ids[row], product) in right, str(place))
+            for place, product in enumerate(run.products_of(row)[:depth].tolist(), start=1)
+        )
+        sheet.append(SheetRow(texts[str(ids[row])], cells))
+    return sheet
 
 
 def _title(pen: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:

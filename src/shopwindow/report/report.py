@@ -1,25 +1,27 @@
-"""The report of an evaluation or an audit: what is said, in which order, from the parts that measuring gave.
+"""What does a report say, and in which order? Scores, comparisons and audits become a page and its drawings.
 
-It turns scores, comparisons and audits into a `Page`. What comes from outside of ranking (words of queries, photos,
-provenance) is handed in. It reads no file.
+What comes from outside of ranking (words of queries, photos, provenance) is handed in. It reads no file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from shopwindow.files import open_whole
 from shopwindow.ranking.answers import Answers
-from shopwindow.ranking.audit import Audit
+from shopwindow.ranking.audit import Audit, RunAudit
 from shopwindow.ranking.pools import Pools
 from shopwindow.ranking.runs import Run
 from shopwindow.ranking.significance import Comparison, Score, System, bootstrap_intervals
 from shopwindow.report.page import Page, Thumbnail
-from shopwindow.report.plots import as_svg, bars, forest, two_runs
+from shopwindow.report.plots import as_svg, bars, forest, two_runs, write_figure
+from shopwindow.report.sources import Outside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,15 +36,6 @@ _PREPOSITIONS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Outside:
-    """What a report shows beside the scores where it is known: words by query id, JPEGs by product id, provenance."""
-
-    words: Mapping[str, str] = field(default_factory=dict)
-    photo: Callable[[str], bytes | None] = lambda _: None
-    provenance: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class Report:
     """A page, and its drawings by name, to be stored on their own as well."""
@@ -54,6 +47,14 @@ class Report:
         """Puts a drawing on the page."""
         self.figures[name] = figure
         self.page.drawing(as_svg(figure, title=caption), caption)
+
+    def write(self, out: str, *, plots: str | None = None) -> None:
+        """Writes the page, and each drawing as SVG and PNG to the folder `plots`."""
+        with open_whole(out) as file:
+            file.write(self.page.text())
+        for name, figure in self.figures.items():
+            if plots is not None:
+                write_figure(figure, Path(plots), name)
 
 
 def evaluation_report(
@@ -75,7 +76,7 @@ def evaluation_report(
     outside = outside or Outside()
     report = Report(Page(title))
     measure = str(systems[0].evaluations[0].measures[0])
-    _say_result(report.page, systems, comparisons, measure)
+    _add_result(report.page, systems, comparisons, measure)
     _scores(report, systems, measure, generator)
     if comparisons:
         _differences(report, comparisons, measure)
@@ -103,10 +104,28 @@ def add_audit(report: Report, audited: Audit) -> None:
     page.statement(audited.verdict, good=not audited.leaks)
     page.paragraph(
         f"{audited.queries} queries, {audited.candidates} candidates. A shortcut leaks when it scores more than"
-        f" {audited.margin:g} above random order and the test (paired, corrected for all shortcuts) calls it real."
-        " Ties are broken at random; intervals are 95 %.",
+        f" {audited.margin:g} above random order and the difference is significant (paired test, corrected for all"
+        " shortcuts). The score of a shortcut is its mean over all orders of its ties; intervals are 95 %.",
         quiet=True,
     )
+    _shortcuts(report, audited)
+    report.draw(
+        "strata",
+        bars(
+            [stratum.name for stratum in audited.strata],
+            [stratum.probability for stratum in audited.strata],
+            label="share of answers among the candidates",
+            notes=[f"{stratum.probability:.3f} of {stratum.candidates}" for stratum in audited.strata],
+        ),
+        "How often a candidate is an answer, by how often its product occurs.",
+    )
+    for run in audited.runs:
+        _audited_run(page, run, audited)
+    for note in audited.notes:
+        page.paragraph(note)
+
+
+def _shortcuts(report: Report, audited: Audit) -> None:
     lines = sorted(audited.lines, key=lambda line: -line.score.mean)
     report.draw(
         "shortcuts",
@@ -131,70 +150,46 @@ def add_audit(report: Report, audited: Audit) -> None:
         for line in lines
     ]
     fixed = [["random order", _score(audited.random)], ["best possible", _score(audited.oracle)]]
-    page.table(
-        ["order", audited.measure, "above random", "p (Holm)"], rows + [[*row, "", ""] for row in fixed]
-    )
-    report.draw(
-        "strata",
-        bars(
-            [stratum.name for stratum in audited.strata],
-            [stratum.probability for stratum in audited.strata],
-            label="share of answers among the candidates",
-            notes=[f"{stratum.probability:.3f} of {stratum.candidates}" for stratum in audited.strata],
-        ),
-        "How often a candidate is an answer, by how often its product occurs.",
-    )
-    for run in audited.runs:
-        page.heading(f"What a shortcut would add to {run.name}", level=3)
-        leaking = {line.name for line in audited.leaks}
-        after = sorted(
-            ((name, score) for name, score in run.after.items() if name in leaking),
-            key=lambda item: -item[1].mean,
-        )
-        page.table(
-            ["", audited.measure],
-            [[run.name, _score(run.score)], *([f"+ {name}", _score(score)] for name, score in after)],
-        )
-        if run.cleared is None:
-            page.paragraph("No pool holds an answer and another candidate that occur equally often.")
-        else:
-            cleared = run.cleared
-            page.paragraph(
-                f"De-leaked, (score - random) / (1 - random): {_score(cleared.corrected)} cleared of occurrence counts"
-                f" and {_score(run.corrected)} in full. Cleared, the score is {cleared.score.mean:.3f} where random"
-                f" order has {cleared.random.mean:.3f}; {cleared.queries / audited.queries:.0%} of the queries and"
-                f" {cleared.answers / audited.answers:.0%} of the answers are left."
-            )
-        if run.not_cleared:
-            page.paragraph(f"Not cleared of: {', '.join(run.not_cleared)}.")
-        counts = (
-            (run.unscored, "candidates are not scored"),
-            (run.outside, "products outside the pools are ranked"),
-        )
-        for count, what in counts:
-            if count:
-                page.paragraph(f"{run.name}: {count} {what}.")
-    for note in audited.notes:
-        page.paragraph(note)
+    columns = ["order", audited.measure, "above random", "p (Holm)"]
+    report.page.table(columns, rows + [[*row, "", ""] for row in fixed])
 
 
-def _say_result(
+def _audited_run(page: Page, run: RunAudit, audited: Audit) -> None:
+    page.heading(f"What a shortcut would add to {run.name}", level=3)
+    after = [(line.name, run.after[line.name]) for line in audited.leaks]
+    after.sort(key=lambda item: -item[1].mean)
+    rows = [[run.name, _score(run.score)], *([f"+ {name}", _score(score)] for name, score in after)]
+    page.table(["", audited.measure], rows)
+    if run.cleared is not None:
+        page.paragraph(
+            f"De-leaked, (score - random) / (1 - random): {_score(run.cleared.corrected)} cleared of occurrence counts"
+            f" and {_score(run.corrected)} in full. Cleared, the score is {run.cleared.score.mean:.3f} where random"
+            f" order has {run.cleared.random.mean:.3f}."
+        )
+    for note in audited.notes_on(run):
+        page.paragraph(f"{note[0].upper()}{note[1:]}.")
+
+
+def _add_result(
     page: Page, systems: Sequence[System], comparisons: Sequence[Comparison], measure: str
 ) -> None:
+    """The one sentence to take away: the first system's score, and against which systems it differs."""
     first = systems[0]
-    count = len(first.queries)
-    said = f"{first.name} scores {first.mean(measure):.4f} ± {first.standard_error(measure):.4f} in {measure}"
-    taken = [one for one in comparisons if one.measure == measure]
-    better = [one.second for one in taken if one.is_real and one.difference > 0]
-    worse = [one.second for one in taken if one.is_real and one.difference < 0]
-    open_ = [one.second for one in taken if not one.is_real]
-    said += f", better than {_and(better)}" if better else ""
-    said += f", worse than {_and(worse)}" if worse else ""
-    said += f"; not to be told from {_and(open_)}" if open_ else ""
-    page.statement(said + ".", good=True if better and not worse else False if worse and not better else None)
+    of_measure = [comparison for comparison in comparisons if comparison.measure == measure]
+    better = [one.second for one in of_measure if one.is_real and one.difference > 0]
+    worse = [one.second for one in of_measure if one.is_real and one.difference < 0]
+    level = [one.second for one in of_measure if not one.is_real]
+    sentence = (
+        f"{first.name} scores {first.mean(measure):.4f} ± {first.standard_error(measure):.4f} in {measure}"
+    )
+    sentence += f", better than {_and(better)}" if better else ""
+    sentence += f", worse than {_and(worse)}" if worse else ""
+    sentence += f"; no significant difference from {_and(level)}" if level else ""
+    good = True if better and not worse else False if worse and not better else None
+    page.statement(sentence + ".", good=good)
     page.paragraph(
-        f"{count} judged queries; ± is the standard error, intervals are 95 %, tests are paired, two-sided, at 5 %,"
-        " corrected for several comparisons (Holm).",
+        f"{len(first.queries)} judged queries; ± is the standard error, intervals are 95 %, tests are paired,"
+        " two-sided, at 5 %, corrected for several comparisons (Holm).",
         quiet=True,
     )
 
@@ -211,14 +206,9 @@ def _scores(report: Report, systems: Sequence[System], measure: str, generator: 
         for system in systems
     ]
     report.page.table(["run", *measures], rows)
-    for one in (one for system in systems for one in system.evaluations):
-        for ids, what in (
-            (one.missing, "judged queries are left out and count 0"),
-            (one.unanswered, "judged queries have no answer and count 0"),
-            (one.extra, "queries are not judged and do not count"),
-        ):
-            if len(ids):
-                report.page.paragraph(f"{one.run}: {len(ids)} {what}.")
+    for evaluation in (evaluation for system in systems for evaluation in system.evaluations):
+        for note in evaluation.notes:
+            report.page.paragraph(f"{evaluation.run}: {note}.")
     ends = bootstrap_intervals(np.stack([system.of(measure).mean(axis=0) for system in systems]), generator)
     report.draw(
         "scores",
@@ -235,44 +225,40 @@ def _scores(report: Report, systems: Sequence[System], measure: str, generator: 
 
 def _differences(report: Report, comparisons: Sequence[Comparison], measure: str) -> None:
     report.page.heading("Differences")
-    taken = [one for one in comparisons if one.measure == measure]
+    of_measure = [comparison for comparison in comparisons if comparison.measure == measure]
     report.draw(
         "differences",
         forest(
-            [f"against {one.second}" for one in taken],
-            [one.difference for one in taken],
-            [one.low for one in taken],
-            [one.high for one in taken],
-            label=f"{measure} of {taken[0].first}, less the other",
+            [f"against {comparison.second}" for comparison in of_measure],
+            [comparison.difference for comparison in of_measure],
+            [comparison.low for comparison in of_measure],
+            [comparison.high for comparison in of_measure],
+            label=f"{measure} of {of_measure[0].first}, less the other",
             reference=0.0,
-            marked=[one.is_real and one.difference < 0 for one in taken],
+            marked=[comparison.is_real and comparison.difference < 0 for comparison in of_measure],
         ),
-        f"Paired differences in {measure} with 95 % intervals; right of the line {taken[0].first} is better.",
+        f"Paired differences in {measure} with 95 % intervals; right of the line {of_measure[0].first} is better.",
     )
     report.page.table(
         ["against", "measure", "difference", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"],
         [
             [
-                one.second,
-                one.measure,
-                f"{one.difference:+.4f}",
-                f"{one.low:+.4f} to {one.high:+.4f}",
-                _p(one.p_value),
-                _p(one.p_corrected),
-                f"{one.wins}/{one.ties}/{one.losses}",
-                f"{one.detectable:.3f}",
+                comparison.second,
+                comparison.measure,
+                f"{comparison.difference:+.4f}",
+                f"{comparison.low:+.4f} to {comparison.high:+.4f}",
+                _p(comparison.p_value),
+                _p(comparison.p_corrected),
+                f"{comparison.wins}/{comparison.ties}/{comparison.losses}",
+                f"{comparison.detectable:.3f}",
             ]
-            for one in comparisons
+            for comparison in comparisons
         ],
     )
+    singles = dict.fromkeys(one.single_note for one in comparisons if one.single_note is not None)
     report.page.paragraph(
-        f"With {comparisons[0].queries} queries a difference in {measure} seen below {taken[0].noticeable:.3f} cannot"
-        " be told from chance. detects: the smallest true difference found in 4 of 5 samples; a smaller one is mostly"
-        " missed. w/t/l: queries won, tied, lost. Holm: corrected over the runs compared, within one measure."
-        + "".join(
-            f" {name} is a single run and is charged the other side's variance over seeds."
-            for name in sorted({one.single for one in comparisons if one.single is not None})
-        ),
+        f"{of_measure[0].sensitivity} w/t/l: queries won, tied, lost. Holm: corrected over the runs compared, within"
+        f" one measure. {' '.join(singles)}".strip(),
         quiet=True,
     )
 
@@ -295,26 +281,26 @@ def _scatter(report: Report, systems: Sequence[System], measure: str) -> None:
 def query_groups(
     queries: Sequence[str], answers: Answers, pools: Pools, words: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """What each judged query belongs to, by property: its length and head noun, its answers, its pool's size.
+    """The group of each judged query, by property: its length and head noun, its answers, its pool's size.
 
-    Length and head noun only where the words are known; rare head nouns are "other".
+    Length and head noun only where the words are known. Rare head nouns are "other".
     """
     sizes = dict(zip(map(str, pools.queries.tolist()), pools.sizes.tolist(), strict=True))
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     if words:
         texts = [words.get(query, "").split() for query in queries]
-        found["words in the query"] = [_number(len(text), 6) if text else "unknown" for text in texts]
+        groups["words in the query"] = [_number(len(text), 6) if text else "unknown" for text in texts]
         nouns = [_head_noun(text) for text in texts]
         distinct, counts = np.unique(nouns, return_counts=True)
         common = set(distinct[np.argsort(-counts, kind="stable")[:_MOST_NOUNS]].tolist())
-        found["head noun"] = [noun if noun in common else "other" for noun in nouns]
-    found["answers"] = [_number(count, 8) for count in answers.counts.tolist()]
+        groups["head noun"] = [noun if noun in common else "other" for noun in nouns]
+    groups["answers"] = [_number(count, 8) for count in answers.counts.tolist()]
     pool_sizes = [sizes.get(query, 0) for query in queries]
     edges = np.unique(np.quantile(pool_sizes, [0.25, 0.5, 0.75], method="lower")).tolist()
-    if len(edges) == 1 and edges[0] == max(pool_sizes):  # most pools are of the largest size
+    if len(edges) == 1 and edges[0] == max(pool_sizes):  # most pools have the largest size
         edges = [edges[0] - 1]
-    found["candidates in the pool"] = [_range(size, edges) for size in pool_sizes]
-    return found
+    groups["candidates in the pool"] = [_range(size, edges) for size in pool_sizes]
+    return groups
 
 
 def _head_noun(words: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ from shopwindow.search.index import (
     named_by_content,
 )
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
-from shopwindow.search.late_regions import LateRegions
+from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import smooth_catalogue
@@ -66,7 +66,7 @@ def build_index(
     columns: str | Path | None = None,
     smooth: tuple[float, ...] | None = None,
     smooth_regions: tuple[float, ...] | None = None,
-    late_regions: bool | None = None,
+    kept_regions: bool | None = None,
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
@@ -78,12 +78,12 @@ def build_index(
     told in a remark (a price list is often longer than a set of photos), products without a row have no values.
     `smooth`: weights of each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions,
     before they are encoded (`smoothing.py`). Products added later lean on those of their own dataset.
-    `late_regions`: whether regions are kept for re-ranking by late interaction (`late_regions.py`), which then needs
-    no dataset; when not said, where the model has it. What is added later is kept likewise.
+    `kept_regions`: whether regions are kept for the model's own reranker (`kept_regions.py`), which then needs no
+    dataset; when not said, where the model has one. What is added later is kept likewise.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
     folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
-    features or dimensions do not fit the model, or `late_regions` is said of one without late interaction.
+    features or dimensions do not fit the model, or `kept_regions` is said of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -99,9 +99,9 @@ def build_index(
         raise ValueError(f"dimensions {coding.dimensions}: the model's vectors have {hidden}")
     if coding.precision == "binary" and (coding.dimensions or hidden) % 8:
         raise ValueError(f"binary codes need a multiple of 8 dimensions, the model's vectors have {hidden}")
-    has_late = opened.model.late is not None
-    if late_regions is not None and not has_late:
-        raise ValueError("late regions: this model has no late interaction; the recipe late has")
+    own = opened.reranker
+    if kept_regions is not None and own is None:
+        raise ValueError("kept regions: this model has no reranker of its own")
     manifest = Manifest(
         bundle_hash=bundle_hash,
         hidden=hidden,
@@ -112,7 +112,7 @@ def build_index(
         label_names={} if labels is None else read_label_names(labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
-        late_regions=has_late if late_regions is None else late_regions,
+        kept_regions=None if own is None or kept_regions is False else own.name,
     )
     known = None if texts is None else known_texts(Dataset(texts))
     values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
@@ -205,10 +205,10 @@ def compact_index(index: str | Path) -> Manifest:
         columns = Columns.join([part.segment.columns.take(chosen) for part, chosen in pairs])
         vectors = np.concatenate([part.segment.vectors(chosen) for part, chosen in pairs])
         known = {
-            int(product_id): list(part.texts.of(int(product_id)))
+            product_id: list(part.texts.of(product_id))
             for part, chosen in pairs
             if part.texts is not None
-            for product_id in part.segment.columns.ids[chosen]
+            for product_id in part.segment.columns.ids[chosen].tolist()
         }
         attributes = [
             nothing_known(len(chosen))
@@ -217,8 +217,8 @@ def compact_index(index: str | Path) -> Manifest:
             for part, chosen in pairs
         ]
         values = Attributes.join(attributes) if before.manifest.columns else None
-        late = [part.segment.late.take(chosen) for part, chosen in pairs if part.segment.late is not None]
-        encoded = Encoded(vectors, LateRegions.join(late) if before.manifest.late_regions else None)
+        kept = [part.segment.kept.take(chosen) for part, chosen in pairs if part.segment.kept is not None]
+        encoded = Encoded(vectors, KeptRegions.join(kept) if kept else None)
         manifest = dataclasses.replace(before.manifest, parts=())
         manifest = _write_part(folder, manifest, encoded, columns, known or None, values)
         _finish_again(folder, index, manifest)
@@ -292,11 +292,11 @@ def _write_part(
         approximate=len(columns.ids) >= manifest.approximate_from,
         rng=np.random.default_rng(_SEED),
         attributes=values,
-        late=encoded.late,
+        kept=encoded.kept,
     )
     if known is not None:
         ids = np.sort(columns.ids).tolist()
-        write_texts(written / TEXTS_FILE, ((product, known.get(product, [])) for product in ids))
+        write_texts(written / TEXTS_FILE, (known.get(product, []) for product in ids))
     part = Part(named_by_content(written).name, len(columns.ids))
     return dataclasses.replace(manifest, parts=(*manifest.parts, part))
 
@@ -314,8 +314,8 @@ def _finish(
     manifest.write(folder)
     index = OpenIndex.open(folder)
     golden = ask_exactly(index, texts, vectors, products)
-    if bundle is not None and manifest.late_regions:
-        golden = golden.with_late(index, bundle)
+    if bundle is not None and manifest.kept_regions is not None:
+        golden = golden.with_reranked(index, bundle)
     probes = _enough_probes(index, golden)
     measured = {f"recall@{AT}": recall(index, golden, probes=probes), "queries": float(len(texts))}
     manifest = dataclasses.replace(manifest, probes=probes, golden=golden.write(folder), recall=measured)
@@ -341,7 +341,7 @@ def _finish_again(folder: Path, index: Path, manifest: Manifest, bundle: Bundle 
     if manifest.golden is None:
         raise DataError("holds no golden queries", path=index)
     golden = Golden.read(index / manifest.golden)
-    if manifest.late_regions and bundle is None:
+    if manifest.kept_regions is not None and bundle is None:
         bundle = load_same_bundle(index / BUNDLE, manifest.bundle_hash)
     manifest = dataclasses.replace(manifest, revision=manifest.revision + 1)
     _finish(folder, manifest, golden.texts, golden.vectors, bundle=bundle)

@@ -1,13 +1,14 @@
 """How do the products of a dataset become what an index keeps, so that a killed run does not begin again?
 
-What is encoded waits in `OUT.indexing` until the index is made: vectors, and, for late interaction, regions, file by
-file appended to. A run of the same bundle and dataset goes on behind what is whole in all of them. Knows no segment.
+What is encoded waits in `OUT.indexing` until the index is made: vectors, and what the bundle's reranker keeps of
+regions, file by file appended to. A run of the same bundle and dataset goes on behind what is whole in all of them.
+Knows no segment.
 
 ```
 of.json             bundle, dataset and settings that it was made of
 vectors.f32         products x hidden
-late_counts.i64     regions of each product that the model looks at
-late_regions.f16    these regions, as late interaction compares them
+kept_counts.i64     how many regions of each product are kept
+kept_regions.f16    these regions, as the reranker compares them
 ```
 """
 
@@ -28,10 +29,11 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, alone, read_text
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.rank import project_products
+from shopwindow.model.rank import keep_products
+from shopwindow.model.rerankers import Reranker
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.index import Manifest
-from shopwindow.search.late_regions import LateRegions
+from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.smoothing import SmoothedRegions
 
 _ENCODED_AT_ONCE: Final = 4096
@@ -45,14 +47,14 @@ class Encoded:
     """What the model makes of the products of a dataset, by row; mapped."""
 
     vectors: Float32[np.ndarray, "products hidden"]
-    late: LateRegions | None
+    kept: KeptRegions | None
 
 
 def encode(
     out: Path, manifest: Manifest, bundle: Bundle, dataset: Dataset, progress: Progress | None
 ) -> Encoded:
-    """All products of a dataset, with regions for late interaction where the index keeps them; what an interrupted run
-    of the same bundle and dataset left is kept.
+    """All products of a dataset, with what the bundle's reranker keeps of regions where the index keeps it; what an
+    interrupted run of the same bundle and dataset left is taken over.
 
     Raises: DataError for a vector or a region that is not finite. OSError for a full disk.
     """
@@ -62,13 +64,15 @@ def encode(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         known.write_text(identity, encoding="utf-8")
-    files = _Files.of(folder, bundle, late=manifest.late_regions)
+    reranker = None if manifest.kept_regions is None else bundle.reranker
+    width = 0 if reranker is None else reranker.kept_values
+    files = _Files(folder, bundle.model.dimensions, width)
     total, done = len(dataset.product_ids), files.cut_to_whole()
     weights = manifest.smooth_regions
     smoothed = SmoothedRegions.of(dataset, weights, folder) if weights and done < total else None
     for start in range(done, total, _ENCODED_AT_ONCE):
         rows = np.arange(start, min(start + _ENCODED_AT_ONCE, total))
-        _append(files, bundle, dataset, rows, smoothed)
+        _append(files, bundle, dataset, rows, smoothed, reranker)
         if progress is not None:
             progress(int(rows[-1]) + 1, total)
     return files.read(total)
@@ -83,16 +87,11 @@ def forget_encoded(out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files that are appended to. `width`: of the late interaction's vectors; 0: none are kept."""
+    """The files that are appended to. `width`: values kept of a region; 0: none are kept."""
 
     folder: Path
     hidden: int
     width: int
-
-    @classmethod
-    def of(cls, folder: Path, bundle: Bundle, *, late: bool) -> _Files:
-        interaction = bundle.model.late if late else None
-        return cls(folder, bundle.model.dimensions, 0 if interaction is None else interaction.width)
 
     @property
     def vectors(self) -> Path:
@@ -100,11 +99,11 @@ class _Files:
 
     @property
     def counts(self) -> Path:
-        return self.folder / "late_counts.i64"
+        return self.folder / "kept_counts.i64"
 
     @property
     def regions(self) -> Path:
-        return self.folder / "late_regions.f16"
+        return self.folder / "kept_regions.f16"
 
     def cut_to_whole(self) -> int:
         """How many products are whole in all files, which end with them afterwards."""
@@ -126,7 +125,7 @@ class _Files:
         bounds = bounds_of(np.fromfile(self.counts, np.int64))
         shape = int(bounds[-1]), self.width
         regions = np.asarray(np.memmap(self.regions, np.float16, "r", shape=shape))
-        return Encoded(vectors, LateRegions(bounds, regions))
+        return Encoded(vectors, KeptRegions(bounds, regions))
 
 
 def _append(
@@ -135,17 +134,25 @@ def _append(
     dataset: Dataset,
     rows: Int64[np.ndarray, " rows"],
     smoothed: SmoothedRegions | None,
+    reranker: Reranker | None,
 ) -> None:
-    model = bundle.model
-    vectors = bundle.encode_products(dataset, rows) if smoothed is None else smoothed.encode(model, rows)
+    boxes = bundle.needs_boxes
+    vectors = (
+        bundle.encode_products(dataset, rows) if smoothed is None else smoothed.encode(bundle.model, rows)
+    )
     _check_finite(vectors, dataset.product_ids[rows], "vector", dataset)
-    if files.width:
-        photos = project_products(model, dataset, rows) if smoothed is None else smoothed.project(model, rows)
-        _append_late(files, photos, dataset.product_ids[rows], dataset)
+    if reranker is not None:
+        kept = (
+            keep_products(reranker, dataset, rows, boxes=boxes)
+            if smoothed is None
+            else smoothed.keep(reranker, rows, boxes=boxes)
+        )
+        assert kept is not None
+        _append_kept(files, kept, dataset.product_ids[rows], dataset)
     _write(files.vectors, vectors)
 
 
-def _append_late(
+def _append_kept(
     files: _Files, photos: Regions, product_ids: Int64[np.ndarray, " products"], dataset: Dataset
 ) -> None:
     regions = photos.features.half().cpu().numpy()
@@ -182,8 +189,8 @@ def _identity(manifest: Manifest, dataset: Dataset) -> str:
     made_of: dict[str, object] = {"bundle": manifest.bundle_hash, "dataset": dataset.content_hash}
     if manifest.smooth_regions is not None:
         made_of["smooth_regions"] = manifest.smooth_regions
-    if manifest.late_regions:
-        made_of["late_regions"] = True
+    if manifest.kept_regions is not None:
+        made_of["kept_regions"] = manifest.kept_regions
     return json.dumps(made_of)
 
 

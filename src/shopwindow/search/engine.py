@@ -1,44 +1,51 @@
 """Which products answer these words, and why? One class for command line, service, page and evaluation.
 
-words -> the bundle's text vector -> candidates of the index (lookup.py), perhaps filtered, fused with full text,
-scored anew -> hits. A search takes one opened state of the index and stays in it. Knows no web.
+words -> tokens -> the bundle's text vector -> candidates of the index (lookup.py), perhaps filtered, fused with full
+text, scored anew -> hits. A search takes one opened state of the index and stays in it. Knows no web.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Shaped
 
-from shopwindow.files import DataError
+from shopwindow.files import DataError, find_photo
+from shopwindow.ids import as_ids
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import encode_photos
 from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.ranking.operators import Operator
+from shopwindow.model.rerankers import Query, Reranker, find, read_queries
 from shopwindow.search.attributes import summarise
 from shopwindow.search.bundled import check_same_text_side, load_same_bundle
 from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit, UnknownProduct
-from shopwindow.search.hybrid import FUSED, by_texts, fused
+from shopwindow.search.hits import (
+    EVERYTHING,
+    ColumnView,
+    Filter,
+    Hit,
+    ProductId,
+    ProductView,
+    SearchRequest,
+    UnknownProduct,
+    View,
+)
+from shopwindow.search.hybrid import by_texts, fused
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
-from shopwindow.search.lookup import Found, allowed_rows, find, find_exactly
-from shopwindow.search.regions import ProductRegions
-from shopwindow.search.reranking import LATE, Candidates, Reranking, check_reranking, pool_scores
-from shopwindow.search.showing import living_words, shown_hits, view_of
+from shopwindow.search.kept_regions import ProductRegions, pool_of
+from shopwindow.search.lookup import Found, allowed_rows, find_exactly
+from shopwindow.search.lookup import find as find_nearest
 
-Rerank = Callable[[str, list[int]], Sequence[float]]
-"""Takes the words and the ids of the first products, gives their new scores."""
-
-RERANKED: Final = 50
-"""First products that are scored anew, where nothing else is asked for."""
+MOST_TEXTS_SHOWN: Final = 8
 _NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
 
 
@@ -50,12 +57,30 @@ class _State:
     index: OpenIndex
     bundle: Bundle
     stamp: tuple[int, int]
-    text: ExportedText | None = None
+    text_side: ExportedText | None = None
+
+    @classmethod
+    def open(
+        cls, path: Path, bundle: Path | None, before: _State | None, text_side: ExportedText | None
+    ) -> _State:
+        """The newest state, with the bundle of the state before where that is the same. Raises: as the engine."""
+        stamp = _stamp(path)
+        index = OpenIndex.open(path)
+        wanted = index.manifest.bundle_hash
+        if before is not None and before.index.manifest.bundle_hash == wanted:
+            return cls(index, before.bundle, stamp, text_side)
+        opened = load_same_bundle(bundle or path / BUNDLE, wanted)
+        if text_side is not None:
+            golden = index.manifest.golden
+            if golden is None:
+                raise DataError("has no golden queries to try a text side with", path=path)
+            check_same_text_side(text_side, opened, list(Golden.read(path / golden).texts), path)
+        return cls(index, opened, stamp, text_side)
 
     @cached_property
     def regions(self) -> ProductRegions:
         """The regions of its products; datasets opened for them stay open."""
-        return ProductRegions(self.index, self.bundle.model)
+        return ProductRegions(self.index, self.bundle.needs_boxes)
 
     @cached_property
     def columns(self) -> tuple[ColumnView, ...]:
@@ -72,6 +97,24 @@ class _State:
     def version(self) -> str:
         """Names the state."""
         return f"{self.index.manifest.revision}-{self.stamp[0]:x}"
+
+    def locate(self, product_id: ProductId) -> tuple[OpenPart, int]:
+        """The part that holds a product, and its row there. Raises: UnknownProduct."""
+        place = self.index.locate(product_id)
+        if place is None:
+            raise UnknownProduct(product_id)
+        return place
+
+    def reranker_of(self, request: SearchRequest) -> Reranker | None:
+        """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
+        check_conditions(request.where.conditions, self.index.manifest.columns)
+        if request.hybrid and not self.index.has_texts:
+            raise ValueError("hybrid: this index holds no texts; `index --texts` gives it some")
+        if request.rerank is None:
+            return None
+        reranker = find(request.rerank, self.bundle)
+        self.regions.check(reranker)
+        return reranker
 
 
 class SearchEngine:
@@ -96,83 +139,70 @@ class SearchEngine:
         """
         path = Path(index).resolve()
         chosen = None if bundle is None else Path(bundle)
-        return cls(path, _opened(path, chosen, None, text), chosen)
+        return cls(path, _State.open(path, chosen, None, text), chosen)
 
-    def search(
-        self,
-        words: str,
-        *,
-        k: int = 10,
-        where: Filter = EVERYTHING,
-        exact: bool = False,
-        hybrid: bool = False,
-        rerank: Rerank | Reranking | None = None,
-        candidates: int = RERANKED,
-    ) -> list[Hit]:
-        """The best k products for the words, fewer when there are fewer.
+    def search(self, words: str | SearchRequest, **settings: Any) -> list[Hit]:
+        """The best k products for the words, fewer when there are fewer. `settings` are those of `SearchRequest`, which
+        may be given instead of words: `search("red shoe", k=5, where=Filter(parse_conditions(["price<=20"])))`.
 
-        `where`: only products that pass, such as `Filter(conditions=parse_conditions(["price<=20"]))`. `exact`: every
-        vector is read, whatever the index is set to. `hybrid`: fused with full text by reciprocal rank (1 / (60 + rank)
-        of either list, summed: that is the score then). `rerank`: gives the first `candidates`, or k where that is
-        more, new scores: `late`, a pool operator (`reranking.py`), or a function of your own.
+        Words of which the model knows none (`unknown_words`) find nothing but by full text. Fused products score
+        1 / (60 + rank) of either ranking, summed.
 
-        Words of which the model knows none (`unknown_words`) find nothing but by full text.
-
-        Raises: ValueError for no words, a k or candidates below 1, a condition that does not fit the index's columns,
-        hybrid without texts, a re-ranking that does not fit the model, or another number of new scores than products.
-        DataError, of `late`, as `similar_region`.
+        Raises: ValueError as `SearchRequest`, for a condition that does not fit the index's columns, hybrid without
+        texts, a reranker that does not fit the model, or another number of new scores than products. UnknownProduct.
+        DataError, where regions are needed, if the dataset that holds them is gone or was replaced.
         """
-        return self.search_many(
-            [words], k=k, where=where, exact=exact, hybrid=hybrid, rerank=rerank, candidates=candidates
-        )[0]
+        return self.search_many([words], **settings)[0]
 
-    def search_many(
-        self,
-        words: Sequence[str],
-        *,
-        k: int = 10,
-        where: Filter = EVERYTHING,
-        exact: bool = False,
-        hybrid: bool = False,
-        rerank: Rerank | Reranking | None = None,
-        candidates: int = RERANKED,
-    ) -> list[list[Hit]]:
+    def search_many(self, words: Sequence[str | SearchRequest], **settings: Any) -> list[list[Hit]]:
         """The hits of several queries, in their order: those of `search`, cheaper. Raises: as `search`."""
-        for one in words:
-            _check(one, k)
+        requests = [
+            one if isinstance(one, SearchRequest) else SearchRequest(one, **settings) for one in words
+        ]
         state = self._state
-        check_conditions(where.conditions, state.index.manifest.columns)
-        if hybrid and not state.index.has_texts:
-            raise ValueError("hybrid: this index holds no texts; `index --texts` gives it some")
-        wanted = _wanted(state, k, rerank, candidates)
-        depth = max(wanted, FUSED) if hybrid else wanted
-        vectors = _encode(state, list(words))
-        every = (
-            found if vector.any() and state.bundle.reads(_clean(text)) else _NOTHING
-            for text, vector, found in zip(
-                words, vectors, _found(state, vectors, depth, where, exact=exact), strict=True
-            )
-        )
-        if hybrid:
-            every = (
-                fused(found, by_texts(state.index, _clean(text), depth, where), wanted)
-                for text, found in zip(words, every, strict=True)
-            )
-        if rerank is not None:
-            every = (
-                _reranked(state, text, vector, found, rerank)
-                for text, vector, found in zip(words, vectors, every, strict=True)
-            )
-        return [_hits(found, k) for found in every]
+        rerankers = [state.reranker_of(request) for request in requests]
+        queries = _queries(state, requests)
+        hits = []
+        nearest = _nearest(state, requests, queries)
+        for request, query, reranker, found in zip(requests, queries, rerankers, nearest, strict=True):
+            if request.hybrid:
+                texts = by_texts(state.index, query.text, request.depth, request.where)
+                found = fused(found, texts, request.wanted)
+            if reranker is not None and len(found.ids):
+                found = _reranked(state, query, found, reranker)
+            hits.append(_hits(found, request.k))
+        return hits
+
+    def similar(self, product_id: ProductId, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
+        """The products whose photos are nearest to one's own, itself left out. Raises: as `search`."""
+        return self.search(SearchRequest(product=product_id, k=k, where=where))
+
+    def similar_region(
+        self, product_id: ProductId, region: int, *, k: int = 10, where: Filter = EVERYTHING
+    ) -> list[Hit]:
+        """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
+
+        The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
+        do; only what is searched is smoothed. Raises: as `search`, and ValueError for no such region.
+        """
+        return self.search(SearchRequest(product=product_id, region=region, k=k, where=where))
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words, parted by spaces, that the model knows nothing of, each once."""
-        state = self._state
-        parts = _parts(state, words)
-        known = zip(parts, state.bundle.knows(parts), strict=True)
+        bundle = self._state.bundle
+        parts = _clean(words).split()[
+            : bundle.model.longest
+        ]  # as far as the model reads: each is a token or more
+        known = zip(parts, bundle.knows(parts), strict=True)
         return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
 
-    def holds(self, product_ids: Int64[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
+    def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
+        """The vectors of words: what a search compares with those of the products."""
+        state = self._state
+        tokens = state.bundle.tokenise([_clean(one) for one in words])
+        return (state.text_side or state.bundle).encode_tokens(tokens)
+
+    def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products the index holds."""
         return self._state.index.holds(product_ids)
 
@@ -185,65 +215,51 @@ class SearchEngine:
         masks = [allowed_rows(part, where) for part in index.parts]
         return sum(int(mask.sum()) for mask in masks if mask is not None)
 
-    def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
-        """The vectors of words: what a search compares with those of the products."""
-        return _encode(self._state, list(words))
+    def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits with what a list shows of them; one that was deleted since the search is left out."""
+        index = self._state.index
+        places = index.places(as_ids(np.array([hit.product_id for hit in hits])))
+        return [
+            replace(hit, view=View(**_shown(index, hit.product_id, *place)))
+            for hit, place in zip(hits, places, strict=True)
+            if place is not None
+        ]
 
-    def similar(self, product_id: int, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
-        """The products whose photos are nearest to one's own, itself left out.
-
-        Raises: UnknownProduct, ValueError for a k below 1 or a condition that does not fit.
-        """
-        _check_count(k)
-        state = self._state
-        part, row = _locate(state, product_id)
-        return _others(state, part.segment.vectors(np.array([row]))[0], product_id, k, where)
-
-    def similar_region(
-        self, product_id: int, region: int, *, k: int = 10, where: Filter = EVERYTHING
-    ) -> list[Hit]:
-        """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
-
-        The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
-        do; only what is searched is smoothed.
-
-        Raises: UnknownProduct, ValueError as `similar` and for no such region, DataError where the dataset that holds
-        the regions is gone or was replaced.
-        """
-        _check_count(k)
-        state = self._state
-        photo = state.regions.raw(*_locate(state, product_id))
-        count = len(photo.features)
-        if not 0 <= region < count:
-            raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
-        one = photo.take_regions(torch.tensor([region]), torch.tensor([1]))
-        vector = encode_photos(state.bundle.model, one)[0]
-        return _others(state, vector, product_id, k, where)
-
-    def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
-        """Hits as a list shows them; one that was deleted since the search is left out."""
-        return shown_hits(self._state.index, hits)
-
-    def product(self, product_id: int) -> ProductView:
+    def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product. Raises: UnknownProduct."""
-        return view_of(self._state.index, product_id)
+        index = self._state.index
+        part, row = self._state.locate(product_id)
+        columns, names = part.segment.columns, index.manifest.label_names
+        regions = slice(*columns.region_bounds[row : row + 2].tolist())
+        labels = columns.labels[regions].tolist()
+        held = columns.ids[row].item()
+        return ProductView(
+            product_id=held,
+            boxes=tuple((box[0], box[1], box[2], box[3]) for box in columns.boxes[regions].tolist()),
+            labels=tuple(labels),
+            label_names=tuple(names.get(label, str(label)) for label in labels),
+            texts=part.texts.of(held)[:MOST_TEXTS_SHOWN] if part.texts else (),
+            **_shown(index, held, part, row),
+        )
 
-    def explain(self, words: str, product_id: int) -> Explanation:
+    def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which box (explanation.py says how).
 
         Of the regions as the dataset has them: where the index was made of smoothed vectors or regions (`stats()` says
         so), its score is not that of the hit.
 
-        Raises: UnknownProduct, ValueError for no words, DataError as `similar_region`.
+        Raises: UnknownProduct, ValueError for no words, DataError as `search`.
         """
-        _check(words, 1)
+        if not words.strip():
+            raise ValueError("no words to explain")
         state = self._state
-        return explain(state.bundle, _clean(words), state.regions.raw(*_locate(state, product_id)))
+        return explain(state.bundle, _clean(words), state.regions.raw(*state.locate(product_id)))
 
     def stats(self) -> dict[str, Any]:
-        """Numbers of the open state, as JSON can write them."""
-        state = self._state
-        return {**state.index.numbers(), "version": state.version, "late": state.regions.for_late}
+        """Numbers of the open state, as JSON can write them. `rerankers`: those of the model that can be asked for."""
+        state, own = self._state, self._state.bundle.reranker
+        names = [own.name] if own is not None and state.regions.at_hand(own) else []
+        return {**state.index.numbers(), "version": state.version, "rerankers": names}
 
     @property
     def version(self) -> str:
@@ -257,7 +273,13 @@ class SearchEngine:
 
     def words_of(self, column: str) -> tuple[str, ...]:
         """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none."""
-        return living_words(self._state.index, column)
+        words: set[str] = set()
+        for part in self._state.index.parts:
+            attributes = part.segment.attributes
+            if attributes is not None and attributes.kinds.get(column) == "word":
+                living = attributes.columns[column].take(pa.array(part.living_rows)).drop_null()
+                words.update(pc.unique(living).dictionary_decode().to_pylist())
+        return tuple(sorted(words))
 
     @property
     def label_names(self) -> dict[int, str]:
@@ -278,23 +300,8 @@ class SearchEngine:
         before = self._state
         if _stamp(self._path) == before.stamp:
             return False
-        self._state = _opened(self._path, self._bundle, before, before.text)
+        self._state = _State.open(self._path, self._bundle, before, before.text_side)
         return True
-
-
-def _opened(path: Path, bundle: Path | None, before: _State | None, text: ExportedText | None) -> _State:
-    stamp = _stamp(path)
-    index = OpenIndex.open(path)
-    wanted = index.manifest.bundle_hash
-    if before is not None and before.index.manifest.bundle_hash == wanted:
-        return _State(index, before.bundle, stamp, text=text)
-    opened = load_same_bundle(bundle or path / BUNDLE, wanted)
-    if text is not None:
-        golden = index.manifest.golden
-        if golden is None:
-            raise DataError("has no golden queries to try a text side with", path=path)
-        check_same_text_side(text, opened, list(Golden.read(path / golden).texts), path)
-    return _State(index, opened, stamp, text=text)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -302,20 +309,9 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        says = "no index (a directory with index.json that `shopwindow index` writes)"
+        says = "no index (a directory with index.json that `shopwindow index make` writes)"
         raise DataError(f"{says}: {error.strerror}", path=path) from error
     return found.st_mtime_ns, found.st_ino
-
-
-def _check(words: str, k: int) -> None:
-    if not words.strip():
-        raise ValueError("no words to search for")
-    _check_count(k)
-
-
-def _check_count(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k {k}: at least 1 is wanted")
 
 
 def _clean(words: str) -> str:
@@ -323,85 +319,66 @@ def _clean(words: str) -> str:
     return words.encode("utf-8", "replace").decode()
 
 
-def _parts(state: _State, words: str) -> list[str]:
-    """The words one by one, as far as the model reads: each is a token or more."""
-    return _clean(words).split()[: state.bundle.model.longest]
+def _queries(state: _State, requests: Sequence[SearchRequest]) -> list[Query]:
+    """What each request compares with the index: its words, tokenised once, or a photo's vector without words."""
+    texts = [_clean(request.words) for request in requests if request.product is None]
+    read = iter(read_queries(texts, state.bundle, text_side=state.text_side))
+    return [
+        next(read)
+        if request.product is None
+        else Query("", np.zeros(0, np.int64), _photo_vector(state, request.product, request.region))
+        for request in requests
+    ]
 
 
-def _encode(state: _State, words: list[str]) -> Float32[np.ndarray, "queries hidden"]:
-    encode = state.bundle.encode_queries if state.text is None else state.text.encode
-    return encode([_clean(one) for one in words])
+def _photo_vector(state: _State, product_id: ProductId, region: int | None) -> Float32[np.ndarray, " hidden"]:
+    """The vector of a product as the index keeps it, or of one region of its photo. Raises: ValueError for no such
+    region."""
+    part, row = state.locate(product_id)
+    vector: Float32[np.ndarray, " hidden"]
+    if region is None:
+        vector = part.segment.vectors(np.array([row]))[0]
+        return vector
+    photo = state.regions.raw(part, row)
+    count = len(photo.features)
+    if not 0 <= region < count:
+        raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
+    one = photo.take_regions(torch.tensor([region]), torch.tensor([1]))
+    vector = state.bundle.encode_products(one)[0]
+    return vector
 
 
-def _found(
-    state: _State, vectors: Float32[np.ndarray, "queries hidden"], k: int, where: Filter, *, exact: bool
-) -> Iterator[Found]:
-    if exact:
-        return find_exactly(state.index, vectors, k, where=where)
-    return (find(state.index, vector, k, where=where) for vector in vectors)
+def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence[Query]) -> list[Found]:
+    """What the vectors find for each request. Exact searches of one depth and filter are done in one scan."""
+    found = [_NOTHING] * len(requests)
+    scans: dict[tuple[int, Filter], list[int]] = {}
+    for row, (request, query) in enumerate(zip(requests, queries, strict=True)):
+        if request.product is None and not (query.vector.any() and state.bundle.reads(query.tokens)):
+            continue  # the vector of words that the model knows nothing of says nothing
+        if request.exact:
+            scans.setdefault((request.depth, request.where), []).append(row)
+        else:
+            found[row] = find_nearest(state.index, query.vector, request.depth, where=request.where)
+    for (depth, where), rows in scans.items():
+        vectors = np.stack([queries[row].vector for row in rows])
+        for row, one in zip(rows, find_exactly(state.index, vectors, depth, where=where), strict=True):
+            found[row] = one
+    for row, request in enumerate(requests):
+        if request.product is not None:
+            part, place = state.locate(request.product)
+            others = found[row].ids != part.segment.columns.ids[place]
+            found[row] = Found(found[row].ids[others], found[row].scores[others])
+    return found
 
 
-def _wanted(state: _State, k: int, rerank: Rerank | Reranking | None, candidates: int) -> int:
-    if rerank is None:
-        return k
-    if candidates < 1:
-        raise ValueError(f"candidates {candidates}: at least 1 is wanted")
-    if isinstance(rerank, str | Operator):
-        check_reranking(rerank, state.bundle)
-        made = state.index.manifest
-        if rerank == LATE and made.smooth_regions is not None and not made.late_regions:
-            raise ValueError(
-                "re-ranking late: the vectors of this index are of smoothed regions, and it keeps none of these: "
-                "their scores would mix with those of raw ones"
-            )
-    return max(k, candidates)
-
-
-def _reranked(
-    state: _State,
-    words: str,
-    vector: Float32[np.ndarray, " hidden"],
-    found: Found,
-    rerank: Rerank | Reranking,
-) -> Found:
+def _reranked(state: _State, query: Query, found: Found, reranker: Reranker) -> Found:
     """The products found by their new scores; of equal ones the smaller id first."""
-    if isinstance(rerank, str | Operator):
-        ids = np.sort(found.ids)
-        scores = _pool_scores(state, words, vector, ids, rerank) if len(ids) else np.zeros(0)
-    else:
-        ids, scores = found.ids, np.asarray(rerank(words, found.ids.tolist()), np.float64)
-    if scores.shape != ids.shape:
-        raise ValueError(f"{scores.size} new scores for {len(ids)} products")
-    order = np.lexsort((ids, -scores))
-    return Found(ids[order], scores[order])
-
-
-def _pool_scores(
-    state: _State,
-    words: str,
-    vector: Float32[np.ndarray, " hidden"],
-    ids: Int64[np.ndarray, " candidates"],
-    how: Reranking,
-) -> np.ndarray:
-    index = state.index
-    vectors = np.empty((len(ids), index.manifest.width), np.float32)
-    asked = vector
-    for part, places, rows in index.by_part(ids):
-        vectors[places] = part.segment.vectors(rows)
-        asked = part.segment.asked(vector)
-    photos, projected = state.regions.late(ids), index.manifest.late_regions
-    return pool_scores(
-        how, state.bundle, _clean(words), asked, Candidates(ids, vectors), photos, projected=projected
-    )
-
-
-def _others(
-    state: _State, vector: Float32[np.ndarray, " hidden"], product_id: int, k: int, where: Filter
-) -> list[Hit]:
-    check_conditions(where.conditions, state.index.manifest.columns)
-    found = find(state.index, vector, k + 1, where=where)
-    other = found.ids != product_id
-    return _hits(Found(found.ids[other], found.scores[other]), k)
+    kept = state.regions.kept(found.ids, reranker)
+    scores = reranker.score(*pool_of(state.index, query, found.ids, kept))
+    if scores.shape != found.ids.shape:
+        raise ValueError(f"{scores.size} new scores for {len(found.ids)} products")
+    order = np.lexsort((found.ids, -scores))
+    return Found(found.ids[order], scores[order])
 
 
 def _hits(found: Found, k: int) -> list[Hit]:
@@ -409,8 +386,13 @@ def _hits(found: Found, k: int) -> list[Hit]:
     return [Hit(product, score, rank) for rank, (product, score) in enumerate(pairs, start=1)]
 
 
-def _locate(state: _State, product_id: int) -> tuple[OpenPart, int]:
-    place = state.index.locate(product_id)
-    if place is None:
-        raise UnknownProduct(product_id)
-    return place
+def _shown(index: OpenIndex, product_id: ProductId, part: OpenPart, row: int) -> dict[str, Any]:
+    """The fields of the `View` of a product."""
+    segment = part.segment
+    image_h, image_w = segment.columns.sizes[row].tolist()
+    return {
+        "image_h": image_h,
+        "image_w": image_w,
+        "photo": find_photo(index.manifest.photos, product_id),
+        "values": segment.attributes.of(row) if segment.attributes else {},
+    }

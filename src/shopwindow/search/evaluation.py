@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
+from shopwindow.ids import as_ids
 from shopwindow.ranking.measures import Measure
 from shopwindow.ranking.runs import Run
-from shopwindow.search.engine import RERANKED, SearchEngine
-from shopwindow.search.hits import EVERYTHING, Filter
-from shopwindow.search.reranking import Reranking
+from shopwindow.search.engine import SearchEngine
 
 _QUERIES_AT_ONCE = 256
 
@@ -22,31 +22,24 @@ def rank_catalogue(
     texts: Sequence[str],
     *,
     k: int = 100,
-    where: Filter = EVERYTHING,
-    exact: bool = False,
-    hybrid: bool = False,
-    rerank: Reranking | None = None,
-    candidates: int = RERANKED,
     name: str = "search",
     progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> Run:
     """The best k products of the catalogue for each query, as the engine finds, fuses and re-ranks them; a query that
-    finds nothing is not in the run.
+    finds nothing is not in the run. `settings` are those of `SearchRequest`.
 
     `progress` is called with queries asked and queries in all. Raises: ValueError as `SearchEngine.search`.
     """
     hits = []
     for start in range(0, len(texts), _QUERIES_AT_ONCE):
-        some = texts[start : start + _QUERIES_AT_ONCE]
-        hits += engine.search_many(
-            some, k=k, where=where, exact=exact, hybrid=hybrid, rerank=rerank, candidates=candidates
-        )
+        hits += engine.search_many(texts[start : start + _QUERIES_AT_ONCE], k=k, **settings)
         if progress is not None:
             progress(len(hits), len(texts))
     flat = [hit for found in hits for hit in found]
     return Run.from_arrays(
         np.repeat(query_ids, [len(found) for found in hits]),
-        np.array([hit.product_id for hit in flat], np.int64),
+        as_ids(np.array([hit.product_id for hit in flat])),
         np.array([hit.score for hit in flat]),
         name=name,
     )

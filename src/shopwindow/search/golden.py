@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.rank import second_scores
+from shopwindow.model.rerankers import Query
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
+from shopwindow.search.kept_regions import ProductRegions, pool_of
 from shopwindow.search.lookup import find, find_exactly
-from shopwindow.search.regions import kept_regions
 
 GOLDEN_QUERIES: Final = 200
 AT: Final = 10
@@ -37,15 +37,15 @@ _ROWS_AT_ONCE: Final = 16_384
 
 @dataclass(frozen=True)
 class Golden:
-    """Queries, their vectors, their exact best AT products, best first (-1 where there are fewer), and the scores
-    that an exact search of the index gives. `late`: the late scores of these products (0 where there are fewer), where
-    the index keeps their regions."""
+    """Queries, their vectors, their exact best AT products, best first, and the scores that an exact search of the
+    index gives: minus infinity where there are fewer products, of id 0 or "" then. `reranked`: the scores that the
+    bundle's reranker gives these products (0 where there are fewer), where the index keeps their regions."""
 
     texts: tuple[str, ...]
     vectors: Float32[np.ndarray, "queries hidden"]
-    ids: Int64[np.ndarray, "queries best"]
+    ids: Shaped[np.ndarray, "queries best"]
     scores: Float64[np.ndarray, "queries best"]
-    late: Float64[np.ndarray, "queries best"] | None = None
+    reranked: Float64[np.ndarray, "queries best"] | None = None
 
     @property
     def name(self) -> str:
@@ -61,18 +61,20 @@ class Golden:
         np.savez(folder / self.name, allow_pickle=False, texts=texts, **self._arrays())
         return self.name
 
-    def with_late(self, index: OpenIndex, bundle: Bundle) -> Golden:
-        """The same with late scores, from the regions that an index keeps."""
-        late = np.zeros(self.ids.shape)
-        for row, (text, ids) in enumerate(zip(self.texts, self.ids, strict=True)):
-            for places, photos in kept_regions(index, ids):
-                found = second_scores(bundle.model, bundle.tokenizer, text, photos, projected=True)
-                late[row, places] = found
-        return replace(self, late=late)
+    def with_reranked(self, index: OpenIndex, bundle: Bundle) -> Golden:
+        """The same with the scores of the bundle's reranker, from what an index keeps."""
+        reranker, regions = bundle.reranker, ProductRegions(index, bundle.needs_boxes)
+        assert reranker is not None
+        reranked, tokens = np.zeros(self.scores.shape), bundle.tokenise(list(self.texts))
+        for row, count in enumerate(np.isfinite(self.scores).sum(axis=1).tolist()):
+            query, ids = Query(self.texts[row], tokens[row], self.vectors[row]), self.ids[row, :count]
+            pool = pool_of(index, query, ids, regions.kept(ids, reranker))
+            reranked[row, :count] = reranker.score(*pool)
+        return replace(self, reranked=reranked)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {"vectors": self.vectors, "ids": self.ids, "scores": self.scores}
-        return arrays if self.late is None else {**arrays, "late": self.late}
+        return arrays if self.reranked is None else {**arrays, "reranked": self.reranked}
 
     @classmethod
     def read(cls, path: Path) -> Golden:
@@ -80,8 +82,8 @@ class Golden:
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 texts = tuple(text.decode("utf-8", "surrogatepass") for text in file["texts"].tolist())
-                late = file["late"] if "late" in file.files else None
-                return cls(texts, file["vectors"], file["ids"], file["scores"], late)
+                reranked = file["reranked"] if "reranked" in file.files else None
+                return cls(texts, file["vectors"], file["ids"], file["scores"], reranked)
         except Exception as error:  # zip and numpy raise many kinds for a broken file
             raise DataError(f"broken or missing golden queries: {error}", path=path) from error
 
@@ -90,7 +92,8 @@ class Golden:
 class Verdict:
     """What a check found. `vector_error`: largest difference of a query's vector; `score_error`: largest difference of
     an exact score; `recall`: of the search as it is set, against the exact one; `changed`: the parts whose files are
-    not those that were written; `late_error`: largest difference of a late score, None where no regions are kept."""
+    not those that were written; `reranked_error`: largest difference of a reranker's score, None where no regions are
+    kept."""
 
     queries: int
     vector_error: float
@@ -98,7 +101,7 @@ class Verdict:
     recall: float
     recall_before: float
     changed: tuple[str, ...] = ()
-    late_error: float | None = None
+    reranked_error: float | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -112,9 +115,9 @@ class Verdict:
             found.append(
                 f"index: recall@{AT} {self.recall:.3f}, was {self.recall_before:.3f} when it was made"
             )
-        if self.late_error is not None and not self.late_error <= _SCORE_TOLERANCE:
+        if self.reranked_error is not None and not self.reranked_error <= _SCORE_TOLERANCE:
             found.append(
-                f"late interaction: scores differ by up to {self.late_error:.2g} from those kept (of the model where "
+                f"re-ranking: scores differ by up to {self.reranked_error:.2g} from those kept (of the model where "
                 "query vectors differ too, else of the regions that the index keeps)"
             )
         if self.changed:
@@ -139,15 +142,14 @@ def ask_exactly(
 ) -> Golden:
     """The golden queries of an index. `products`: the vectors as the model gave them, by rising product id, of which
     the index may keep less; without them the best products are those of the vectors kept."""
-    ids = np.full((len(texts), AT), -1, np.int64)
+    rising = np.sort(np.concatenate([part.segment.columns.ids for part in index.parts]))
+    ids = np.zeros((len(texts), AT), rising.dtype)
     scores = np.full((len(texts), AT), -np.inf)
     for row, found in enumerate(find_exactly(index, vectors, AT)):
         ids[row, : len(found.ids)] = found.ids
         scores[row, : len(found.ids)] = found.scores
     if products is not None and not index.manifest.coding.keeps_all(products.shape[1]):
-        ids = _best_rows(products, vectors)
-        rising = np.sort(np.concatenate([part.segment.columns.ids for part in index.parts]))
-        ids = np.where(ids >= 0, rising[ids], -1)
+        ids = np.where(np.isfinite(scores), rising[_best_rows(products, vectors)], ids)
     return Golden(tuple(texts), vectors, ids, scores)
 
 
@@ -158,10 +160,10 @@ def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> fl
     """
     shares = []
     for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
-        wanted = int((ids >= 0).sum())
+        wanted = int(np.isfinite(scores).sum())
         floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
         found = find(index, vector, AT, probes=probes)
-        right = np.isin(found.ids, ids)
+        right = np.isin(found.ids, ids[:wanted])
         if index.manifest.coding.keeps_all(len(vector)):
             right |= found.scores >= floor
         shares.append(min(1.0, float(right.sum()) / wanted))
@@ -204,14 +206,16 @@ def check(index: OpenIndex, bundle: Bundle) -> Verdict:
         recall=recall(index, golden),
         recall_before=manifest.recall[f"recall@{AT}"],
         changed=(*_changed_segments(index), *([golden_file] if golden.name != golden_file else [])),
-        late_error=_late_error(index, bundle, golden) if manifest.late_regions else None,
+        reranked_error=None if manifest.kept_regions is None else _reranked_error(index, bundle, golden),
     )
 
 
-def _late_error(index: OpenIndex, bundle: Bundle, golden: Golden) -> float:
-    found = golden.with_late(index, bundle).late
+def _reranked_error(index: OpenIndex, bundle: Bundle, golden: Golden) -> float:
+    found = golden.with_reranked(index, bundle).reranked
     assert found is not None
-    return float("inf") if golden.late is None else float(np.abs(found - golden.late).max(initial=0.0))
+    return (
+        float("inf") if golden.reranked is None else float(np.abs(found - golden.reranked).max(initial=0.0))
+    )
 
 
 def _changed_segments(index: OpenIndex) -> list[str]:

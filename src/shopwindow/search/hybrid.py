@@ -10,21 +10,20 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Shaped
 
-from shopwindow.search.hits import Filter
+from shopwindow.ids import as_ids
+from shopwindow.search.hits import Filter, ProductId
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.lookup import Found, allowed_rows
 from shopwindow.search.segment import Segment
 
-FUSED: Final = 100
-"""So many of either ranking at least."""
 _RRF_CONSTANT: Final = 60
 
 
-def by_texts(index: OpenIndex, words: str, k: int, where: Filter) -> list[int]:
+def by_texts(index: OpenIndex, words: str, k: int, where: Filter) -> list[ProductId]:
     """Product ids by full text, best first: those that live and pass the filter."""
-    found: list[tuple[float, int]] = []
+    found: list[tuple[float, ProductId]] = []
     for part in index.parts:
         if part.texts is None:
             continue
@@ -36,17 +35,18 @@ def by_texts(index: OpenIndex, words: str, k: int, where: Filter) -> list[int]:
 
 
 def _passing(
-    segment: Segment, allowed: Bool[np.ndarray, " products"] | None, product_ids: Int64[np.ndarray, " some"]
+    segment: Segment, allowed: Bool[np.ndarray, " products"] | None, product_ids: Shaped[np.ndarray, " some"]
 ) -> Bool[np.ndarray, " some"]:
     rows = segment.rows_of(product_ids)
     return rows >= 0 if allowed is None else (rows >= 0) & allowed[rows]
 
 
-def fused(vectors: Found, texts: list[int], k: int) -> Found:
+def fused(vectors: Found, texts: list[ProductId], k: int) -> Found:
     """The best k of both rankings: of 1 / (60 + rank) in either, summed; of equal ones the smaller id first."""
-    scores: dict[int, float] = {}
+    scores: dict[ProductId, float] = {}
     for ranking in (vectors.ids.tolist(), texts):
         for rank, product in enumerate(ranking, start=1):
             scores[product] = scores.get(product, 0.0) + 1 / (_RRF_CONSTANT + rank)
     best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-    return Found(np.array([one for one, _ in best], np.int64), np.array([score for _, score in best]))
+    ids = as_ids(np.array([product for product, _ in best]))
+    return Found(ids, np.array([score for _, score in best]))

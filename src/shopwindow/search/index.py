@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from shopwindow.files import DataError, read_text
+from shopwindow.ids import ids_from_text
 from shopwindow.search.arrays import load_array, save_array
 from shopwindow.search.conditions import Kind
 from shopwindow.search.masks import Masks
@@ -40,7 +41,7 @@ from shopwindow.search.texts import TEXTS_FILE, Texts
 from shopwindow.search.vectors import Coding
 
 MANIFEST: Final = "index.json"
-FORMAT: Final = "shopwindow index 1"
+FORMAT: Final = "shopwindow index 2"
 BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
 _TRIES: Final = 5
@@ -71,8 +72,8 @@ class Manifest:
     `bundle_hash`: of weights, tokenizer and sizes. `approximate_from`: segments of so many products get cells;
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
     `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours. `columns`: what
-    the shop's own columns hold; a segment need not have them all. `late_regions`: whether every segment keeps its
-    products' regions for late interaction.
+    the shop's own columns hold; a segment need not have them all. `kept_regions`: the name of
+    the reranker for which every segment keeps regions, None where none are kept.
     """
 
     bundle_hash: str
@@ -91,7 +92,7 @@ class Manifest:
     smooth: tuple[float, ...] | None = None
     smooth_regions: tuple[float, ...] | None = None
     columns: dict[str, Kind] = field(default_factory=dict)
-    late_regions: bool = False
+    kept_regions: str | None = None
 
     @property
     def width(self) -> int:
@@ -109,7 +110,7 @@ class Manifest:
         path = index / MANIFEST
         if not path.is_file():
             raise DataError(
-                f"no index (a directory with {MANIFEST} that `shopwindow index` writes)", path=index
+                f"no index (a directory with {MANIFEST} that `shopwindow index make` writes)", path=index
             )
         try:
             content = json.loads(read_text(path))
@@ -125,7 +126,6 @@ class Manifest:
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
-        content.setdefault("late_regions", False)
         for name in (name for part in parts for name in (part.name, part.deleted or "-")):
             if "/" in name or name.startswith("."):
                 raise ValueError(f"a part named {name!r}")
@@ -135,7 +135,7 @@ class Manifest:
             ("unit", bool),
             ("probes", int),
             ("revision", int),
-            ("late_regions", bool),
+            ("kept_regions", str | None),
         ):
             if not isinstance(content[name], kind):
                 raise ValueError(f"{name} {content[name]!r}")
@@ -237,9 +237,9 @@ class OpenIndex:
         return sum(part.with_values for part in self.parts)
 
     @property
-    def late_bytes(self) -> float:
-        """Bytes a product, on average, of the regions kept for late interaction; 0 where none are."""
-        kept = [part.segment.late for part in self.parts if part.segment.late is not None]
+    def kept_bytes(self) -> float:
+        """Bytes a product, on average, of the regions kept for re-ranking; 0 where none are."""
+        kept = [part.segment.kept for part in self.parts if part.segment.kept is not None]
         return sum(some.regions.nbytes for some in kept) / max(1, sum(len(some) for some in kept))
 
     def numbers(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ class OpenIndex:
             "approximate": any(part.segment.cells is not None for part in self.parts),
             "probes": manifest.probes,
             "measured": manifest.recall,
-            "late_region_bytes_per_product": self.late_bytes,
+            "kept_region_bytes_per_product": self.kept_bytes,
             "texts": self.has_texts,
             "products_with_texts": self.with_texts,
             "smoothed": manifest.smooth,
@@ -293,9 +293,11 @@ class OpenIndex:
 
     def locate(self, product_id: int | str) -> tuple[OpenPart, int] | None:
         """The part that holds one product, and its row there; None where there is none."""
-        if not isinstance(product_id, int) or not -(2**63) <= product_id < 2**63:
+        try:
+            asked = ids_from_text([str(product_id)])
+        except ValueError:
             return None
-        return self.places(np.array([product_id], np.int64))[0]
+        return self.places(asked)[0] if asked.dtype.kind == "i" else None
 
 
 def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
@@ -303,10 +305,9 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     segment = Segment.open(folder)
     if segment.width != manifest.width:
         raise DataError(f"vectors of {segment.width} values, the index says {manifest.width}", path=folder)
-    if (segment.late is not None) != manifest.late_regions:
-        says = "regions for late interaction"
-        kept, wanted = ("no ", "some") if manifest.late_regions else ("", "none")
-        raise DataError(f"{kept}{says}, the index says {wanted}", path=folder)
+    if (segment.kept is None) != (manifest.kept_regions is None):
+        kept, wanted = ("", "none") if manifest.kept_regions is None else ("no ", "some")
+        raise DataError(f"{kept}regions for re-ranking, the index says {wanted}", path=folder)
     if len(segment) != part.products:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None
@@ -316,7 +317,7 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
             raise DataError("deletes products that its segment does not hold", path=index / part.deleted)
         live = np.ones(len(segment), bool)
         live[rows] = False
-    texts = Texts(folder / TEXTS_FILE) if (folder / TEXTS_FILE).is_file() else None
+    texts = Texts(folder / TEXTS_FILE, segment.rising) if (folder / TEXTS_FILE).is_file() else None
     attributes = segment.attributes
     if attributes is not None and not attributes.kinds.items() <= kinds.items():
         raise DataError(f"columns {attributes.kinds}, the index says {kinds}", path=folder)

@@ -11,7 +11,7 @@ finest*.npy                       vectors for re-scoring, where the codes are no
 means.npy, bounds.npy             cells (cells.py), in large segments; rows of a cell lie side by side
 sizes, region_bounds, boxes, labels, source, dataset_row (.npy)   what is shown, and where the regions are
 values.arrow                      the shop's own columns (attributes.py), where there are any
-late_regions, late_bounds (.npy)  regions for late interaction (late_regions.py), where they are kept
+kept_regions, kept_bounds (.npy)  regions for re-ranking (kept_regions.py), where they are kept
 ```
 """
 
@@ -31,11 +31,11 @@ from shopwindow.files import DataError, read_text
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.cells import Cells, cell_count, part_into_cells
-from shopwindow.search.late_regions import LateRegions
+from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.vectors import Coder, Coding
 
 CARD: Final = "segment.json"
-FORMAT: Final = "shopwindow segment 1"
+FORMAT: Final = "shopwindow segment 2"
 _ROWS_AT_ONCE: Final = 65_536
 _SCORES_AT_ONCE: Final = 2**24
 _FEW_ROWS: Final = 20_000
@@ -100,7 +100,7 @@ class Segment:
     cells: Cells | None
     bytes_per_product: tuple[int, int]
     attributes: Attributes | None = None
-    late: LateRegions | None = None
+    kept: KeptRegions | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Segment:
@@ -120,7 +120,7 @@ class Segment:
                 finest_coder, finest = Coder(card["finest"], card["unit"], *parts), _load(folder, "finest")
             cells = Cells(_load(folder, "means"), _load(folder, "bounds")) if card["cells"] else None
             values = folder / ATTRIBUTES_FILE
-            late_width = int(card.get("late", 0))
+            kept_values = int(card["kept"])
             segment = cls(
                 folder.name,
                 columns,
@@ -133,7 +133,7 @@ class Segment:
                 cells,
                 (int(card["bytes"][0]), int(card["bytes"][1])),
                 Attributes.open(values) if values.is_file() else None,
-                LateRegions.open(folder, late_width) if late_width else None,
+                KeptRegions.open(folder, kept_values) if kept_values else None,
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
@@ -242,10 +242,10 @@ def write_segment(
     rng: np.random.Generator,
     parted: tuple[Cells, Int64[np.ndarray, " products"]] | None = None,
     attributes: Attributes | None = None,
-    late: LateRegions | None = None,
+    kept: KeptRegions | None = None,
 ) -> None:
     """Writes a segment into an empty folder, its card last. `approximate`: with cells, `parted` if
-    they are known. `attributes` and `late`: of the products, in their order.
+    they are known. `attributes` and `kept`: of the products, in their order.
 
     Raises: OSError where the disk is full.
     """
@@ -268,8 +268,8 @@ def write_segment(
         save_array(folder / f"{field.name}.npy", getattr(taken, field.name))
     if attributes is not None:
         attributes.take(order).write(folder / ATTRIBUTES_FILE)
-    if late is not None:
-        late.write(folder, order)
+    if kept is not None:
+        kept.write(folder, order)
     rising = np.argsort(taken.ids, kind="stable")
     save_array(folder / "id_order.npy", rising)
     save_array(folder / "rising.npy", taken.ids[rising])
@@ -281,7 +281,7 @@ def write_segment(
         "unit": unit,
         "bytes": coding.bytes_per_product(vectors.shape[1]),
         "cells": len(cells.means) if cells else 0,
-        "late": late.regions.shape[1] if late else 0,
+        "kept": 0 if kept is None else kept.values,
     }
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
 
@@ -291,8 +291,8 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
     arrays = (*by_product, segment.rising, segment.id_order, segment.codes, segment.finest)
-    kept = [some for some in (segment.attributes, segment.late) if some is not None]
-    if {len(some) for some in (*arrays, *kept)} != {products}:
+    optional = [some for some in (segment.attributes, segment.kept) if some is not None]
+    if {len(some) for some in (*arrays, *optional)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if len(columns.boxes) != len(columns.labels):
         raise DataError("its files differ in the number of regions", path=folder)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import DualEncoder, at_rest
-from shopwindow.model.rank import encode_in_pieces
+from shopwindow.model.dual import DualEncoder, encode_in_pieces
+from shopwindow.model.rerankers import Reranker
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
 from shopwindow.search.arrays import bounds_of, ranges
@@ -177,19 +177,13 @@ class SmoothedRegions:
         ]
         return np.concatenate(pieces)
 
-    @torch.inference_mode()
-    def project(self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]) -> Regions:
-        """The smoothed regions of product rows as the late interaction's vectors.
-
-        Raises: ValueError for a model without late interaction.
-        """
-        with at_rest(model):
-            return Regions.join(
-                [
-                    model.project_regions(self.photos(some, boxes=model.needs_boxes))
-                    for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
-                ]
-            )
+    def keep(self, reranker: Reranker, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Regions | None:
+        """What a reranker keeps of product rows, from their smoothed regions."""
+        pieces = [
+            reranker.keep(self.photos(some, boxes=boxes))
+            for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
+        ]
+        return Regions.join([piece for piece in pieces if piece is not None])
 
     def photos(self, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Regions:
         """The photos of product rows with smoothed regions."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Shaped
 
 from shopwindow.files import DataError
+from shopwindow.search.hits import ProductId
 
 TEXTS_FILE: Final = "texts.sqlite"
 MOST_TEXTS: Final = 32
@@ -28,12 +29,12 @@ _READ_AT_ONCE: Final = 1000
 _WORD: Final = re.compile(r"\w+")
 
 
-def write_texts(path: Path, texts: Iterable[tuple[int, list[str]]]) -> int:
-    """Writes the texts of products; gives how many products have any.
+def write_texts(path: Path, texts: Iterable[list[str]]) -> int:
+    """Writes the texts of the products of a segment, in the order of their ids; gives how many products have any.
 
     Raises: DataError where the disk is full.
     """
-    rows = ((product, "\n".join(some[:MOST_TEXTS])) for product, some in texts if some)
+    rows = ((place, "\n".join(some[:MOST_TEXTS])) for place, some in enumerate(texts) if some)
     try:
         with contextlib.closing(sqlite3.connect(path)) as base:
             base.executescript(
@@ -52,11 +53,13 @@ def write_texts(path: Path, texts: Iterable[tuple[int, list[str]]]) -> int:
 class Texts:
     """The texts of a segment, opened for reading by any thread. Stays readable when its file is removed.
 
-    `products`: how many have any.
+    `rising`: the ids of the segment's products in their order; the file knows places in it. `products`: how many have
+    texts.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rising: Shaped[np.ndarray, " products"]) -> None:
         self.path = path
+        self._rising = rising
         self._lock = threading.Lock()
         with _told(path):
             uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
@@ -64,18 +67,18 @@ class Texts:
             weakref.finalize(self, self._base.close)
             self.products: int = self._base.execute("SELECT count(*) FROM product").fetchone()[0]
 
-    def ids(self) -> Int64[np.ndarray, " products"]:
+    def ids(self) -> Shaped[np.ndarray, " with_texts"]:
         """The products that have texts, rising."""
         with self._lock, _told(self.path):
             rows = self._base.execute("SELECT rowid FROM product ORDER BY rowid").fetchall()
-        return np.array(rows, np.int64).reshape(-1)
+        return self._rising[np.array(rows, np.int64).reshape(-1)]
 
     def find(
         self,
         words: str,
         limit: int,
-        passes: Callable[[Int64[np.ndarray, " some"]], Bool[np.ndarray, " some"]],
-    ) -> list[tuple[int, float]]:
+        passes: Callable[[Shaped[np.ndarray, " some"]], Bool[np.ndarray, " some"]],
+    ) -> list[tuple[ProductId, float]]:
         """(product id, BM25 score, higher is better) of the first `limit` products with any of the words that pass,
         best first, of equal scores the smaller id; none for no words. `passes` is asked of some products at a time, so
         that no more are read than it takes.
@@ -87,21 +90,23 @@ class Texts:
         if not asked:
             return []
         question = "SELECT rowid, -rank FROM product WHERE product MATCH ? ORDER BY rank, rowid"
-        found: list[tuple[int, float]] = []
+        found: list[tuple[ProductId, float]] = []
         with (
             self._lock,
             _told(self.path),
             contextlib.closing(self._base.execute(question, (asked,))) as ranked,
         ):
             while len(found) < limit and (some := ranked.fetchmany(_READ_AT_ONCE)):
-                passing = passes(np.array([product for product, _ in some], np.int64))
-                found += [one for one, does in zip(some, passing.tolist(), strict=True) if does]
+                ids = self._rising[[place for place, _ in some]]
+                rows = zip(ids.tolist(), some, passes(ids).tolist(), strict=True)
+                found += [(product, score) for product, (_, score), does in rows if does]
         return found[:limit]
 
-    def of(self, product_id: int) -> tuple[str, ...]:
-        """The texts of one product, none where there are none."""
+    def of(self, product_id: ProductId) -> tuple[str, ...]:
+        """The texts of one product of the segment, none where there are none."""
+        place = int(np.searchsorted(self._rising, product_id))
         with self._lock, _told(self.path):
-            row = self._base.execute("SELECT words FROM product WHERE rowid = ?", (product_id,)).fetchone()
+            row = self._base.execute("SELECT words FROM product WHERE rowid = ?", (place,)).fetchone()
         return tuple(row[0].split("\n")) if row else ()
 
 

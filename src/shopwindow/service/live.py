@@ -15,12 +15,9 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import EVERYTHING, ColumnView, Filter, Hit, ProductView, ShownHit
-from shopwindow.search.reranking import Reranking
+from shopwindow.search.hits import ColumnView, Filter, Hit, ProductId, ProductView, SearchRequest
 
 Answer = TypeVar("Answer")
-ProductId = Any
-"""An integer or text, as the index has it."""
 MOST_TOGETHER: Final = 16
 """Searches answered in one go."""
 MOST_SCORED: Final = 800
@@ -32,32 +29,14 @@ LOG = logging.getLogger("shopwindow.serve")
 class Engine(Protocol):
     """What the service asks of an engine; `shopwindow.search.engine.SearchEngine` is one."""
 
-    def search_many(
-        self,
-        words: Sequence[str],
-        *,
-        k: int,
-        where: Filter,
-        exact: bool,
-        hybrid: bool,
-        rerank: Reranking | None,
-        candidates: int,
-    ) -> list[list[Hit]]:
-        """The best products for each of several queries."""
+    def search_many(self, requests: Sequence[SearchRequest], /) -> list[list[Hit]]:
+        """The best products for each of several requests."""
+
+    def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Hits with what a list shows of them; one that was deleted since the search is left out."""
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that the model knows nothing of."""
-
-    def similar(self, product_id: ProductId, *, k: int, where: Filter = EVERYTHING) -> list[Hit]:
-        """The products most like one."""
-
-    def similar_region(
-        self, product_id: ProductId, region: int, *, k: int, where: Filter = EVERYTHING
-    ) -> list[Hit]:
-        """The products most like one region of one."""
-
-    def shown(self, hits: Sequence[Hit]) -> list[ShownHit]:
-        """Hits as a list shows them; one that was deleted since the search is left out."""
 
     def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product."""
@@ -87,30 +66,26 @@ class Engine(Protocol):
         """Opens a newer state of the index where there is one."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a search is done: the settings of `Engine.search_many`. Searches of one way can be answered together."""
+Way = tuple[int, Filter, bool, bool, object, int]
 
-    k: int
-    where: Filter
-    exact: bool
-    hybrid: bool
-    rerank: Reranking | None
-    candidates: int
 
-    @property
-    def together(self) -> int:
-        """So many searches are answered in one go; what waits then gets its turn."""
-        if self.rerank is None:
-            return MOST_TOGETHER
-        return max(1, min(MOST_TOGETHER, MOST_SCORED // max(self.k, self.candidates)))
+def way_of(request: SearchRequest) -> Way:
+    """How a search is done, its words left out. Searches of one way can be answered together."""
+    return request.k, request.where, request.exact, request.hybrid, request.rerank, request.candidates
+
+
+def together(request: SearchRequest) -> int:
+    """So many searches like this one are answered in one go; what waits then gets its turn."""
+    return (
+        MOST_TOGETHER if request.rerank is None else max(1, min(MOST_TOGETHER, MOST_SCORED // request.wanted))
+    )
 
 
 @dataclass(frozen=True)
 class Answered:
     """What a search found; where that is nothing, which of its words the model does not know."""
 
-    hits: list[ShownHit]
+    hits: list[Hit]
     unknown_words: tuple[str, ...] = ()
 
 
@@ -118,16 +93,16 @@ class Answered:
 class _Asked:
     """A search that waits for its answer."""
 
-    words: str
+    request: SearchRequest
     answer: asyncio.Future[Answered]
 
 
-def answered(engine: Engine, queries: Sequence[str], way: Way) -> list[Answered]:
-    """The answers to several queries, in their order."""
-    many = zip(queries, engine.search_many(queries, **vars(way)), strict=True)
+def answered(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answered]:
+    """The answers to several searches for words, in their order."""
+    many = zip(requests, engine.search_many(requests), strict=True)
     return [
-        Answered(engine.shown(hits)) if hits else Answered([], engine.unknown_words(words))
-        for words, hits in many
+        Answered(engine.with_views(hits)) if hits else Answered([], engine.unknown_words(request.words))
+        for request, hits in many
     ]
 
 
@@ -158,44 +133,45 @@ class LiveEngine:
         """The engine's answer to a question: all of it of one state of the index."""
         return await self._run(lambda: question(self.engine.at_rest()))
 
-    async def search_batch(self, queries: Sequence[str], way: Way) -> list[Answered]:
-        """The answers to several queries, in their order and all of one state. Searched piece by piece: other questions
-        get their turn in between, and nothing goes on when nobody waits any more."""
+    async def search_batch(self, requests: Sequence[SearchRequest]) -> list[Answered]:
+        """The answers to several searches of one way, in their order and all of one state. Searched piece by piece:
+        other questions get their turn in between, and nothing goes on when nobody waits any more."""
         engine, answers = self.engine.at_rest(), list[Answered]()
-        for start in range(0, len(queries), way.together):
-            some = queries[start : start + way.together]
-            answers += await self._run(partial(answered, engine, some, way))
+        most = together(requests[0])
+        for start in range(0, len(requests), most):
+            answers += await self._run(partial(answered, engine, requests[start : start + most]))
         return answers
 
     async def _run(self, question: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
-    async def search(self, words: str, way: Way) -> Answered:
+    async def search(self, request: SearchRequest) -> Answered:
         """The best products for words. Searches of one way that come while all threads are busy are answered together.
 
         A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
         """
-        asked = _Asked(words, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(way, []).append(asked)
+        asked = _Asked(request, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(way_of(request), []).append(asked)
         self._start_waiting()
         return await asked.answer
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most_running:
-            way, together = next(iter(self._waiting.items()))
+            way, waiting = next(iter(self._waiting.items()))
             del self._waiting[way]
-            if together[way.together :]:
-                self._waiting[way] = together[way.together :]
-            now = [one for one in together[: way.together] if not one.answer.done()]
+            most = together(waiting[0].request)
+            if waiting[most:]:
+                self._waiting[way] = waiting[most:]
+            now = [one for one in waiting[:most] if not one.answer.done()]
             if now:
                 self._running += 1
-                task = asyncio.ensure_future(self._search_together(now, way))
+                task = asyncio.ensure_future(self._search_together(now))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _search_together(self, asked: list[_Asked], way: Way) -> None:
+    async def _search_together(self, asked: list[_Asked]) -> None:
         def answer(engine: Engine) -> list[Answered]:
-            return answered(engine, [one.words for one in asked], way)
+            return answered(engine, [one.request for one in asked])
 
         try:
             answers = await self.ask(answer)

@@ -10,11 +10,10 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from starlette.types import Scope
 
+from shopwindow.ids import LONGEST_ID
+from shopwindow.model.rerankers import full_name
 from shopwindow.search.conditions import Condition, parse_conditions
-from shopwindow.search.engine import RERANKED
-from shopwindow.search.hits import Filter
-from shopwindow.search.reranking import parse_reranking
-from shopwindow.service.live import Way
+from shopwindow.search.hits import RERANKED, Filter, SearchRequest
 
 HITS: Final = 24
 """How many hits a response has when nobody says."""
@@ -23,7 +22,6 @@ MOST_CANDIDATES: Final = 200
 MOST_QUERIES: Final = 64
 """Queries of one batch."""
 LONGEST_QUERY: Final = 500
-LONGEST_ID: Final = 256
 MOST_CONDITIONS: Final = 16
 LONGEST_CONDITION: Final = 500
 LONGEST_RERANKING: Final = 64
@@ -42,16 +40,6 @@ def routable(scope: Scope) -> Scope:
     raw_path = scope.get("raw_path") or scope["path"].encode()
     path = unquote(_QUOTED_SLASH_OR_PERCENT.sub(b"%25", raw_path).decode("ascii", "replace"))
     return {**scope, "path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
-
-
-def held_id(product_id: str) -> int | str:
-    """An id as an index holds it: an integer where it is one written plainly, else text.
-
-    >>> held_id("42"), held_id("042"), held_id("SKU-42")
-    (42, '042', 'SKU-42')
-    """
-    is_plain = product_id.isascii() and product_id.isdecimal() and (product_id[0] != "0" or product_id == "0")
-    return int(product_id) if is_plain and len(product_id) < 20 else product_id
 
 
 def no_bool(value: object) -> object:
@@ -84,7 +72,7 @@ def _parsable(condition: str) -> str:
 
 def _known_reranking(text: str | None) -> str | None:
     if text is not None:
-        parse_reranking(text)
+        full_name(text)
     return text
 
 
@@ -92,7 +80,6 @@ ProductId = Annotated[
     str,
     BeforeValidator(unquote),
     Path(min_length=1, max_length=LONGEST_ID, description="any text, percent-encoded", examples=["SKU-0042"]),
-    AfterValidator(held_id),
 ]
 Words = Annotated[
     str,
@@ -136,8 +123,8 @@ Reranking = Annotated[
     str | None,
     Field(
         max_length=LONGEST_RERANKING,
-        description="score the first products anew: late (words against regions; where GET /index says late), or by "
-        "each other: smooth:W0,W1,..., expand:TOP,ALPHA, reciprocal:K1,K2,WEIGHT (a model without late)",
+        description="score the first products anew: by a reranker that GET /index names (late: words against regions), "
+        "or, where it names none, by each other: smooth:W0,W1,..., expand:TOP,ALPHA, reciprocal:K1,K2,WEIGHT",
         examples=["late", "smooth:0.7,0.2,0.1", "expand:5,3", "reciprocal:20,6,0.3"],
     ),
     AfterValidator(_known_reranking),
@@ -167,14 +154,15 @@ class _Settings(_Narrowed):
     rerank: Reranking = None
     candidates: Candidates = RERANKED
 
-    def way(self) -> Way:
-        """The settings of a search, as the engine takes them."""
-        return Way(
+    def search_for(self, words: str) -> SearchRequest:
+        """A search for words, as the engine takes it."""
+        return SearchRequest(
+            words,
             k=self.k,
             where=self.filter(),
             exact=self.exact,
             hybrid=self.hybrid,
-            rerank=None if self.rerank is None else parse_reranking(self.rerank),
+            rerank=None if self.rerank is None else full_name(self.rerank),
             candidates=self.candidates,
         )
 

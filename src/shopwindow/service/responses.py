@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shopwindow.model.explanation import Explanation
 from shopwindow.search.conditions import Kind
-from shopwindow.search.hits import ColumnView, ProductView, ShownHit
+from shopwindow.search.hits import ColumnView, Hit, ProductView
 from shopwindow.service.problems import Problem
 
 _PHOTO_CACHE: Final = "private, max-age=300"
@@ -141,7 +141,7 @@ class WaysJson(_Json):
     """Which ways of search this index has besides the plain one."""
 
     texts: bool = Field(description="hybrid can be asked for")
-    late: bool = Field(description="rerank=late can be asked for")
+    rerankers: list[str] = Field(description="the model's own, which rerank can ask for", examples=[["late"]])
 
 
 class IndexResponse(_Json):
@@ -161,24 +161,25 @@ class StateResponse(_Json):
     status: str = Field(examples=["ready"])
 
 
-def product_hits(hits: list[ShownHit]) -> list[ProductHit]:
-    """Hits as JSON."""
+def product_hits(hits: list[Hit]) -> list[ProductHit]:
+    """Hits as JSON, those that have a view."""
     return [
         ProductHit(
-            product_id=str(shown.hit.product_id),
-            rank=shown.hit.rank,
-            score=shown.hit.score,
-            image_h=shown.image_h,
-            image_w=shown.image_w,
-            href=_path("products", shown.hit.product_id),
-            photo=_path("photos", shown.hit.product_id) if shown.photo else None,
-            values=dict(shown.values),
+            product_id=str(hit.product_id),
+            rank=hit.rank,
+            score=hit.score,
+            image_h=hit.view.image_h,
+            image_w=hit.view.image_w,
+            href=_path("products", hit.product_id),
+            photo=None if hit.view.photo is None else _path("photos", hit.product_id),
+            values=dict(hit.view.values),
         )
-        for shown in hits
+        for hit in hits
+        if hit.view is not None
     ]
 
 
-def search_response(query: str, hits: list[ShownHit], unknown_words: tuple[str, ...]) -> SearchResponse:
+def search_response(query: str, hits: list[Hit], unknown_words: tuple[str, ...]) -> SearchResponse:
     """What was found for one query as JSON."""
     return SearchResponse(query=query, hits=product_hits(hits), unknown_words=list(unknown_words))
 

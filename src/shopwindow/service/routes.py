@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.staticfiles import StaticFiles
 
 from shopwindow.files import DataError
-from shopwindow.search.hits import ShownHit, UnknownProduct
+from shopwindow.search.hits import Hit, SearchRequest, UnknownProduct
 from shopwindow.service.live import LOG, Engine, LiveEngine
 from shopwindow.service.metrics import MEDIA_TYPE, Metrics
 from shopwindow.service.problems import Problem, documented, unavailable
@@ -70,7 +70,7 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
         request.state.words = asked.q
         metrics.queries.inc()
         with errors_as_problems():
-            results = await live.search(asked.q, asked.way())
+            results = await live.search(asked.search_for(asked.q))
         return search_response(asked.q, results.hits, results.unknown_words)
 
     @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
@@ -79,7 +79,7 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
         request.state.words = " | ".join(asked.queries)
         metrics.queries.inc(len(asked.queries))
         with errors_as_problems():
-            many = await live.search_batch(asked.queries, asked.way())
+            many = await live.search_batch([asked.search_for(words) for words in asked.queries])
         pairs = zip(asked.queries, many, strict=True)
         return BatchResponse(
             answers=[search_response(words, results.hits, results.unknown_words) for words, results in pairs]
@@ -105,24 +105,22 @@ def product_routes(live: LiveEngine, *, photo_bytes: int) -> APIRouter:
         """Which word of a query looks at which region of a product's photo."""
         request.state.words = asked.q
         explanation = await _ask(live, lambda engine: engine.explain(asked.q, product_id))
-        return explanation_response(str(product_id), asked.q, explanation)
+        return explanation_response(product_id, asked.q, explanation)
 
     @routes.get("/products/{product_id}/similar", responses=problems)
     async def similar(product_id: ProductId, asked: Annotated[SimilarParameters, Query()]) -> SimilarResponse:
         """The products most like a product, or like one region of its photo."""
-        where = asked.filter()
+        request = SearchRequest(product=product_id, region=asked.region, k=asked.k, where=asked.filter())
 
-        def find(engine: Engine) -> list[ShownHit]:
-            if asked.region is None:
-                return engine.shown(engine.similar(product_id, k=asked.k, where=where))
+        def find(engine: Engine) -> list[Hit]:
             regions = len(engine.product(product_id).boxes)
-            if asked.region >= regions:
+            if asked.region is not None and asked.region >= regions:
                 raise Problem(404, "unknown-region", f"product {product_id} has {regions} regions")
-            hits = engine.similar_region(product_id, asked.region, k=asked.k, where=where)
-            return engine.shown(hits)
+            (hits,) = engine.search_many([request])
+            return engine.with_views(hits)
 
         hits = product_hits(await _ask(live, find))
-        return SimilarResponse(product_id=str(product_id), region=asked.region, hits=hits)
+        return SimilarResponse(product_id=product_id, region=asked.region, hits=hits)
 
     @routes.get("/photos/{product_id}", response_class=Response, responses=_PHOTO_RESPONSES)
     async def photo(request: Request, product_id: ProductId) -> Response:
@@ -152,7 +150,7 @@ def index_routes(live: LiveEngine, suggestions: list[str]) -> APIRouter:
                 version=engine.version,
                 labels=[LabelJson(label=label, name=name) for label, name in labels],
                 columns=[column_json(column) for column in engine.columns],
-                ways=WaysJson(texts=bool(stats.get("texts")), late=bool(stats.get("late"))),
+                ways=WaysJson(texts=bool(stats.get("texts")), rerankers=stats.get("rerankers", [])),
                 suggestions=suggestions,
                 stats={name: stats[name] for name in _PUBLIC_STATS if name in stats},
             )

@@ -4,7 +4,10 @@
 import { go, state } from "./address.js";
 import { $, make, short, spaced } from "./elements.js";
 
-const WAYS = { hybrid: ["texts", "Also by known texts"], late: ["late", "Look closer"] };
+const WAYS = {
+  hybrid: [({ texts }) => texts, "Also by known texts"],
+  late: [({ rerankers }) => rerankers.includes("late"), "Look closer"],
+};
 const CONDITION = /^\s*(\w+)\s*(<=|>=|=)\s*(.*?)\s*$/s;
 const names = new Map();       // of labels
 let columns = [];
@@ -14,7 +17,7 @@ export function offer(told) {
   columns = told.columns;
   const kinds = told.labels.map(({ label, name }) => make("label", {},
     make("input", { type: "checkbox", value: String(label), on: { change: chooseLabels } }), name));
-  const ways = Object.entries(WAYS).filter(([, [needs]]) => told.ways[needs]).map(([way, [, text]]) => make("label", {},
+  const ways = Object.entries(WAYS).filter(([, [isOffered]]) => isOffered(told.ways)).map(([way, [, text]]) => make("label", {},
     make("input", { type: "checkbox", value: way, on: { change: (event) => go({ [way]: event.target.checked }) } }), text));
   fill("labels", kinds);
   fill("columns", columns.map((column) => (column.kind === "number" ? numberField(column) : wordField(column))));

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 LONGEST_ID = 256
+_LARGEST_INTEGER = 2**63 - 1
 _POWERS_OF_TEN = 10 ** np.arange(1, 19, dtype=np.int64)
 
 
@@ -54,6 +55,31 @@ def ids_from_text(words: Sequence[str]) -> Shaped[np.ndarray, "rows"]:
         row = int(lengths.argmax())
         raise RowError(f"{lengths[row]} characters long, at most {LONGEST_ID} are taken", row=row, field="id")
     return np.array(words, dtype=np.str_)
+
+
+def id_from_text(word: str) -> int | str:
+    """The id that a word names: an integer where the word is one written plainly, else the word without blanks around.
+
+    Ids that are read one by one and columns of `ids_from_text` name the same things.
+
+    Raises: ValueError for an empty word, one longer than 256 characters, or one with a NUL.
+
+    >>> id_from_text("42"), id_from_text("042"), id_from_text(" SKU-42 ")
+    (42, '042', 'SKU-42')
+    """
+    if word.isascii() and word.isdecimal() and len(word) <= 19 and (word[0] != "0" or word == "0"):
+        number = int(word)
+        return number if number <= _LARGEST_INTEGER else word
+    stripped = word.strip()
+    if stripped != word:
+        return id_from_text(stripped)
+    if not word:
+        raise ValueError("is empty")
+    if len(word) > LONGEST_ID:
+        raise ValueError(f"{len(word)} characters long, at most {LONGEST_ID} are taken")
+    if "\0" in word:
+        raise ValueError("holds a NUL character")
+    return word
 
 
 def as_ids(values: Shaped[np.ndarray, "rows"], *, field: str = "id") -> Shaped[np.ndarray, "rows"]:

@@ -16,8 +16,8 @@ from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.dual import encode_photos
-from shopwindow.model.rank import project_products, second_scores
+from shopwindow.model.rank import keep_products
+from shopwindow.model.rerankers import Pool, find, read_queries
 from shopwindow.search.arrays import save_array
 from shopwindow.search.building import add_products, build_index, compact_index, delete_products
 from shopwindow.search.engine import SearchEngine
@@ -25,7 +25,7 @@ from shopwindow.search.golden import check
 from shopwindow.search.hits import Hit
 from shopwindow.search.index import MANIFEST, OpenIndex
 from shopwindow.search.index_columns import update_columns
-from shopwindow.search.late_regions import BOUNDS_FILE, REGIONS_FILE
+from shopwindow.search.kept_regions import BOUNDS_FILE, REGIONS_FILE
 from shopwindow.search.smoothing import SmoothedRegions
 from tests.search.catalogue import write_dataset
 from tests.search.conftest import Shop
@@ -51,7 +51,7 @@ def assert_same_scores(index: Path, other: Path) -> None:
 
 def says_kept(index: Path) -> bool:
     """What `index.json` says."""
-    return bool(json.loads((index / MANIFEST).read_text())["late_regions"])
+    return bool(json.loads((index / MANIFEST).read_text())["kept_regions"])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_kept_regions_score_as_the_datasets_do_after_every_change(late: Shop, tm
     kept, read = tmp_path / "kept", tmp_path / "read"
     first = write_dataset(tmp_path / "first", range(30))
     for index, keeps in ((kept, None), (read, False)):
-        build_index(late.bundle, first, index, approximate_from=20, late_regions=keeps)
+        build_index(late.bundle, first, index, approximate_from=20, kept_regions=keeps)
     more, again = (write_dataset(tmp_path / f"m{seed}", range(25, 40), seed=seed) for seed in (5, 6))
     (tmp_path / "t.csv").write_text("product_id,price\n4,2\n28,3\n")
     changes: list[Callable[[Path], object]] = [
@@ -94,20 +94,21 @@ def test_kept_regions_score_as_the_datasets_do_after_every_change(late: Shop, tm
         assert_same_scores(kept, read)
     bundle = Bundle.load(late.bundle)
     assert check(OpenIndex.open(kept), bundle).problems == ()
-    assert check(OpenIndex.open(read), bundle).late_error is None
+    assert check(OpenIndex.open(read), bundle).reranked_error is None
     assert len(OpenIndex.open(kept).parts) == 1
 
 
 def test_kept_regions_are_those_that_the_model_makes(small: Shop, late_index: Path) -> None:
     compact_index(late_index)
     part = OpenIndex.open(late_index).parts[0]
-    assert part.segment.late is not None
+    assert part.segment.kept is not None
     bundle, dataset = Bundle.load(small.bundle), Dataset(small.dataset)
     for row, product in enumerate(dataset.product_ids.tolist()):
-        wanted = project_products(bundle.model, dataset, np.array([row])).features.numpy()
+        kept = keep_products(bundle.reranker, dataset, np.array([row]), boxes=False)
+        assert kept is not None
         place = part.segment.rows_of(np.array([product]))
-        found = part.segment.late.take(place).regions
-        np.testing.assert_allclose(found.astype(np.float32), wanted, atol=2**-12 + 1e-6)
+        found = part.segment.kept.take(place).regions
+        np.testing.assert_allclose(found.astype(np.float32), kept.features.numpy(), atol=2**-12 + 1e-6)
 
 
 def test_searching_needs_no_dataset_and_explaining_says_that_it_does(small: Shop, tmp_path: Path) -> None:
@@ -117,21 +118,16 @@ def test_searching_needs_no_dataset_and_explaining_says_that_it_does(small: Shop
     shutil.rmtree(dataset)
     engine = SearchEngine.open(tmp_path / "index")
     assert late_hits(tmp_path / "index", "red shoe") == wanted
-    assert engine.stats()["late"] is True
+    assert engine.stats()["rerankers"] == ["late"]
     for asks in (lambda: engine.explain("red", 3), lambda: engine.similar_region(3, 0)):
         with pytest.raises(DataError, match=r"no such dataset.*bring it back there, or make the index again"):
             asks()
 
 
-def test_an_index_of_before_opens_and_reads_the_dataset(small: Shop, tmp_path: Path) -> None:
+def test_an_index_without_kept_regions_reads_the_dataset_and_stays_so(small: Shop, tmp_path: Path) -> None:
     index = tmp_path / "index"
-    build_index(small.bundle, small.dataset, index, late_regions=False)
-    wanted = late_hits(index, "red shoe")
-    for file in (index / MANIFEST, *index.glob("segments/*/segment.json")):
-        content = json.loads(file.read_text())
-        del content["late_regions" if file.name == MANIFEST else "late"]
-        file.write_text(json.dumps(content))
-    assert late_hits(index, "red shoe") == wanted
+    build_index(small.bundle, small.dataset, index, kept_regions=False)
+    assert len(late_hits(index, "red shoe")) == FEW
     add_products(index, write_dataset(tmp_path / "more", range(FEW, 40)))
     assert not says_kept(index)
     assert len(late_hits(index, "red shoe")) == 40
@@ -153,12 +149,12 @@ def test_only_regions_that_the_model_looks_at_are_kept(small: Shop, tmp_path: Pa
     with whole_directory(tmp_path / "bundle", marker=MARKER) as folder:
         bundle.save_into(folder)
     for name, keeps in (("kept", None), ("read", False)):
-        build_index(tmp_path / "bundle", small.dataset, tmp_path / name, late_regions=keeps)
+        build_index(tmp_path / "bundle", small.dataset, tmp_path / name, kept_regions=keeps)
     assert_same_scores(tmp_path / "kept", tmp_path / "read")
     segment = OpenIndex.open(tmp_path / "kept").parts[0].segment
-    assert segment.late is not None
+    assert segment.kept is not None
     shown = np.diff(segment.columns.region_bounds)
-    np.testing.assert_array_equal(segment.late.counts, np.minimum(shown, 2))
+    np.testing.assert_array_equal(segment.kept.counts, np.minimum(shown, 2))
 
 
 def test_smoothed_regions_are_kept_smoothed(small: Shop, tmp_path: Path) -> None:
@@ -167,8 +163,9 @@ def test_smoothed_regions_are_kept_smoothed(small: Shop, tmp_path: Path) -> None
     bundle, dataset = Bundle.load(small.bundle), Dataset(small.dataset)
     rows = np.arange(FEW)
     photos = SmoothedRegions.of(dataset, weights, tmp_path).photos(rows, boxes=False)
-    scores = encode_photos(bundle.model, photos) @ bundle.encode_queries([words])[0]
-    scores = scores + second_scores(bundle.model, bundle.tokenizer, words, photos)
+    reranker, (query,) = find("late", bundle), read_queries([words], bundle)
+    pool = Pool(dataset.product_ids, bundle.encode_products(photos), reranker.keep(photos))
+    scores = reranker.score(query, pool)
     wanted = dict(zip(dataset.product_ids.tolist(), scores.tolist(), strict=True))
     found = {hit.product_id: hit.score for hit in late_hits(tmp_path / "index", words)}
     assert found == pytest.approx(wanted, abs=ROUNDING)
@@ -187,12 +184,12 @@ def test_interrupted_encoding_goes_on_behind_what_is_whole_in_all_files(
 
     with pytest.raises(KeyboardInterrupt):
         build_index(small.bundle, small.dataset, tmp_path / "index", progress=interrupt)
-    waits = {BOUNDS_FILE: "late_counts.i64", REGIONS_FILE: "late_regions.f16"}.get(name, name)
+    waits = {BOUNDS_FILE: "kept_counts.i64", REGIONS_FILE: "kept_regions.f16"}.get(name, name)
     if name:
         file = tmp_path / "index.indexing" / waits
         file.write_bytes(file.read_bytes()[:-lost])
     else:  # a kill between the files
-        with (tmp_path / "index.indexing" / "late_regions.f16").open("ab") as file_:
+        with (tmp_path / "index.indexing" / "kept_regions.f16").open("ab") as file_:
             file_.write(bytes(500))
     steps: list[int] = []
     build_index(small.bundle, small.dataset, tmp_path / "index", progress=lambda done, _: steps.append(done))
@@ -207,7 +204,7 @@ def test_another_choice_does_not_take_what_waits(small: Shop, tmp_path: Path) ->
     for keeps in (False, None):
         with pytest.raises(KeyboardInterrupt):
             build_index(
-                small.bundle, small.dataset, tmp_path / "index", late_regions=keeps, progress=interrupt
+                small.bundle, small.dataset, tmp_path / "index", kept_regions=keeps, progress=interrupt
             )
     build_index(small.bundle, small.dataset, tmp_path / "index")
     assert check(OpenIndex.open(tmp_path / "index"), Bundle.load(small.bundle)).problems == ()
@@ -258,14 +255,14 @@ def test_files_that_do_not_belong_together_are_refused(
     array = change(np.load(file))
     file.unlink()  # a link: the original stays
     save_array(file, array)
-    with pytest.raises(DataError, match="late_"):
+    with pytest.raises(DataError, match="kept_"):
         SearchEngine.open(late_index)
 
 
 def test_an_index_that_says_otherwise_than_its_segments_is_refused(late_index: Path) -> None:
     content = json.loads((late_index / MANIFEST).read_text())
-    (late_index / MANIFEST).write_text(json.dumps({**content, "late_regions": False}))
-    with pytest.raises(DataError, match="regions for late interaction, the index says none"):
+    (late_index / MANIFEST).write_text(json.dumps({**content, "kept_regions": None}))
+    with pytest.raises(DataError, match="regions for re-ranking, the index says none"):
         SearchEngine.open(late_index)
 
 
@@ -274,16 +271,16 @@ def test_check_tells_damaged_regions_and_a_changed_model(small: Shop, late_index
     compact_index(late_index)
     verdict = check(OpenIndex.open(late_index), bundle)
     assert verdict.problems == ()
-    assert verdict.late_error == 0
+    assert verdict.reranked_error == 0
     assert bundle.model.late is not None
     with torch.no_grad():
         bundle.model.late.share.mul_(1.01)
     problems = check(OpenIndex.open(late_index), bundle).problems
-    assert [problem.split(":")[0] for problem in problems] == ["late interaction"]
+    assert [problem.split(":")[0] for problem in problems] == ["re-ranking"]
     file = next(late_index.glob(f"segments/*/{REGIONS_FILE}"))
     save_array(file, -np.load(file))
     problems = check(OpenIndex.open(late_index), Bundle.load(small.bundle)).problems
-    assert [problem.split(":")[0] for problem in problems] == ["late interaction", "index"]
+    assert [problem.split(":")[0] for problem in problems] == ["re-ranking", "index"]
     assert f"segments/{file.parent.name}: a file is lost or not as it was written" in problems[1]
 
 
@@ -303,10 +300,10 @@ def test_verb_says_what_regions_take(small: Shop, tmp_path: Path, capsys: pytest
     index = str(tmp_path / "index")
     dataset = Dataset(small.dataset)
     mean = round(16 * len(dataset.boxes(np.arange(FEW))) / FEW)  # 8 values of 2 bytes a region
-    main(["index", str(small.bundle), str(small.dataset), "--out", index])
+    main(["index", "make", str(small.bundle), str(small.dataset), "--out", index])
     assert f"; 128 bytes a product and {mean} of regions for --rerank late; " in capsys.readouterr().out
-    main(["index", "--check", index])
-    assert ", late scores within 0, recall@10 1.000" in capsys.readouterr().out
-    main(["index", str(small.bundle), str(small.dataset), "--out", index, "--no-late-regions"])
+    main(["index", "check", index])
+    assert ", re-ranked scores within 0, recall@10 1.000" in capsys.readouterr().out
+    main(["index", "make", str(small.bundle), str(small.dataset), "--out", index, "--no-kept-regions"])
     assert "regions for" not in capsys.readouterr().out
-    assert SearchEngine.open(index).stats()["late_region_bytes_per_product"] == 0
+    assert SearchEngine.open(index).stats()["kept_region_bytes_per_product"] == 0

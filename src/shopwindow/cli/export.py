@@ -1,0 +1,121 @@
+"""The verbs that write vectors and towers in the formats of other systems. They call `shopwindow.export` and print."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from shopwindow.cli.arguments import optional_libraries
+from shopwindow.cli.console import counted, standard_output
+from shopwindow.cli.progress import counting
+from shopwindow.files import DataError
+
+
+def parquet(index: str, *, out: str) -> None:
+    """Write the vectors of an index into a Parquet file.
+
+    Each product goes with its id, its vector as finely as the index keeps it, size in px, labels, texts and the
+    shop's own columns.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+        out: The file to write.
+    """
+    from shopwindow.export.parquet import write_parquet
+
+    with counting("export", "products") as tell:
+        count = write_parquet(index, out, progress=tell)
+    _print_count(count, out)
+
+
+def pgvector(
+    index: str,
+    *,
+    url: str,
+    table: str,
+    nearest: Literal["hnsw", "ivfflat"] | None = None,
+    upsert: bool = False,
+) -> None:
+    """Write the vectors of an index into a table of PostgreSQL with pgvector.
+
+    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[export]'`.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+        url: The database, postgresql://USER@HOST/DATABASE; give a password better in PGPASSWORD or ~/.pgpass.
+        table: The table, NAME or SCHEMA.NAME. One that shopwindow wrote is replaced.
+        nearest: Build pgvector's index of this kind, for inner products.
+        upsert: Keep the table's other products; replace those of the index, add the missing, and missing columns.
+    """
+    from shopwindow.export.pgvector import write_pgvector
+
+    with counting("export", "products") as tell, optional_libraries():
+        count = write_pgvector(index, url, table, upsert=upsert, nearest=nearest, progress=tell)
+    _print_count(count, table)
+
+
+def qdrant(index: str, *, url: str, collection: str) -> None:
+    """Write the vectors of an index into a collection of Qdrant.
+
+    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[export]'`.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+        url: The database, http://HOST:6333; give a key in QDRANT_API_KEY.
+        collection: The collection's name, an alias.
+    """
+    from contextlib import closing
+
+    from shopwindow.export.qdrant import open_qdrant, write_qdrant
+
+    with counting("export", "products") as tell, optional_libraries(), closing(open_qdrant(url)) as client:
+        count = write_qdrant(index, client, collection, where=url, progress=tell)
+    _print_count(count, collection)
+
+
+def onnx(bundle: str, *, out: str, int8: bool = False) -> None:
+    """Write what turns words into vectors as ONNX, with its tokenizer: `ExportedText` opens it without torch.
+
+    What was written is opened and tried on texts of the vocabulary's words; their vectors must point as the bundle's do
+    (1 - cosine at most 0.001; int8 0.01), or nothing is written. Needs `pip install 'shopwindow[onnx]'`.
+
+    Args:
+        bundle: The model, a directory that `shopwindow train` wrote.
+        out: The directory to write: text.onnx, tokenizer.json, text.json, and keys.npy where names are looked up.
+        int8: Weights as whole numbers of 8 bits: a quarter of the bytes, vectors a little off.
+    """
+    from shopwindow.model.bundle import Bundle
+
+    with optional_libraries():
+        from shopwindow.export.onnx import export_text
+
+        apart = export_text(Bundle.load(bundle), out, int8=int8)
+    console = standard_output()
+    console.print(f"text side as ONNX, {'int8' if int8 else 'float32'}: {out}", soft_wrap=True)
+    console.print(
+        f"its vectors against the bundle's, 1 - cosine over {counted(apart.texts, 'text')}: "
+        f"at most {apart.worst:.1e}, mean {apart.mean:.1e}",
+        soft_wrap=True,
+    )
+
+
+def bert(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
+    """Write a tower as a BERT checkpoint directory that other tools of the BERT family open.
+
+    Args:
+        bundle: The model, a directory that `shopwindow train` wrote.
+        out: The directory to write: config.json, model.safetensors, tokenizer.json, vocab.txt.
+        tower: Which tower. The photo tower's layers take regions, mapped by projection.safetensors, as inputs_embeds.
+    """
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.model.checkpoint import write_tower
+
+    opened = Bundle.load(bundle)
+    chosen = opened.model.text if tower == "text" else opened.model.photo
+    if chosen is None:
+        raise DataError(f"its {tower} side is a bag, without a BERT tower to write", path=bundle)
+    write_tower(chosen, opened.tokenizer, out)
+    standard_output().print(f"{tower} tower: {out}", soft_wrap=True)
+
+
+def _print_count(count: int, goal: str) -> None:
+    standard_output().print(f"{counted(count, 'product')}: {goal}", soft_wrap=True)

@@ -1,0 +1,189 @@
+"""The verbs of an index: make, add, delete, compact, update, check. They call `shopwindow.search` and print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+from shopwindow.cli.arguments import at_least, numbers, only_with
+from shopwindow.cli.console import counted, standard_output
+from shopwindow.cli.progress import counting
+from shopwindow.files import DataError
+
+if TYPE_CHECKING:
+    from shopwindow.search.index import OpenIndex
+
+
+def make(
+    bundle: str,
+    dataset: str,
+    *,
+    out: str,
+    photos: str | None = None,
+    texts: str | None = None,
+    labels: str | None = None,
+    columns: str | None = None,
+    precision: Literal["float32", "int8", "binary"] = "float32",
+    dimensions: int | None = None,
+    rescore: Literal["float32", "int8", "none"] | None = None,
+    approximate_from: int | None = None,
+    smooth: str | None = None,
+    smooth_regions: str | None = None,
+    no_kept_regions: bool = False,
+) -> None:
+    """Encode the products of a dataset into an index to search; an interrupted run goes on where it was.
+
+    Args:
+        bundle: The model, a directory that `shopwindow train` wrote.
+        dataset: The products, a dataset.
+        out: The index to write, a directory.
+        photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
+        texts: A dataset whose pairs are known to match (training pairs): its queries become full text.
+        labels: The names of labels, a table `category_id category_name` with tabs.
+        columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id.
+        precision: How vectors are kept for scanning: int8 is a quarter of the bytes, binary a thirty-second.
+        dimensions: Keep so many leading values of each vector for scanning; all when not given.
+        rescore: With which vectors the best candidates of codes are scored anew: float32 when not given.
+        approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
+        smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
+        smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
+        no_kept_regions: Keep no regions for `search --rerank late`: a smaller index, slower re-ranking.
+    """
+    from shopwindow.search.building import APPROXIMATE_FROM, build_index
+    from shopwindow.search.vectors import Coding
+
+    if precision == "float32" and dimensions is None:
+        only_with("goes with --precision int8 or binary, or with --dimensions", rescore=rescore)
+    at_least(1, dimensions=dimensions, approximate_from=approximate_from)
+    remarks: list[str] = []
+    with counting("index", "products") as tell:
+        build_index(
+            bundle,
+            dataset,
+            out,
+            coding=Coding(precision, dimensions, rescore or "float32"),
+            approximate_from=approximate_from or APPROXIMATE_FROM,
+            photos=photos,
+            texts=texts,
+            labels=labels,
+            columns=columns,
+            smooth=numbers(smooth, field="--smooth", such_as="0.8,0.2"),
+            smooth_regions=numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1"),
+            kept_regions=False if no_kept_regions else None,
+            progress=tell,
+            remark=remarks.append,
+        )
+    _print_index(out, remarks)
+
+
+def add(index: str, dataset: str, *, texts: str | None = None, columns: str | None = None) -> None:
+    """Add the products of a dataset to an index; those it holds already are replaced.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+        dataset: The products, a dataset.
+        texts: A dataset whose pairs are known to match; products added without it have no full text.
+        columns: A table of prices, sizes, colours ... of these products, first column product_id.
+    """
+    from shopwindow.search.building import add_products
+
+    remarks: list[str] = []
+    with counting("index", "products") as tell:
+        add_products(index, dataset, texts=texts, columns=columns, progress=tell, remark=remarks.append)
+    _print_index(index, remarks)
+
+
+def delete(index: str, ids: list[int]) -> None:
+    """Delete products from an index.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+        ids: The ids of the products.
+    """
+    from shopwindow.search.building import delete_products
+    from shopwindow.search.hits import UnknownProduct
+
+    try:
+        delete_products(index, ids)
+    except UnknownProduct as error:
+        raise DataError(str(error), path=index) from error
+    _print_index(index)
+
+
+def compact(index: str) -> None:
+    """Write all living products of an index into one segment.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+    """
+    from shopwindow.search.building import compact_index
+
+    compact_index(index)
+    _print_index(index)
+
+
+def update(index: str, *, columns: str) -> None:
+    """Give the products of an index new values in columns; nothing is encoded anew.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+        columns: A table of prices, sizes, colours ...: CSV, TSV or Parquet, first column product_id.
+    """
+    from shopwindow.search.index_columns import update_columns
+
+    remarks: list[str] = []
+    update_columns(index, columns, remark=remarks.append)
+    _print_index(index, remarks)
+
+
+def check(index: str) -> None:
+    """Ask the golden queries of an index again; exit 2 where the model or the index gives something else.
+
+    Args:
+        index: The index, a directory that `shopwindow index make` wrote.
+    """
+    from pathlib import Path
+
+    from shopwindow.search.bundled import load_same_bundle
+    from shopwindow.search.golden import check as check_golden
+    from shopwindow.search.index import BUNDLE, OpenIndex
+
+    opened = OpenIndex.open(index)
+    verdict = check_golden(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))
+    error = verdict.reranked_error
+    reranked = "" if error is None else f", re-ranked scores within {error:.1g}"
+    asked = counted(verdict.queries, "golden query", "golden queries")
+    standard_output().print(
+        f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
+        f"{verdict.score_error:.1g}{reranked}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
+        soft_wrap=True,
+    )
+    if verdict.problems:
+        raise DataError("; ".join(verdict.problems), path=index)
+
+
+def _print_index(index: str, remarks: Iterable[str] = ()) -> None:
+    """Says what was remarked on the way, and what the index now holds."""
+    from shopwindow.search.index import OpenIndex
+
+    for line in (*remarks, _summary(OpenIndex.open(index)), f"index: {index}"):
+        standard_output().print(line, soft_wrap=True)
+
+
+def _summary(index: OpenIndex) -> str:
+    made = index.manifest
+    deleted = sum(part.deleted is not None for part in made.parts)
+    code, more = made.coding.bytes_per_product(made.hidden)
+    columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
+    valued = f", {index.with_values:,} with values" if made.columns else ""
+    kept_for = made.kept_regions
+    regions = "" if kept_for is None else f" and {index.kept_bytes:,.0f} of regions for --rerank {kept_for}"
+    kept = f"{made.coding.precision}, {made.coding.dimensions or made.hidden} of {made.hidden} values"
+    return (
+        f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
+        f"{f' ({deleted} with deleted products)' if deleted else ''}"
+        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; {kept}; {code} bytes a product"
+        f"{f' and {more} for re-scoring' if more else ''}{regions}; recall@10 {made.recall['recall@10']:.3f}"
+        f" of {made.recall['queries']:.0f} queries against exact search"
+        f"{f'; columns {columns}' if columns else ''}"
+    )

@@ -1,0 +1,216 @@
+"""How are competition files read line by line, here or by several processes?
+
+A file is cut into ranges of bytes; a line belongs to the range in which its first byte lies, so every range can be read
+without the others. The rows come in the order of the file, whoever read them. Knows no id seen before and no dataset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import torch
+
+from shopwindow.data.competition import HEADER, LONGEST_LINE, MalformedRow, Row, parse_row
+from shopwindow.files import DataError, is_plain_file, open_bytes, reading
+
+MOST_PROCESSES: Final = 64
+"""Many more than the one that stores keeps busy. Each takes 0.3 GB of memory."""
+RANGE_BYTES: Final = 4 * 2**20
+_RANGES_AHEAD: Final = 2
+"""Of each process: one is handed on while the next is read."""
+_LONGEST_HEADER: Final = 4096
+_FIRST_ROWS: Final = 32
+"""So many lines, or as many as fill a range, say how many values a feature has."""
+
+
+@dataclass(frozen=True)
+class CheckedLine:
+    """What one line is: a row as it is stored, and the name of its product's content; or why it is none.
+
+    `end` counts the bytes of the file up to the end of the line; 0 where that is not known.
+    """
+
+    row: Row | MalformedRow
+    end: int
+    digest: bytes = b""
+
+
+class RowReader:
+    """Reads competition files, one after the other, by this process or by several.
+
+    `feature_size` is the number of values of a feature. Where none is given, the first rows of the first file say it.
+    What is gzipped or comes through a pipe is read by this process. The others end with the block, or when this process
+    is gone. They are fresh interpreters: a script that asks for them needs `if __name__ == "__main__":`.
+    """
+
+    def __init__(self, *, feature_size: int | None = None, processes: int = 1) -> None:
+        self.feature_size = feature_size
+        self._processes = processes
+        self._open = contextlib.ExitStack()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> RowReader:
+        if self._processes > 1:
+            # Spawned: a fork would copy the locks of this process's threads as they are at the moment.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._processes, context, initializer=_start)
+            self._open.callback(self._pool.shutdown, cancel_futures=True)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def rows(self, path: Path) -> Iterator[CheckedLine]:
+        """Every line after the header, in order.
+
+        Raises: DataError where the file cannot be read, is no competition file, was changed meanwhile, or one of
+        several processes was killed.
+        """
+        with open_bytes(path) as file:
+            _check_header(file.readline(_LONGEST_HEADER), path)
+            start, state = _place(file), _state(path)
+            lines = _lines(file)
+            first = [] if self.feature_size else _first(lines)
+            if self.feature_size is None:
+                self.feature_size = _common_feature_size(first)
+            plain = state is not None and not isinstance(file, gzip.GzipFile)
+            if self._pool is not None and plain:
+                yield from self._by_ranges(self._pool, path, start, self.feature_size)
+            else:
+                for line in chain(first, lines):
+                    yield _checked(line, _place(file), self.feature_size)
+        with reading(path):
+            if plain and _state(path) != state:
+                raise DataError("was changed while it was read", path=path)
+
+    def _by_ranges(
+        self, pool: ProcessPoolExecutor, path: Path, start: int, feature_size: int
+    ) -> Iterator[CheckedLine]:
+        """The lines that begin at byte `start` or later, in order; no more than a few ranges are read ahead."""
+        size = path.stat().st_size
+        ranges = iter([(begin, min(begin + RANGE_BYTES, size)) for begin in range(start, size, RANGE_BYTES)])
+
+        def asked(one: tuple[int, int]) -> Future[list[CheckedLine]]:
+            return pool.submit(read_range, path, one[0], one[1], start, feature_size)
+
+        try:
+            waiting = deque(map(asked, islice(ranges, _RANGES_AHEAD * self._processes)))
+            while waiting:
+                yield from waiting.popleft().result()
+                waiting.extend(map(asked, islice(ranges, 1)))
+        except BrokenProcessPool as error:
+            raise DataError("a process that read it ended early; is the memory full?", path=path) from error
+
+
+def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:
+    """The lines whose first byte lies from `begin` to before `end`, in a file whose first row begins at `start`."""
+    with reading(path), path.open("rb", buffering=2**18) as file:
+        if begin > start:  # any byte, and not surely the first one of a line: the one before is looked at
+            file.seek(begin - 1)
+            _skip_line(file)
+        else:
+            file.seek(begin)
+        found = []
+        place = file.tell()
+        while place < end and (line := _line(file)):
+            place = file.tell()
+            found.append(_checked(line, place, feature_size))
+        return found
+
+
+def _lines(file: io.BufferedIOBase) -> Iterator[bytes]:
+    while line := _line(file):
+        yield line
+
+
+def _line(file: io.BufferedIOBase | BinaryIO) -> bytes:
+    """The next line; empty at the end. Of one longer than LONGEST_LINE one byte more, and the rest is read past."""
+    line = file.readline(LONGEST_LINE + 1)
+    if len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+        _skip_line(file)
+    return line
+
+
+def _skip_line(file: io.BufferedIOBase | BinaryIO) -> None:
+    while (part := file.readline(RANGE_BYTES)) and not part.endswith(b"\n"):
+        pass
+
+
+def _checked(line: bytes, end: int, feature_size: int) -> CheckedLine:
+    try:
+        row = parse_row(line, feature_size).rounded()
+    except MalformedRow as malformed:
+        return CheckedLine(malformed, end)
+    return CheckedLine(row, end, row.digest())
+
+
+def _first(lines: Iterator[bytes]) -> list[bytes]:
+    """The first lines of a file, taken from it."""
+    first: list[bytes] = []
+    while len(first) < _FIRST_ROWS and sum(map(len, first)) < RANGE_BYTES and (line := next(lines, b"")):
+        first.append(line)
+    return first
+
+
+def _common_feature_size(lines: list[bytes]) -> int:
+    """Of how many values most features are; 1 where no line is a row."""
+    sizes: Counter[int] = Counter()
+    for line in lines:
+        with contextlib.suppress(MalformedRow):
+            sizes[parse_row(line).features.shape[1]] += 1
+    return sizes.most_common(1)[0][0] if sizes else 1
+
+
+def _place(file: io.BufferedIOBase) -> int:
+    """How many bytes of the file on disk were read; 0 where it has no places."""
+    on_disk: io.BufferedIOBase = getattr(file, "fileobj", file)
+    return on_disk.tell() if on_disk.seekable() else 0
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, how long, and when it was written last; None of a stream."""
+    if not is_plain_file(path):
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check_header(line: bytes, path: Path) -> None:
+    header = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    if header.split(b"\t") != [name.encode() for name in HEADER]:
+        got = repr(header[:80].decode("utf-8", "replace")) if line else "the file is empty"
+        raise DataError(
+            f"no competition file: wanted the header {' '.join(HEADER)!r} with tabs, got: {got}",
+            path=path,
+            line=1,
+        )
+
+
+def _start() -> None:
+    """What a reading process does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone: killed, it cannot say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

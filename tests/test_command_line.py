@@ -1,0 +1,200 @@
+"""Does the command line read as its help says? Help, examples, misspelt words, options and words in any order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from shopwindow import __version__
+from shopwindow.cli import VERBS, main, parser_of
+from shopwindow.cli.arguments import _PLACEHOLDERS, VerbParser
+from shopwindow.files import DataError
+
+ROOT = Path(__file__).parent.parent
+NAMES = [name for group in VERBS.values() for name in group]
+TYPES = re.compile(r"\b(str|int|float|bool|null|Optional|Literal|Union)\b|\| None|type:")
+
+
+def toy(
+    index: str,
+    words: list[str] | None = None,
+    *,
+    top: int = 10,
+    share: float = 0.5,
+    labels: list[int] | None = None,
+    kind: Literal["a", "b"] = "a",
+    exact: bool = False,
+) -> None:
+    """Finds 100 % of the words.
+
+    Args:
+        index: The index.
+        words: The words,
+            50 % of them.
+        top: How many.
+        share: A share.
+        labels: Labels.
+        kind: A kind.
+        exact: All of them.
+    """
+
+
+def read(*words: str) -> dict[str, object]:
+    return VerbParser("toy", toy, example="toy i red").read(words)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def command(line: str) -> tuple[str, list[str]]:
+    """The verb of a command line, and its words."""
+    program, *words = shlex.split(line, comments=True)
+    assert program == "shopwindow"
+    for count in (2, 1):
+        if " ".join(words[:count]) in NAMES:
+            return " ".join(words[:count]), words[count:]
+    raise AssertionError(f"no verb: {line}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_a_verb_has_a_sentence_plain_options_and_an_example_that_parses(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as left:
+        main([*name.split(), "--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert not TYPES.search(said), TYPES.findall(said)
+    assert "--config" not in said
+    assert all(len(line) <= 80 for line in said.splitlines() if "shopwindow" not in line)
+    usage, _, rest = said.partition("\n\n")
+    assert usage.startswith(f"usage: shopwindow {name} ")
+    assert re.match(r"[A-Z][^.]+\.", rest)
+    example = said.splitlines()[-1].strip()
+    verb, words = command(example)
+    assert verb == name
+    parser, _ = parser_of(name)
+    parser.read(words)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_of_a_verb_is_described(name: str) -> None:
+    parser, _ = parser_of(name)
+    assert all(action.help for action in parser._actions)
+
+
+def test_every_named_placeholder_is_an_option_of_some_verb() -> None:
+    options = {
+        action.dest for name in NAMES for action in parser_of(name)[0]._actions if action.option_strings
+    }
+    assert set(_PLACEHOLDERS) <= options
+
+
+def test_help_lists_every_verb_once_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for name in NAMES:
+        assert sum(line.startswith(f"  {name}  ") for line in lines) == 1, name
+    assert [line for line in lines if line in VERBS] == list(VERBS)
+
+
+def test_help_of_a_noun_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["index", "--help"])
+    said = capsys.readouterr().out
+    assert re.findall(r"^  (\w+ \w+) ", said, re.MULTILINE) == [
+        name for name in NAMES if name.startswith("index ")
+    ]
+
+
+def test_readme_shows_commands_that_parse() -> None:
+    blocks = re.findall(r"```\w*\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    text = "\n".join(blocks).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("shopwindow ")]
+    for line in lines:
+        name, words = command(line)
+        parser_of(name)[0].read(words)
+    assert len(lines) > 10
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"shopwindow {__version__}\n"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" not in project["project"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "shopwindow.__version__"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("serach x", "serach: no such verb; did you mean search?"),
+        ("idnex make", "idnex: no such verb; did you mean index?"),
+        ("index mkae a", "index mkae: no such verb; did you mean make?"),
+        ("index --check i", "index --check: no such verb; did you mean check?"),
+        ("export", "export: one of parquet, pgvector, qdrant, onnx, bert is wanted"),
+        ("xyzzy", "xyzzy: no such verb"),
+        ("", "a verb is wanted"),
+        ("search i red --tpo 3", "--tpo: no such option; did you mean --top?"),
+        ("search i red --xyzzy", "--xyzzy: no such option"),
+        ("search i red --top many", "--top: 'many', a whole number is wanted"),
+        ("serve i --seconds soon", "--seconds: 'soon', a number is wanted"),
+        ("rank b d --out x --device tpu", "--device: invalid choice: 'tpu'"),
+        ("rank b d", "the following arguments are required: --out"),
+        ("rank b --out x", "the following arguments are required: DATASET"),
+        ("index compact i more", "unrecognized arguments: more"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], words: str, says: str) -> None:
+    line = refusal(capsys, *words.split())
+    assert line.startswith(f"shopwindow: {says}")
+    assert line.endswith(" (--help says more)")
+
+
+def test_words_stand_before_and_after_options() -> None:
+    found = read("i", "blue", "--top", "3", "lamp", "--exact", "red")
+    assert found == {
+        "index": "i",
+        "words": ["blue", "lamp", "red"],
+        "top": 3,
+        "share": 0.5,
+        "labels": None,
+        "kind": "a",
+        "exact": True,
+    }
+    assert read("--top=3", "i")["words"] == []
+
+
+def test_negative_numbers_are_words_and_values() -> None:
+    found = read("i", "-5", "--top", "-3", "--labels", "-1", "2", "--share", "-0.5")
+    assert (found["words"], found["top"], found["labels"], found["share"]) == (["-5"], -3, [-1, 2], -0.5)
+
+
+def test_what_follows_two_dashes_is_words() -> None:
+    assert read("i", "--top", "3", "--", "--exact", "--exact")["words"] == ["--exact", "--exact"]
+
+
+def test_a_list_is_given_at_once_or_in_turn() -> None:
+    assert read("i", "--labels", "1", "2", "--labels", "3")["labels"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("words", [["--top", "3", "--top=3"], ["--exact", "--exact"]])
+def test_an_option_of_one_value_given_twice_is_refused(words: list[str]) -> None:
+    with pytest.raises(DataError, match=f"{words[0]}: is given twice"):
+        read("i", *words)
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, "index", "make", "b", "d", "--ou", "x").startswith(
+        "shopwindow: --ou: no such option; did you mean --out?"
+    )
