@@ -13,7 +13,6 @@ from urllib.parse import quote
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from shopwindow.model.explanation import Explanation
 from shopwindow.search.conditions import Kind
 from shopwindow.search.hits import ColumnView, Hit, ProductView
 from shopwindow.service.problems import Problem
@@ -207,27 +206,9 @@ def product_response(view: ProductView) -> ProductResponse:
     )
 
 
-def explanation_response(product_id: str, query: str, explanation: Explanation) -> ExplanationResponse:
-    """An explanation as JSON."""
-    return ExplanationResponse(
-        product_id=product_id,
-        query=query,
-        words=list(explanation.words),
-        weights=[list(row) for row in explanation.weights],
-        score=explanation.score,
-    )
-
-
 def column_json(column: ColumnView) -> ColumnJson:
     """A column as JSON."""
-    return ColumnJson(
-        name=column.name,
-        kind=column.kind,
-        minimum=column.minimum,
-        maximum=column.maximum,
-        words=list(column.words),
-        count=column.count if column.kind == "word" else None,
-    )
+    return ColumnJson(**{**vars(column), "count": column.count if column.kind == "word" else None})
 
 
 def photo_response(view: ProductView, *, known: str | None, most_bytes: int) -> Response:

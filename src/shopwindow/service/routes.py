@@ -35,7 +35,6 @@ from shopwindow.service.responses import (
     StateResponse,
     WaysJson,
     column_json,
-    explanation_response,
     photo_response,
     product_hits,
     product_response,
@@ -105,7 +104,7 @@ def product_routes(live: LiveEngine, *, photo_bytes: int) -> APIRouter:
         """Which word of a query looks at which region of a product's photo."""
         request.state.words = asked.q
         explanation = await _ask(live, lambda engine: engine.explain(asked.q, product_id))
-        return explanation_response(product_id, asked.q, explanation)
+        return ExplanationResponse(product_id=product_id, query=asked.q, **vars(explanation))
 
     @routes.get("/products/{product_id}/similar", responses=problems)
     async def similar(product_id: ProductId, asked: Annotated[SimilarParameters, Query()]) -> SimilarResponse:
