@@ -102,6 +102,7 @@ def test_recipe_starts_from_checkpoints(tmp_path: Path, text_tower: TextTower, t
     tokenizer, model = initial_model(tiny_shop.train, recipe)
     assert tokenizer.encode("red shoe").tokens == ["[CLS]", "red", "shoe", "[SEP]"]
     for tower in (*model.text_towers, *model.photo_towers):
+        assert isinstance(tower, TextTower | PhotoTower)
         assert torch.equal(tower.pooler.dense.weight, text_tower.pooler.dense.weight)
     assert model.dimensions == SIZE.hidden
 

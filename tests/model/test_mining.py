@@ -288,7 +288,7 @@ def test_training_resumed_with_the_kept_table_takes_the_same_batches(
 
     def mine_now(_: int) -> tuple[Table, Contamination]:
         vectors = drawn(weights, texts, 8)
-        return nearest_texts(vectors, vectors, 3), NOTHING
+        return nearest_texts(vectors, vectors, 3), Contamination(0, None, None, 0, 0, 0.0)
 
     def batches(mined: Mined, start: int = 0) -> PairBatches:
         return PairBatches(
