@@ -110,8 +110,8 @@ def rank(folder: Path, recipe: str, pools: int, rounds: int) -> None:
     ways: dict[str, Callable[[], object]] = {
         "plain": lambda: bundle.rank(dataset),
         "smoothed": lambda: bundle.rank(dataset, smooth=(0.7, 0.2, 0.1)),
-        "photos": lambda: bundle.encode_products(dataset),
-        "words": lambda: bundle.encode_queries(dataset.query_texts),
+        "photos": lambda: bundle.encode_dataset(dataset),
+        "words": lambda: bundle.encode_texts(dataset.query_texts),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -135,8 +135,8 @@ def words(folder: Path, recipe: str, rounds: int) -> None:
     bundle = Bundle.load(path)
     rng = np.random.default_rng(0)
     texts = [some_words(rng) for _ in range(QUERIES)]
-    wanted = bundle.encode_queries(texts)
-    ways: dict[str, Callable[[list[str]], np.ndarray]] = {"PyTorch": bundle.encode_queries}
+    wanted = bundle.encode_texts(texts)
+    ways: dict[str, Callable[[list[str]], np.ndarray]] = {"PyTorch": bundle.encode_texts}
     figures: Figures = {"load of the machine": os.getloadavg()[0]}
     for way, more in (("ONNX", ()), ("ONNX int8", ("--int8",))):
         out = folder / f"{recipe} {way}"
@@ -151,8 +151,8 @@ def words(folder: Path, recipe: str, rounds: int) -> None:
                 times[way][number].append(1000 * timed(functools.partial(encode, [text])))
     for way, some in times.items():
         figures[f"{way}, ms: median"] = [float(np.median(one)) for one in some]
-    if bundle.model.text is not None:
-        weights = [own for name, own in bundle.model.text.named_parameters() if "embeddings." not in name]
+    for tower in bundle.model.text_towers:
+        weights = [own for name, own in tower.named_parameters() if "embeddings." not in name]
         reading = 1000 * 4 * sum(own.numel() for own in weights) / bytes_per_second()
         figures["reading the weights, ms"] = reading
         for way, some in times.items():

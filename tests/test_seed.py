@@ -91,7 +91,7 @@ def loss(pair: Pair, scores: Tensor) -> Tensor:
     if isinstance(pair, seed.Seed):
         return seed.loss(scores)
     recipe, numbers = load_recipe("seed"), torch.zeros(len(scores), dtype=torch.int64)
-    cells = choose_cells(numbers, numbers, masking=recipe.masking, positives=recipe.positives)
+    cells = choose_cells(numbers, numbers, masking=recipe.loss.masking)
     return sigmoid_loss(scores, cells)
 
 

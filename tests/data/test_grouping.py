@@ -19,10 +19,8 @@ from shopwindow.data.grouping import (
     attribute_anchors,
     chunked,
     grouped,
-    kept_of_epoch,
     neighbour_anchors,
     read_words,
-    word_anchors,
 )
 
 PHRASES = st.lists(
@@ -54,8 +52,7 @@ def test_no_texts_and_empty_texts_are_read() -> None:
     assert read_words([]).meanings.tolist() == []
     assert read_words(["", "?", " "]).lengths.tolist() == [1, 1, 1]
     empty = read_words([])
-    for anchors in (word_anchors(empty, rng()), attribute_anchors(empty, rng())):
-        assert anchors.shape[1] == 0
+    assert attribute_anchors(empty, rng()).shape[1] == 0
 
 
 def test_equal_anchors_of_attributes_differ_by_one_word_and_share_the_noun() -> None:
@@ -91,34 +88,6 @@ def test_attributes_agree_with_a_loop(texts: list[str], seed: int) -> None:
         for j in range(i):
             if anchors[i] == anchors[j] != ALONE:
                 assert words.meanings[i] == words.meanings[j] or one_apart(i, j)
-
-
-def test_texts_meet_at_a_word_as_often_as_the_weights_of_shared_words_say() -> None:
-    texts = ["red silk dress", "red silk lamp", "red dress", "blue lamp", "blue wool dress", "red wool bag"]
-    words = read_words(texts)
-    sets = [set(text.split()) for text in texts]
-    counts = Counter(word for each in sets for word in each)
-    weight = {word: np.log(7 / n) if n > 1 else 0.0 for word, n in counts.items()}
-    trials = 4000
-    anchors = np.stack([word_anchors(words, rng(seed))[0] for seed in range(trials)])
-    for i in range(len(texts)):
-        for j in range(i):
-            shared = sum(weight[word] for word in sets[i] & sets[j])
-            either = sum(weight[word] for word in sets[i] | sets[j])
-            met = float((anchors[:, i] == anchors[:, j]).mean())
-            assert met == pytest.approx(shared / either, abs=0.04)  # 5 standard errors
-
-
-def test_a_word_anchor_is_a_shared_word_of_the_text_and_the_second_is_another() -> None:
-    texts = ["red silk dress", "red lamp", "unheard", "silk lamp"]
-    words = read_words(texts)
-    sets = np.split(words.words, np.cumsum(words.lengths)[:-1])
-    for seed in range(50):
-        first, second = word_anchors(words, rng(seed))
-        assert first[2] == second[2] == ALONE
-        for text in (0, 1, 3):
-            assert first[text] in sets[text]
-            assert second[text] in {*sets[text].tolist()} - {first[text]}
 
 
 def test_texts_at_one_anchor_of_neighbours_are_near_a_common_text() -> None:
@@ -233,38 +202,6 @@ def test_a_share_of_the_pairs_is_grouped() -> None:
     assert together[1.0] == 1.0
 
 
-@given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=80),
-    st.sampled_from([0.0, 0.3, 0.5, 1.0]),
-    st.integers(0, 9),
-)
-def test_tempered_epochs_keep_a_fixed_number_and_visit_all_in_turns(
-    texts: list[int], temper: float, seed: int
-) -> None:
-    numbers = np.array(texts)
-    counts = Counter(texts)
-    wanted = {text: int(np.ceil(n**temper - 1e-9)) for text, n in counts.items()}
-    visits: Counter[int] = Counter()
-    epochs = max(-(-counts[text] // wanted[text]) for text in counts)
-    for epoch in range(epochs):
-        kept = kept_of_epoch(numbers, temper=temper, seed=seed, epoch=epoch)
-        assert len(set(kept.tolist())) == len(kept)
-        assert Counter(numbers[kept].tolist()) == wanted
-        visits.update(kept.tolist())
-    assert set(visits) == set(range(len(texts)))
-
-
-def test_hand_counted_tempering() -> None:
-    texts = np.repeat([0, 1, 2], [9, 4, 1])
-    first = kept_of_epoch(texts, temper=0.5, seed=1, epoch=0)
-    assert np.bincount(texts[first]).tolist() == [3, 2, 1]
-    second = kept_of_epoch(texts, temper=0.5, seed=1, epoch=1)
-    assert set(first.tolist()) & set(second.tolist()) == {13}
-    assert kept_of_epoch(texts, temper=1.0, seed=1, epoch=0).tolist() == list(range(14))
-    with pytest.raises(ValueError, match="temper"):
-        kept_of_epoch(texts, temper=1.5, seed=1, epoch=0)
-
-
 def generated(count: int) -> tuple[TextWords, np.ndarray]:
     """Words of `count` texts with 4 words each, Zipf distributed, and a table of neighbours."""
     draw = rng(0)
@@ -283,7 +220,6 @@ def test_an_epoch_of_300_000_pairs_is_ordered_in_seconds_and_little_memory() -> 
     texts = np.arange(count)
     orders: dict[str, Callable[[], Int64[np.ndarray, "levels texts"]]] = {
         "nouns": lambda: words.nouns[None],
-        "words": lambda: word_anchors(words, rng()),
         "attributes": lambda: attribute_anchors(words, rng()),
         "neighbours": lambda: neighbour_anchors(table, rng()),
     }
@@ -304,5 +240,4 @@ def test_an_epoch_of_300_000_pairs_is_ordered_in_seconds_and_little_memory() -> 
 @given(PHRASES, st.integers(0, 100))
 def test_anchors_and_orders_are_pure(texts: list[str], seed: int) -> None:
     one, two = read_words(texts), read_words(texts)
-    for make in (word_anchors, attribute_anchors):
-        assert np.array_equal(make(one, rng(seed)), make(two, rng(seed)))
+    assert np.array_equal(attribute_anchors(one, rng(seed)), attribute_anchors(two, rng(seed)))

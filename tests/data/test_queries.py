@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import permutations
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shopwindow.data.queries import (
     QUERY_RULES,
-    augment,
     choose_query_rules,
     head_noun,
     normalise,
@@ -137,41 +132,6 @@ def test_the_head_noun_is_the_thing_asked_for(text: str, noun: str) -> None:
 def test_a_phrase_has_words_unless_it_is_blank() -> None:
     assert phrase_words("Red  Shoes") == ["red", "shoe"]
     assert phrase_words(" ") == []
-
-
-@given(st.lists(WORDS, min_size=1), st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
-def test_augmenting_keeps_some_of_the_words_and_adds_none(
-    words: list[str], seed: int, dropout: float, shuffle: float
-) -> None:
-    out = augment(words, np.random.default_rng(seed), dropout=dropout, shuffle=shuffle)
-    assert out
-    assert not Counter(out) - Counter(words)
-    assert out == augment(words, np.random.default_rng(seed), dropout=dropout, shuffle=shuffle)
-
-
-def test_augmenting_with_no_chance_changes_nothing() -> None:
-    words = ["red", "silk", "dress", "with", "sleeves"]
-    for seed in range(20):
-        assert augment(words, np.random.default_rng(seed), dropout=0.0, shuffle=0.0) == words
-    assert augment([], np.random.default_rng(0), dropout=1.0, shuffle=1.0) == []
-
-
-def test_words_are_dropped_as_often_as_asked_and_one_always_stays() -> None:
-    words = [f"w{i}a" for i in range(10)]
-    rng = np.random.default_rng(0)
-    kept = [len(augment(words, rng, dropout=0.3, shuffle=0.0)) for _ in range(2000)]
-    assert abs(np.mean(kept) - 7) < 0.15  # standard error 0.03
-    lonely = Counter(tuple(augment(["red", "shoe"], rng, dropout=1.0, shuffle=1.0)) for _ in range(1000))
-    assert set(lonely) == {("red",), ("shoe",)}
-    assert abs(lonely["red",] - 500) < 80
-
-
-def test_only_what_stands_before_the_head_noun_changes_places_each_order_equally_often() -> None:
-    words = ["red", "long", "silk", "dress", "with", "sleeves"]
-    rng = np.random.default_rng(1)
-    seen = Counter(tuple(augment(words, rng, dropout=0.0, shuffle=1.0)) for _ in range(3000))
-    assert set(seen) == {(*order, "dress", "with", "sleeves") for order in permutations(words[:3])}
-    assert min(seen.values()) > 400
 
 
 def test_numbers_count_texts_in_the_order_in_which_they_come() -> None:

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopwindow.data.regions import PEOPLE, Regions, Selection, select, selected
+from shopwindow.data.regions import Regions, select, selected
 from tests.model.conftest import TinyShop
 
 FACE, HAND, SHOE, BAG = 29, 32, 1, 2
+PEOPLE = (29, 30, 31, 32)
 
 
 def photos_of(
@@ -52,29 +53,23 @@ def test_starts_and_owners_counted_by_hand() -> None:
     assert photos.starts.tolist() == [0, 2, 3]
 
 
-def test_goods_drop_people_but_never_all_of_a_photo() -> None:
+def test_labels_are_skipped_but_never_all_regions_of_a_product() -> None:
     labels = [FACE, SHOE, HAND, 30, 31, SHOE, BAG, 28, FACE]
     photos = photos_of([3, 2, 3, 1], labels=labels)
-    assert selected(photos, "goods", 4).tolist() == [1, 3, 4, 5, 6, 7, 8]
-    chosen = select(photos, "goods", 4)
+    assert selected(photos, PEOPLE, None).tolist() == [1, 3, 4, 5, 6, 7, 8]
+    chosen = select(photos, PEOPLE, None)
     assert chosen.counts.tolist() == [1, 2, 3, 1]
     assert chosen.features[:, 0].tolist() == [1, 3, 4, 5, 6, 7, 8]
     assert chosen.labels is not None
     assert chosen.labels.tolist() == [SHOE, 30, 31, SHOE, BAG, 28, FACE]
 
 
-def test_people_are_the_competitions_four_labels() -> None:
-    photos = photos_of([33], labels=list(range(33)))
-    kept = selected(photos, "goods", 4).tolist()
-    assert sorted(set(range(33)) - set(kept)) == [29, 30, 31, 32] == list(PEOPLE)
-
-
 def test_largest_keep_their_order_and_ties_go_to_the_earlier() -> None:
     photos = photos_of([4, 1, 3], areas=[0.1, 0.4, 0.2, 0.4, 0.9, 0.3, 0.3, 0.3])
-    assert selected(photos, "largest", 2).tolist() == [1, 3, 4, 5, 6]
-    assert selected(photos, "largest", 1).tolist() == [1, 4, 5]
-    assert selected(photos, "largest", 3).tolist() == [1, 2, 3, 4, 5, 6, 7]
-    chosen = select(photos, "largest", 2)
+    assert selected(photos, (), 2).tolist() == [1, 3, 4, 5, 6]
+    assert selected(photos, (), 1).tolist() == [1, 4, 5]
+    assert selected(photos, (), 3).tolist() == [1, 2, 3, 4, 5, 6, 7]
+    chosen = select(photos, (), 2)
     assert chosen.counts.tolist() == [2, 1, 2]
     assert chosen.geometry is not None
     assert chosen.geometry[:, 4].tolist() == pytest.approx([0.4, 0.4, 0.9, 0.3, 0.3])
@@ -90,29 +85,33 @@ def test_selections_are_those_of_a_loop(lengths: list[int], largest: int, seed: 
     areas = (rng.integers(1, 5, sum(lengths)) / 8).tolist()  # few values: many ties
     labels = rng.integers(26, 33, sum(lengths)).tolist()
     photos = photos_of(lengths, areas, labels)
-    goods, biggest, start = [], [], 0
+    goods, biggest, both, start = [], [], [], 0
     for length in lengths:
         rows = range(start, start + length)
-        goods += [row for row in rows if labels[row] not in (29, 30, 31, 32)] or list(rows)
+        others = [row for row in rows if labels[row] not in PEOPLE] or list(rows)
+        goods += others
         biggest += sorted(sorted(rows, key=lambda row: (-areas[row], row))[:largest])
+        both += sorted(sorted(others, key=lambda row: (-areas[row], row))[:largest])
         start += length
-    assert selected(photos, "goods", largest).tolist() == goods
-    assert selected(photos, "largest", largest).tolist() == biggest
-    assert int(select(photos, "largest", largest).counts.sum()) == len(biggest)
+    assert selected(photos, PEOPLE, None).tolist() == goods
+    assert selected(photos, (), largest).tolist() == biggest
+    assert selected(photos, PEOPLE, largest).tolist() == both
+    assert int(select(photos, (), largest).counts.sum()) == len(biggest)
 
 
 def test_all_changes_nothing_and_needs_no_boxes() -> None:
     bare = Regions(torch.rand(3, 2), torch.tensor([1, 2]))
-    assert select(bare, "all", 1) is bare
-    assert selected(bare, "all", 1).tolist() == [0, 1, 2]
+    assert select(bare, (), None) is bare
+    assert selected(bare, (), None).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("rule", ["goods", "largest"])
-@pytest.mark.parametrize("missing", ["boxes", "photo_sizes", "labels"])
-def test_selections_without_boxes_are_refused(rule: Selection, missing: str) -> None:
-    photos = replace(photos_of([2, 1]), **{missing: None})  # type: ignore[arg-type] # a field's name
-    with pytest.raises(ValueError, match=f"'{rule}' needs boxes and labels"):
-        select(photos, rule, 2)
+def test_selections_without_what_they_need_are_refused() -> None:
+    photos = photos_of([2, 1])
+    with pytest.raises(ValueError, match="regions to skip need labels"):
+        select(replace(photos, labels=None), PEOPLE, None)
+    for missing in ("boxes", "photo_sizes"):
+        with pytest.raises(ValueError, match="the largest regions need boxes"):
+            select(replace(photos, **{missing: None}), (), 2)  # type: ignore[arg-type] # a field's name
 
 
 def test_taking_names_regions_in_any_order_and_more_than_once() -> None:
@@ -152,9 +151,7 @@ def test_other_features_leave_the_rest_as_it_was() -> None:
 
 def test_square_roots_keep_the_sign() -> None:
     photos = Regions(torch.tensor([[4.0, -9.0, 0.0]], dtype=torch.float16), torch.tensor([1]))
-    assert photos.scaled("sqrt").features.tolist() == [[2.0, -3.0, 0.0]]
-    assert photos.scaled("raw").features.tolist() == [[4.0, -9.0, 0.0]]
-    assert photos.scaled("raw").features.dtype == torch.float32
+    assert photos.rooted().features.tolist() == [[2.0, -3.0, 0.0]]
 
 
 def test_photos_of_a_dataset_are_its_rows(tiny_shop: TinyShop) -> None:
@@ -183,7 +180,7 @@ def test_square_roots_are_the_same_with_and_without_gradients() -> None:
     plain = Regions(regions, torch.tensor([1]))
     asked = Regions(regions.clone().requires_grad_(), torch.tensor([1]))
     wanted = [[-2.0, 0.0, 3.0, 0.5]]
-    assert plain.scaled("sqrt").features.tolist() == wanted
-    assert asked.scaled("sqrt").features.tolist() == wanted
+    assert plain.rooted().features.tolist() == wanted
+    assert asked.rooted().features.tolist() == wanted
     assert plain.features.tolist() == [[-4.0, 0.0, 9.0, 0.25]]
-    assert Regions(regions.half(), torch.tensor([1])).scaled("sqrt").features.tolist() == wanted
+    assert Regions(regions.half(), torch.tensor([1])).rooted().features.tolist() == wanted

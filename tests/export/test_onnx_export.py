@@ -38,7 +38,7 @@ def written(
 
     bundle = made(shop, kind)
     export_text(bundle, folder / "text", int8=int8)
-    return bundle.encode_queries(TEXTS), ExportedText.load(folder / "text")
+    return bundle.encode_texts(TEXTS), ExportedText.load(folder / "text")
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_the_verb_writes_what_can_be_opened_and_says_how_near_it_is(
     assert 0 < int(says[1]) <= 256
     assert 1e-6 < float(says[3]) < float(says[2]) < 0.01
     card = json.loads((tmp_path / "text" / "text.json").read_text())
-    assert (card["precision"], card["bag"]) == ("int8", {"pairs": True, "texts": True})
+    assert (card["precision"], card["bag"]) == ("int8", {"pairs": True})
     assert ExportedText.load(tmp_path / "text").encode(["lamp"]).shape == (1, 16)
 
 
@@ -126,7 +126,7 @@ def test_how_far_apart_vectors_point() -> None:
 
 @needs_onnx
 def test_broken_directories_are_told(tiny_shop: TinyShop, tmp_path: Path) -> None:
-    written(tiny_shop, tmp_path, "bag")
+    written(tiny_shop, tmp_path, "two views")
     for name in ("keys.npy", "text.onnx", "tokenizer.json", "text.json"):
         before = (tmp_path / "text" / name).read_bytes()
         (tmp_path / "text" / name).write_bytes(b"{}")
@@ -138,11 +138,7 @@ def test_broken_directories_are_told(tiny_shop: TinyShop, tmp_path: Path) -> Non
         ExportedText.load(tmp_path)
 
 
-@given(
-    st.lists(st.integers(0, 2**24 - 2), min_size=1, max_size=12),
-    st.booleans(),
-    st.booleans(),
-)
-def test_names_are_numbered_as_the_bag_numbers_them(tokens: list[int], pairs: bool, texts: bool) -> None:
-    wanted, _ = bags.names_of(torch.tensor(tokens), torch.tensor([len(tokens)]), pairs=pairs, texts=texts)
-    assert names_of(np.array(tokens), pairs=pairs, texts=texts).tolist() == wanted.tolist()
+@given(st.lists(st.integers(0, 2**24 - 2), min_size=1, max_size=12), st.booleans())
+def test_names_are_numbered_as_the_bag_numbers_them(tokens: list[int], pairs: bool) -> None:
+    wanted, _ = bags.names_of(torch.tensor(tokens), torch.tensor([len(tokens)]), pairs=pairs)
+    assert names_of(np.array(tokens), pairs=pairs).tolist() == wanted.tolist()

@@ -30,7 +30,7 @@ def test_parquet_holds_each_living_product(shop: Shop, own_index: Path, tmp_path
     table = pq.read_table(tmp_path / "vectors.parquet")
     ids = np.array(table.column("product_id").to_pylist())
     assert sorted(ids.tolist()) == [one for one in range(PRODUCTS) if one not in (5, 6)]
-    wanted = Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))
+    wanted = Bundle.load(shop.bundle).encode_dataset(Dataset(shop.dataset))
     np.testing.assert_array_equal(np.array(table.column("vector").to_pylist(), np.float32), wanted[ids])
     engine = SearchEngine.open(own_index)
     for row in table.select(["product_id", "image_h", "image_w", "labels", "texts"]).to_pylist():

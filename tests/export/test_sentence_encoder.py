@@ -17,7 +17,7 @@ from tests.search.conftest import Shop
 def test_vectors_are_those_of_the_bundle(shop: Shop) -> None:
     encoder = SentenceEncoder.load(shop.bundle)
     texts = ["red shoe", "lamp", "red shoe", ""]
-    wanted = Bundle.load(shop.bundle).encode_queries(texts)
+    wanted = Bundle.load(shop.bundle).encode_texts(texts)
     # other batches round otherwise in the last bits
     np.testing.assert_allclose(encoder.encode(texts, batch_size=3), wanted, atol=1e-6)
     np.testing.assert_allclose(encoder.encode("lamp"), wanted[1], atol=1e-6)
@@ -65,14 +65,14 @@ def test_the_module_gives_the_vectors_of_its_bundle(shop: Shop, tmp_path: Path) 
     with torch.no_grad():
         found = module(module.preprocess(texts, prompt=None))["sentence_embedding"].numpy()
         prompted = module(module.preprocess(["shoe"], prompt="red "))["sentence_embedding"].numpy()
-    np.testing.assert_allclose(found, Bundle.load(shop.bundle).encode_queries(texts), atol=1e-6)
+    np.testing.assert_allclose(found, Bundle.load(shop.bundle).encode_texts(texts), atol=1e-6)
     np.testing.assert_allclose(prompted[0], found[0], atol=1e-6)
     assert module.get_embedding_dimension() == found.shape[1]
     module.save(str(tmp_path), safe_serialization=True)
     again = Bundle.load(tmp_path)
     assert np.array_equal(
-        again.encode_queries(texts),
-        Bundle(module.model, module.tokenizer).encode_queries(texts),
+        again.encode_texts(texts),
+        Bundle(module.model, module.tokenizer).encode_texts(texts),
     )
     with pytest.raises(ValueError, match="only texts"):
         module.preprocess([("a", "pair")])
@@ -83,5 +83,5 @@ def test_the_library_opens_a_bundle(shop: Shop) -> None:
     model = library.SentenceTransformer(str(shop.bundle), trust_remote_code=True, device="cpu")
     texts = ["red shoe", "lamp", "red shoe", ""]
     found = model.encode(texts, batch_size=2)
-    np.testing.assert_allclose(found, Bundle.load(shop.bundle).encode_queries(texts), atol=1e-6)
+    np.testing.assert_allclose(found, Bundle.load(shop.bundle).encode_texts(texts), atol=1e-6)
     assert model.get_embedding_dimension() == found.shape[1]

@@ -30,7 +30,7 @@ from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.search.engine import SearchEngine
 from shopwindow.service.app import Service
-from tests.search.service.running import running
+from tests.service.running import running
 
 Weights = dict[str, np.ndarray]
 _VERBS = shopwindow.cli._verbs
@@ -84,7 +84,14 @@ def cli(words: list[str]) -> tuple[int, str, str]:
 
 def plain(answer: object) -> object:
     """A JSON answer in the form of commit 7fa6022 (ids as whole numbers, the same keys)."""
-    return answer
+    if isinstance(answer, list):
+        return [plain(value) for value in answer]
+    if not isinstance(answer, dict):
+        return answer
+    return {
+        key: int(value) if key == "product_id" and isinstance(value, str) else plain(value)
+        for key, value in answer.items()
+    }
 
 
 def changes(recipe: str, *, dropout: bool = True) -> list[str]:

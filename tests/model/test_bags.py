@@ -12,16 +12,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shopwindow.data.regions import Regions
-from shopwindow.model.bags import FIRST_PAIR, PooledRegions, WordBag, names_of, pool_regions
-from shopwindow.model.recipe import Look, Pool, View
+from shopwindow.model.bags import (
+    FIRST_PAIR,
+    Names,
+    PooledRegions,
+    WordBag,
+    known_names,
+    names_of,
+    pool_regions,
+    pooled_statistics,
+)
+from shopwindow.model.recipe import Look, Pool
+from tests.model.conftest import FEATURES, TinyShop
 
 POOLS: tuple[Pool, ...] = ("first", "mean", "max")
 LOOKS: tuple[Look, ...] = ("unit", "standard")
 VIEWS = [
-    View(look, pools)
-    for look in LOOKS
-    for count in (1, 2, 3)
-    for pools in itertools.combinations(POOLS, count)
+    (look, pools) for look in LOOKS for count in (1, 2, 3) for pools in itertools.combinations(POOLS, count)
 ]
 
 
@@ -30,92 +37,62 @@ def packed(queries: list[list[int]]) -> tuple[Tensor, Tensor]:
     return tokens, torch.tensor([len(query) for query in queries])
 
 
-def text_number(query: list[int]) -> int:
-    keys, owners = names_of(*packed([query]), pairs=False, texts=True)
-    assert owners.tolist() == [0] * (len(query) + 1)
-    return int(keys[-1])
-
-
 def pair(one: int, two: int) -> int:
     return (one + 1) * 2**24 + two
 
 
 def test_names_counted_by_hand() -> None:
     tokens, lengths = packed([[5, 7, 7], [9], [7, 5]])
-    keys, owners = names_of(tokens, lengths, pairs=True, texts=True)
+    keys, owners = names_of(tokens, lengths, pairs=True)
     assert keys[:6].tolist() == [5, 7, 7, 9, 7, 5]
-    assert keys[6:9].tolist() == [pair(5, 7), pair(7, 7), pair(7, 5)]  # none of 7 9 or 9 7: other queries
-    assert owners.tolist() == [0, 0, 0, 1, 2, 2, 0, 0, 2, 0, 1, 2]
-    assert (keys[6:9] >= FIRST_PAIR).all()
-    assert (keys[9:] < 0).all()
-
-
-def test_pairs_and_texts_are_there_only_where_wanted() -> None:
-    tokens, lengths = packed([[5, 7], [9]])
-    assert names_of(tokens, lengths, pairs=False, texts=False)[0].tolist() == [5, 7, 9]
-    assert names_of(tokens, lengths, pairs=True, texts=False)[0].tolist() == [5, 7, 9, pair(5, 7)]
-    keys, owners = names_of(tokens, lengths, pairs=False, texts=True)
-    assert len(keys) == 5
-    assert owners.tolist() == [0, 0, 1, 0, 1]
+    assert keys[6:].tolist() == [pair(5, 7), pair(7, 7), pair(7, 5)]  # none of 7 9 or 9 7: other queries
+    assert owners.tolist() == [0, 0, 0, 1, 2, 2, 0, 0, 2]
+    assert (keys[6:] >= FIRST_PAIR).all()
 
 
 def test_pairs_of_any_vocabulary_are_told_apart() -> None:
     tokens = [0, 1, 2, 28_995, 500_000, FIRST_PAIR - 1]
     pairs = list(itertools.product(tokens, tokens))
-    keys, _ = names_of(*packed([list(two) for two in pairs]), pairs=True, texts=False)
+    keys, _ = names_of(*packed([list(two) for two in pairs]), pairs=True)
     found = keys[2 * len(pairs) :].tolist()
     assert len(set(found)) == len(pairs)
     assert min(found) >= FIRST_PAIR
     assert max(found) < 2**49
 
 
-def test_whole_queries_are_equal_only_where_all_tokens_are() -> None:
-    query = [2, 7, 8, 3]
-    assert text_number(query) == text_number(list(query))
-    permuted = {text_number(list(order)) for order in itertools.permutations(query)}
-    assert len(permuted) == 24
-    longer = [query[:1], query[:2], query[:3], query, [*query, 0], [*query, 0, 0], [0, *query], [*query, 3]]
-    assert len({text_number(tokens) for tokens in longer}) == len(longer)
+class Bag:
+    """Names and their bag as one."""
+
+    def __init__(self, keys: list[int], *, pairs: bool) -> None:
+        torch.manual_seed(4)
+        self.pairs = pairs
+        self.names = Names(len(keys))
+        self.names.keys.copy_(torch.tensor(keys))
+        self.bag = WordBag(torch.randn(len(keys), 6), pairs=pairs)
+
+    def __call__(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        vectors: Tensor = self.bag(self.names(tokens, lengths, pairs=self.pairs))
+        return vectors
 
 
-def test_thousands_of_queries_collide_only_where_they_are_equal() -> None:
-    rng = np.random.default_rng(0)
-    queries = [
-        rng.integers(0, high, rng.integers(1, 9)).tolist() for high in (3, 50, 29_000) for _ in range(4000)
-    ]
-    keys, owners = names_of(*packed(queries), pairs=False, texts=True)
-    numbers = keys[-len(queries) :].tolist()
-    assert owners[-len(queries) :].tolist() == list(range(len(queries)))
-    tuples = [tuple(query) for query in queries]
-    assert max(numbers) < 0
-    assert 9_000 < len(set(tuples)) < len(tuples)  # some are equal
-    assert len(set(numbers)) == len(set(tuples)) == len(set(zip(numbers, tuples, strict=True)))
-
-
-def known_bag(queries: list[list[int]], *, pairs: bool = True, texts: bool = True) -> WordBag:
+def known_bag(queries: list[list[int]], *, pairs: bool = True) -> Bag:
     """A bag of the names of some queries."""
-    keys, _ = names_of(*packed(queries), pairs=pairs, texts=texts)
-    torch.manual_seed(4)
-    distinct = torch.tensor(sorted(set(keys.tolist())))
-    bag = WordBag(6, len(distinct), pairs=pairs, texts=texts)
-    bag.keys.copy_(distinct)
-    return bag
+    keys, _ = names_of(*packed(queries), pairs=pairs)
+    return Bag(sorted(set(keys.tolist())), pairs=pairs)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("texts", [False, True])
-def test_word_bag_is_a_sum_over_names(pairs: bool, texts: bool) -> None:
-    bag = known_bag([[1, 2, 3], [4, 2], [2, 2]], pairs=pairs, texts=texts)
-    row_of = {key: row for row, key in enumerate(bag.keys.tolist())}
+def test_word_bag_is_a_sum_over_names(pairs: bool) -> None:
+    bag = known_bag([[1, 2, 3], [4, 2], [2, 2]], pairs=pairs)
+    row_of = {key: row for row, key in enumerate(bag.names.keys.tolist())}
     queries = [[1, 2, 3], [3, 2, 1], [2, 2, 2, 9], [4, 2], [4]]
     wanted = torch.zeros(len(queries), 6)
     for place, query in enumerate(queries):
         names = list(query)
         names += [pair(one, two) for one, two in itertools.pairwise(query)] if pairs else []
-        names += [text_number(query)] if texts else []
         for name in names:
             if name in row_of:
-                wanted[place] += bag.weight[row_of[name]].detach()
+                wanted[place] += bag.bag.weight[row_of[name]].detach()
     torch.testing.assert_close(bag(*packed(queries)).detach(), wanted, atol=1e-6, rtol=0)
 
 
@@ -125,7 +102,7 @@ def test_unknown_names_add_nothing_and_unknown_queries_are_zero() -> None:
     assert got[0].norm() > 0
     assert torch.equal(got[1:], torch.zeros(3, 6))
     one = bag(*packed([[1, 50]])).detach()[0]
-    assert torch.equal(one, bag.weight[int(torch.searchsorted(bag.keys, 1))].detach())
+    assert torch.equal(one, bag.bag.weight[int(torch.searchsorted(bag.names.keys, 1))].detach())
 
 
 @given(
@@ -160,12 +137,12 @@ def pooled_by_loop(photos: Regions, pools: tuple[Pool, ...], *, unit: bool) -> n
     return np.array(rows)
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=str)
-def test_pools_are_those_of_a_loop(view: View) -> None:
+@pytest.mark.parametrize(("look", "pools"), VIEWS)
+def test_pools_are_those_of_a_loop(look: Look, pools: tuple[Pool, ...]) -> None:
     photos = photos_of([3, 1, 5, 3], seed=1)
-    unit = view.look == "unit"
-    wanted = pooled_by_loop(photos, view.pools, unit=unit)
-    got = pool_regions(photos, view.pools, unit=unit)
+    unit = look == "unit"
+    wanted = pooled_by_loop(photos, pools, unit=unit)
+    got = pool_regions(photos, pools, unit=unit)
     np.testing.assert_allclose(got.numpy(), wanted, atol=1e-6, rtol=0)
 
 
@@ -175,18 +152,18 @@ def test_a_maximum_may_be_negative_and_a_region_without_length_stays_zero() -> N
     assert pool_regions(photos, ("first", "mean"), unit=True)[1].tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=str)
-def test_pooled_regions_equal_their_formula(view: View) -> None:
+@pytest.mark.parametrize(("look", "pools"), VIEWS)
+def test_pooled_regions_equal_their_formula(look: Look, pools: tuple[Pool, ...]) -> None:
     torch.manual_seed(2)
-    branch = PooledRegions(4, 5, view).eval()
+    branch = PooledRegions(4, 5, look=look, pools=pools).eval()
     branch.centre.normal_()
     branch.spread.uniform_(0.5, 2)
     photos = photos_of([2, 4, 1], seed=3)
-    values, unit = photos.features.numpy(), view.look == "unit"
+    values, unit = photos.features.numpy(), look == "unit"
     seen = (
         photos.with_features(torch.from_numpy(np.sign(values) * np.sqrt(np.abs(values)))) if unit else photos
     )
-    pooled = pooled_by_loop(seen, view.pools, unit=unit)
+    pooled = pooled_by_loop(seen, pools, unit=unit)
     standard = (pooled - branch.centre.numpy()) / branch.spread.numpy()
     wanted = standard @ branch.dense.weight.detach().numpy().T + branch.dense.bias.detach().numpy()
     np.testing.assert_allclose(branch(photos).detach().numpy(), wanted, atol=1e-5, rtol=0)
@@ -194,7 +171,7 @@ def test_pooled_regions_equal_their_formula(view: View) -> None:
 
 def test_pooled_values_are_dropped_while_training_only() -> None:
     torch.manual_seed(0)
-    branch = PooledRegions(4, 5, View("unit", ("mean",)), dropout=0.5)
+    branch = PooledRegions(4, 5, look="unit", pools=("mean",), dropout=0.5)
     photos = photos_of([2, 4])
     assert not torch.equal(branch(photos), branch(photos))
     branch.eval()
@@ -206,13 +183,40 @@ def test_pooled_values_are_dropped_while_training_only() -> None:
     seed=st.integers(0, 999),
     view=st.sampled_from(VIEWS),
 )
-def test_company_and_order_do_not_change_a_photo(lengths: list[int], seed: int, view: View) -> None:
+def test_company_and_order_do_not_change_a_photo(
+    lengths: list[int], seed: int, view: tuple[Look, tuple[Pool, ...]]
+) -> None:
+    look, pools = view
     torch.manual_seed(2)
-    branch = PooledRegions(4, 5, view).eval()
+    branch = PooledRegions(4, 5, look=look, pools=pools).eval()
     photos = photos_of(lengths, seed)
     together = branch(photos)
     parts = [photos.part(place, place + 1) for place in range(len(lengths))]
     torch.testing.assert_close(together, torch.cat([branch(part) for part in parts]), atol=1e-5, rtol=0)
     order = np.random.default_rng(seed).permutation(len(lengths)).tolist()
-    mixed = Regions(torch.cat([parts[place].regions for place in order]), photos.counts[order])
+    mixed = Regions(torch.cat([parts[place].features for place in order]), photos.counts[order])
     torch.testing.assert_close(branch(mixed), together[order], atol=1e-5, rtol=0)
+
+
+def test_known_names_are_the_most_frequent_and_no_special_ones() -> None:
+    tokens, lengths = packed([[0, 5, 7, 1], [0, 5, 1], [0, 9, 1]])
+    kept = known_names(tokens, lengths, pairs=False, ignored=frozenset({0, 1}))
+    assert kept.tolist() == [5, 7, 9]
+    assert known_names(tokens, lengths, pairs=False, ignored=frozenset({0, 1}), most=2).tolist() == [5, 7]
+    with_pairs = known_names(tokens, lengths, pairs=True, ignored=frozenset({0, 1}))
+    assert {pair(0, 5), pair(5, 7), pair(5, 1)} <= set(
+        with_pairs.tolist()
+    )  # what a query begins with is a name
+    with pytest.raises(ValueError, match="hold no word"):
+        known_names(*packed([[0, 1]]), pairs=False, ignored=frozenset({0, 1}))
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_statistics_are_those_of_numpy(tiny_shop: TinyShop, look: Look) -> None:
+    view = PooledRegions(4, FEATURES, look=look, pools=("first", "mean"))
+    rows = np.arange(40)
+    values = view.pooled(tiny_shop.train.regions(rows)).double().numpy()
+    pooled_statistics(view, tiny_shop.train, rows)
+    np.testing.assert_allclose(view.centre, values.mean(0), atol=1e-6)
+    spread = values.std(0) if look == "standard" else np.full(values.shape[1], np.sqrt(values.var(0).sum()))
+    np.testing.assert_allclose(view.spread, np.maximum(spread, 1e-3), atol=1e-6)

@@ -11,10 +11,10 @@ from torch import Tensor, distributed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shopwindow.model.blockwise import blockwise_loss
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.negatives import Cells, KnownPairs, choose_cells
 from shopwindow.model.processes import Place, run_together
-from shopwindow.model.recipe import Loss, Recipe
+from shopwindow.model.recipe import LossName
 from shopwindow.model.steps import batch_loss
 from tests.model.conftest import TinyShop
 from tests.model.test_bundle_parts import made
@@ -28,25 +28,17 @@ ALL = slice(None)
 
 
 def cells_of(rows: slice, columns: slice) -> Cells:
-    """Several right cells a row, of several weights; one pair weighs 0."""
-    return choose_cells(
-        TEXTS,
-        PRODUCTS,
-        masking="known",
-        positives="all",
-        known=KNOWN,
-        weights=WEIGHTS,
-        rows=rows,
-        columns=columns,
+    """Several right cells a row (one more for each known pair), of several weights; one pair weighs 0."""
+    cells = choose_cells(
+        TEXTS, PRODUCTS, masking="known", known=KNOWN, weights=WEIGHTS, rows=rows, columns=columns
     )
+    left_out = ~cells.wrong & (cells.right == 0)
+    also = (torch.arange(PAIRS)[rows, None] + torch.arange(PAIRS)[None, columns]) % 2 == 0
+    return Cells(torch.where(left_out & also, 2.0, cells.right), cells.wrong)
 
 
 def no_right_cells(rows: slice, columns: slice) -> Cells:
     return choose_cells(TEXTS, PRODUCTS, weights=0 * WEIGHTS, rows=rows, columns=columns)
-
-
-def recipe_of(loss: Loss) -> Recipe:
-    return Recipe(loss=loss, normalise=True, masking="known", positives="all", chunk=4, scale=5.0)
 
 
 def vectors() -> tuple[Tensor, Tensor]:
@@ -57,7 +49,7 @@ def vectors() -> tuple[Tensor, Tensor]:
 
 
 def outcome(
-    model: DualEncoder, loss_of: Callable[[Tensor, Tensor], Tensor], own: slice = ALL
+    model: PartsEncoder, loss_of: Callable[[Tensor, Tensor], Tensor], own: slice = ALL
 ) -> dict[str, Tensor]:
     """The loss of the vectors of some pairs, and its gradients."""
     model.zero_grad()
@@ -69,8 +61,8 @@ def outcome(
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-def whole(model: DualEncoder, loss: Loss, cells: Cells) -> dict[str, Tensor]:
-    return outcome(model, lambda text, photo: batch_loss(model, recipe_of(loss), text, photo, cells))
+def whole(model: PartsEncoder, loss: LossName, cells: Cells) -> dict[str, Tensor]:
+    return outcome(model, lambda text, photo: batch_loss(model, loss, text, photo, cells))
 
 
 def assert_equal(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -81,25 +73,25 @@ def assert_equal(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("chosen", [cells_of, no_right_cells])
 @pytest.mark.parametrize("scores_at_once", [1, 26, 10_000])
-@pytest.mark.parametrize("loss", get_args(Loss))
+@pytest.mark.parametrize("loss", get_args(LossName))
 def test_blocks_give_the_loss_and_the_gradients_of_the_whole_matrix(
-    loss: Loss, scores_at_once: int, chosen: Callable[[slice, slice], Cells]
+    loss: LossName, scores_at_once: int, chosen: Callable[[slice, slice], Cells]
 ) -> None:
     model = towers(0.0)
 
     def in_blocks(text: Tensor, photo: Tensor) -> Tensor:
-        return blockwise_loss(model, recipe_of(loss), text, photo, chosen, scores_at_once=scores_at_once)
+        return blockwise_loss(model, loss, text, photo, chosen, scores_at_once=scores_at_once)
 
     assert_equal(outcome(model, in_blocks), whole(model, loss, chosen(ALL, ALL)))
 
 
-@pytest.mark.parametrize("loss", get_args(Loss))
-def test_blocks_do_so_of_several_views_with_a_common_part(loss: Loss, tiny_shop: TinyShop) -> None:
-    model = made(tiny_shop, "bag of two views and a common part").model
-    assert len(model.by_view(vectors()[0])) == 2
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_blocks_do_so_of_several_views_with_a_common_part(loss: LossName, tiny_shop: TinyShop) -> None:
+    model = made(tiny_shop, "two views and a common part").model
+    assert len(model.by_part(vectors()[0])) == 2
     got = outcome(
         model,
-        lambda text, photo: blockwise_loss(model, recipe_of(loss), text, photo, cells_of, scores_at_once=26),
+        lambda text, photo: blockwise_loss(model, loss, text, photo, cells_of, scores_at_once=26),
     )
     assert_equal(got, whole(model, loss, cells_of(ALL, ALL)))
 
@@ -107,7 +99,7 @@ def test_blocks_do_so_of_several_views_with_a_common_part(loss: Loss, tiny_shop:
 def test_without_gradients_the_loss_is_the_same() -> None:
     model, (text, photo) = towers(0.0), vectors()
     with torch.no_grad():
-        got = blockwise_loss(model, recipe_of("margin"), text, photo, cells_of, scores_at_once=26)
+        got = blockwise_loss(model, "margin", text, photo, cells_of, scores_at_once=26)
     torch.testing.assert_close(got, whole(model, "margin", cells_of(ALL, ALL))["loss"])
 
 
@@ -126,8 +118,8 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's
         return out
 
 
-@pytest.mark.parametrize("loss", get_args(Loss))
-def test_no_tensor_is_larger_than_a_block_or_a_few_figures_a_pair(loss: Loss) -> None:
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_no_tensor_is_larger_than_a_block_or_a_few_figures_a_pair(loss: LossName) -> None:
     pairs, at_once = 240, 400
     numbers = torch.arange(pairs)
     model, largest = towers(0.0), Largest()
@@ -137,9 +129,7 @@ def test_no_tensor_is_larger_than_a_block_or_a_few_figures_a_pair(loss: Loss) ->
         return choose_cells(numbers, numbers, masking="same", rows=rows, columns=columns)
 
     with largest:
-        torch.autograd.backward(
-            blockwise_loss(model, recipe_of(loss), text, photo, same, scores_at_once=at_once)
-        )
+        torch.autograd.backward(blockwise_loss(model, loss, text, photo, same, scores_at_once=at_once))
     assert at_once <= largest.values <= 4 * pairs  # rows of 20 by all pairs are 4,800, the matrix 57,600
 
 
@@ -148,11 +138,10 @@ def share_blocks(place: Place, say: Callable[[Any], None]) -> None:
     distributed.init_process_group("gloo")
     model, results = towers(0.0), {}
     own = slice(place.number * PAIRS // 2, (place.number + 1) * PAIRS // 2)
-    for loss in get_args(Loss):
-        recipe = recipe_of(loss)
+    for loss in get_args(LossName):
 
-        def in_blocks(text: Tensor, photo: Tensor, recipe: Recipe = recipe) -> Tensor:
-            return blockwise_loss(model, recipe, text, photo, cells_of, scores_at_once=26)
+        def in_blocks(text: Tensor, photo: Tensor, loss: LossName = loss) -> Tensor:
+            return blockwise_loss(model, loss, text, photo, cells_of, scores_at_once=26)
 
         found = outcome(model, in_blocks, own)
         for name in ("text", "photo"):
@@ -173,6 +162,6 @@ def test_two_processes_of_half_the_pairs_find_the_loss_and_the_gradients_of_one(
     said: list[Any] = []
     run_together(2, share_blocks, tell=said.append)
     model = towers(0.0)
-    for loss in get_args(Loss):
+    for loss in get_args(LossName):
         got = {name: torch.tensor(values) for name, values in said[0][loss].items()}
         assert_equal(got, whole(model, loss, cells_of(ALL, ALL)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,49 +10,50 @@ import numpy as np
 import pytest
 import torch
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.bundle import Bundle, build, describe
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize
 from tests.model.conftest import TinyShop
+from tests.model.parts import SINGLE, WORDS, linear, part, transformer
 
-BAGS = {"text": "bag", "photo": "bag", "normalise": True}
-BOTH = {"text": "bag+bert", "photo": "bag+bert"}
-TWO = "unit:first+mean,standard:max"
+RULES = {"text.rules": ["lower", "punctuation", "plural"]}
+BERT = [part(transformer(), transformer(), 16, normalise=False)]
+BAG = [part(WORDS, linear(), 16)]
+BOTH = [part(WORDS | transformer(), linear() | transformer(), 16)]
+TWO = [
+    part(WORDS, linear("unit", "first", "mean"), 8),
+    part(WORDS, linear("standard", "max", dropout=0.3), 8),
+]
+COMMON = part(SINGLE, linear(), 4, share="learned")
+SIX = [part(WORDS, linear("unit", "first", "mean"), 6), part(WORDS, linear("standard", "max"), 6)]
+SIX_AND_TOWERS = [SIX[0], part(WORDS | transformer(), linear("standard", "max") | transformer(), 6)]
 KINDS: dict[str, dict[str, Any]] = {
-    "bert": {},
-    "bert of boxes": {"boxes": True, "readout": "cls", "features": "sqrt", "normalise": True},
-    "bert of goods": {"readout": "attention", "selection": "goods"},
-    "bag": {**BAGS, "views": "standard:first+mean+max", "pair_names": 0.0},
-    "bag of two views": {**BAGS, "views": TWO, "text_names": 0.0, "pooled_dropout": 0.3},
-    "bag and a common part": {**BAGS, "views": "unit:first", "hidden": 12, "common": 4},
-    "bag of two views and a common part": {**BAGS, "views": TWO, "hidden": 12, "common": 4},
-    "bag, bert and a common part": {**BOTH, "normalise": True, "views": TWO, "hidden": 12, "common": 4},
-    "named bag of two views": {**BAGS, "views": TWO, "naming": 1.0, "selection": "largest", "largest": 2},
-    "bag and bert": BOTH,
-    "bag and bert of boxes": {**BOTH, "naming": 1.0, "boxes": True, "normalise": True},
-    "text bag, photo bert": {"text": "bag", "photo": "bert"},
-    "text bert, photo bag": {"text": "bert", "photo": "bag"},
-    "late": {"late": 8, "features": "sqrt"},
-    "late bag": {**BAGS, "late": 8, "naming": 1.0},
-    "query rules": {"query_rules": "lower,punctuation,plural"},
-    "bag with query rules": {**BAGS, "query_rules": "lower,punctuation,plural", "naming": 1.0},
+    "bert": {"parts": BERT},
+    "bert of boxes": {"parts": [part(transformer(), transformer(boxes=True, readout="attention"), 16)]},
+    "bert of goods": {"parts": BERT, "regions.skip": [29, 30, 31, 32]},
+    "words alone": {"parts": [part(SINGLE, linear("standard", "first", "mean", "max"), 16)]},
+    "two views": {"parts": TWO},
+    "a view and a common part": {"parts": [part(WORDS, linear("unit", "first"), 12), COMMON]},
+    "two views and a common part": {"parts": [*SIX, COMMON]},
+    "two views, towers and a common part": {"parts": [*SIX_AND_TOWERS, COMMON]},
+    "two views of the largest": {"parts": TWO, "regions.largest": 2},
+    "bag and bert": {"parts": BOTH},
+    "bag and bert of boxes": {"parts": [part(WORDS | transformer(), linear() | transformer(boxes=True), 16)]},
+    "text bag, photo bert": {"parts": [part(WORDS, transformer(), 16)]},
+    "text bert, photo bag": {"parts": [part(transformer(), linear(), 16)]},
+    "late": {"parts": BERT, "late": {"width": 8}},
+    "late bag": {"parts": BAG, "late": {"width": 8}},
+    "query rules": {"parts": BERT, **RULES},
+    "bag with query rules": {"parts": BAG, **RULES},
 }
 TEXTS = ["red shoe", "Red, Shoes!", "lamp", "black bag", "something else", "red shoe"]
 
 
 def made(shop: TinyShop, kind: str) -> Bundle:
     """A bundle whose weights, buffers of the data aside, are far from those that its sizes alone give."""
-    changes: dict[str, Any] = {
-        "hidden": 16,
-        "heads": 2,
-        "vocabulary": 200,
-        "longest_query": 12,
-        **KINDS[kind],
-    }
-    if not changes.items() >= {"text": "bag", "photo": "bag"}.items():
-        changes |= {"layers": 2, "inner": 24}
-    recipe = load_recipe("seed", changes)
+    recipe = load_recipe("seed", {"text.vocabulary": 200, "text.longest": 12, **KINDS[kind]})
     tokenizer, model = initial_model(shop.train, recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -72,15 +74,15 @@ def test_vectors_are_the_same_after_saving_and_loading(
     weights, again = bundle.model.state_dict(), loaded.model.state_dict()
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-    queries, products = loaded.encode_queries(TEXTS), loaded.encode_products(tiny_shop.valid)
-    assert np.array_equal(queries, bundle.encode_queries(TEXTS))
-    assert np.array_equal(products, bundle.encode_products(tiny_shop.valid))
+    queries, products = loaded.encode_texts(TEXTS), loaded.encode_dataset(tiny_shop.valid)
+    assert np.array_equal(queries, bundle.encode_texts(TEXTS))
+    assert np.array_equal(products, bundle.encode_dataset(tiny_shop.valid))
     assert queries.shape == (len(TEXTS), 16)
     assert products.std(0).min() > 0
     assert np.array_equal(queries[0], queries[5])
     rows = np.array([7, 3])
     np.testing.assert_allclose(
-        loaded.encode_products(tiny_shop.valid, rows), products[rows], atol=1e-5, rtol=0
+        loaded.encode_dataset(tiny_shop.valid, rows), products[rows], atol=1e-5, rtol=0
     )
 
 
@@ -121,92 +123,82 @@ def test_a_model_without_late_interaction_says_so(tiny_shop: TinyShop) -> None:
 def test_rules_of_a_loaded_bundle_spell_its_queries(tiny_shop: TinyShop, tmp_path: Path, kind: str) -> None:
     made(tiny_shop, kind).save_into(tmp_path)
     loaded = Bundle.load(tmp_path)
-    vectors = loaded.encode_queries(TEXTS)
+    vectors = loaded.encode_texts(TEXTS)
     assert [rule.name for rule in loaded.model.query_rules] == ["lower", "punctuation", "plural"]
     assert np.array_equal(vectors[0], vectors[1])  # red shoe and Red, Shoes!
-    plain = made(tiny_shop, "bert").encode_queries(TEXTS)
+    plain = made(tiny_shop, "bert").encode_texts(TEXTS)
     assert not np.array_equal(plain[0], plain[1])
 
 
-@pytest.mark.parametrize("kind", ["bag of two views", "named bag of two views"])
-def test_the_score_of_several_views_is_the_mean_of_their_cosines(tiny_shop: TinyShop, kind: str) -> None:
-    bundle = made(tiny_shop, kind)
-    model = bundle.model
-    assert model.members == 2
-    texts = ["red shoe", "lamp", "black bag", "bag something"]
-    queries, products = bundle.encode_queries(texts), bundle.encode_products(tiny_shop.valid)
-    for vectors in (queries, products):
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6, rtol=0)
-    assert model.bag is not None
-    count = len(tiny_shop.valid.product_ids)
-    photos = model.seen(tiny_shop.valid.regions(np.arange(count), boxes=True))
-    with torch.no_grad():
-        words = model.bag(*tokenize(bundle.tokenizer, texts, longest=12)).numpy().astype(np.float64)
-        looks = [view(photos).numpy().astype(np.float64) for view in model.views]
-    cosines = []
-    for place, look in enumerate(looks):
-        own = words[:, 8 * place : 8 * place + 8]
-        lengths = np.linalg.norm(own, axis=1)[:, None] * np.linalg.norm(look, axis=1)
-        cosines.append(own @ look.T / lengths)
-    assert np.abs(cosines[0] - cosines[1]).max() > 0.1
-    np.testing.assert_allclose(queries @ products.T, (cosines[0] + cosines[1]) / 2, atol=1e-5, rtol=0)
-
-
 def test_a_query_of_unknown_names_scores_zero_with_everything(tiny_shop: TinyShop) -> None:
-    bundle = made(tiny_shop, "bag of two views")
-    assert np.array_equal(bundle.encode_queries(["something else"]), np.zeros((1, 16)))
+    bundle = made(tiny_shop, "two views")
+    assert np.array_equal(bundle.encode_texts(["something else"]), np.zeros((1, 16)))
 
 
-def test_a_gate_of_zero_leaves_the_bag_alone(tiny_shop: TinyShop) -> None:
-    recipe = load_recipe(
-        "seed", {"hidden": 16, "layers": 1, "heads": 2, "inner": 24, "vocabulary": 200, "naming": 1.0, **BOTH}
-    )
-    tokenizer, model = initial_model(tiny_shop.train, recipe)
+def test_a_gate_of_zero_leaves_the_first_component_alone(tiny_shop: TinyShop) -> None:
+    tokenizer, model = initial_model(tiny_shop.train, load_recipe("seed", {"parts": BOTH}))
     bundle = Bundle(model.eval(), tokenizer)
-    assert model.bag is not None
-    tokens, lengths = tokenize(tokenizer, ["red shoe"], longest=12)
+    texts, photos = bundle.encode_texts(["red shoe"]), bundle.encode_dataset(tiny_shop.valid)
+    (part,) = model.parts
     with torch.no_grad():
-        wanted = model.bag(tokens, lengths).numpy()
-        np.testing.assert_allclose(bundle.encode_queries(["red shoe"]), wanted, atol=1e-6, rtol=0)
-        photos = bundle.encode_products(tiny_shop.valid)
-        model.text_gate.fill_(0.5)
-        model.photo_gate.fill_(0.5)
-    assert np.abs(bundle.encode_queries(["red shoe"]) - wanted).max() > 1e-3
-    assert np.abs(bundle.encode_products(tiny_shop.valid) - photos).max() > 1e-3
+        for component in (part.text.components[1], part.photo.components[1]):
+            component.pooler.dense.bias.add_(1.0)  # type: ignore[union-attr, operator] # a tower
+        assert np.array_equal(bundle.encode_texts(["red shoe"]), texts)
+        part.text.gates[0].fill_(0.5)
+        part.photo.gates[0].fill_(0.5)
+    assert np.abs(bundle.encode_texts(["red shoe"]) - texts).max() > 1e-3
+    assert np.abs(bundle.encode_dataset(tiny_shop.valid) - photos).max() > 1e-3
 
 
-def regions_of(shop: TinyShop, row: int) -> np.ndarray:
-    features: np.ndarray = shop.valid.regions(np.array([row])).features.numpy()
-    return features
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "boxes" not in kind and "goods" not in kind])
-def test_photos_in_memory_have_the_vectors_of_the_dataset(tiny_shop: TinyShop, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_regions_in_memory_have_the_vectors_of_the_dataset(tiny_shop: TinyShop, kind: str) -> None:
     bundle = made(tiny_shop, kind)
-    if bundle.model.needs_boxes:
-        with pytest.raises(ValueError, match="give it a dataset"):
-            bundle.encode_products([regions_of(tiny_shop, 0)])
-        return
     rows = np.array([7, 3, 20])
-    photos = [regions_of(tiny_shop, row) for row in rows.tolist()]
-    np.testing.assert_allclose(
-        bundle.encode_products(photos), bundle.encode_products(tiny_shop.valid, rows), atol=1e-5, rtol=0
-    )
-    assert bundle.encode_products([]).shape == (0, 16)
+    regions = tiny_shop.valid.regions(rows, boxes=bundle.model.needs_boxes)
+    wanted = bundle.encode_dataset(tiny_shop.valid, rows)
+    np.testing.assert_allclose(bundle.encode_products(regions), wanted, atol=1e-5, rtol=0)
+    assert bundle.encode_products(regions.part(0, 0)).shape == (0, 16)
+    if bundle.model.needs_boxes:
+        with pytest.raises(ValueError, match="looks at boxes and labels"):
+            bundle.encode_products(tiny_shop.valid.regions(rows))
 
 
-def test_photos_in_memory_that_are_none_are_refused(tiny_shop: TinyShop) -> None:
+def test_regions_that_are_none_are_refused(tiny_shop: TinyShop) -> None:
     bundle = made(tiny_shop, "bert")
-    good = regions_of(tiny_shop, 0)
-    broken = good.astype(np.float32)
-    broken[0, 0] = np.nan
+    good = tiny_shop.valid.regions(np.array([0, 1]))
+    broken = good.features.float().clone()
+    broken[0, 0] = torch.nan
     for wrong, says in (
-        (good[:0], "wanted"),
-        (good[:, :3], "wanted"),
-        (good[0], "wanted"),
-        (broken, "finite"),
+        (Regions(good.features, torch.tensor([len(good.features), 0])), "product 1: no region"),
+        (good.with_features(good.features[:, :3]), "features of 3 values"),
+        (good.with_features(broken), "not finite"),
     ):
-        with pytest.raises(ValueError, match=f"photo 1: .*{says}"):
-            bundle.encode_products([good, wrong])
-    with pytest.raises(ValueError, match="rows of a dataset"):
-        bundle.encode_products([good], np.array([0]))
+        with pytest.raises(ValueError, match=says):
+            bundle.encode_products(wrong)
+
+
+def test_a_fingerprint_names_what_determines_vectors(tiny_shop: TinyShop) -> None:
+    prints = {
+        kind: made(tiny_shop, kind).fingerprint for kind in ("bert", "query rules", "two views", "late")
+    }
+    assert prints["bert"] == made(tiny_shop, "bert").fingerprint
+    assert len({prints[kind] for kind in ("bert", "query rules", "two views")}) == 3
+    changed = made(tiny_shop, "two views")
+    with torch.no_grad():
+        changed.model.log_scale.add_(1.0)  # of the loss alone
+    assert changed.fingerprint == prints["two views"]
+    changed = made(tiny_shop, "two views")
+    with torch.no_grad():
+        changed.model.word_bags[1].weight[0, 0] += 1e-3
+    assert changed.fingerprint != prints["two views"]
+
+
+def test_labels_outside_the_training_data_add_nothing(tiny_shop: TinyShop) -> None:
+    bundle = made(tiny_shop, "bert of boxes")
+    (tower,) = bundle.model.photo_towers
+    assert tower.label_count == 29  # all regions of the tiny shop are labelled 28
+    regions = tiny_shop.valid.regions(np.array([0]), boxes=True)
+    unknown = [replace(regions, labels=torch.full_like(regions.labels, label)) for label in (29, 1000, -1)]  # type: ignore[arg-type] # labels are there
+    one, *others = [bundle.encode_products(own) for own in unknown]
+    assert all(np.array_equal(one, other) for other in others)
+    assert not np.array_equal(one, bundle.encode_products(regions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model import given, towers
 from shopwindow.model.bundle import Bundle
@@ -26,6 +28,7 @@ from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.runs import read_run
 from tests.model.conftest import TinyShop
+from tests.model.parts import WORDS, linear, part, transformer, typed
 
 SIZE = EncoderSize(hidden=24, layers=2, heads=3, inner=40, dropout=0.1)
 TEXTS = ["red shoe", "blue bag", "green lamp shoe"]
@@ -60,7 +63,7 @@ def test_written_photo_tower_is_opened_by_transformers(tmp_path: Path) -> None:
     embedded = regions @ projection["projection.weight"].T + projection["projection.bias"]
     with torch.no_grad():
         wanted = theirs(inputs_embeds=embedded[None]).pooler_output
-        torch.testing.assert_close(tower(regions, torch.tensor([5])), wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(tower(Regions(regions, torch.tensor([5]))), wanted, atol=1e-5, rtol=0)
 
 
 def test_written_tower_initialises_another(tmp_path: Path, text_tower: TextTower) -> None:
@@ -95,14 +98,22 @@ def test_old_names_and_prefixes_are_understood(tmp_path: Path, text_tower: TextT
 
 def test_recipe_starts_from_checkpoints(tmp_path: Path, text_tower: TextTower, tiny_shop: TinyShop) -> None:
     write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
-    recipe = load_recipe("small", {"text_from": str(tmp_path / "bert"), "photo_from": str(tmp_path / "bert")})
+    recipe = load_recipe("small", from_checkpoint(tmp_path / "bert", width=SIZE.hidden))
     tokenizer, model = initial_model(tiny_shop.train, recipe)
     assert tokenizer.encode("red shoe").tokens == ["[CLS]", "red", "shoe", "[SEP]"]
-    assert model.text is not None
-    assert model.photo is not None
-    assert torch.equal(model.text.pooler.dense.weight, text_tower.pooler.dense.weight)
-    assert torch.equal(model.photo.pooler.dense.weight, text_tower.pooler.dense.weight)
+    for tower in (*model.text_towers, *model.photo_towers):
+        assert isinstance(tower, TextTower | PhotoTower)
+        assert torch.equal(tower.pooler.dense.weight, text_tower.pooler.dense.weight)
     assert model.dimensions == SIZE.hidden
+
+
+def from_checkpoint(
+    folder: Path, *, width: int, sides: tuple[str, ...] = ("text", "photo")
+) -> dict[str, Any]:
+    """Changes that let these sides begin with a checkpoint, the other with a small transformer."""
+    given: dict[str, Any] = {"transformer": {"checkpoint": str(folder)}}
+    own = {side: given if side in sides else transformer() for side in ("text", "photo")}
+    return {"parts": [part(own["text"], own["photo"], width)]}
 
 
 def break_config(folder: Path, **changes: object) -> None:
@@ -155,9 +166,8 @@ def test_truncated_weights_are_named(tmp_path: Path, text_tower: TextTower, cut:
 
 def test_same_seed_same_weights_other_seed_others(tiny_shop: TinyShop) -> None:
     def weights(dataset: Dataset, seed: int) -> Tensor:
-        _, model = initial_model(dataset, load_recipe("small", {"seed": str(seed)}))
-        assert model.text is not None
-        return model.text.pooler.dense.weight.detach()
+        _, model = initial_model(dataset, load_recipe("small", {"optimiser.seed": seed}))
+        return model.text_towers[0].pooler.dense.weight.detach()
 
     torch.manual_seed(1)
     first = weights(tiny_shop.train, 0)
@@ -179,34 +189,30 @@ def pretrained(folder: Path, texts: list[str]) -> Path:
     return folder / "bert"
 
 
-@pytest.mark.parametrize(
-    "sides",
-    [
-        {"text": "bert"},
-        {"text": "bag+bert", "photo": "bag+bert"},
-    ],
-    ids=lambda sides: " ".join(sides.values()),
-)
+@pytest.mark.parametrize("beside", [False, True])
 def test_a_pretrained_bert_trains_ranks_and_is_kept(
-    tmp_path: Path, tiny_shop: TinyShop, sides: dict[str, str]
+    tmp_path: Path, tiny_shop: TinyShop, beside: bool
 ) -> None:
     transformers = pytest.importorskip("transformers")
     texts = sorted(set(tiny_shop.train.query_texts))
     bert = pretrained(tmp_path, texts)
-    changes = {**sides, "text_from": str(bert), "epochs": "10", "batch_size": "30", "learning_rate": "0.005"}
+    text: dict[str, Any] = {"transformer": {"checkpoint": str(bert)}}
+    photo = transformer()
+    parts = [part(WORDS | text, linear() | photo, 36) if beside else part(text, photo, 36)]
+    changes: dict[str, Any] = {"parts": parts, "batches.size": 30}
+    changes |= {"optimiser.epochs": 10, "optimiser.learning_rate": 0.005}
     tokenizer, model = initial_model(tiny_shop.train, load_recipe("small", changes))
     theirs = transformers.BertModel.from_pretrained(bert).eval()
     words = transformers.AutoTokenizer.from_pretrained(bert)([text.upper() for text in texts], padding=True)
     tokens, lengths = tokenize(tokenizer, [text.upper() for text in texts], longest=model.longest)
-    assert model.text is not None
+    (tower,) = model.text_towers
     with torch.no_grad():
         wanted = theirs(**{name: torch.tensor(rows) for name, rows in words.items()}).pooler_output
-        torch.testing.assert_close(model.text.eval()(tokens, lengths), wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(tower.eval()(tokens, lengths), wanted, atol=1e-5, rtol=0)
 
     folder = tiny_shop.answers.parent
     pools = ["--valid", str(folder / "valid"), "--answers", str(tiny_shop.answers)]
-    fields = [f"{name}={value}" for name, value in changes.items()]
-    out = ["--out", str(tmp_path / "bundle"), "--recipe", "small", "--set", *fields]
+    out = ["--out", str(tmp_path / "bundle"), "--recipe", "small", "--set", *typed(changes)]
     main(["train", str(folder / "train"), *pools, *out])
     main(["rank", str(tmp_path / "bundle"), str(folder / "valid"), "--out", str(tmp_path / "run.txt")])
     opened = Bundle.load(tmp_path / "bundle")
@@ -264,18 +270,21 @@ OF_TEXTS = (
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("no weights", "text_from: {}/model.safetensors: missing"),
-        ("broken weights", "text_from: {}/model.safetensors: broken weights"),
-        ("no configuration", "text_from: {}/config.json: no such file"),
-        ("no tokenizer", "text_from: {}: holds neither tokenizer.json nor vocab.txt"),
-        ("broken tokenizer", "text_from: {}/tokenizer.json: no tokenizer file: "),
-        ("half a tokenizer", "text_from: {}/tokenizer.json: no tokenizer file: "),
-        ("no frame", "text_from: {}/tokenizer.json: an empty text is [], wanted [CLS] and [SEP]"),
-        ("broken vocabulary", "text_from: {}/vocab.txt: the vocabulary has no [UNK]"),
-        ("many pieces", "{}, text_from: the tokenizer has "),
-        ("few layers", "text_from: {}/model.safetensors, encoder.layer.2: the checkpoint lacks it"),
-        ("empty directory", "text_from: {}/config.json: no such file"),
-        ("no directory", "text_from: {}: no such checkpoint directory"),
+        ("no weights", "parts.0.text.transformer.checkpoint: {}/model.safetensors: missing"),
+        ("broken weights", "parts.0.text.transformer.checkpoint: {}/model.safetensors: broken weights"),
+        ("no configuration", "parts.0.text.transformer.checkpoint: {}/config.json: no such file"),
+        ("no tokenizer", "text.tokenizer: {}: holds neither tokenizer.json nor vocab.txt"),
+        ("broken tokenizer", "text.tokenizer: {}/tokenizer.json: no tokenizer file: "),
+        ("half a tokenizer", "text.tokenizer: {}/tokenizer.json: no tokenizer file: "),
+        ("no frame", "text.tokenizer: {}/tokenizer.json: an empty text is [], wanted [CLS] and [SEP]"),
+        ("broken vocabulary", "text.tokenizer: {}/vocab.txt: the vocabulary has no [UNK]"),
+        ("many pieces", "text.tokenizer: {}: the tokenizer has "),
+        (
+            "few layers",
+            "parts.0.text.transformer.checkpoint: {}/model.safetensors, encoder.layer.2: the checkpoint lacks it",
+        ),
+        ("empty directory", "parts.0.text.transformer.checkpoint: {}/config.json: no such file"),
+        ("no directory", "parts.0.text.transformer.checkpoint: {}: no such checkpoint directory"),
     ],
 )
 def test_what_a_recipe_names_is_looked_at_before_any_data(
@@ -284,44 +293,47 @@ def test_what_a_recipe_names_is_looked_at_before_any_data(
     bert = tmp_path / "bert"
     write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), bert)
     spoilt(bert, what)
-    for field in ("text_from", "photo_from"):
-        if field == "photo_from" and what in OF_TEXTS:
+    for side in ("text", "photo"):
+        if side == "photo" and what in OF_TEXTS:
             continue
+        recipe = load_recipe("small", from_checkpoint(bert, width=SIZE.hidden, sides=(side,)))
         with pytest.raises(DataError) as caught:
-            check_given(load_recipe("small", {field: str(bert)}))
-        assert str(caught.value).startswith(says.format(bert).replace("text_from", field))
+            check_given(recipe.text, recipe.parts)
+        assert str(caught.value).startswith(says.format(bert).replace("0.text", f"0.{side}"))
     nowhere = ["--valid", "no-valid", "--answers", "no-answers", "--out", str(tmp_path / "bundle")]
     with pytest.raises(SystemExit) as ended:
-        main(["train", "no-data", *nowhere, "--recipe", "small", "--set", f"text_from={bert}"])
+        main(
+            [
+                "train",
+                "no-data",
+                *nowhere,
+                "--recipe",
+                "small",
+                "--set",
+                *typed(from_checkpoint(bert, width=24, sides=("text",))),
+            ]
+        )
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"shopwindow: {says.format(bert)}")
 
 
-def test_towers_of_two_widths_and_a_missing_tokenizer_are_named(
-    tmp_path: Path, text_tower: TextTower
-) -> None:
-    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
-    with pytest.raises(DataError, match=r"photo_from: .*hidden_size: 24, hidden says 256"):
-        check_given(load_recipe("small", {"photo_from": str(tmp_path / "bert")}))
-    check_given(load_recipe("small", {"photo_from": str(tmp_path / "bert"), "hidden": "24"}))
-    with pytest.raises(DataError, match=r"tokenizer: .*no-such: no such tokenizer"):
-        check_given(load_recipe("small", {"tokenizer": "no-such"}))
-    break_config(tmp_path / "bert", num_hidden_layers=3)
-    with pytest.raises(DataError, match=r"text_from: .*encoder\.layer\.2"), of_field("text_from"):
-        open_as_text_tower(tmp_path / "bert")
+def test_another_width_and_a_missing_tokenizer_are_named(tmp_path: Path, text_tower: TextTower) -> None:
+    bert = tmp_path / "bert"
+    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), bert)
 
+    def check(changes: dict[str, Any]) -> None:
+        recipe = load_recipe("small", changes)
+        check_given(recipe.text, recipe.parts)
 
-def test_the_width_is_the_checkpoints_for_each_view_whatever_hidden_would_be(
-    tmp_path: Path, text_tower: TextTower, tiny_shop: TinyShop
-) -> None:
-    write_tower(text_tower, train_tokenizer(TEXTS, vocabulary=60), tmp_path / "bert")
-    views = "unit:first,unit:mean,unit:max"
-    recipe = load_recipe("linear", {"text": "bag+bert", "text_from": str(tmp_path / "bert"), "views": views})
-    _, model = initial_model(tiny_shop.train, recipe)
-    assert model.text is not None
-    assert model.dimensions == 3 * model.text.size.hidden == 72
-    with pytest.raises(DataError, match="views: 3, they do not divide hidden 512"):
-        load_recipe("linear", {"views": views})
+    says = r"parts\.0\.photo\.transformer\.checkpoint: .*hidden_size: 24, the part's width is 256"
+    with pytest.raises(DataError, match=says):
+        check(from_checkpoint(bert, width=256, sides=("photo",)))
+    check(from_checkpoint(bert, width=24, sides=("photo",)))
+    with pytest.raises(DataError, match=r"text\.tokenizer: .*no-such: no such tokenizer"):
+        check({"text.tokenizer": "no-such"})
+    break_config(bert, num_hidden_layers=3)
+    with pytest.raises(DataError, match=r"field: .*encoder\.layer\.2"), of_field("field"):
+        open_as_text_tower(bert)
 
 
 def test_the_epsilon_that_is_honoured_is_the_towers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,33 +13,34 @@ from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.contamination import CANNOT_BE_SAID, Contamination, estimate, told
-from shopwindow.model.curves import CurveRow, read_curves, write_curves
 from shopwindow.model.mining import (
+    CANNOT_BE_SAID,
+    Contamination,
     centres,
     contamination,
+    estimate,
     hide_texts,
     known_share,
     mine,
     nearest_texts,
     same_thing,
+    summary,
 )
 from shopwindow.model.recipe import load_recipe
+from shopwindow.model.state import read_curves
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import COLOURS, FEATURES, GOODS, TinyShop
+from tests.model.parts import WORDS, linear, part, typed
 from tests.model.test_mining import clusters
 from tests.model.test_training import TINY, KillError, killed_at
 
-MINED = {
-    **{name: value for name, value in TINY.items() if name not in ("layers", "inner")},
-    "text": "bag",
-    "photo": "bag",
-    "views": "unit:mean",
-    "order": "neighbours",
-    "group": "4",
-    "epochs": "4",
+MINED: dict[str, Any] = {
+    **TINY,
+    "parts": [part(WORDS, linear())],
+    "batches.order": "neighbours",
+    "optimiser.epochs": 4,
 }
 
 
@@ -103,8 +105,8 @@ def test_what_cannot_be_said_says_why() -> None:
     vectors = np.eye(4, dtype=np.float32)
     found = estimate(vectors, vectors, np.arange(4), np.arange(4), np.arange(4), epoch=1, seed=0, count=2)
     assert (found.share, found.known, found.why) == (None, None, CANNOT_BE_SAID)
-    assert told([found]) == f"mined negatives: how many are true cannot be said, {CANNOT_BE_SAID}"
-    assert told([]) == ""
+    assert summary([found]) == f"mined negatives: how many are true cannot be said, {CANNOT_BE_SAID}"
+    assert summary([]) == ""
 
 
 def test_texts_of_one_product_each_say_nothing_of_contamination() -> None:
@@ -136,7 +138,7 @@ def test_training_reports_the_contamination_of_each_table_and_keeps_it_over_a_ki
     assert all(share is not None and 0 <= share <= 1 for share in shares)
     assert all(one.known is not None and one.known > 0 and one.relations > 0 for one in found)
     rows = read_curves(tmp_path / "whole")
-    steps = whole.provenance["steps"] // recipe.epochs
+    steps = whole.provenance["steps"] // recipe.optimiser.epochs
     assert [row.contamination for row in rows] == [None] * steps + [
         share for share in shares for _ in range(steps)
     ]
@@ -164,7 +166,7 @@ def test_training_reports_the_contamination_of_each_table_and_keeps_it_over_a_ki
 def test_the_verb_says_it_or_why_not(
     tiny_shop: TinyShop, two_names: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [f"{key}={value}" for key, value in {**MINED, "epochs": "2"}.items()]
+    settings = typed({**MINED, "optimiser.epochs": 2})
     valid = ["--valid", str(tiny_shop.valid.path), "--answers", str(tiny_shop.answers)]
     for name, dataset in (("two", two_names), ("one", tiny_shop.train)):
         main(
@@ -177,10 +179,3 @@ def test_the_verb_says_it_or_why_not(
     assert "are true and not known to be (the last of 1 tables" in said
     assert f"mined negatives: how many are true cannot be said, {CANNOT_BE_SAID}" in said
     assert Bundle.load(tmp_path / "one").provenance["contamination"][0]["share"] is None
-
-
-def test_curves_of_older_trainings_are_read(tmp_path: Path) -> None:
-    write_curves([CurveRow(1, 0.5, 2.0, 0.1, 0.3, 4.0, None, None, 0.02)], tmp_path)
-    lines = [line.rpartition(",")[0] for line in (tmp_path / "curves.csv").read_text().splitlines()]
-    (tmp_path / "curves.csv").write_text("\n".join(lines) + "\n")
-    assert read_curves(tmp_path) == [CurveRow(1, 0.5, 2.0, 0.1, 0.3, 4.0, None, None)]

@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from shopwindow.data.queries import normalise
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import encode_photos
+from shopwindow.model.encoder import encode_photos
 from shopwindow.model.explanation import (
     MOST_WORDS,
     Explanation,
@@ -29,10 +30,12 @@ from shopwindow.model.recipe import load_recipe
 from shopwindow.model.tokens import tokenize
 from shopwindow.report.explanations import MARKER, write_explanations
 from tests.model.conftest import FEATURES, TinyShop
+from tests.model.parts import LATE_PARTS
 
 
-def untrained(tiny_shop: TinyShop, **changes: str) -> Bundle:
-    recipe = load_recipe("late", {"hidden": "32", "late": "16", "vocabulary": "60", **changes})
+def untrained(tiny_shop: TinyShop, changes: dict[str, Any] | None = None) -> Bundle:
+    tiny = {"parts": LATE_PARTS, "late.width": 16, "text.vocabulary": 60}
+    recipe = load_recipe("late", {**tiny, **(changes or {})})
     torch.manual_seed(5)
     tokenizer, model = initial_model(tiny_shop.train, recipe)
     if model.late is not None:
@@ -67,7 +70,7 @@ def test_weights_are_the_words_share_of_the_late_score(bundle: Bundle, photo: Re
     importance = late.importance.weight.detach()[tokens, 0].exp().double()
     shares = importance / importance.sum()
     with torch.inference_mode():
-        cosines = late.fits(torch.tensor(tokens), photo.scaled("sqrt")).double()
+        cosines = late.fits(torch.tensor(tokens), photo).double()
     wanted = 0.5 * shares[:, None] * cosines  # the share of the second score begins with a half
     np.testing.assert_allclose(found.weights, wanted.numpy(), atol=1e-6)
     assert found.method == "late interaction"
@@ -79,7 +82,7 @@ def test_weights_are_the_words_share_of_the_late_score(bundle: Bundle, photo: Re
     parts = sum(max(row) for row in found.weights)
     assert parts == pytest.approx(late_score(bundle, "red blue", photo), abs=1e-6)
     assert found.late_score == pytest.approx(parts, abs=1e-6)
-    vectors = float(bundle.encode_queries(["red  blue"])[0] @ encode_photos(bundle.model, photo)[0])
+    vectors = float(bundle.encode_texts(["red  blue"])[0] @ encode_photos(bundle.model, photo)[0])
     assert found.vector_score == pytest.approx(vectors, abs=1e-6)
     assert found.score == pytest.approx(vectors + parts, abs=1e-6)
 
@@ -112,10 +115,10 @@ def test_words_one_by_one_have_the_tokens_of_the_whole_query(
     tokens = tokens[late.words[tokens]]
     with torch.inference_mode():
         shares = 0.5 * late.weights(tokens, torch.zeros_like(tokens), 1)
-        wanted = (shares[:, None] * late.fits(tokens, photo.scaled("sqrt"))).sum(0)
+        wanted = (shares[:, None] * late.fits(tokens, photo)).sum(0)
     if len(found.words) < MOST_WORDS:  # else the words left out have their share
         np.testing.assert_allclose(np.sum(found.weights, axis=0), wanted.numpy(), atol=1e-6)
-    vectors = float(bundle.encode_queries([query])[0] @ encode_photos(bundle.model, photo)[0])
+    vectors = float(bundle.encode_texts([query])[0] @ encode_photos(bundle.model, photo)[0])
     second = late_score(bundle, normalise(query, rules), photo)
     assert found.score == pytest.approx(vectors + second, abs=1e-6)
 
@@ -131,7 +134,7 @@ def test_pieces_of_a_word_are_summed(bundle: Bundle, photo: Regions) -> None:
         shares = 0.5 * late.weights(
             torch.tensor(encoding.ids), torch.zeros(len(encoding.ids), dtype=torch.int64), 1
         )
-        parts = shares[:, None] * late.fits(torch.tensor(encoding.ids), photo.scaled("sqrt"))
+        parts = shares[:, None] * late.fits(torch.tensor(encoding.ids), photo)
     found = explain(bundle, "redblue shoe", photo)
     np.testing.assert_allclose(found.weights[0], parts[: len(pieces)].sum(0).numpy(), atol=1e-6)
     np.testing.assert_allclose(found.weights[1], parts[len(pieces) :].sum(0).numpy(), atol=1e-6)
@@ -164,7 +167,7 @@ def test_long_queries_keep_the_weights_of_the_whole(bundle: Bundle, photo: Regio
 
 
 def test_regions_that_are_not_selected_have_0_and_no_word_looks_at_them(tiny_shop: TinyShop) -> None:
-    bundle = untrained(tiny_shop, selection="goods")
+    bundle = untrained(tiny_shop, {"regions.skip": [29, 30, 31, 32]})
     late = bundle.model.late
     assert late is not None
     token = bundle.tokenizer.token_to_id("red")
@@ -173,10 +176,9 @@ def test_regions_that_are_not_selected_have_0_and_no_word_looks_at_them(tiny_sho
     towards = (torch.linalg.pinv(late.region.weight) @ late.word.weight[token]).detach()
     regions = torch.stack([towards, -towards, -towards, -towards])
     photo = Regions(
-        regions,
+        regions.sign() * regions.square(),  # they enter as signed roots
         torch.tensor([4]),
-        torch.zeros(4, 6),
-        torch.tensor([29, 28, 28, 30]),  # a face, two goods, an arm
+        labels=torch.tensor([29, 28, 28, 30]),  # a face, two goods, an arm
     )
     found = explain(bundle, "red", photo)
     assert found.weights[0][0] == found.weights[0][3] == 0
@@ -196,7 +198,7 @@ def test_model_without_late_interaction_is_asked_by_occlusion(bundle: Bundle, ph
 
     def score(words: str, *regions: int) -> float:
         seen = photo.take_regions(torch.tensor(regions), torch.tensor([len(regions)]))
-        return float(bundle.encode_queries([words])[0] @ encode_photos(bundle.model, seen)[0])
+        return float(bundle.encode_texts([words])[0] @ encode_photos(bundle.model, seen)[0])
 
     for region in range(4):
         rest = [other for other in range(4) if other != region]

@@ -14,6 +14,7 @@ from scipy import sparse
 from shopwindow.data.batches import PairBatches
 from shopwindow.data.grouping import ALONE
 from shopwindow.model.mining import (
+    Contamination,
     Mined,
     Table,
     centres,
@@ -254,24 +255,29 @@ def test_leaving_out_the_known_and_the_too_good_lowers_the_contamination() -> No
 def test_tables_are_mined_when_their_epoch_is_asked_for_and_kept_for_as_long_as_they_serve() -> None:
     made: list[int] = []
 
-    def mine_now(epoch: int) -> tuple[Table, int]:
+    def of_epoch(epoch: int) -> Contamination:
+        return Contamination(epoch, None, None, 0, 0, 0.0)
+
+    def mine_now(epoch: int) -> tuple[Table, Contamination]:
         made.append(len(made))
-        return np.full((2, 1), made[-1]), 10 * epoch
+        return np.full((2, 1), made[-1]), of_epoch(epoch)
 
     mined = Mined(mine_now, first=1, every=2)
     tables = [mined(epoch) for epoch in range(6)]
     assert tables[0] is None
     assert [None if table is None else int(table[0, 0]) for table in tables] == [None, 0, 0, 1, 1, 2]
     assert (mined.epoch, made) == (5, [0, 1, 2])
-    assert mined.found == [10, 30, 50]
-    resumed = Mined(mine_now, first=1, every=2, epoch=3, table=np.full((2, 1), 77), found=[10, 30])
+    assert mined.contaminations == [of_epoch(1), of_epoch(3), of_epoch(5)]
+    kept = mined.contaminations[:2]
+    table_of_3 = np.full((2, 1), 77)
+    resumed = Mined(mine_now, first=1, every=2, epoch=3, table=table_of_3, contaminations=kept)
     table = resumed(4)
     assert table is not None
     assert table[0, 0] == 77
     assert made == [0, 1, 2]
     resumed(5)
     assert (resumed.epoch, made) == (5, [0, 1, 2, 3])
-    assert resumed.found == [10, 30, 50]
+    assert resumed.contaminations == mined.contaminations
 
 
 def test_training_resumed_with_the_kept_table_takes_the_same_batches(
@@ -280,11 +286,11 @@ def test_training_resumed_with_the_kept_table_takes_the_same_batches(
     texts = len(set(tiny_shop.train.query_texts))
     weights = 0
 
-    def mine_now(_: int) -> tuple[Table, None]:
+    def mine_now(_: int) -> tuple[Table, Contamination]:
         vectors = drawn(weights, texts, 8)
-        return nearest_texts(vectors, vectors, 3), None
+        return nearest_texts(vectors, vectors, 3), Contamination(0, None, None, 0, 0, 0.0)
 
-    def batches(mined: Mined[None], start: int = 0) -> PairBatches:
+    def batches(mined: Mined, start: int = 0) -> PairBatches:
         return PairBatches(
             tiny_shop.train,
             batch_size=30,
@@ -296,7 +302,7 @@ def test_training_resumed_with_the_kept_table_takes_the_same_batches(
         )
 
     undisturbed: list[list[int]] = []
-    kept: Mined[None] | None = None
+    kept: Mined | None = None
     for weights, batch in enumerate(batches(mined := Mined(mine_now)), start=1):  # read by mine_now
         undisturbed.append(batch.products.tolist())
         if weights == 9:  # in the middle of epoch 1, after 9 steps

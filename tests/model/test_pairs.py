@@ -11,24 +11,22 @@ from torch import Tensor
 
 from shopwindow.data.regions import Regions
 from shopwindow.model.blockwise import blockwise_loss
-from shopwindow.model.dual import DualEncoder
-from shopwindow.model.negatives import Cells, KnownPairs, Masking, choose_cells, count_false_negatives
+from shopwindow.model.encoder import PartsEncoder
+from shopwindow.model.negatives import Cells, KnownPairs, choose_cells, count_false_negatives
 from shopwindow.model.pairs import Pairs, encode_pairs, part_seed
-from shopwindow.model.recipe import Loss, Recipe
+from shopwindow.model.recipe import LossName, Masking
 from shopwindow.model.steps import batch_loss
-from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.model.towers import EncoderSize
+from tests.model.parts import two_towers
 
 FEATURES, PAIRS = 12, 14
 MASKINGS = get_args(Masking)
 
 
-def towers(dropout: float, *, normalise: bool = True) -> DualEncoder:
+def towers(dropout: float, *, normalise: bool = True) -> PartsEncoder:
     torch.manual_seed(4)
     size = EncoderSize(hidden=16, layers=2, heads=2, inner=24, dropout=dropout)
-    text = TextTower(size, vocabulary=40, longest=20)
-    model = DualEncoder(
-        text, PhotoTower(size, feature_size=FEATURES), normalise=normalise, scale=5.0, bias=-1.0
-    )
+    model = two_towers(size, feature_size=FEATURES, normalise=normalise, scale=5.0, bias=-1.0)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -52,7 +50,7 @@ def some_pairs(*, equal: bool = True) -> Pairs:
     )
 
 
-def gradients(model: DualEncoder, loss: Tensor) -> dict[str, Tensor]:
+def gradients(model: PartsEncoder, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     torch.autograd.backward(loss)
     return {name: own.grad.clone() for name, own in model.named_parameters() if own.grad is not None}
@@ -66,16 +64,13 @@ def assert_alike(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 
 def whole_matrix(pairs: Pairs, masking: Masking) -> tuple[KnownPairs, Cells]:
-    known = KnownPairs(
-        pairs.texts.numpy()[:6], pairs.products.numpy()[6:12], texts=[f"word{n % 3}" for n in range(PAIRS)]
-    )
+    known = KnownPairs(pairs.texts.numpy()[:6], pairs.products.numpy()[6:12])
     return known, choose_cells(pairs.texts, pairs.products, masking=masking, known=known)
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
-@pytest.mark.parametrize("loss", get_args(Loss))
-def test_chunks_with_dropout_give_the_gradients_of_one_pass(loss: Loss, masking: Masking) -> None:
-    recipe = Recipe(loss=loss, normalise=True, masking=masking, chunk=4, scale=5.0)
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_chunks_with_dropout_give_the_gradients_of_one_pass(loss: LossName, masking: Masking) -> None:
     model, pairs = towers(0.3), some_pairs()
     known, cells = whole_matrix(pairs, masking)
     parts = []
@@ -84,7 +79,7 @@ def test_chunks_with_dropout_give_the_gradients_of_one_pass(loss: Loss, masking:
         torch.manual_seed(part_seed(9, number))
         parts.append((model.encode_text(part.tokens, part.lengths), model.encode_photo(part.photos)))
     text, photo = (torch.cat(vectors) for vectors in zip(*parts, strict=True))
-    wanted_loss = batch_loss(model, recipe, text, photo, cells)
+    wanted_loss = batch_loss(model, loss, text, photo, cells)
     wanted = gradients(model, wanted_loss)
     text, photo = encode_pairs(model, pairs, seed=9, chunk=4)
 
@@ -93,7 +88,7 @@ def test_chunks_with_dropout_give_the_gradients_of_one_pass(loss: Loss, masking:
             pairs.texts, pairs.products, masking=masking, known=known, rows=rows, columns=columns
         )
 
-    got_loss = blockwise_loss(model, recipe, text, photo, cells_of, scores_at_once=26)
+    got_loss = blockwise_loss(model, loss, text, photo, cells_of, scores_at_once=26)
     torch.testing.assert_close(got_loss, wanted_loss, atol=1e-6, rtol=1e-6)
     assert_alike(gradients(model, got_loss), wanted)
 
@@ -146,8 +141,7 @@ def test_equal_pairs_encoded_once_give_equal_vectors_and_gradients(chunk: int) -
     model, pairs = towers(0.0), some_pairs()
     weights = torch.randn(2, PAIRS, 16, generator=torch.Generator().manual_seed(1))
     calls: list[int] = []
-    assert model.text is not None
-    model.text.register_forward_hook(lambda *seen: calls.append(len(seen[-1])))
+    model.text_towers[0].register_forward_hook(lambda *seen: calls.append(len(seen[-1])))
     plain = (model.encode_text(pairs.tokens, pairs.lengths), model.encode_photo(pairs.photos))
     wanted = gradients(model, torch.stack([(a * b).sum() for a, b in zip(plain, weights, strict=True)]).sum())
     once = encode_pairs(model, pairs, seed=0, chunk=chunk)
@@ -160,17 +154,13 @@ def test_equal_pairs_encoded_once_give_equal_vectors_and_gradients(chunk: int) -
     assert calls[:2] == [PAIRS, 5]  # five texts are distinct, in a chunk and in all
 
 
-def test_with_dropout_equal_pairs_have_masks_of_their_own_unless_shared() -> None:
+def test_with_dropout_equal_pairs_have_masks_of_their_own() -> None:
     model, pairs = towers(0.3), some_pairs()
     torch.manual_seed(3)
     plain = model.encode_text(pairs.tokens, pairs.lengths), model.encode_photo(pairs.photos)
     own = encode_pairs(model, pairs, seed=3)
     assert all(torch.equal(vectors, wanted) for vectors, wanted in zip(own, plain, strict=True))
     assert not torch.allclose(own[0][0], own[0][5])
-    text, photo = encode_pairs(model, pairs, seed=3, share_masks=True)
-    assert torch.equal(text[0], text[5])
-    assert torch.equal(photo[0], photo[1])
-    assert not torch.allclose(photo[1], photo[2])
 
 
 def test_parts_of_a_step_drop_other_values() -> None:

@@ -26,11 +26,12 @@ from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import TinyShop
+from tests.model.parts import WORDS, linear, part, transformer
 from tests.model.test_training import TINY, KillError
 
 
-def recipe_of(**changes: str) -> Recipe:
-    return load_recipe("small", {**TINY, "epochs": "2", **changes})
+def recipe_of(**changes: Any) -> Recipe:
+    return load_recipe("small", {**TINY, "optimiser.epochs": 2, **changes})
 
 
 @pytest.fixture
@@ -99,10 +100,12 @@ def test_processes_share_each_batch_and_repeat_or_drop_nothing(tiny_shop: TinySh
 def test_two_processes_train_to_the_weights_of_one_and_resume(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path
 ) -> None:
-    """With dropout, of chunks that divide a share; killed once, and gone on with. Bags beside towers, a loss of names
-    and a mean of the weights: what each process finds for itself must be the same."""
-    both = {"text": "bag+bert", "photo": "bag+bert", "naming_loss": "0.1", "average": "0.9"}
-    recipe = recipe_of(dropout="0.2", chunk="5", loss="siglip", bias="-3", **both)
+    """With dropout, of chunks that divide a share; killed once, and gone on with. Bags beside towers, a common part and
+    a mean of the weights: what each process finds for itself must be the same."""
+    both = part(WORDS | transformer(dropout=0.2), linear() | transformer(dropout=0.2))
+    common = part(WORDS, linear(), 8, share="learned")
+    changes = {"loss.name": "siglip", "batches.chunk": 5, "optimiser.average": 0.9}
+    recipe = recipe_of(parts=[both, common], **changes)
     train(tiny_shop.train, recipe, tmp_path / "one", validation=validation)
 
     def killed(moment: Moment) -> None:
@@ -136,7 +139,7 @@ def test_what_several_devices_cannot_do_is_named_before_the_training(
 ) -> None:
     for recipe, devices, says in (
         (recipe_of(), 4, "devices: 4, they do not divide"),
-        (recipe_of(late="8"), 2, "late interaction"),
+        (recipe_of(late={"width": 8}), 2, "late interaction"),
         (recipe_of(), 0, "at least 1"),
     ):
         with pytest.raises(DataError, match=says):

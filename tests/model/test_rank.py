@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import shopwindow.model.dual as dual
+import shopwindow.model.encoder as encoder
 import shopwindow.model.rank as rank
 from shopwindow.cli import main
 from shopwindow.data.competition import HEADER, Row, format_photo
@@ -22,11 +22,12 @@ from shopwindow.model.smoothing import smooth_regions
 from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import Run, read_run
 from tests.model.conftest import FEATURES, TinyShop
+from tests.model.parts import part, transformer
 
 
 @pytest.fixture
 def bundle(tiny_shop: TinyShop) -> Bundle:
-    recipe = load_recipe("small", {"hidden": "32", "layers": "1", "heads": "2", "inner": "48"})
+    recipe = load_recipe("small", {"parts": [part(transformer(inner=48), transformer(inner=48))]})
     tokenizer, model = initial_model(tiny_shop.train, recipe)
     return Bundle(model, tokenizer)
 
@@ -34,8 +35,8 @@ def bundle(tiny_shop: TinyShop) -> Bundle:
 def test_scores_are_the_dot_products_of_the_vectors(bundle: Bundle, tiny_shop: TinyShop) -> None:
     run = rank.rank_pools(bundle, tiny_shop.valid)
     valid = tiny_shop.valid
-    words = bundle.encode_queries(valid.query_texts)
-    photos = bundle.encode_products(valid)
+    words = bundle.encode_texts(valid.query_texts)
+    photos = bundle.encode_dataset(valid)
     query_rows = {query: row for row, query in enumerate(valid.query_ids.tolist())}
     product_rows = {product: row for row, product in enumerate(valid.product_ids.tolist())}
     pairs = set(zip(valid.pair_queries.tolist(), valid.pair_products.tolist(), strict=True))
@@ -57,12 +58,12 @@ def test_smoothed_scores_are_those_of_smoothed_pools(bundle: Bundle, tiny_shop: 
         )
     )
     queries, products = rank.candidate_pairs(valid)
-    words = bundle.encode_queries(valid.query_texts)
+    words = bundle.encode_texts(valid.query_texts)
     for query in (0, 7):
         rows = products[queries == query]
         regions = valid.regions(rows)
         smoothed = regions.with_features(smooth_regions(regions.features))
-        photos = dual.encode_photos(bundle.model, smoothed)
+        photos = encoder.encode_photos(bundle.model, smoothed)
         for row, photo in zip(rows, photos, strict=True):
             key = int(valid.query_ids[query]), int(valid.product_ids[row])
             assert scores[key] == pytest.approx(float(words[query] @ photo), abs=1e-5)
@@ -82,7 +83,7 @@ def test_grouping_does_not_change_scores(
     reranker = None if operator is None else find(operator, bundle)
     together = rank.rank_pools(bundle, tiny_shop.valid, smooth=smooth, reranker=reranker)
     monkeypatch.setattr(rank, "TOKENS_AT_ONCE", 1)
-    monkeypatch.setattr(dual, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(encoder, "TOKENS_AT_ONCE", 1)
     alone = rank.rank_pools(bundle, tiny_shop.valid, smooth=smooth, reranker=reranker)
     key = np.lexsort((together.product_ids, together.query_ids))
     other = np.lexsort((alone.product_ids, alone.query_ids))
@@ -100,7 +101,7 @@ def test_an_operator_scores_every_pool_on_its_own(bundle: Bundle, tiny_shop: Tin
     valid, operator = tiny_shop.valid, Operator.parse(written)
     found = scores_by_pair(rank.rank_pools(bundle, valid, reranker=find(written, bundle)))
     queries, products = rank.candidate_pairs(valid)
-    words, photos = bundle.encode_queries(valid.query_texts), bundle.encode_products(valid)
+    words, photos = bundle.encode_texts(valid.query_texts), bundle.encode_dataset(valid)
     assert len(found) == len(queries)
     for query in range(len(valid.query_ids)):
         rows = products[queries == query]

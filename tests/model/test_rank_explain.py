@@ -16,11 +16,12 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import load_recipe
 from tests.model.conftest import TinyShop
+from tests.model.parts import LATE_PARTS
 
 
 @pytest.fixture(scope="module")
 def late(tiny_shop: TinyShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = load_recipe("late", {"hidden": "32", "heads": "2", "vocabulary": "200", "late": "16"})
+    recipe = load_recipe("late", {"parts": LATE_PARTS, "text.vocabulary": 200, "late.width": 16})
     torch.manual_seed(5)
     tokenizer, model = initial_model(tiny_shop.train, recipe)
     folder = tmp_path_factory.mktemp("late")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from shopwindow.data.regions import Regions
 from shopwindow.model import towers
 from shopwindow.model.packing import Layout, attend, positions
-from shopwindow.model.towers import GEOMETRY, LABELS, EncoderSize, PhotoTower, Readout, TextTower
+from shopwindow.model.recipe import Readout
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 
 SIZE = EncoderSize(hidden=32, layers=3, heads=4, inner=48, dropout=0.0)
 VOCABULARY, LONGEST, FEATURES = 50, 24, 20
@@ -59,9 +62,11 @@ def test_later_regions_have_no_order_but_the_first_speaks() -> None:
     torch.manual_seed(5)
     tower = PhotoTower(SIZE, feature_size=FEATURES).eval()
     regions = torch.rand(4, FEATURES)
-    whole = tower(regions, torch.tensor([4]))
-    torch.testing.assert_close(tower(regions[[0, 3, 1, 2]], torch.tensor([4])), whole, atol=1e-6, rtol=0)
-    assert (tower(regions[[1, 0, 2, 3]], torch.tensor([4])) - whole).abs().max() > 1e-3
+    whole = tower(Regions(regions, torch.tensor([4])))
+    torch.testing.assert_close(
+        tower(Regions(regions[[0, 3, 1, 2]], torch.tensor([4]))), whole, atol=1e-6, rtol=0
+    )
+    assert (tower(Regions(regions[[1, 0, 2, 3]], torch.tensor([4]))) - whole).abs().max() > 1e-3
 
 
 def test_grouped_attention_is_attention_with_a_block_mask() -> None:
@@ -129,13 +134,14 @@ def test_sizes_that_make_no_sense_are_refused(wrong: dict[str, float], says: str
         EncoderSize(**{"hidden": 32, "layers": 1, "heads": 4, "inner": 48, **wrong})  # type: ignore[arg-type] # wrong on purpose
 
 
-READOUTS: tuple[Readout, ...] = ("cls", "attention")
+READOUTS: tuple[Readout, ...] = get_args(Readout)
+LABELS = 33
 
 
 def photo_tower(readout: Readout, *, boxes: bool = False) -> PhotoTower:
     """A tower far from its initial weights, where errors would be small; maps of boxes as they are at first."""
     torch.manual_seed(8)
-    tower = PhotoTower(SIZE, feature_size=FEATURES, readout=readout, boxes=boxes).eval()
+    tower = PhotoTower(SIZE, feature_size=FEATURES, readout=readout, labels=LABELS if boxes else None).eval()
     for name, parameter in tower.named_parameters():
         if not name.startswith(("geometry", "labels")):
             nn.init.normal_(parameter, std=0.3)
@@ -149,8 +155,6 @@ def some_regions(lengths: list[int], seed: int = 0) -> Tensor:
 def read_alone(tower: PhotoTower, regions: Tensor) -> Tensor:
     """The vector of one photo by the plain path: all tokens through all layers, then what the readout says."""
     hidden = tower.projection(regions)
-    if tower.readout == "cls":
-        hidden = torch.cat([tower.asking[None], hidden])
     hidden = tower.embeddings(hidden)
     hidden = tower.encoder(hidden, Layout.of(torch.tensor([len(hidden)]), hidden.device))
     first = hidden[0] if tower.readout != "attention" else (hidden @ tower.asking).softmax(0) @ hidden
@@ -162,7 +166,7 @@ def read_alone(tower: PhotoTower, regions: Tensor) -> Tensor:
 def test_readouts_are_those_of_a_loop_forward_and_backward(readout: Readout) -> None:
     tower, lengths = photo_tower(readout), [3, 1, 6, 3, 2]
     regions = some_regions(lengths)
-    got = tower(regions, torch.tensor(lengths))
+    got = tower(Regions(regions, torch.tensor(lengths)))
     wanted = torch.cat([read_alone(tower, photo) for photo in torch.split(regions, lengths)])
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
     weights = torch.randn(got.shape, generator=torch.Generator().manual_seed(1))
@@ -173,20 +177,21 @@ def test_readouts_are_those_of_a_loop_forward_and_backward(readout: Readout) -> 
         torch.testing.assert_close(mine / scale, other / scale, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("readout", READOUTS)
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), seed=st.integers(0, 1000))
-def test_neither_regions_nor_photos_have_an_order(readout: Readout, lengths: list[int], seed: int) -> None:
-    tower = photo_tower(readout)
+def test_neither_regions_nor_photos_have_an_order(lengths: list[int], seed: int) -> None:
+    tower = photo_tower("attention")
     photos = torch.split(some_regions(lengths, seed), lengths)
-    whole = tower(torch.cat(photos), torch.tensor(lengths))
+    whole = tower(Regions(torch.cat(photos), torch.tensor(lengths)))
     rng = np.random.default_rng(seed)
     mixed = [photo[torch.from_numpy(rng.permutation(len(photo)))] for photo in photos]
-    torch.testing.assert_close(tower(torch.cat(mixed), torch.tensor(lengths)), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        tower(Regions(torch.cat(mixed), torch.tensor(lengths))), whole, atol=1e-5, rtol=0
+    )
     order = rng.permutation(len(lengths)).tolist()
-    moved = tower(torch.cat([photos[i] for i in order]), torch.tensor([lengths[i] for i in order]))
+    moved = tower(Regions(torch.cat([photos[i] for i in order]), torch.tensor([lengths[i] for i in order])))
     torch.testing.assert_close(moved, whole[order], atol=1e-5, rtol=0)
-    alone = torch.cat([tower(photo, torch.tensor([len(photo)])) for photo in photos])
+    alone = torch.cat([tower(Regions(photo, torch.tensor([len(photo)]))) for photo in photos])
     torch.testing.assert_close(alone, whole, atol=1e-5, rtol=0)
 
 
@@ -194,45 +199,50 @@ def test_attention_does_not_overflow() -> None:
     tower = photo_tower("attention")
     with torch.no_grad():
         tower.asking.mul_(1e4)
-    assert tower(some_regions([4, 1]), torch.tensor([4, 1])).isfinite().all()
+    assert tower(Regions(some_regions([4, 1]), torch.tensor([4, 1]))).isfinite().all()
 
 
-def some_boxes(count: int) -> tuple[Tensor, Tensor]:
+def with_boxes(regions: Tensor, lengths: list[int]) -> Regions:
+    """Regions with random boxes in photos of 100 x 100, and random labels."""
     generator = torch.Generator().manual_seed(6)
-    return torch.rand(count, GEOMETRY, generator=generator), torch.randint(
-        0, LABELS, (count,), generator=generator
+    count = len(regions)
+    corners = 40 * torch.rand(count, 2, generator=generator)
+    sides = 10 + 40 * torch.rand(count, 2, generator=generator)
+    return Regions(
+        regions,
+        torch.tensor(lengths),
+        boxes=torch.cat([corners, corners + sides], dim=1),
+        photo_sizes=torch.full((count, 2), 100),
+        labels=torch.randint(0, LABELS, (count,), generator=generator),
     )
 
 
-@pytest.mark.parametrize("readout", ["first", *READOUTS])
+@pytest.mark.parametrize("readout", READOUTS)
 def test_boxes_say_nothing_at_first_and_what_their_maps_say_later(readout: Readout) -> None:
     lengths = [3, 1, 4]
-    regions, (shape, labels) = some_regions(lengths), some_boxes(sum(lengths))
-    plain, told = photo_tower(readout), photo_tower(readout, boxes=True)
-    assert set(told.state_dict()) - set(plain.state_dict()) == {
+    photos = with_boxes(some_regions(lengths), lengths)
+    plain, boxed = photo_tower(readout), photo_tower(readout, boxes=True)
+    assert set(boxed.state_dict()) - set(plain.state_dict()) == {
         "geometry.weight",
         "geometry.bias",
         "labels.weight",
     }
-    told.load_state_dict(plain.state_dict(), strict=False)
-    wanted = plain(regions, torch.tensor(lengths))
-    assert torch.equal(told(regions, torch.tensor(lengths), shape, labels), wanted)
-    for part in (told.geometry, told.labels):
-        before = told(regions, torch.tensor(lengths), shape, labels)
+    boxed.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(boxed(photos), plain(photos))
+    for part in (boxed.geometry, boxed.labels):
+        before = boxed(photos)
         nn.init.normal_(part.weight)
-        assert (told(regions, torch.tensor(lengths), shape, labels) - before).abs().max() > 1e-3
+        assert (boxed(photos) - before).abs().max() > 1e-3
     # the oracle: what boxes say is added to the projected regions
+    assert photos.geometry is not None
+    assert photos.labels is not None
     with torch.no_grad():
-        moved = plain.projection(regions) + shape @ told.geometry.weight.T + told.labels.weight[labels]
+        moved = plain.projection(photos.features) + photos.geometry @ boxed.geometry.weight.T
+        moved += boxed.labels.weight[photos.labels]
         plain.projection = nn.Linear(SIZE.hidden, SIZE.hidden)
         plain.projection.weight.copy_(torch.eye(SIZE.hidden))
         plain.projection.bias.zero_()
-    torch.testing.assert_close(
-        told(regions, torch.tensor(lengths), shape, labels),
-        plain(moved, torch.tensor(lengths)),
-        atol=1e-5,
-        rtol=0,
-    )
+    torch.testing.assert_close(boxed(photos), plain(photos.with_features(moved)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
@@ -241,18 +251,19 @@ def test_boxes_stay_with_their_regions_in_any_company(readout: Readout) -> None:
     tower = photo_tower(readout, boxes=True)
     nn.init.normal_(tower.geometry.weight)
     nn.init.normal_(tower.labels.weight)
-    regions, (shape, labels) = some_regions(lengths), some_boxes(sum(lengths))
-    together = tower(regions, torch.tensor(lengths), shape, labels)
-    ends = list(accumulate(lengths, initial=0))
-    for place, (start, end) in enumerate(pairwise(ends)):
-        rows = torch.arange(start, end).flip(0)
-        alone = tower(regions[rows], torch.tensor([end - start]), shape[rows], labels[rows])
-        torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=0)
+    photos = with_boxes(some_regions(lengths), lengths)
+    together = tower(photos)
+    for place in range(len(lengths)):
+        torch.testing.assert_close(
+            tower(photos.part(place, place + 1))[0], together[place], atol=1e-5, rtol=0
+        )
+    order = torch.tensor([2, 0, 1])
+    torch.testing.assert_close(tower(photos.take(order)), together[order], atol=1e-5, rtol=0)
 
 
 def test_a_tower_of_boxes_without_any_is_refused() -> None:
-    tower = photo_tower("cls", boxes=True)
-    regions, lengths, (shape, labels) = some_regions([2]), torch.tensor([2]), some_boxes(2)
-    for given_shape, given_labels in ((None, None), (shape, None), (None, labels)):
+    tower = photo_tower("first", boxes=True)
+    photos = with_boxes(some_regions([2]), [2])
+    for missing in ("boxes", "labels"):
         with pytest.raises(ValueError, match="takes boxes and labels"):
-            tower(regions, lengths, given_shape, given_labels)
+            tower(replace(photos, **{missing: None}))  # type: ignore[arg-type] # either may be missing

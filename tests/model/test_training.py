@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.files import DataError, alone
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.curves import read_curves
 from shopwindow.model.recipe import Recipe, load_recipe
+from shopwindow.model.state import read_curves
 from shopwindow.model.steps import learning_rate
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.training import train
@@ -29,18 +30,19 @@ from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment, validation_steps
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import FEATURES, TinyShop
+from tests.model.parts import part, transformer, typed
 
-TINY = {
-    "hidden": "32",
-    "layers": "1",
-    "heads": "2",
-    "inner": "48",
-    "batch_size": "30",
-    "epochs": "8",
-    "vocabulary": "200",
-    "learning_rate": "0.005",
-    "validations": "0.5",
+TINY: dict[str, Any] = {
+    "parts": [part(transformer(inner=48, dropout=0.1), transformer(inner=48, dropout=0.1))],
+    "batches.size": 30,
+    "text.vocabulary": 200,
+    "optimiser.epochs": 8,
+    "optimiser.learning_rate": 0.005,
+    "optimiser.validations": 0.5,
 }
+DROPPING = {"parts": [part(transformer(inner=48, dropout=0.2), transformer(inner=48, dropout=0.2))]}
+FOUR = {**DROPPING, "optimiser.epochs": 4}
+ONE = {"optimiser.epochs": 1}
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ def validation(tiny_shop: TinyShop) -> Validation:
     return Validation(tiny_shop.valid, read_answers(tiny_shop.answers))
 
 
-def tiny_recipe(**changes: str) -> Recipe:
-    return load_recipe("small", {**TINY, **changes})
+def tiny_recipe(changes: dict[str, Any] | None = None) -> Recipe:
+    return load_recipe("small", {**TINY, **(changes or {})})
 
 
 class KillError(Exception):
@@ -65,7 +67,9 @@ def killed_at(step: int) -> Callable[[Moment], None]:
 
 
 def test_training_learns_the_tiny_shop(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
-    bundle = train(tiny_shop.train, tiny_recipe(epochs="24"), tmp_path / "bundle", validation=validation)
+    bundle = train(
+        tiny_shop.train, tiny_recipe({"optimiser.epochs": 24}), tmp_path / "bundle", validation=validation
+    )
     assert bundle.scores["nDCG@5"] > 0.8  # random order scores about 0.25
     rows = read_curves(tmp_path / "bundle")
     validated = [row for row in rows if row.valid_score is not None]
@@ -81,18 +85,18 @@ def test_training_learns_the_tiny_shop(tiny_shop: TinyShop, validation: Validati
 
 
 @pytest.mark.parametrize(
-    "recipe", [{"loss": "softmax"}, {"loss": "sigmoid", "normalise": "false", "scale": "1"}]
+    "recipe", [{"loss.name": "softmax"}, {"loss": {"name": "sigmoid"}, "parts.0.normalise": False}]
 )
 def test_equal_seeds_give_equal_weights(
-    tiny_shop: TinyShop, validation: Validation, tmp_path: Path, recipe: dict[str, str]
+    tiny_shop: TinyShop, validation: Validation, tmp_path: Path, recipe: dict[str, Any]
 ) -> None:
-    chosen = tiny_recipe(epochs="2", **recipe)
+    chosen = tiny_recipe({"optimiser.epochs": 2, **recipe})
     weights = []
     for name in ("one", "two"):
         train(tiny_shop.train, chosen, tmp_path / name, validation=validation)
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
-    other = tiny_recipe(epochs="2", seed="1", **recipe)
+    other = tiny_recipe({"optimiser.epochs": 2, "optimiser.seed": 1, **recipe})
     train(tiny_shop.train, other, tmp_path / "three", validation=validation)
     assert (tmp_path / "three" / "model.safetensors").read_bytes() != weights[0]
 
@@ -101,7 +105,7 @@ def test_equal_seeds_give_equal_weights(
 def undisturbed(tiny_shop: TinyShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "bundle"
     validation = Validation(tiny_shop.valid, read_answers(tiny_shop.answers))
-    train(tiny_shop.train, tiny_recipe(dropout="0.2", epochs="4"), out, validation=validation)
+    train(tiny_shop.train, tiny_recipe(FOUR), out, validation=validation)
     return out
 
 
@@ -109,7 +113,7 @@ def undisturbed(tiny_shop: TinyShop, tmp_path_factory: pytest.TempPathFactory) -
 def test_resumed_training_equals_an_undisturbed_one(
     tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path, step: int
 ) -> None:
-    recipe, out = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "broken"
+    recipe, out = tiny_recipe(FOUR), tmp_path / "broken"
     with pytest.raises(KillError):
         train(
             tiny_shop.train,
@@ -137,12 +141,8 @@ def test_resumed_training_equals_an_undisturbed_one(
 def test_resume_with_nothing_to_resume_begins(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path
 ) -> None:
-    bundle = train(
-        tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation, resume=True
-    )
-    again = train(
-        tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation, resume=True
-    )
+    bundle = train(tiny_shop.train, tiny_recipe(ONE), tmp_path / "b", validation=validation, resume=True)
+    again = train(tiny_shop.train, tiny_recipe(ONE), tmp_path / "b", validation=validation, resume=True)
     assert again.provenance == bundle.provenance
 
 
@@ -159,15 +159,21 @@ def test_resume_with_another_recipe_is_refused(
             progress=killed_at(3),
         )
     with pytest.raises(DataError, match="another recipe"):
-        train(tiny_shop.train, tiny_recipe(epochs="9"), tmp_path / "b", validation=validation, resume=True)
-    train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
+        train(
+            tiny_shop.train,
+            tiny_recipe({"optimiser.epochs": 9}),
+            tmp_path / "b",
+            validation=validation,
+            resume=True,
+        )
+    train(tiny_shop.train, tiny_recipe(ONE), tmp_path / "b", validation=validation)
     assert not (tmp_path / "b.training").exists()
 
 
 def test_an_interrupted_training_goes_on_without_being_asked(
     tiny_shop: TinyShop, validation: Validation, undisturbed: Path, tmp_path: Path
 ) -> None:
-    recipe, out, steps = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "b", list[int]()
+    recipe, out, steps = tiny_recipe(FOUR), tmp_path / "b", list[int]()
     with pytest.raises(KillError):
         train(
             tiny_shop.train,
@@ -217,8 +223,8 @@ def test_folders_of_others_beside_the_bundle_are_not_removed(
 
 
 def test_a_diverging_training_says_so(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
-    recipe = tiny_recipe(learning_rate="1e30", gradient_clip="0.0")
-    with pytest.raises(DataError, match="lower learning_rate"):
+    recipe = tiny_recipe({"optimiser.learning_rate": 1e30, "optimiser.gradient_clip": 0.0})
+    with pytest.raises(DataError, match=r"lower optimiser\.learning_rate"):
         train(tiny_shop.train, recipe, tmp_path / "b", validation=validation)
 
 
@@ -254,7 +260,7 @@ def test_ctrl_c_in_a_step_is_a_keyboard_interrupt(
         if moment.step == 5:
             raise KeyboardInterrupt
 
-    recipe, out = tiny_recipe(dropout="0.2", epochs="4"), tmp_path / "b"
+    recipe, out = tiny_recipe(FOUR), tmp_path / "b"
     with pytest.raises(KeyboardInterrupt):
         train(
             tiny_shop.train,
@@ -283,12 +289,11 @@ def test_a_tokenizer_that_changed_begins_the_training_anew(
     given = tmp_path / "tokenizer.json"
     texts = tiny_shop.train.query_texts
     train_tokenizer(texts, vocabulary=200).save(str(given))
-    fields = {name: value for name, value in TINY.items() if name != "vocabulary"}
-    recipe, out = load_recipe("small", {**fields, "epochs": "4", "tokenizer": str(given)}), tmp_path / "b"
+    recipe, out = tiny_recipe({"optimiser.epochs": 4, "text.tokenizer": str(given)}), tmp_path / "b"
     often = {"validation": validation, "seconds_between_saves": 0.0}
     with pytest.raises(KillError):
         train(tiny_shop.train, recipe, out, progress=killed_at(5), **often)  # type: ignore[arg-type] # two kinds of values
-    train_tokenizer(texts, vocabulary=200, words="whole").save(str(given))
+    train_tokenizer(texts, vocabulary=30).save(str(given))
     with pytest.raises(DataError, match="begun with another tokenizer or checkpoint"):
         train(tiny_shop.train, recipe, out, validation=validation, resume=True)
     steps: list[int] = []
@@ -319,7 +324,7 @@ def test_a_dataset_of_no_training_pair_is_named(
 
 def test_too_few_pairs_are_named(tiny_shop: TinyShop, validation: Validation, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="180 training pairs do not fill a batch of 512"):
-        train(tiny_shop.train, tiny_recipe(batch_size="512"), tmp_path / "b", validation=validation)
+        train(tiny_shop.train, tiny_recipe({"batches.size": 512}), tmp_path / "b", validation=validation)
 
 
 def test_validation_without_an_answer_is_named(tiny_shop: TinyShop, tmp_path: Path) -> None:
@@ -331,25 +336,30 @@ def test_validation_without_an_answer_is_named(tiny_shop: TinyShop, tmp_path: Pa
 def test_bundle_opens_and_encodes_as_trained(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path
 ) -> None:
-    bundle = train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
+    bundle = train(tiny_shop.train, tiny_recipe(ONE), tmp_path / "b", validation=validation)
     opened = Bundle.load(tmp_path / "b")
     texts = ["red shoe", "blue lamp", "red shoe", "never seen"]
-    vectors = opened.encode_queries(texts)
-    assert np.array_equal(vectors, bundle.encode_queries(texts))
+    vectors = opened.encode_texts(texts)
+    assert np.array_equal(vectors, bundle.encode_texts(texts))
     assert vectors.shape == (4, 32)
     assert np.array_equal(vectors[0], vectors[2])
     rows = np.array([5, 3, 3])
-    products = opened.encode_products(tiny_shop.valid, rows)
-    np.testing.assert_allclose(products, opened.encode_products(tiny_shop.valid)[rows], atol=1e-6)
+    products = opened.encode_dataset(tiny_shop.valid, rows)
+    np.testing.assert_allclose(products, opened.encode_dataset(tiny_shop.valid)[rows], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(products, axis=1), 1, atol=1e-5)
-    assert opened.encode_queries([]).shape == (0, 32)
+    assert opened.encode_texts([]).shape == (0, 32)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("bundle.json", "{", "no JSON"),
-        ("bundle.json", "{}", "not of the format"),
+        (
+            "bundle.json",
+            "{}",
+            "format None, wanted 'shopwindow bundle 3': make it again with `shopwindow train`",
+        ),
+        ("bundle.json", '{"format": "shopwindow bundle 2"}', "format 'shopwindow bundle 2', wanted"),
         ("model.safetensors", "abc", "broken or missing weights"),
         ("tokenizer.json", "", "no tokenizer file"),
     ],
@@ -357,7 +367,7 @@ def test_bundle_opens_and_encodes_as_trained(
 def test_broken_bundles_are_named(
     tiny_shop: TinyShop, validation: Validation, tmp_path: Path, name: str, content: str, says: str
 ) -> None:
-    train(tiny_shop.train, tiny_recipe(epochs="1"), tmp_path / "b", validation=validation)
+    train(tiny_shop.train, tiny_recipe(ONE), tmp_path / "b", validation=validation)
     (tmp_path / "b" / name).write_text(content)
     with pytest.raises(DataError, match=says) as caught:
         Bundle.load(tmp_path / "b")
@@ -386,20 +396,21 @@ def test_leaving_the_batches_early_stops_the_reader(tiny_shop: TinyShop) -> None
 
 
 def test_learning_rate_rises_then_falls_along_a_cosine() -> None:
-    recipe = Recipe(learning_rate=1.0, warmup=0.1, schedule="cosine")
-    rates = [learning_rate(step, 100, recipe) for step in range(100)]
+    rates = [learning_rate(step, 100, highest=1.0, warmup=0.1, schedule="cosine") for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] < 0.001
     assert rates[:10] == sorted(rates[:10])
-    assert {learning_rate(step, 100, Recipe()) for step in range(100)} == {2e-5}
+    assert {
+        learning_rate(step, 100, highest=2e-5, warmup=0.0, schedule="constant") for step in range(100)
+    } == {2e-5}
 
 
 def test_validations_are_even_and_end_with_the_last_step() -> None:
-    assert validation_steps(Recipe(validations=2.0), 14, 7) == [4, 7, 10, 14]
-    assert validation_steps(Recipe(validations=100.0), 3, 3) == [1, 2, 3]
-    assert validation_steps(Recipe(validations=0.25), 10, 1) == [4, 8, 10]
+    assert validation_steps(2.0, 14, 7) == [4, 7, 10, 14]
+    assert validation_steps(100.0, 3, 3) == [1, 2, 3]
+    assert validation_steps(0.25, 10, 1) == [4, 8, 10]
 
 
 @pytest.mark.slow
@@ -407,7 +418,7 @@ def test_killed_trainings_finish_when_the_command_is_given_again(tiny_shop: Tiny
     command = [
         *(sys.executable, "-m", "shopwindow", "train", str(tiny_shop.train.path)),
         *("--valid", str(tiny_shop.valid.path), "--answers", str(tiny_shop.answers)),
-        *("--recipe", "small", "--set", *(f"{key}={value}" for key, value in TINY.items()), "--resume"),
+        *("--recipe", "small", "--set", *typed(TINY), "--resume"),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole = [*command, "--out", str(tmp_path / "whole")]

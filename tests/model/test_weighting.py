@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,27 +18,20 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.curves import read_curves
-from shopwindow.model.dual import encode_products, encode_texts
+from shopwindow.model.encoder import encode_products, encode_texts
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import Recipe, load_recipe
+from shopwindow.model.state import read_curves
 from shopwindow.model.steps import weighted
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import FEATURES, TinyShop
+from tests.model.parts import WORDS, linear, part, typed
 from tests.model.test_training import TINY, KillError, killed_at
 
-OF_TOWERS = ("layers", "inner")
-BAG = {
-    **{name: value for name, value in TINY.items() if name not in OF_TOWERS},
-    "text": "bag",
-    "photo": "bag",
-    "views": "unit:mean",
-    "pooled_dropout": "0",
-    "epochs": "2",
-}
+BAG: dict[str, Any] = {**TINY, "parts": [part(WORDS, linear(dropout=0.0))], "optimiser.epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +67,7 @@ def validation(tiny_shop: TinyShop) -> Validation:
     return Validation(tiny_shop.valid, read_answers(tiny_shop.answers))
 
 
-def recipe_of(**changes: str) -> Recipe:
+def recipe_of(changes: dict[str, Any]) -> Recipe:
     return load_recipe("small", {**BAG, **changes})
 
 
@@ -88,9 +82,9 @@ def test_a_weight_of_one_counts_once_whatever_the_weighting() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"loss": "softmax", "masking": "known", "positives": "all"},
-        {"loss": "sigmoid", "normalise": "false", "scale": "1", "masking": "none"},
-        {"loss": "siglip", "bias": "-3", "masking": "words", "positives": "all", "chunk": "10"},
+        {"loss": {"name": "softmax", "masking": "known"}},
+        {"loss": {"name": "sigmoid"}, "parts.0.normalise": False},
+        {"loss": {"name": "siglip", "masking": "same"}, "batches.chunk": 10},
     ],
 )
 def test_weights_of_one_train_to_the_bits_of_no_weights(
@@ -98,7 +92,7 @@ def test_weights_of_one_train_to_the_bits_of_no_weights(
     shops: dict[str, Dataset],
     validation: Validation,
     tmp_path: Path,
-    changes: dict[str, str],
+    changes: dict[str, Any],
 ) -> None:
     weights = []
     for number, (dataset, weighting) in enumerate(
@@ -109,12 +103,12 @@ def test_weights_of_one_train_to_the_bits_of_no_weights(
             (shops["clicks"], "none"),
         ]
     ):
-        train(
-            dataset, recipe_of(weighting=weighting, **changes), tmp_path / str(number), validation=validation
-        )
+        recipe = recipe_of({**changes, "loss.weighting": weighting})
+        train(dataset, recipe, tmp_path / str(number), validation=validation)
         weights.append((tmp_path / str(number) / "model.safetensors").read_bytes())
     assert len(set(weights)) == 1
-    train(shops["clicks"], recipe_of(weighting="linear", **changes), tmp_path / "b", validation=validation)
+    recipe = recipe_of({**changes, "loss.weighting": "linear"})
+    train(shops["clicks"], recipe, tmp_path / "b", validation=validation)
     assert (tmp_path / "b" / "model.safetensors").read_bytes() != weights[0]
 
 
@@ -122,15 +116,14 @@ def first_batch(recipe: Recipe, dataset: Dataset) -> tuple[np.ndarray, list[tupl
     """Scores of the first batch by the untrained model, the (text, product) of each pair, and its weight."""
     tokenizer, model = initial_model(dataset, recipe)
     model.eval()
-    pairs = PairBatches(
-        dataset, batch_size=recipe.batch_size, epochs=recipe.epochs, seed=recipe.seed
-    ).pairs_of(0)
+    own = recipe.optimiser
+    batches = PairBatches(dataset, batch_size=recipe.batches.size, epochs=own.epochs, seed=own.seed)
+    pairs = batches.pairs_of(0)
     texts = [dataset.query_texts[query] for query in dataset.pair_queries[pairs].tolist()]
     products = dataset.pair_products[pairs]
     words = encode_texts(model, tokenizer, texts).astype(np.float64)
-    scores = (
-        recipe.scale * words @ encode_products(model, dataset, products).T.astype(np.float64) + recipe.bias
-    )
+    photos = encode_products(model, dataset, products).astype(np.float64)
+    scores = recipe.loss.scale * words @ photos.T + float(model.score_bias.detach())
     return scores, list(zip(texts, products.tolist(), strict=True)), dataset.pair_weights[pairs].tolist()
 
 
@@ -143,30 +136,29 @@ def counts_of(dataset: Dataset, count: Callable[[float], float]) -> dict[tuple[s
 @pytest.mark.parametrize(
     ("weighting", "count"), [("linear", float), ("log", lambda weight: math.log2(1 + weight))]
 )
-@pytest.mark.parametrize("chunk", ["0", "7"])
-def test_the_loss_of_a_step_counts_every_right_cell_as_its_pair_weighs(
+@pytest.mark.parametrize("chunk", [0, 7])
+def test_the_loss_of_a_step_counts_every_pair_as_it_weighs(
     shops: dict[str, Dataset],
     validation: Validation,
     tmp_path: Path,
     weighting: str,
     count: Callable[[float], float],
-    chunk: str,
+    chunk: int,
 ) -> None:
-    """Binary cross-entropy by a loop over cells: a known pair is right, and counted as often as it weighs."""
-    shared = {"masking": "known", "positives": "all", "weighting": weighting, "chunk": chunk}
-    recipe = recipe_of(loss="siglip", bias="-3", scale="5", **shared)
+    """Binary cross-entropy by a loop over cells: other known pairs are neither right nor wrong."""
+    loss = {"name": "siglip", "masking": "known", "weighting": weighting, "scale": 5.0}
+    recipe = recipe_of({"loss": loss, "batches.chunk": chunk})
     dataset = shops["clicks"]
     scores, pairs, weights = first_batch(recipe, dataset)
-    known = counts_of(dataset, count)
+    texts = [dataset.query_texts[query] for query in dataset.pair_queries.tolist()]
+    known = set(zip(texts, dataset.pair_products.tolist(), strict=True))
     total = 0.0
     for row, (text, _) in enumerate(pairs):
-        for column, (other, product) in enumerate(pairs):
+        for column, (_, product) in enumerate(pairs):
             score = float(scores[row, column])
-            if (text, product) in known:
-                own = count(weights[row]) if row == column else known[text, product]
-                total += own * math.log1p(math.exp(-score))
-            else:
-                assert text != other
+            if row == column:
+                total += count(weights[row]) * math.log1p(math.exp(-score))
+            elif (text, product) not in known:
                 total += math.log1p(math.exp(score))
     train(dataset, recipe, tmp_path / "b", validation=validation)
     first = read_curves(tmp_path / "b")[0]
@@ -177,7 +169,7 @@ def test_the_loss_of_a_step_counts_every_right_cell_as_its_pair_weighs(
 def test_the_loss_of_a_step_is_the_weighted_mean_over_its_pairs(
     shops: dict[str, Dataset], validation: Validation, tmp_path: Path
 ) -> None:
-    recipe = recipe_of(loss="softmax", masking="none", positives="diagonal", weighting="linear")
+    recipe = recipe_of({"loss": {"name": "softmax", "scale": 10.0, "weighting": "linear"}})
     scores, _, weights = first_batch(recipe, shops["clicks"])
     wanted = 0.0
     for table in (scores, scores.T):
@@ -190,7 +182,7 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_pairs(
 def test_resumed_weighted_training_equals_an_undisturbed_one(
     shops: dict[str, Dataset], validation: Validation, tmp_path: Path
 ) -> None:
-    recipe = recipe_of(loss="softmax", masking="known", positives="all", weighting="log")
+    recipe = recipe_of({"loss": {"name": "softmax", "masking": "known", "weighting": "log"}})
     train(shops["clicks"], recipe, tmp_path / "whole", validation=validation)
     with pytest.raises(KillError):
         train(
@@ -213,9 +205,8 @@ def test_resumed_weighted_training_equals_an_undisturbed_one(
 def test_two_processes_train_by_weights_as_one_does(
     shops: dict[str, Dataset], validation: Validation, tmp_path: Path
 ) -> None:
-    recipe = recipe_of(
-        loss="siglip", bias="-3", masking="known", positives="all", weighting="linear", chunk="5"
-    )
+    loss = {"name": "siglip", "masking": "known", "weighting": "linear"}
+    recipe = recipe_of({"loss": loss, "batches.chunk": 5})
     train(shops["clicks"], recipe, tmp_path / "one", validation=validation)
     moments: list[Moment] = []
     train(
@@ -231,7 +222,7 @@ def test_weighting_without_weights_is_refused_and_the_verb_tells_weights(
     tiny_shop: TinyShop, shops: dict[str, Dataset], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def command(dataset: Dataset, *more: str) -> list[str]:
-        settings = [f"{key}={value}" for key, value in {**BAG, "epochs": "1"}.items()]
+        settings = typed({**BAG, "optimiser.epochs": 1})
         valid = ["--valid", str(tiny_shop.valid.path), "--answers", str(tiny_shop.answers)]
         return [
             *("train", str(dataset.path), *valid, "--out", str(tmp_path / "b"), "--recipe", "small"),
@@ -239,13 +230,13 @@ def test_weighting_without_weights_is_refused_and_the_verb_tells_weights(
         ]
 
     with pytest.raises(SystemExit) as stopped:
-        main(command(tiny_shop.train, "weighting=log"))
+        main(command(tiny_shop.train, "loss.weighting=log"))
     assert stopped.value.code == 2
     assert "weighting: log, but the pairs have no weights; prepare --weights" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
     with pytest.raises(SystemExit):
-        main(command(shops["clicks"], "weighting=cubic"))
+        main(command(shops["clicks"], "loss.weighting=cubic"))
     assert "wanted none or linear or log" in capsys.readouterr().err
-    main(command(shops["clicks"], "weighting=log"))
+    main(command(shops["clicks"], "loss.weighting=log"))
     assert "weights of pairs: 1 to 40; weighting log" in capsys.readouterr().out
     assert Bundle.load(tmp_path / "b").recipe.count("weighting: log") == 1

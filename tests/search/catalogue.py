@@ -10,11 +10,11 @@ import torch
 from shopwindow.data.prepare import prepare
 from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.dual import DualEncoder
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.tokens import train_tokenizer
-from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.model.towers import EncoderSize
 from tests.data.rows import SIZE, make_line, make_product, write_tsv
+from tests.model.parts import two_towers
 
 HIDDEN = 32
 WORDS = ("red", "blue", "green", "shoe", "bag", "lamp", "summer", "small")
@@ -27,8 +27,8 @@ def write_bundle(path: Path, *, seed: int = 0, normalise: bool = True) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = train_tokenizer([*WORDS], vocabulary=100)
-        text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
-        model = DualEncoder(text, PhotoTower(size, feature_size=SIZE), normalise=normalise)
+        vocabulary = tokenizer.get_vocab_size()
+        model = two_towers(size, feature_size=SIZE, vocabulary=vocabulary, longest=32, normalise=normalise)
         with torch.no_grad():
             for name, weights in model.named_parameters():
                 if weights.dim() == 2:

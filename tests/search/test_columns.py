@@ -62,8 +62,8 @@ def passes(known: dict[str, Value], conditions: tuple[str, ...]) -> bool:
 
 def brute_force(shop: Shop, allowed: list[int]) -> list[int]:
     bundle = Bundle.load(shop.bundle)
-    query = bundle.encode_queries([WORDS])[0].astype(np.float64)
-    vectors = bundle.encode_products(Dataset(shop.dataset)).astype(np.float64)
+    query = bundle.encode_texts([WORDS])[0].astype(np.float64)
+    vectors = bundle.encode_dataset(Dataset(shop.dataset)).astype(np.float64)
     scores = {one: math.fsum(query * vectors[one]) for one in allowed}
     return sorted(scores, key=lambda one: (-scores[one], one))
 

@@ -24,12 +24,12 @@ from tests.search.conftest import Shop
 @pytest.fixture(scope="module")
 def products(shop: Shop) -> np.ndarray:
     """The vectors of all products by id."""
-    return Bundle.load(shop.bundle).encode_products(Dataset(shop.dataset))
+    return Bundle.load(shop.bundle).encode_dataset(Dataset(shop.dataset))
 
 
 def brute_force(bundle: Path, products: np.ndarray, words: str, k: int) -> list[Hit]:
     """The best products, one score after the other."""
-    query = Bundle.load(bundle).encode_queries([words])[0].astype(np.float64)
+    query = Bundle.load(bundle).encode_texts([words])[0].astype(np.float64)
     scores = {one: float(sum(query * vector)) for one, vector in enumerate(products.astype(np.float64))}
     best = sorted(scores, key=lambda one: (-scores[one], one))[:k]
     return [Hit(one, scores[one], rank) for rank, one in enumerate(best, start=1)]
@@ -80,7 +80,7 @@ def test_cells_find_what_they_promise(shop: Shop, engine: SearchEngine, tmp_path
 def test_vectors_of_any_length_are_searched_too(shop: Shop, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", normalise=False)
     build_index(bundle, shop.dataset, tmp_path / "index", approximate_from=100)
-    products = Bundle.load(bundle).encode_products(Dataset(shop.dataset))
+    products = Bundle.load(bundle).encode_dataset(Dataset(shop.dataset))
     engine = SearchEngine.open(tmp_path / "index")
     assert ids(engine.search("red bag", exact=True)) == ids(brute_force(bundle, products, "red bag", 10))
     assert engine.stats()["measured"]["recall@10"] >= 0.95

@@ -16,12 +16,12 @@ def score(shop: Shop, words: str, regions: np.ndarray) -> float:
     import torch
 
     from shopwindow.data.regions import Regions
-    from shopwindow.model.dual import encode_photos
+    from shopwindow.model.encoder import encode_photos
 
     bundle = Bundle.load(shop.bundle)
     photos = Regions(torch.from_numpy(regions), torch.tensor([len(regions)]))
     photo = encode_photos(bundle.model, photos)[0]
-    return float(bundle.encode_queries([words])[0] @ photo)
+    return float(bundle.encode_texts([words])[0] @ photo)
 
 
 def test_weights_are_the_second_differences_one_by_one(shop: Shop, engine: SearchEngine) -> None:

@@ -145,7 +145,7 @@ def test_an_open_engine_goes_on_and_reloads(small: Shop, late_index: Path, tmp_p
 
 def test_only_regions_that_the_model_looks_at_are_kept(small: Shop, tmp_path: Path) -> None:
     bundle = Bundle.load(small.bundle)
-    bundle.model.selection, bundle.model.largest = "largest", 2
+    bundle.model.largest = 2
     with whole_directory(tmp_path / "bundle", marker=MARKER) as folder:
         bundle.save_into(folder)
     for name, keeps in (("kept", None), ("read", False)):

@@ -19,6 +19,7 @@ from shopwindow.model.recipe import load_recipe
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
 from shopwindow.service.app import Service
+from tests.model.parts import LATE_PARTS
 from tests.search.conftest import Shop
 
 FOUR_REGIONS = 7
@@ -27,7 +28,7 @@ FOUR_REGIONS = 7
 @pytest.fixture(scope="module")
 def late_bundle(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("late")
-    recipe = load_recipe("late", {"hidden": 16, "heads": 2, "late": 8})
+    recipe = load_recipe("late", {"parts": LATE_PARTS, "late.width": 8})
     tokenizer, model = initial_model(Dataset(shop.dataset), recipe)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(3)

@@ -34,8 +34,8 @@ def vectors() -> np.ndarray:
 def queries(vectors: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(1)
     noise = rng.standard_normal((50, HIDDEN), np.float32)
-    made: np.ndarray = vectors[rng.integers(0, ROWS, 50)] + np.float32(0.05) * noise
-    return made
+    asked: np.ndarray = vectors[rng.integers(0, ROWS, 50)] + np.float32(0.05) * noise
+    return asked
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import shopwindow.search.smoothing as smoothing
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import encode_photos
+from shopwindow.model.encoder import encode_photos
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
@@ -151,11 +151,11 @@ def test_smoothed_index_holds_the_smoothed_vectors_and_says_so(shop: Shop, tmp_p
     assert getattr(made, how) == getattr(Manifest.read(tmp_path / "index"), how) == WEIGHTS
     rows = np.arange(len(dataset.product_ids))
     if how == "smooth":
-        wanted = smooth_catalogue(bundle.encode_products(dataset), WEIGHTS, unit=True)
+        wanted = smooth_catalogue(bundle.encode_dataset(dataset), WEIGHTS, unit=True)
     else:
         wanted = SmoothedRegions.of(dataset, WEIGHTS, tmp_path).encode(bundle.model, rows)
     engine = SearchEngine.open(tmp_path / "index")
-    query = bundle.encode_queries(["red shoe"])[0].astype(np.float64)
+    query = bundle.encode_texts(["red shoe"])[0].astype(np.float64)
     scores = {int(dataset.product_ids[row]): float(wanted[row] @ query) for row in rows}
     for hit in engine.search("red shoe", k=20):
         assert hit.score == pytest.approx(scores[int(hit.product_id)], abs=1e-6)

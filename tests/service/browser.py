@@ -72,7 +72,7 @@ class Page:
         """All elements that a selector names."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def search(self, words: str) -> list[int]:
+    def search(self, words: str) -> list[str]:
         """Types words; the ids of the photos that come."""
         box = self.one("#words")
         box.clear()
@@ -82,20 +82,18 @@ class Page:
         )
         return self.shown()
 
-    def until_shown(self, ids: list[int]) -> None:
+    def until_shown(self, ids: list[str]) -> None:
         """Waits until these products are on the page, in this order."""
         self.until(
-            "return JSON.stringify([...document.querySelectorAll('#results .tile')].map(tile => +tile.dataset.id))"
+            "return JSON.stringify([...document.querySelectorAll('#results .tile')].map(tile => tile.dataset.id))"
             " === arguments[0]",
-            json.dumps(ids, separators=(",", ":")),
+            json.dumps([str(one) for one in ids], separators=(",", ":")),
         )
 
-    def shown(self) -> list[int]:
+    def shown(self) -> list[str]:
         """The ids of the products on the page, in their order."""
-        ids = self.driver.execute_script(
-            "return [...document.querySelectorAll('#results .tile')].map(tile => tile.dataset.id)"
-        )
-        return [int(one) for one in ids]
+        script = "return [...document.querySelectorAll('#results .tile')].map(tile => tile.dataset.id)"
+        return list(self.driver.execute_script(script))
 
     def focused(self) -> str:
         """What has the focus: the id of a product in the grid, or of an element."""

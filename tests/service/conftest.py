@@ -17,10 +17,10 @@ from shopwindow.data.prepare import prepare
 from shopwindow.drawn.writing import draw_shop
 from shopwindow.files import whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.dual import DualEncoder
 from shopwindow.model.tokens import train_tokenizer
-from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
+from shopwindow.model.towers import EncoderSize
 from shopwindow.search.building import build_index
+from tests.model.parts import two_towers
 from tests.search.conftest import own_index as own_index
 from tests.search.conftest import shop as shop
 from tests.service.browser import Page, open_browser
@@ -122,8 +122,8 @@ def drawn_index(drawn_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = train_tokenizer(Dataset(folder / "dataset").query_texts, vocabulary=400)
-        text = TextTower(size, vocabulary=tokenizer.get_vocab_size(), longest=32)
-        model = DualEncoder(text, PhotoTower(size, feature_size=2048), normalise=True)
+        vocabulary = tokenizer.get_vocab_size()
+        model = two_towers(size, feature_size=2048, vocabulary=vocabulary, longest=32)
     with whole_directory(folder / "bundle", marker=MARKER) as bundle:
         Bundle(model, tokenizer).save_into(bundle)
     build_index(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import uvicorn
@@ -33,6 +34,11 @@ def running(service: Service) -> Iterator[httpx.Client]:
             finally:
                 server.should_exit = True
                 thread.join(20)
+
+
+def product_path(product_id: str, folder: str = "products") -> str:
+    """The path of a product, its id quoted."""
+    return f"/{folder}/{quote(product_id, safe='')}"
 
 
 def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:

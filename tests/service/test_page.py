@@ -56,7 +56,7 @@ def test_labels_filter_and_can_be_taken_away(page: Page, engine: ToyEngine) -> N
 
 
 def test_values_filter_stay_in_the_address_and_can_be_taken_away(page: Page, engine: ToyEngine) -> None:
-    def expected(*conditions: str) -> list[int]:
+    def expected(*conditions: str) -> list[str]:
         where = Filter(conditions=parse_conditions(conditions))
         return [hit.product_id for hit in engine.search("red", k=48, where=where)]
 

@@ -15,7 +15,7 @@ from tests.service.toy import MAKERS, ToyEngine
 pytestmark = pytest.mark.slow
 
 
-def expected(engine: ToyEngine, *conditions: str) -> list[int]:
+def expected(engine: ToyEngine, *conditions: str) -> list[str]:
     where = Filter(conditions=parse_conditions(conditions))
     return [hit.product_id for hit in engine.search("red", k=48, where=where)]
 

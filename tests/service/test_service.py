@@ -17,11 +17,11 @@ import httpx
 import pytest
 from PIL import Image
 
+from shopwindow.service.access_log import SECURITY_HEADERS, log_lines_to
 from shopwindow.service.app import Service
-from shopwindow.service.journal import SECURITY_HEADERS, log_lines_to
-from shopwindow.service.keys import KeyRing, hash_of
+from shopwindow.service.auth import KeyRing, hash_of
 from shopwindow.service.limits import Limits
-from tests.service.running import PROBLEM, problem, running, until
+from tests.service.running import PROBLEM, problem, product_path, running, until
 from tests.service.toy import ToyEngine
 
 
@@ -50,8 +50,8 @@ def test_search_gives_the_engines_hits_with_what_is_known_of_them(
         "score": hits[0].score,
         "image_h": view.image_h,
         "image_w": view.image_w,
-        "href": f"/products/{view.product_id}",
-        "photo": f"/photos/{view.product_id}",
+        "href": product_path(view.product_id),
+        "photo": product_path(view.product_id, "photos"),
         "values": dict(view.values),
     }
 
@@ -79,27 +79,60 @@ def test_labels_filter(client: httpx.Client, engine: ToyEngine) -> None:
 def test_product_similar_explain_and_photo(client: httpx.Client, engine: ToyEngine) -> None:
     product_id = engine.search("red", k=1)[0].product_id
     view = engine.product(product_id)
-    product = client.get(f"/products/{product_id}").json()
+    product = client.get(product_path(product_id)).json()
     assert [
         tuple(one["box"][side] for side in ("top", "left", "bottom", "right")) for one in product["regions"]
     ]
     assert [
         tuple(one["box"][side] for side in ("top", "left", "bottom", "right")) for one in product["regions"]
     ] == list(view.boxes)
-    similar = client.get(f"/products/{product_id}/similar", params={"k": 3}).json()
+    similar = client.get(f"{product_path(product_id)}/similar", params={"k": 3}).json()
     assert [hit["product_id"] for hit in similar["hits"]] == [
         hit.product_id for hit in engine.similar(product_id, k=3)
     ]
-    region = client.get(f"/products/{product_id}/similar", params={"k": 3, "region": 0}).json()
+    region = client.get(f"{product_path(product_id)}/similar", params={"k": 3, "region": 0}).json()
     assert region["region"] == 0
-    told = client.get(f"/products/{product_id}/explain", params={"q": "red thing"}).json()
+    told = client.get(f"{product_path(product_id)}/explain", params={"q": "red thing"}).json()
     assert told["words"] == ["red", "thing"]
     assert len(told["weights"][0]) == len(view.boxes)
-    photo = client.get(f"/photos/{product_id}")
+    photo = client.get(product_path(product_id, "photos"))
     assert photo.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(photo.content)).size == (view.image_w, view.image_h)
-    again = client.get(f"/photos/{product_id}", headers={"If-None-Match": photo.headers["etag"]})
+    again = client.get(product_path(product_id, "photos"), headers={"If-None-Match": photo.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "product_id",
+    [
+        "SKU-0042",
+        "7",
+        "007",
+        "a/b",
+        "a%2Fb",
+        "50%",
+        "similar",
+        "x/similar",
+        "\u00e9 \u7ea2",
+        "a?b#c;d",
+        '"<b>\n',
+    ],
+)
+def test_any_text_is_the_id_of_a_product(drawn_shop: Path, product_id: str) -> None:
+    engine = ToyEngine.of_shop(drawn_shop)
+    old = next(iter(engine.products))
+    view = replace(engine.products.pop(old), product_id=product_id)
+    engine.products[product_id], engine.truths[product_id] = view, engine.truths.pop(old)
+    with running(Service(engine)) as client:
+        path = product_path(product_id)
+        product = client.get(path).json()
+        assert (product["product_id"], product["href"]) == (product_id, path)
+        assert client.get(product["photo"]).headers["content-type"] == "image/jpeg"
+        asked = client.get(f"{path}/explain", params={"q": "red"}).json()
+        assert asked["product_id"] == product_id
+        assert client.get(f"{path}/similar", params={"k": 1}).json()["product_id"] == product_id
+        problem(client.get(product_path(product_id + "?")), 404, "unknown-product")
+        assert 'route="/products/{product_id}/similar"' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize("path", ["", "/similar", "/explain?q=red"])
@@ -110,7 +143,7 @@ def test_unknown_product_is_a_problem(client: httpx.Client, path: str) -> None:
 
 def test_unknown_region_is_a_problem(client: httpx.Client, engine: ToyEngine) -> None:
     product_id = next(iter(engine.products))
-    path = f"/products/{product_id}/similar"
+    path = f"{product_path(product_id)}/similar"
     problem(client.get(path, params={"region": 999}), 404, "unknown-region")
 
 
@@ -213,7 +246,7 @@ def test_a_missing_or_corrupt_photo_is_a_problem(
         photo.write_bytes(content)
     engine.products[product_id] = replace(engine.products[product_id], photo=photo)
     with running(Service(engine, limits=Limits(photo_bytes=50))) as client:
-        told = problem(client.get(f"/photos/{product_id}"), 404, "no-photo")
+        told = problem(client.get(product_path(product_id, "photos")), 404, "no-photo")
         assert says in told["detail"]
         assert str(tmp_path) not in told["detail"]
 
@@ -225,6 +258,28 @@ def test_every_answer_has_the_security_headers(client: httpx.Client) -> None:
             assert headers[name] == value
         assert "server" not in headers
         assert not [name for name in headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/page/app.js", "/search?q=red", "/search?q=", "/products/77", "/photos/77", "/index", "/healthz", "/readyz",
+     "/metrics", "/openapi.json", "/nowhere"],
+)  # fmt: skip
+def test_head_gives_the_headers_of_get(client: httpx.Client, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    if path != "/metrics":
+        assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_the_page_is_sent_again_only_when_it_changed(client: httpx.Client) -> None:
+    for path in ("/", "/page/app.js", "/page/style.css"):
+        page = client.get(path)
+        assert page.headers["cache-control"] == "no-cache"
+        again = client.get(path, headers={"If-None-Match": page.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/index").headers["cache-control"] == "no-store"
 
 
 def test_a_foreign_host_name_is_refused_without_keys(client: httpx.Client) -> None:

@@ -18,7 +18,7 @@ import pytest
 from shopwindow.files import DataError
 from shopwindow.search.building import delete_products
 from shopwindow.search.engine import SearchEngine
-from shopwindow.service.keys import add_key, read_keys
+from shopwindow.service.auth import add_key, read_keys
 from shopwindow.service.run import check_reach, open_socket
 from tests.service.browser import Page, open_browser
 from tests.service.conftest import ServerProcess, start_server
@@ -75,7 +75,7 @@ def test_the_verb_serves_what_the_engine_finds(server: ServerProcess, own_drawn_
     with httpx.Client(base_url=server.url, timeout=20, trust_env=False) as client:
         hits = client.get("/search", params={"q": "red bag", "k": 10}).json()["hits"]
         expected = engine.search("red bag", k=10)
-        assert [hit["product_id"] for hit in hits] == [hit.product_id for hit in expected]
+        assert [hit["product_id"] for hit in hits] == [str(hit.product_id) for hit in expected]
         product_id = hits[0]["product_id"]
         assert client.get(hits[0]["photo"]).headers["content-type"] == "image/jpeg"
         told = client.get(f"/products/{product_id}/explain", params={"q": "red bag"}).json()
@@ -95,7 +95,7 @@ def test_the_page_works_on_a_real_index(server: ServerProcess, own_drawn_index: 
         page = Page(driver)
         page.open(server.url)
         expected = SearchEngine.open(own_drawn_index).search("red bag", k=48)
-        assert page.search("red bag") == [hit.product_id for hit in expected]
+        assert page.search("red bag") == [str(hit.product_id) for hit in expected]
         page.one("#results a").click()
         page.until("return document.querySelectorAll('#why-words button').length === 2")
         assert page.all("#frame rect")
@@ -115,11 +115,11 @@ def test_a_changed_index_is_taken_over_under_load_and_the_end_is_graceful(
     end = time.monotonic() + 20
     while time.monotonic() < end:
         hits = httpx.get(f"{server.url}/search?q=red+bag&k=200", trust_env=False).json()["hits"]
-        if not {hit["product_id"] for hit in hits} & set(gone):
+        if not {hit["product_id"] for hit in hits} & set(map(str, gone)):
             break
         time.sleep(0.1)
     load.stop()
-    assert not {hit["product_id"] for hit in hits} & set(gone)
+    assert not {hit["product_id"] for hit in hits} & set(map(str, gone))
     assert load.lost == []
     assert set(load.statuses) == {200}
     assert httpx.get(f"{server.url}/products/{gone[0]}", trust_env=False).status_code == 404

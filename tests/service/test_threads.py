@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from shopwindow.service.threads import processors
+from shopwindow.service.run import processors
 
 WORKER = """
 import asyncio, json, sys
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_info
 from shopwindow.service.live import LiveEngine
-from shopwindow.service.threads import hold_libraries
+from shopwindow.service.run import limit_library_threads
 
 class Engine:
     def at_rest(self):
@@ -28,7 +28,7 @@ def threads(engine):
     taken = {one["prefix"]: one["num_threads"] for one in threadpool_info()}
     return {**taken, "torch": torch.get_num_threads()}
 
-held = LiveEngine(Engine(), threads=1, prepare=partial(hold_libraries, int(sys.argv[1])))
+held = LiveEngine(Engine(), threads=1, prepare=partial(limit_library_threads, int(sys.argv[1])))
 print(json.dumps(asyncio.run(held.ask(threads))))
 held.close()
 """

@@ -1,7 +1,7 @@
 """A small engine that lives in memory: it knows what the drawn shop says of its products, and counts common words.
 
 Real in all that the service sees of an engine, and right about products, so that a test can name the photos that a page
-must show. `python -m tests.service.toy SHOP PORT` serves it.
+must show. Its ids are text that a path must quote. `python -m tests.service.toy SHOP PORT` serves it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ MAKERS = 37
 class ToyEngine:
     """Scores a product by the share of the words that are true of it; 0 is no hit."""
 
-    products: dict[int, ProductView]
-    truths: dict[int, frozenset[str]]
+    products: dict[str, ProductView]
+    truths: dict[str, frozenset[str]]
     version: str = "1"
     pending: list[ToyEngine] = field(default_factory=list)
     """States that `reload` is to open, one after the other."""
@@ -55,8 +55,8 @@ class ToyEngine:
         products, truths = {}, {}
         for line in (shop / "truth.jsonl").read_text().splitlines():
             told = json.loads(line)
-            product_id = int(told["product_id"])
-            products[product_id] = _view(told, shop / "photos" / f"{product_id}.jpg")
+            product_id = f"SKU/{told['product_id']}%"
+            products[product_id] = _view(product_id, told, shop / "photos" / f"{told['product_id']}.jpg")
             nouns = " ".join(BY_NAME[told["kind"]].nouns).split()
             named = {told[name] for name in ("kind", "colour", "pattern", "material", "shape")}
             truths[product_id] = frozenset([*named, *nouns])
@@ -153,11 +153,11 @@ class ToyEngine:
         }
         return self._best(scores, request.k, request.where)
 
-    def explain(self, words: str, product_id: int) -> Explanation:
+    def explain(self, words: str, product_id: ProductId) -> Explanation:
         """A true word looks at all regions, most at the first; another at none."""
         regions = len(self.product(product_id).boxes)
         asked = tuple(words.split())
-        truth = self.truths[product_id]
+        truth = self.truths[str(product_id)]
         weights = tuple(
             tuple((word.lower() in truth) / (len(asked) * 2**region) for region in range(regions))
             for word in asked
@@ -176,7 +176,7 @@ class ToyEngine:
         self.products, self.truths, self.version = new.products, new.truths, new.version
         return True
 
-    def passes(self, product_id: int, where: Filter) -> bool:
+    def passes(self, product_id: str, where: Filter) -> bool:
         """Whether a product may be found."""
         view = self.products[product_id]
         known = {**view.values, "image_h": float(view.image_h), "image_w": float(view.image_w)}
@@ -187,21 +187,20 @@ class ToyEngine:
             for one in where.conditions
         )
 
-    def _best(self, scores: dict[int, float], k: int, where: Filter, *, tied: int = 1) -> list[Hit]:
+    def _best(self, scores: dict[str, float], k: int, where: Filter, *, tied: int = 1) -> list[Hit]:
         check_conditions(where.conditions, {"price": "number", "colour": "word", "maker": "word"})
-        fitting = [
-            (-score, tied * one) for one, score in scores.items() if score > 0 and self.passes(one, where)
-        ]
-        best = sorted(fitting)[:k]
-        return [Hit(tied * one, -score, rank) for rank, (score, one) in enumerate(best, start=1)]
+        fitting = [one for one, score in scores.items() if score > 0 and self.passes(one, where)]
+        fitting = sorted(fitting, key=str, reverse=tied < 0)
+        best = sorted(fitting, key=lambda one: -scores[one])[:k]
+        return [Hit(one, scores[one], rank) for rank, one in enumerate(best, start=1)]
 
 
-def _view(told: dict[str, Any], photo: Path) -> ProductView:
+def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductView:
     boxes = told["boxes"]
     with Image.open(photo) as image:
         width, height = image.size
     return ProductView(
-        product_id=int(told["product_id"]),
+        product_id=product_id,
         image_h=height,
         image_w=width,
         boxes=tuple(tuple(map(float, box["box"])) for box in boxes),  # type: ignore[misc]
@@ -228,7 +227,7 @@ def main() -> None:
         suggestions=["red dress", "leather bag", "striped shirt", "wooden chair"],
         look_every_seconds=0.2,
     )
-    serve(service, listener, listens=lambda: print(listener.getsockname()[1], flush=True))  # noqa: T201
+    serve(service, listener, on_listening=lambda: print(listener.getsockname()[1], flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

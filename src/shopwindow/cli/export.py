@@ -110,10 +110,10 @@ def bert(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> 
     from shopwindow.model.checkpoint import write_tower
 
     opened = Bundle.load(bundle)
-    chosen = opened.model.text if tower == "text" else opened.model.photo
-    if chosen is None:
-        raise DataError(f"its {tower} side is a bag, without a BERT tower to write", path=bundle)
-    write_tower(chosen, opened.tokenizer, out)
+    towers = opened.model.text_towers if tower == "text" else opened.model.photo_towers
+    if len(towers) != 1:
+        raise DataError(f"has {len(towers)} {tower} transformers, wanted one to write", path=bundle)
+    write_tower(towers[0], opened.tokenizer, out)
     standard_output().print(f"{tower} tower: {out}", soft_wrap=True)
 
 

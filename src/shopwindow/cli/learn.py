@@ -41,7 +41,7 @@ def train(
         out: The bundle to write, a directory.
         recipe: A recipe's name (default, linear, late, bow, small, seed) or a YAML file of differences from the
             defaults, or from the recipe it names as its base.
-        set: Single fields of the recipe changed: epochs=3 hidden=128.
+        set: Fields of the recipe changed, by dotted name: optimiser.epochs=3 parts.0.width=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
         device: Where to compute; auto takes a GPU where there is one.
@@ -57,13 +57,14 @@ def train(
 
     # What can be refused without data or a library that takes seconds to import comes first.
     chosen = load_recipe(recipe, _assignments(set or ()))
-    check_devices(chosen, devices)
-    check_given(chosen)
+    batches = chosen.batches
+    check_devices(devices, size=batches.size, order=batches.order, late=chosen.late is not None)
+    check_given(chosen.text, chosen.parts)
     _device(device)
     _enough(device, devices)
     from shopwindow.data.dataset import Dataset
-    from shopwindow.model.contamination import Contamination, told
-    from shopwindow.model.training import train as train_towers
+    from shopwindow.model.mining import Contamination, summary
+    from shopwindow.model.training import train as train_model
     from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
 
@@ -78,7 +79,7 @@ def train(
             show(float(moment.step), float(moment.steps), f"{says}, loss {moment.loss:.4f}{best}")
 
         pairs = Dataset(dataset, mapped=not bounded_memory)
-        bundle = train_towers(
+        bundle = train_model(
             pairs,
             chosen,
             out,
@@ -94,18 +95,19 @@ def train(
     console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
     false = bundle.provenance["false_negatives_a_batch"]
     if false is not None:
-        cells = chosen.batch_size * (chosen.batch_size - 1)
+        cells = batches.size * (batches.size - 1)
         console.print(
             f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
-            f"a batch; masking {chosen.masking}",
+            f"a batch; masking {chosen.loss.masking}",
             soft_wrap=True,
         )
-    if of_mined := told([Contamination(**one) for one in bundle.provenance.get("contamination", ())]):
+    tables = [Contamination(**table) for table in bundle.provenance.get("contamination", ())]
+    if of_mined := summary(tables):
         console.print(of_mined, soft_wrap=True)
     if pairs.has_weights:
         weights = pairs.pair_weights[pairs.pair_training]
         console.print(
-            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {chosen.weighting}",
+            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {chosen.loss.weighting}",
             soft_wrap=True,
         )
     console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)

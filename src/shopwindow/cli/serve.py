@@ -50,18 +50,17 @@ def serve(
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     with optional_libraries():
         from shopwindow.service.app import Service
-        from shopwindow.service.keys import read_keys
+        from shopwindow.service.auth import read_keys
         from shopwindow.service.limits import Limits
-        from shopwindow.service.run import check_reach, open_socket
-        from shopwindow.service.run import serve as answer
-        from shopwindow.service.threads import hold_libraries, processors
+        from shopwindow.service.run import check_reach, limit_library_threads, open_socket, processors
+        from shopwindow.service.run import serve as run_service
 
     ring = None if keys is None else read_keys(keys)
     check_reach(host, ring)
     threads = threads or processors()
     limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
     # Threads inside one search would only wait for those of the others: they cost, and nobody is answered sooner.
-    prepare = partial(hold_libraries, max(1, processors() // threads))
+    prepare = partial(limit_library_threads, max(1, processors() // threads))
     engine = SearchEngine.open(index, text=None if text is None else _text_side(text))
     service = Service(
         engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries, prepare=prepare
@@ -69,7 +68,9 @@ def serve(
     with open_socket(host, port) as listener:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
         console = standard_output()
-        answer(service, listener, listens=lambda: console.print(f"search page: {shown}", soft_wrap=True))
+        run_service(
+            service, listener, on_listening=lambda: console.print(f"search page: {shown}", soft_wrap=True)
+        )
 
 
 def _text_side(path: str) -> ExportedText:
@@ -89,5 +90,5 @@ def key(name: str, *, keys: str) -> None:
     from shopwindow.cli.console import standard_output
 
     with optional_libraries():
-        from shopwindow.service.keys import add_key
+        from shopwindow.service.auth import add_key
     standard_output().print(add_key(keys, name), soft_wrap=True)

@@ -18,14 +18,13 @@ from jaxtyping import Float32, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.grouping import (
+    GROUP,
     Order,
     TextWords,
     attribute_anchors,
     grouped,
-    kept_of_epoch,
     neighbour_anchors,
     read_words,
-    word_anchors,
 )
 from shopwindow.data.queries import numbers_of
 from shopwindow.data.regions import Regions
@@ -61,10 +60,9 @@ class PairBatches:
     Iterating again begins at `start` again. One batch ahead is read while the last one is used.
 
     `order` is what lies side by side, in chunks of at most `group` pairs, no text twice in a chunk: "shuffled"
-    nothing; "nouns" the same head noun; "words" shared words, rare ones first; "attributes" the same words but for
-    one attribute; "neighbours" what `neighbours(epoch)` says. Of the pairs the share `hard` lies in chunks, the
-    others are strewn between them. With `temper` below 1 an epoch visits ceil(n^temper) of a text's n pairs, in
-    turns. The words of the texts are read once, before the first batch (25 microseconds a text).
+    nothing; "nouns" the same head noun; "attributes" the same words but for one attribute; "neighbours" what
+    `neighbours(epoch)` says. Of the pairs the share `hard` lies in chunks, the others are strewn between them.
+    The words of the texts are read once, before the first batch (25 microseconds a text).
 
     With `shards_at_once` an epoch goes through the products files (about 1 GB each) in a new order, so many at a time,
     and shuffles the pairs within those: for data larger than memory. A batch then mixes fewer products, and one may
@@ -87,9 +85,8 @@ class PairBatches:
         seed: int,
         start: int = 0,
         order: Order = "shuffled",
-        group: int = 8,
+        group: int = GROUP,
         hard: float = 1.0,
-        temper: float = 1.0,
         neighbours: Neighbours | None = None,
         process: int = 0,
         processes: int = 1,
@@ -116,21 +113,19 @@ class PairBatches:
         self.order: Order = order
         self.group = group
         self.hard = hard
-        self.temper = temper
         self._neighbours = neighbours
         self.shards_at_once = shards_at_once
         self._boxes = boxes
         self._pairs = np.flatnonzero(dataset.pair_training)
-        self._pairs_per_epoch = len(self._kept(0))
-        if self._pairs_per_epoch < batch_size:
+        if len(self._pairs) < batch_size:
             raise ValueError(
-                f"{self._pairs_per_epoch} training pairs do not fill a batch of {batch_size}; lower batch_size"
+                f"{len(self._pairs)} training pairs do not fill a batch of {batch_size}; lower batch_size"
             )
 
     @property
     def steps_per_epoch(self) -> int:
         """Full batches an epoch."""
-        return self._pairs_per_epoch // self.batch_size
+        return len(self._pairs) // self.batch_size
 
     @property
     def steps(self) -> int:
@@ -153,15 +148,12 @@ class PairBatches:
     def _order(self, epoch: int) -> Int64[np.ndarray, " pairs"]:
         """The pairs of an epoch in their order."""
         rng = np.random.default_rng([self.seed, epoch])
-        kept = self._kept(epoch)
         anchors = None if self.order == "shuffled" else self._anchors(epoch, rng)
         if anchors is None:
-            shuffled: np.ndarray = rng.permutation(self._pairs[kept])
+            shuffled: np.ndarray = rng.permutation(self._pairs)
             return self._by_shards(shuffled, rng) if self.shards_at_once else shuffled
-        places = grouped(
-            self._texts[kept], anchors, self._words.meanings, rng, group=self.group, hard=self.hard
-        )
-        pairs: np.ndarray = self._pairs[kept[places]]
+        places = grouped(self._texts, anchors, self._words.meanings, rng, group=self.group, hard=self.hard)
+        pairs: np.ndarray = self._pairs[places]
         return pairs
 
     def _by_shards(
@@ -182,13 +174,7 @@ class PairBatches:
             return None if table is None else neighbour_anchors(table, rng)
         if self.order == "nouns":
             return self._words.nouns[None]
-        return (word_anchors if self.order == "words" else attribute_anchors)(self._words, rng)
-
-    def _kept(self, epoch: int) -> Int64[np.ndarray, " kept"]:
-        """The places, among the training pairs, of those that an epoch visits."""
-        if self.temper == 1:
-            return np.arange(len(self._pairs))
-        return kept_of_epoch(self._texts, temper=self.temper, seed=self.seed, epoch=epoch)
+        return attribute_anchors(self._words, rng)
 
     @cached_property
     def _texts(self) -> Int64[np.ndarray, " pairs"]:

@@ -2,14 +2,12 @@
 
 Each order but "shuffled" gives every text an anchor, anew each epoch: texts with equal anchors are alike.
 Pairs of one anchor are cut into chunks of a few, chunks are shuffled, and batches are cut from that. One
-principle draws all anchors: priorities are drawn for the candidates (words, gaps, neighbours), the same for
+principle draws all anchors: priorities are drawn for the candidates (gaps, neighbours), the same for
 all texts, and each text takes its candidate of the smallest. So texts that share much take the same one, no
 pair of texts is ever compared, and the cost is near-linear. Pure functions of numbers and a Generator; knows
 words as numbers, no dataset and no model.
 
-Source of the principle: min-wise hashing, A. Broder, "On the resemblance and containment of documents", 1997;
-with weights, by exponential races, S. Ioffe, "Improved consistent sampling, weighted minhash and L1 sketching",
-ICDM 2010.
+Source of the principle: min-wise hashing, A. Broder, "On the resemblance and containment of documents", 1997.
 
 Legend of axes: texts = distinct texts, by number; words = the words of all texts end to end;
 meanings = distinct sets of words; levels = the first anchor, and finer ones.
@@ -22,14 +20,15 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Int64, UInt64
 
 from shopwindow.data.queries import head_of, numbers_of, phrase_words
 
-Order = Literal["shuffled", "nouns", "words", "attributes", "neighbours"]
+Order = Literal["shuffled", "nouns", "attributes", "neighbours"]
 ALONE: Final = -1
 """The anchor of a text that is put beside no other, and what fills the row of a table that has fewer."""
-_SLACK: Final = 1e-9
+GROUP: Final = 8
+"""Pairs that lie side by side for being alike, at most."""
 _KEY_SEED: Final = 20_101_997
 
 
@@ -68,18 +67,6 @@ def read_words(texts: Sequence[str]) -> TextWords:
     flat = np.array(words, np.int64)
     meanings = _numbered(_sums(_keys(len(numbers))[flat], lengths))
     return TextWords(flat, lengths, numbers_of(nouns), meanings)
-
-
-def word_anchors(words: TextWords, rng: np.random.Generator) -> Int64[np.ndarray, "levels texts"]:
-    """Two anchors of every text: the word it is grouped by, and, among those of one group, a second word.
-
-    Two texts get the same first word with probability (weight of the words both have) / (weight of the words
-    either has), where the weight of a word is its inverse document frequency, log((1 + meanings) / meanings with
-    it), as in TF-IDF; a word that one meaning alone has counts for nothing. A text without a shared word stays alone.
-    Cost: linear in the words, and a sort of the vocabulary.
-    """
-    first = _words_by_race(words, rng, None)
-    return np.stack([first, _words_by_race(words, rng, first)])
 
 
 def attribute_anchors(words: TextWords, rng: np.random.Generator) -> Int64[np.ndarray, "levels texts"]:
@@ -173,56 +160,6 @@ def chunked(
     by = np.lexsort([*(level[own] for level in anchors[:0:-1]), turns, first])
     places = _places(first[by], turns[by])
     return pairs[by], np.cumsum(places % group == 0) - 1
-
-
-def kept_of_epoch(
-    texts: Int64[np.ndarray, " pairs"], *, temper: float, seed: int, epoch: int
-) -> Int64[np.ndarray, " kept"]:
-    """The pairs (places in `texts`) that an epoch visits: of a text with n pairs ceil(n^temper), ascending.
-
-    They take turns: an epoch goes on where the one before stopped, in an order drawn by `seed`, so that
-    ceil(n / ceil(n^temper)) epochs visit all. How many are kept is the same in every epoch.
-    """
-    if not 0 <= temper <= 1:
-        raise ValueError(f"temper: {temper}, from 0 to 1 is needed")
-    if temper == 1:
-        return np.arange(len(texts))
-    counts = np.bincount(texts)
-    kept = np.ceil(counts.astype(float) ** temper - _SLACK).astype(np.int64)
-    shuffled = np.random.default_rng([seed, _KEY_SEED]).permutation(len(texts))
-    turn = np.empty(len(texts), np.int64)
-    turn[shuffled] = _occurrences(texts[shuffled])
-    return np.flatnonzero((turn - epoch * kept[texts]) % counts[texts] < kept[texts])
-
-
-def _words_by_race(
-    words: TextWords, rng: np.random.Generator, but: Int64[np.ndarray, " texts"] | None
-) -> Int64[np.ndarray, " texts"]:
-    """Of every text the word that comes first in a race of all words, `but` one left out; ALONE where none runs."""
-    weights = _inverse_frequencies(words)
-    times = rng.exponential(size=len(weights))
-    runs = weights > 0
-    times[runs] /= weights[runs]
-    times[~runs] = np.inf
-    order = np.argsort(times, kind="stable")
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    ranks[~runs] = len(order)
-    places = ranks[words.words]
-    if but is not None:
-        places[words.words == np.repeat(but, words.lengths)] = len(order)
-    starts = np.cumsum(words.lengths) - words.lengths
-    best = np.minimum.reduceat(places, starts) if len(starts) else places
-    return np.append(order, ALONE)[best]
-
-
-def _inverse_frequencies(words: TextWords) -> Float64[np.ndarray, " vocabulary"]:
-    """log((1 + meanings) / meanings with the word) of every word; 0 of one that a single meaning has."""
-    representatives = np.unique(words.meanings, return_index=True)[1]
-    owners = np.repeat(np.arange(len(words.lengths)), words.lengths)
-    use = np.isin(owners, representatives)
-    counts = np.bincount(words.words[use], minlength=words.vocabulary)
-    return np.where(counts > 1, np.log((1 + len(representatives)) / np.maximum(counts, 1)), 0.0)
 
 
 def _occurrences(values: Int64[np.ndarray, " values"]) -> Int64[np.ndarray, " values"]:

@@ -1,6 +1,6 @@
 """What is a query once its spelling does not matter, and which thing does it ask for?
 
-Named rules of normalisation, the head noun of a phrase, and the changes of wording that training may make.
+Named rules of normalisation, and the head noun of a phrase.
 Pure functions of text; knows no dataset, no tokenizer and no model. English by rule; what is written in
 another script passes through unharmed.
 """
@@ -91,25 +91,6 @@ def head_place(words: Sequence[str]) -> int:
     return last - 1
 
 
-def augment(words: Sequence[str], rng: np.random.Generator, *, dropout: float, shuffle: float) -> list[str]:
-    """The words of a query in another wording: some left out, those before the head noun in another order.
-
-    Each word is left out with probability `dropout`, but the last one left stays. Then, with probability `shuffle`,
-    the words before the head noun are put in random order (any order equally likely, the old one too).
-
-    >>> augment(["red", "silk", "dress"], np.random.default_rng(3), dropout=0.0, shuffle=1.0)
-    ['silk', 'red', 'dress']
-    """
-    draws = rng.random(len(words) + 1)
-    kept = [word for word, draw in zip(words, draws, strict=False) if draw >= dropout]
-    if not kept and words:
-        kept = [words[int(draws[:-1].argmax())]]
-    if draws[-1] >= shuffle or len(kept) < 3:
-        return kept
-    place = _raw_head_place(kept)
-    return [kept[i] for i in rng.permutation(place)] + kept[place:]
-
-
 def numbers_of(texts: Sequence[str]) -> Int64[np.ndarray, " texts"]:
     """A number for every text, equal for equal texts, counted from 0 in the order of first appearance.
 
@@ -118,12 +99,6 @@ def numbers_of(texts: Sequence[str]) -> Int64[np.ndarray, " texts"]:
     """
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-
-
-def _raw_head_place(words: Sequence[str]) -> int:
-    """The place of the word, as typed, in which the head noun lies; 0 where there is none."""
-    parts = [(part, place) for place, word in enumerate(words) for part in phrase_words(word)]
-    return parts[head_place([part for part, _ in parts])][1] if parts else 0
 
 
 def _ends_before(words: Sequence[str], place: int) -> bool:

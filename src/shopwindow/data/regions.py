@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-PEOPLE: Final = (29, 30, 31, 32)
-"""The competition's labels of face, arm, hair and hand."""
 _LEAST_SHARE: Final = 1e-3
 """The least height and width of a box, as shares of its photo."""
-Selection = Literal["all", "goods", "largest"]
-Features = Literal["raw", "sqrt"]
 
 
 @dataclass(frozen=True)
@@ -74,11 +70,12 @@ class Regions:
         """The same regions with other features."""
         return replace(self, features=features)
 
-    def scaled(self, features: Features) -> Regions:
-        """The same in float32: raw, or signed square roots (they spread values that are like counts evenly)."""
+    def rooted(self) -> Regions:
+        """The same with signed square roots, sign(x) sqrt(|x|): they spread values that are like counts evenly.
+
+        Negative values, as other detectors give them, keep their sign. float32.
+        """
         values = self.features.float()
-        if features == "raw":
-            return self.with_features(values)
         if values.requires_grad:
             return self.with_features(values.sign() * values.abs().sqrt())
         # In place: of a large batch, new memory costs more than the arithmetic.
@@ -118,37 +115,43 @@ class Regions:
         return replace(self, **changed)
 
 
-def select(regions: Regions, rule: Selection, largest: int) -> Regions:
-    """The regions that a rule keeps (`selected`)."""
-    if rule == "all":
+def select(regions: Regions, skip: tuple[int, ...], largest: int | None) -> Regions:
+    """The regions that are looked at (`selected`)."""
+    if not skip and largest is None:
         return regions
-    places = selected(regions, rule, largest)
+    places = selected(regions, skip, largest)
     return regions.take_regions(places, _counts(regions.owners[places], len(regions.counts)).cpu())
 
 
-def selected(regions: Regions, rule: Selection, largest: int) -> Int64[Tensor, " kept"]:
-    """The places of the regions that a rule keeps, in their order; of a photo that would lose all of them, all stay.
+def selected(regions: Regions, skip: tuple[int, ...], largest: int | None) -> Int64[Tensor, " kept"]:
+    """The places of the regions that are looked at, in their order.
 
-    `goods` drops faces, arms, hair and hands; `largest` keeps each photo's `largest` regions of largest area (of equal
-    areas the earlier). Raises: ValueError where the photos come without boxes and labels.
+    Regions whose label is in `skip` are left out, but for a product that would lose all of them. Of those left each
+    product keeps the `largest` of largest area (of equal areas the earlier); None: all.
+    Raises: ValueError where the regions come without the boxes or labels that this needs.
     """
-    if rule == "all":
-        return torch.arange(len(regions.features), device=regions.features.device)
-    if regions.geometry is None or regions.labels is None:
-        raise ValueError(f"the selection {rule!r} needs boxes and labels")
     owners = regions.owners
-    if rule == "goods":
-        people = torch.isin(regions.labels, torch.tensor(PEOPLE, device=regions.labels.device))
-        kept = _counts(owners[~people], len(regions.counts))
-        keep = ~people | (kept[owners] == 0)
-    else:
-        by_area = torch.argsort(regions.geometry[:, 4], descending=True, stable=True)
-        by_photo = by_area[torch.argsort(owners[by_area], stable=True)]
-        place = torch.empty_like(by_photo)
-        place[by_photo] = torch.arange(len(by_photo), device=by_photo.device)
-        keep = place - regions.starts[owners] < largest
-    return torch.nonzero(keep)[:, 0]
+    keep = torch.ones_like(owners, dtype=torch.bool)
+    if skip:
+        if regions.labels is None:
+            raise ValueError("regions to skip need labels")
+        keep = ~torch.isin(regions.labels, torch.tensor(skip, device=owners.device))
+        keep |= (_counts(owners[keep], len(regions.counts)) == 0)[owners]
+    places = torch.nonzero(keep)[:, 0]
+    if largest is None:
+        return places
+    if regions.geometry is None:
+        raise ValueError("the largest regions need boxes")
+    area, owner = regions.geometry[places, 4], owners[places]
+    by_area = torch.argsort(area, descending=True, stable=True)
+    by_product = by_area[torch.argsort(owner[by_area], stable=True)]
+    counts = _counts(owner, len(regions.counts))
+    rank = torch.empty_like(by_product)
+    rank[by_product] = (
+        torch.arange(len(rank), device=rank.device) - (counts.cumsum(0) - counts)[owner[by_product]]
+    )
+    return places[rank < largest]
 
 
-def _counts(owners: Int64[Tensor, " tokens"], photos: int) -> Int64[Tensor, " photos"]:
-    return torch.bincount(owners, minlength=photos)
+def _counts(owners: Int64[Tensor, " regions"], products: int) -> Int64[Tensor, " products"]:
+    return torch.bincount(owners, minlength=products)

@@ -27,7 +27,7 @@ from torch import Tensor
 from shopwindow.files import whole_directory
 from shopwindow.model.bags import WordBag
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.exported_text import FORMAT, GRAPH, KEYS, MARKER, TOKENIZER, ExportedText
 from shopwindow.model.towers import NORM_EPSILON, Layer, TextTower
 
@@ -64,7 +64,7 @@ def _without_advice() -> Iterator[None]:
 
 
 def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apart:
-    """Writes the text side of a bundle as a directory for `ExportedText`; its vectors are those of `encode_queries`.
+    """Writes the text side of a bundle as a directory for `ExportedText`; its vectors are those of `encode_texts`.
     Gives how nearly: it is opened and asked for texts of 1 to 8 words of the vocabulary, drawn at random.
 
     `int8`: tables by rows, matrices by columns (7 bits, so that no processor's sums overflow), what flows through them
@@ -86,7 +86,7 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apar
     if made.ByteSize() > _MOST_BYTES:
         raise ValueError(f"the graph has {made.ByteSize()} bytes; one ONNX file holds 2 GiB")
     with whole_directory(path, marker=MARKER) as folder:
-        if int8 and model.text is not None:
+        if int8 and model.text_towers:
             with tempfile.NamedTemporaryFile(suffix=".onnx") as whole:
                 onnx.save(made, whole.name)
                 with _without_advice():
@@ -101,13 +101,13 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apar
         else:
             onnx.save(made, folder / GRAPH)
         bundle.tokenizer.save(str(folder / TOKENIZER))
-        if model.bag is not None:
-            np.save(folder / KEYS, _array(model.bag.keys), allow_pickle=False)
+        if model.names is not None:
+            np.save(folder / KEYS, _array(model.names.keys), allow_pickle=False)
         precision = "int8" if int8 else "float32"
         card = {"format": FORMAT, **_card(model), "precision": precision}
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         texts = some_texts(bundle.tokenizer)
-        apart = how_far_apart(ExportedText.load(folder).encode(texts), bundle.encode_queries(texts))
+        apart = how_far_apart(ExportedText.load(folder).encode(texts), bundle.encode_texts(texts))
         if not apart.worst <= ALLOWED[precision]:
             raise ValueError(
                 f"{precision}: the vector of a text is {apart.worst:.2g} off (1 - cosine; mean {apart.mean:.2g}), "
@@ -139,13 +139,13 @@ def how_far_apart(found: Float32[np.ndarray, "texts dim"], wanted: Float32[np.nd
     return Apart(float(apart.max()), float(apart.mean()), len(apart))
 
 
-def _card(model: DualEncoder) -> dict[str, Any]:
+def _card(model: PartsEncoder) -> dict[str, Any]:
     return {
         "dimensions": model.dimensions,
         "longest": model.longest,
         "query_rules": [rule.name for rule in model.query_rules],
-        "tower": model.text is not None,
-        "bag": None if model.bag is None else {"pairs": model.bag.pairs, "texts": model.bag.texts},
+        "tower": bool(model.text_towers),
+        "bag": None if model.names is None else {"pairs": any(bag.pairs for bag in model.word_bags)},
     }
 
 
@@ -204,49 +204,50 @@ class _Graph:
         return made
 
 
-def _text_side(graph: _Graph, model: DualEncoder) -> None:
-    """`DualEncoder.encode_text`."""
-    bag = None if model.bag is None else _bag(graph, model.bag)
-    tower = None if model.text is None else _tower(graph, model.text)
-    vectors = bag or tower
-    if bag is not None and tower is not None:
-        width = (model.dimensions - model.common) // model.members
-        before = (model.members - 1) * width  # the tower stands beside the last view
-        padded = graph.node("Pad", tower, graph.integers(0, before, 0, model.common))
-        vectors = graph.node("Add", bag, graph.node("Mul", padded, graph.constant(_array(model.text_gate))))
-    if vectors is None or not model.normalise:
-        return
-    if not model.common:
-        _unit(graph, vectors, model.members, model.members**-0.5)
-        return
-    share = float(model.log_share.detach().exp())
-    end, axis = model.dimensions - model.common, graph.integers(1)
-    own = graph.node("Slice", vectors, graph.integers(0), graph.integers(end), axis)
-    common = graph.node("Slice", vectors, graph.integers(end), graph.integers(model.dimensions), axis)
-    parts = (
-        _unit(graph, own, model.members, (model.members * (1 + share)) ** -0.5),
-        _unit(graph, common, 1, (share / (1 + share)) ** 0.5),
-    )
-    graph.node("Concat", *parts, axis=1)
+def _text_side(graph: _Graph, model: PartsEncoder) -> None:
+    """`PartsEncoder.encode_text`."""
+    names = None if model.names is None else graph.input("names", "texts", "names")
+    tokens = lengths = None
+    if model.text_towers:
+        tokens, lengths = graph.input("tokens", "texts", "tokens"), graph.input("lengths", "texts")
+    shares = model.shares().tolist()
+    parts = []
+    for part, share in zip(model.parts, shares, strict=True):
+        vectors = ""
+        for gate, component in zip([None, *part.text.gates], part.text.components, strict=True):
+            if isinstance(component, WordBag):
+                assert model.names is not None
+                assert names is not None
+                own = _bag(graph, component, names, len(model.names.keys))
+            else:
+                assert isinstance(component, TextTower)
+                assert tokens is not None
+                assert lengths is not None
+                own = _tower(graph, component, tokens, lengths)
+            if gate is not None:
+                own = graph.node("Mul", own, graph.constant(_array(gate)))
+            vectors = graph.node("Add", vectors, own) if vectors else own
+        parts.append(_unit(graph, vectors, share**0.5) if model.normalise else vectors)
+    if len(parts) > 1:
+        graph.node("Concat", *parts, axis=1)
 
 
-def _unit(graph: _Graph, vectors: str, members: int, length: float) -> str:
-    """Each of the members made of so much length."""
-    parts = graph.node("Reshape", vectors, graph.integers(0, members, -1))
-    lengths = graph.node("ReduceL2", parts, graph.integers(2), keepdims=1)
-    unit = graph.node("Div", parts, graph.node("Max", lengths, graph.constant(1e-12)))
-    scaled = graph.node("Mul", unit, graph.constant(length))
-    return graph.node("Reshape", scaled, graph.integers(0, -1))
+def _unit(graph: _Graph, vectors: str, length: float) -> str:
+    """Each made of so much length."""
+    lengths = graph.node("ReduceL2", vectors, graph.integers(1), keepdims=1)
+    unit = graph.node("Div", vectors, graph.node("Max", lengths, graph.constant(1e-12)))
+    return graph.node("Mul", unit, graph.constant(length))
 
 
-def _bag(graph: _Graph, bag: WordBag) -> str:
-    table = np.vstack([_array(bag.table()), np.zeros((1, bag.weight.shape[1]), np.float32)])
-    rows = graph.rows(table, graph.input("names", "texts", "names"))
+def _bag(graph: _Graph, bag: WordBag, names: str, count: int) -> str:
+    """Names that the bag does not know, and what pads, are rows of zeros."""
+    table = _array(bag.weight)
+    zeros = np.zeros((count + 1 - len(table), table.shape[1]), np.float32)
+    rows = graph.rows(np.vstack([table, zeros]), names)
     return graph.node("ReduceSum", rows, graph.integers(1), keepdims=0)
 
 
-def _tower(graph: _Graph, tower: TextTower) -> str:
-    tokens, lengths = graph.input("tokens", "texts", "tokens"), graph.input("lengths", "texts")
+def _tower(graph: _Graph, tower: TextTower, tokens: str, lengths: str) -> str:
     longest = graph.node("Gather", graph.node("Shape", tokens), graph.integers(1))
     embeddings = tower.embeddings
     places = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import normalised
+from shopwindow.model.encoder import normalised
 from shopwindow.model.tokens import tokenize
 
 
@@ -69,8 +69,7 @@ class SentenceEncoder:
             raise ValueError(f"batch_size {batch_size}, truncate_dim {truncate_dim}: at least 1 is wanted")
         texts = [sentences] if isinstance(sentences, str) else list(sentences)
         pieces = [
-            self._bundle.encode_queries(texts[at : at + batch_size])
-            for at in range(0, len(texts), batch_size)
+            self._bundle.encode_texts(texts[at : at + batch_size]) for at in range(0, len(texts), batch_size)
         ]
         size = self._bundle.model.dimensions
         vectors = np.concatenate([np.empty((0, size), np.float32), *pieces])[:, :truncate_dim]

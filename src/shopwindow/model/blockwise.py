@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from shopwindow.model.dual import DualEncoder
-from shopwindow.model.losses import ROW_LOSSES, Join, Sweep, lessened, total_of_means
+from shopwindow.model.encoder import PartsEncoder
+from shopwindow.model.losses import MARGIN, ROW_LOSSES, Join, Sweep, lessened, total_of_means
 from shopwindow.model.negatives import Cells
 from shopwindow.model.processes import gathered, joined, place, summed
-from shopwindow.model.recipe import Loss, Recipe
+from shopwindow.model.recipe import LossName
 
 CellsOf = Callable[[slice, slice], Cells]
 """What the cells of some rows and some columns of the whole matrix are."""
@@ -42,10 +42,10 @@ _JOINS: Final[dict[Join, tuple[float, Callable[[Tensor, Tensor], Tensor]]]] = {
 
 
 def blockwise_loss(
-    model: DualEncoder,
-    recipe: Recipe,
-    text: Float[Tensor, "share hidden"],
-    photo: Float[Tensor, "share hidden"],
+    model: PartsEncoder,
+    name: LossName,
+    text: Float[Tensor, "share values"],
+    photo: Float[Tensor, "share values"],
     cells_of: CellsOf,
     *,
     scores_at_once: int = 0,
@@ -62,20 +62,20 @@ def blockwise_loss(
     with torch.autocast(text.device.type, enabled=False):
         bias = lead = model.score_bias.new_zeros(())
         text, photo = text.float(), photo.float()
-        if recipe.loss != "multi-similarity":
+        if name != "multi-similarity":
             scale, bias = model.log_scale.exp(), model.score_bias
             text = scale * text
-            lead = scale * (recipe.margin if recipe.loss == "margin" else 0)
-        values: list[Tensor] = []
-        for own_text, own_photo in zip(model.by_view(text), model.by_view(photo), strict=True):
-            value = _Loss.apply(recipe.loss, cells_of, side, own_text, own_photo, bias, lead)  # type: ignore[no-untyped-call] # torch's
-            values.append(value)
-        return torch.stack(values).mean()
+            lead = scale * (MARGIN if name == "margin" else 0)
+        total = text.new_zeros(())
+        for (weight, own_text), (_, own_photo) in zip(model.by_part(text), model.by_part(photo), strict=True):
+            value = _Loss.apply(name, cells_of, side, own_text, own_photo, bias, lead)  # type: ignore[no-untyped-call] # torch's
+            total = total + weight * value
+        return total
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, loss: Loss, cells_of: CellsOf, side: int, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, loss: LossName, cells_of: CellsOf, side: int, *inputs: Tensor) -> Tensor:
         text, photo, *others = inputs
         matrix = _Matrix(loss, cells_of, side, [text, gathered(photo), *others])
         value, adjoints = matrix.value()
@@ -100,7 +100,7 @@ class _Matrix:
     this process's own; those of the columns are joined over processes.
     """
 
-    def __init__(self, loss: Loss, cells_of: CellsOf, side: int, inputs: list[Tensor]) -> None:
+    def __init__(self, loss: LossName, cells_of: CellsOf, side: int, inputs: list[Tensor]) -> None:
         text, photo = inputs[:2]
         self._loss = ROW_LOSSES[loss]
         self._leading = loss == "margin"
@@ -110,19 +110,19 @@ class _Matrix:
         self._blocks: list[Block] = list(itertools.product(_parts(len(text), side), _parts(len(photo), side)))
         self._with_right: list[Block] = []
         ways = (text, photo) if self._loss.both_ways else (text,)
-        self._found: Ways = [text.new_empty(0, len(way)) for way in ways]
+        self._so_far: Ways = [text.new_empty(0, len(way)) for way in ways]
 
     def value(self) -> tuple[Float[Tensor, ""], Ways]:
         """The loss, and its gradients with respect to the figures of each way."""
         for sweep in self._loss.sweeps:
             self._find(sweep)
         value, adjoints = self._inputs[0].new_zeros(()), list[Tensor]()
-        for way, found in enumerate(self._found):
+        for way, so_far in enumerate(self._so_far):
             with torch.enable_grad():
-                figures = found.detach().requires_grad_()
+                figures = so_far.detach().requires_grad_()
                 sums = self._loss.means(figures)
                 whole = (sums.detach().clone() if way else summed(sums.detach())).requires_grad_()
-                part = total_of_means(whole) / len(self._found)
+                part = total_of_means(whole) / len(self._so_far)
             value += part.detach()
             adjoints += torch.autograd.grad(sums, figures, torch.autograd.grad(part, whole))
         return value, adjoints
@@ -143,18 +143,18 @@ class _Matrix:
 
     def _find(self, sweep: Sweep) -> None:
         nothing, join = _JOINS[sweep.join]
-        new = [found.new_full((sweep.count, found.shape[1]), nothing) for found in self._found]
+        new = [so_far.new_full((sweep.count, so_far.shape[1]), nothing) for so_far in self._so_far]
         for block in self._blocks_of(sweep):
             cells = self._cells(block)
             if sweep is self._loss.sweeps[0] and bool(cells.right.any()):
                 self._with_right.append(block)
             figures = self._figures(
-                sweep, cells, _of_places(self._inputs, block), _of_ways(self._found, block)
+                sweep, cells, _of_places(self._inputs, block), _of_ways(self._so_far, block)
             )
             for own, part in zip(_of_ways(new, block), figures, strict=True):
                 own.copy_(join(own, part))
         new[1:] = [joined(own, join) for own in new[1:]]
-        self._found = [torch.cat(both) for both in zip(self._found, new, strict=True)]
+        self._so_far = [torch.cat(both) for both in zip(self._so_far, new, strict=True)]
 
     def _add_gradients(
         self,
@@ -167,15 +167,15 @@ class _Matrix:
     ) -> None:
         """Adds those of the inputs to `out`, those of what earlier sweeps found to `earlier`."""
         before = len(earlier[0])
-        found = _of_ways(self._found, block)
-        leaves = [*_of_places(self._inputs, block), *(own[:before] for own in found)]
+        so_far = _of_ways(self._so_far, block)
+        leaves = [*_of_places(self._inputs, block), *(own[:before] for own in so_far)]
         sums = [*_of_places(out, block), *_of_ways(earlier, block)]
-        needed = [*wanted, *(before > 0 for _ in found)]
+        needed = [*wanted, *(before > 0 for _ in so_far)]
         leaves = [leaf.detach().requires_grad_(need) for leaf, need in zip(leaves, needed, strict=True)]
         with torch.enable_grad():
             figures = self._figures(sweep, self._cells(block), leaves[: len(wanted)], leaves[len(wanted) :])
         weights = []
-        for part, whole, adjoint in zip(figures, found, _of_ways(adjoints, block), strict=True):
+        for part, whole, adjoint in zip(figures, so_far, _of_ways(adjoints, block), strict=True):
             share = (
                 _share(part.detach(), whole[before : before + sweep.count])
                 if sweep.join == "logsumexp"
@@ -188,15 +188,15 @@ class _Matrix:
             if gradient is not None:
                 own += gradient
 
-    def _figures(self, sweep: Sweep, cells: Cells, inputs: list[Tensor], found: Ways) -> Ways:
+    def _figures(self, sweep: Sweep, cells: Cells, inputs: list[Tensor], so_far: Ways) -> Ways:
         """What a sweep finds in a block, of each way."""
         text, photo, bias, lead = inputs
         scores = torch.addmm(bias, text, photo.T)
         if self._leading:
             scores = lessened(scores, cells, lead)
-        figures = [sweep.figures(scores, cells, found[0])]
+        figures = [sweep.figures(scores, cells, so_far[0])]
         if self._loss.both_ways:
-            figures.append(sweep.figures(scores.T, cells.turned(), found[1]))
+            figures.append(sweep.figures(scores.T, cells.turned(), so_far[1]))
         return figures
 
     def _cells(self, block: Block) -> Cells:
@@ -217,9 +217,9 @@ def _of_places(inputs: list[Tensor], block: Block) -> list[Tensor]:
     return [text[block[0]], photo[block[1]], *others]
 
 
-def _of_ways(found: Ways, block: Block) -> Ways:
+def _of_ways(so_far: Ways, block: Block) -> Ways:
     """What a block takes of the figures of each way: views."""
-    return [own[:, places] for own, places in zip(found, block, strict=False)]
+    return [own[:, places] for own, places in zip(so_far, block, strict=False)]
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ A bundle is a directory with everything that turns words and photos into vectors
 sizes; and what a reader wants to know: recipe, provenance, scores, curves. Knows no training.
 
 ```
-bundle.json         format, sizes of the towers, provenance, scores, audit of the validation set
+bundle.json         format, parts and sizes, provenance, scores, audit of the validation set
 model.safetensors   weights
 tokenizer.json
-recipe.yaml         how it was trained (differences from the defaults)
+recipe.yaml         how it was trained: all fields
 curves.csv, .png    loss and score over the steps
 modules.json        lets sentence-transformers open the directory (sentence_encoder.py)
 ```
@@ -16,9 +16,11 @@ modules.json        lets sentence-transformers open the directory (sentence_enco
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,15 +28,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
+from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
-from shopwindow.model.bags import PooledRegions, WordBag
+from shopwindow.model.bags import Names, PooledRegions, WordBag
 from shopwindow.model.checkpoint import load_weights, save_weights
-from shopwindow.model.dual import (
-    DualEncoder,
-    encode_in_pieces,
+from shopwindow.model.encoder import (
+    Part,
+    PartsEncoder,
+    Side,
     encode_products,
     encode_regions,
     encode_texts,
@@ -46,14 +50,13 @@ from shopwindow.model.dual import (
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.rank import rank_pools
-from shopwindow.model.recipe import View
 from shopwindow.model.rerankers import Reranker, own_reranker
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
 
 MARKER: Final = "bundle.json"
-FORMAT: Final = "shopwindow bundle 2"
+FORMAT: Final = "shopwindow bundle 3"
 MODULES: Final = "modules.json"
 _MODULES: Final = [
     {"idx": 0, "name": "0", "path": "", "type": "shopwindow.export.sentence_encoder.TextModule"}
@@ -62,13 +65,13 @@ _MODULES: Final = [
 
 @dataclass
 class Bundle:
-    """A trained model ready for use.
+    """A trained model ready for use: an `Encoder`.
 
     `provenance`: what made it (dataset content hashes, steps, versions). `scores`: what it reached on the
     validation set, by measure. `audit`: what could be scored on that set without reading a query.
     """
 
-    model: DualEncoder
+    model: PartsEncoder
     tokenizer: Tokenizer
     recipe: str = "{}\n"
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +80,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
-        """Opens a bundle; its towers are built from the sizes it holds, whatever recipes say today.
+        """Opens a bundle; its parts are built from the sizes it holds, whatever recipes say today.
 
         Raises: DataError naming file and field of a bundle that is missing, broken or of another format.
         """
@@ -117,20 +120,56 @@ class Bundle:
         }
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
-    def encode_queries(self, texts: list[str]) -> Float32[np.ndarray, "texts hidden"]:
+    @property
+    def dimensions(self) -> int:
+        """Values of a vector."""
+        return self.model.dimensions
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over what determines the vectors: parts, their weights, spelling of texts, choice of regions."""
+        whole = hashlib.sha256()
+        card = {key: value for key, value in describe(self.model).items() if key != "late"}
+        whole.update(json.dumps(card, sort_keys=True).encode())
+        whole.update(self.tokenizer.to_str().encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if name.startswith(("parts.", "names.")):
+                whole.update(name.encode())
+                whole.update(tensor.cpu().contiguous().numpy().tobytes())
+        return whole.hexdigest()
+
+    def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "texts values"]:
         """The vectors of queries, in their order."""
         return encode_texts(self.model, self.tokenizer, texts)
 
     def tokenise(self, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
-        """The tokens of each text, as `dual.tokenise` says."""
+        """The tokens of each text, as `encoder.tokenise` says."""
         return tokenise(self.model, self.tokenizer, texts)
 
     def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts hidden"]:
         """The vectors of texts from their tokens, in their order."""
         return encode_tokens(self.model, tokens)
 
+    def encode_products(self, regions: Regions) -> Float32[np.ndarray, "products values"]:
+        """The vectors of products in memory, in their order. Raises: ValueError as `encoder.encode_regions`."""
+        return encode_regions(self.model, regions)
+
+    def encode_dataset(
+        self,
+        dataset: Dataset,
+        products: Int64[np.ndarray, " products"] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float32[np.ndarray, "products values"]:
+        """The vectors of products of a dataset: of some of its rows, or of all.
+
+        `progress` is called with products done and products in all.
+        Raises: ValueError where features are not of the model's size.
+        """
+        return encode_products(self.model, dataset, products, progress=progress)
+
     def knows(self, words: list[str]) -> list[bool]:
-        """Of which words the model has learned something, as `dual.knows` says."""
+        """Of which words the model has learned something, as `encoder.knows` says."""
         return knows(self.model, self.tokenizer, words)
 
     def reads(self, tokens: Int64[np.ndarray, " tokens"]) -> bool:
@@ -147,38 +186,6 @@ class Bundle:
         """Whether regions must come with boxes and labels."""
         return self.model.needs_boxes
 
-    def encode_products(
-        self,
-        photos: Dataset | Regions | Sequence[np.ndarray],
-        products: Int64[np.ndarray, " products"] | None = None,
-    ) -> Float32[np.ndarray, "products hidden"]:
-        """The vectors of products: of a dataset (`products` are some of its rows; all of them when none are named), or
-        of regions in memory, also as one array [regions, features] each.
-
-        Raises: ValueError where features are not of the model's size, and as `dual.encode_regions`.
-        """
-        if isinstance(photos, Dataset):
-            return self.encode_dataset(photos, products)
-        if products is not None:
-            raise ValueError("products are rows of a dataset; give the photos that are wanted")
-        if isinstance(photos, Regions):
-            return encode_in_pieces(self.model, photos)
-        return encode_regions(self.model, photos)
-
-    def encode_dataset(
-        self,
-        dataset: Dataset,
-        products: Int64[np.ndarray, " products"] | None = None,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Float32[np.ndarray, "products hidden"]:
-        """The vectors of products of a dataset: of some of its rows, or of all.
-
-        `progress` is called with products done and products in all.
-        Raises: ValueError where features are not of the model's size.
-        """
-        return encode_products(self.model, dataset, products, progress=progress)
-
     def rank(
         self, dataset: Dataset, *, smooth: tuple[float, ...] | None = None, name: str = "shopwindow"
     ) -> Run:
@@ -186,80 +193,89 @@ class Bundle:
         return rank_pools(self, dataset, reranker=self.reranker, smooth=smooth, name=name)
 
 
-def describe(model: DualEncoder) -> dict[str, Any]:
+def describe(model: PartsEncoder) -> dict[str, Any]:
     """The sizes and switches from which `build` makes the same model without its weights."""
-    card: dict[str, Any] = {
-        "longest": model.longest,
-        "vocabulary": model.vocabulary,
-        "feature_size": model.feature_size,
-        "dimensions": model.dimensions,
-        "normalise": model.normalise,
-        "features": model.features,
-        "selection": model.selection,
-        "largest": model.largest,
-        "query_rules": [rule.name for rule in model.query_rules],
-    }
-    if model.text is not None:
-        card["text"] = dataclasses.asdict(model.text.size)
-    if model.photo is not None:
-        card["photo"] = {
-            **dataclasses.asdict(model.photo.size),
-            "readout": model.photo.readout,
-            "boxes": model.photo.boxes,
-        }
-    if model.bag is not None:
-        card["bag"] = {"names": len(model.bag.keys), "pairs": model.bag.pairs, "texts": model.bag.texts}
-    if model.common:
-        card["common"] = model.common
-    if len(model.views):
-        card["views"] = [{"view": str(view.view), "dropout": view.dropout_share} for view in model.views]
+    late = None
     if model.late is not None:
-        card["late"] = {"width": model.late.width, "dropout": model.late.dropout.p}
-    return card
+        late = {"width": model.late.width, "dropout": model.late.dropout.p}
+    return {
+        "feature_size": model.feature_size,
+        "vocabulary": model.vocabulary,
+        "longest": model.longest,
+        "query_rules": [rule.name for rule in model.query_rules],
+        "skip": list(model.skip),
+        "largest": model.largest,
+        "names": None if model.names is None else len(model.names.keys),
+        "late": late,
+        "parts": [
+            {
+                "width": part.width,
+                "share": part.share,
+                "normalise": part.normalise,
+                "text": [_describe(component) for component in part.text.components],
+                "photo": [_describe(component) for component in part.photo.components],
+            }
+            for part in model.parts
+        ],
+    }
 
 
-def build(card: dict[str, Any]) -> DualEncoder:
+def build(card: dict[str, Any]) -> PartsEncoder:
     """A model of the described sizes, with random weights.
 
     Raises: KeyError, TypeError or ValueError where the description is not one of `describe`.
     """
-    longest, vocabulary = card["longest"], card["vocabulary"]
-    feature_size, dimensions = card["feature_size"], card["dimensions"]
-    text = photo = bag = late = None
-    common = card.get("common", 0)
-    if "text" in card:
-        text = TextTower(EncoderSize(**card["text"]), vocabulary=vocabulary, longest=longest)
-    if "photo" in card:
-        size = dict(card["photo"])
-        readout, boxes = size.pop("readout"), size.pop("boxes")
-        photo = PhotoTower(EncoderSize(**size), feature_size=feature_size, readout=readout, boxes=boxes)
-    if "bag" in card:
-        bag = WordBag(dimensions, **card["bag"], common=common)
-    looks = card.get("views", [])
-    widths = [(dimensions - common) // max(1, len(looks) - bool(common))] * len(looks)
-    if common:
-        widths[-1] = common
-    views = [
-        PooledRegions(width, feature_size, View.parse(one["view"]), dropout=one["dropout"])
-        for width, one in zip(widths, looks, strict=True)
+    feature_size, late = card["feature_size"], card["late"]
+    parts = [
+        Part(
+            part["width"],
+            Side(*(_built(own, part["width"], feature_size) for own in part["text"])),
+            Side(*(_built(own, part["width"], feature_size) for own in part["photo"])),
+            share=part["share"],
+            normalise=part["normalise"],
+        )
+        for part in card["parts"]
     ]
-    if "late" in card:
-        late = LateInteraction(vocabulary, feature_size, **card["late"])
-    return DualEncoder(
-        text,
-        photo,
-        bag=bag,
-        views=views,
-        late=late,
-        common=common,
-        longest=longest,
-        vocabulary=vocabulary,
-        normalise=card["normalise"],
-        features=card["features"],
-        selection=card["selection"],
+    return PartsEncoder(
+        parts,
+        feature_size=feature_size,
+        vocabulary=card["vocabulary"],
+        longest=card["longest"],
+        names=None if card["names"] is None else Names(card["names"]),
+        late=None if late is None else LateInteraction(card["vocabulary"], feature_size, **late),
+        skip=tuple(card["skip"]),
         largest=card["largest"],
         query_rules=tuple(card["query_rules"]),
     )
+
+
+def _describe(component: nn.Module) -> dict[str, Any]:
+    """One component of a side: its kind and what `_built` needs to know."""
+    if isinstance(component, WordBag):
+        return {"kind": "words", "names": len(component.weight), "pairs": component.pairs}
+    if isinstance(component, TextTower):
+        sizes = {"vocabulary": component.vocabulary, "longest": component.longest}
+        return {"kind": "text transformer", "size": dataclasses.asdict(component.size), **sizes}
+    if isinstance(component, PooledRegions):
+        dropout = component.dropout.p
+        return {"kind": "linear", "look": component.look, "pools": list(component.pools), "dropout": dropout}
+    assert isinstance(component, PhotoTower)
+    own = {"readout": component.readout, "labels": component.label_count}
+    return {"kind": "region transformer", "size": dataclasses.asdict(component.size), **own}
+
+
+def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
+    kind, own = own["kind"], {key: value for key, value in own.items() if key != "kind"}
+    if kind == "words":
+        return WordBag(torch.zeros(own["names"], width), pairs=own["pairs"])
+    if kind == "linear":
+        return PooledRegions(width, feature_size, **(own | {"pools": tuple(own["pools"])}))
+    own["size"] = EncoderSize(**own["size"])
+    if kind == "text transformer":
+        return TextTower(**own)
+    if kind == "region transformer":
+        return PhotoTower(feature_size=feature_size, **own)
+    raise ValueError(f"component {kind!r} is not known")
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -270,5 +286,9 @@ def _read_card(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"no JSON: {error}", path=path / MARKER) from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=path / MARKER)
+        written = card.get("format") if isinstance(card, dict) else None
+        raise DataError(
+            f"format {written!r}, wanted {FORMAT!r}: make it again with `shopwindow train`",
+            path=path / MARKER,
+        )
     return card

@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import QueryRule
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import encode_photos, normalised
+from shopwindow.model.encoder import encode_photos, normalised
 from shopwindow.model.tokens import tokenize
 from shopwindow.ranking.runs import Run
 
@@ -104,7 +104,7 @@ def explain_by_occlusion(bundle: Bundle, query: str, photo: Regions) -> Explanat
     """
     spans = _spans(query, photo)[:MOST_WORDS]
     texts = [query, *(query[:start] + " " + query[end:] for start, end in spans)]
-    words = bundle.encode_queries(texts).astype(np.float64)
+    words = bundle.encode_texts(texts).astype(np.float64)
     scores = words @ _without_each(bundle, photo).T.astype(np.float64)
     return Explanation(
         _words(query, spans),
@@ -180,8 +180,9 @@ def _by_late_interaction(
     totals = torch.zeros(len(words), dtype=torch.float64, device=model.device)
     totals = totals.index_add(0, owners, shares.double())
     kept = model.kept(photo)
+    kept_count = torch.tensor([len(kept)])
     parts[:, kept] = parts[:, kept].index_add(
-        0, owners, (shares[:, None] * late.fits(tokens, model.seen(photo))).double()
+        0, owners, (shares[:, None] * late.fits(tokens, photo.take_regions(kept, kept_count))).double()
     )
     seen, vector_score, late_score = tuple(kept.tolist()), *_both_scores(bundle, query, photo)
     weights = _tuples(parts[:MOST_WORDS].cpu().numpy())
@@ -225,7 +226,7 @@ def _spelled(word: str, rules: Sequence[QueryRule]) -> str:
 def _both_scores(bundle: Bundle, query: str, photo: Regions) -> tuple[float, float]:
     """The score of the vectors and the late score; their sum is what `rank` gives."""
     model = bundle.model
-    vector = bundle.encode_queries([query])[0].astype(np.float64)
+    vector = bundle.encode_texts([query])[0].astype(np.float64)
     tokens, lengths = tokenize(bundle.tokenizer, normalised(model, [query]), longest=model.longest)
     late = model.late_scores(tokens.to(model.device), lengths, photo)
     return float(vector @ encode_photos(model, photo)[0].astype(np.float64)), float(late[0, 0])

@@ -31,8 +31,6 @@ GRAPH: Final = "text.onnx"
 KEYS: Final = "keys.npy"
 TOKENIZER: Final = "tokenizer.json"
 TEXTS_AT_ONCE: Final = 64
-_PRIME: Final = np.int64(1_099_511_628_211)
-_SHIFT: Final = np.int64(0x9E3779B97F4A7C1)
 _FIRST_PAIR: Final = np.int64(1 << 24)
 
 
@@ -80,7 +78,7 @@ class ExportedText:
         return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dim"]:
-        """The vectors of texts, in their order; those of `Bundle.encode_queries`, up to rounding."""
+        """The vectors of texts, in their order; those of `Bundle.encode_texts`, up to rounding."""
         return self.encode_tokens(self._tokenise(texts))
 
     def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dim"]:
@@ -106,30 +104,21 @@ class ExportedText:
             inputs["tokens"] = _padded(tokens, 0)
             inputs["lengths"] = np.array([len(row) for row in tokens], np.int64)
         if self._bag is not None and self._keys is not None:
-            found = [names_of(row, pairs=self._bag["pairs"], texts=self._bag["texts"]) for row in tokens]
+            names_of_texts = [names_of(row, pairs=self._bag["pairs"]) for row in tokens]
             # One row more than there are names: zeros, for what pads and for names that are not known.
-            inputs["names"] = _padded([_rows_of(names, self._keys) for names in found], len(self._keys))
+            inputs["names"] = _padded(
+                [_rows_of(names, self._keys) for names in names_of_texts], len(self._keys)
+            )
         return inputs
 
 
-def names_of(
-    tokens: Int64[np.ndarray, " tokens"], *, pairs: bool, texts: bool
-) -> Int64[np.ndarray, " names"]:
+def names_of(tokens: Int64[np.ndarray, " tokens"], *, pairs: bool) -> Int64[np.ndarray, " names"]:
     """The names in one query as numbers, as `bags.names_of` has them.
 
-    >>> names_of(np.array([2, 7, 3]), pairs=True, texts=False).tolist()
+    >>> names_of(np.array([2, 7, 3]), pairs=True).tolist()
     [2, 7, 3, 50331655, 134217731]
     """
-    names = [tokens]
-    if pairs:
-        names.append((tokens[:-1] + 1) * _FIRST_PAIR + tokens[1:])
-    if texts:
-        place = np.arange(len(tokens), dtype=np.int64)
-        mixed = (tokens + 1) * _PRIME * (2 * place + 1)
-        mixed = (mixed ^ (mixed >> 29)) * (place + _SHIFT) * _PRIME
-        total = (mixed ^ (mixed >> 32)).sum(keepdims=True)
-        names.append(-(np.abs(total) >> 1) - 1)
-    return np.concatenate(names)
+    return np.concatenate([tokens, (tokens[:-1] + 1) * _FIRST_PAIR + tokens[1:]]) if pairs else tokens
 
 
 def _rows_of(

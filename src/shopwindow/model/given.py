@@ -1,7 +1,7 @@
 """Are the files that a recipe names there and of the right kind, and do the devices fit it?
 
 Asked before any data is opened, so that a wrong path costs no minute; so it imports no torch. What only the weights
-themselves can tell (shapes, part of a layer) is told when they are loaded, in `checkpoint.py`.
+themselves can tell (shapes, part of a layer) is checked when they are loaded, in `checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
+from shopwindow.data.grouping import Order
 from shopwindow.files import DataError, read_text, reading
-from shopwindow.model.recipe import Recipe
+from shopwindow.model.recipe import PartRecipe, TextRecipe, TransformerRecipe
 from shopwindow.model.tokenizer_files import load_tokenizer, tokenizer_file
 
 CONFIG: Final = "config.json"
@@ -36,44 +37,54 @@ _SIZES: Final = (
 )
 
 
-def check_given(recipe: Recipe) -> None:
+def check_given(text: TextRecipe, parts: Sequence[PartRecipe]) -> None:
     """Raises: DataError naming the field of the recipe, the file and what is wrong with it."""
-    wide, says, vocabulary = recipe.width, "hidden", None
-    if recipe.text_from:
-        with of_field("text_from"):
-            config = check_checkpoint(Path(recipe.text_from))
-            wide, says, vocabulary = config["hidden_size"], "text_from", config["vocab_size"]
-    if recipe.photo_from:
-        with of_field("photo_from"):
-            own = check_checkpoint(Path(recipe.photo_from))["hidden_size"]
-            if own != wide:
+    vocabularies = {}
+    for name, width, transformer in _transformers(parts):
+        if transformer.checkpoint is None:
+            continue
+        with of_field(f"{name}.checkpoint"):
+            config = check_checkpoint(Path(transformer.checkpoint))
+            if config["hidden_size"] != width:
                 raise DataError(
-                    f"{own}, {says} says {wide}: both towers' vectors need one width",
-                    path=Path(recipe.photo_from) / CONFIG,
+                    f"{config['hidden_size']}, the part's width is {width}: set it to the checkpoint's",
+                    path=Path(transformer.checkpoint) / CONFIG,
                     field="hidden_size",
                 )
-    if recipe.tokenizer or recipe.text_from:
-        with of_field("tokenizer" if recipe.tokenizer else "text_from"):
-            tokenizer = load_tokenizer(recipe.tokenizer or str(recipe.text_from))
-        if vocabulary is not None:
-            check_pieces(tokenizer, vocabulary, str(recipe.text_from))
+        if ".text." in name:
+            vocabularies[transformer.checkpoint] = config["vocab_size"]
+    given = text.tokenizer or next(iter(vocabularies), None)
+    if given is not None:
+        with of_field("text.tokenizer"):
+            tokenizer = load_tokenizer(given)
+            for checkpoint, vocabulary in vocabularies.items():
+                check_pieces(tokenizer, vocabulary, checkpoint)
 
 
-def hash_given(recipe: Recipe) -> str:
+def hash_given(text: TextRecipe, parts: Sequence[PartRecipe]) -> str:
     """SHA-256 of what a training takes from the files that a recipe names; empty where it names none."""
-    paths = [
-        Path(folder) / name
-        for folder in (recipe.text_from, recipe.photo_from)
-        if folder
-        for name in (CONFIG, WEIGHTS)
+    given = [
+        (name, transformer.checkpoint)
+        for name, _, transformer in _transformers(parts)
+        if transformer.checkpoint is not None
     ]
-    if spelled := recipe.tokenizer or recipe.text_from:
+    paths = [Path(folder) / file for _, folder in given for file in (CONFIG, WEIGHTS)]
+    if spelled := text.tokenizer or next((folder for name, folder in given if ".text." in name), None):
         paths.append(tokenizer_file(spelled))
     whole = hashlib.sha256()
     for path in paths:
         with reading(path), path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest() if paths else ""
+
+
+def _transformers(parts: Sequence[PartRecipe]) -> Iterator[tuple[str, int, TransformerRecipe]]:
+    """Dotted name, width and fields of each transformer, those of the text sides first."""
+    for side in ("text", "photo"):
+        for number, part in enumerate(parts):
+            transformer: TransformerRecipe | None = getattr(part, side).transformer
+            if transformer is not None:
+                yield f"parts.{number}.{side}.transformer", part.width, transformer
 
 
 def check_pieces(tokenizer: Tokenizer, vocabulary: int, checkpoint: str | Path) -> None:
@@ -83,18 +94,17 @@ def check_pieces(tokenizer: Tokenizer, vocabulary: int, checkpoint: str | Path) 
         raise DataError(
             f"the tokenizer has {pieces} pieces, the checkpoint {vocabulary}",
             path=checkpoint,
-            field="text_from",
         )
 
 
-def check_devices(recipe: Recipe, devices: int) -> None:
-    """Raises: DataError where so many devices cannot share the batches of a recipe."""
+def check_devices(devices: int, *, size: int, order: Order, late: bool) -> None:
+    """Raises: DataError where so many devices cannot share batches of that size and order."""
     if devices < 1:
         raise DataError(f"{devices}, at least 1 is needed", field="devices")
-    if devices > 1 and (recipe.late or recipe.order == "neighbours"):
+    if devices > 1 and (late or order == "neighbours"):
         raise DataError("late interaction and the order neighbours need one device", field="devices")
-    if recipe.batch_size % devices:
-        raise DataError(f"{devices}, they do not divide the batch_size {recipe.batch_size}", field="devices")
+    if size % devices:
+        raise DataError(f"{devices}, they do not divide batches.size {size}", field="devices")
 
 
 @contextlib.contextmanager

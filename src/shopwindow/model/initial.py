@@ -1,99 +1,247 @@
-"""What does a model know before its first step? Random weights by the recipe's seed, or a checkpoint's."""
+"""What does a model know before its first step? Random weights by the recipe's seed, a checkpoint's, and what the
+training data say: which names there are, how regions are centred, how many labels occur."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from tokenizers import Tokenizer
+from torch import Tensor, nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
 from shopwindow.files import DataError
-from shopwindow.model.bagged import bags
+from shopwindow.model.bags import (
+    INITIAL_SPREAD,
+    Names,
+    PooledRegions,
+    WordBag,
+    known_names,
+    pooled_statistics,
+)
 from shopwindow.model.checkpoint import BertCheckpoint
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import Part, PartsEncoder, Side
 from shopwindow.model.given import check_pieces, of_field
-from shopwindow.model.recipe import Recipe
-from shopwindow.model.tokenizer_files import load_tokenizer
-from shopwindow.model.tokens import train_tokenizer
+from shopwindow.model.late import LateInteraction
+from shopwindow.model.packing import Lengths
+from shopwindow.model.recipe import PartRecipe, Recipe, TextRecipe, TransformerRecipe
+from shopwindow.model.tokenizer_files import SPECIAL_TOKENS, load_tokenizer
+from shopwindow.model.tokens import tokenize, train_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 
+MOST_PRODUCTS: Final = 200_000
+"""From which regions are centred; of more a sample."""
+SIGLIP_BIAS: Final = -10.0
+"""Of the paper: at first nearly every cell is wrong."""
+_SAMPLE: Final = 7
 
-def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, DualEncoder]:
-    """The tokenizer and the model before the first step.
 
-    Sizes are the recipe's, where a tower starts from a checkpoint the checkpoint's; the photo tower is as wide
-    as the text tower. torch's generator is left as it was.
-    Raises: DataError for a dataset without a pair to train on, and a tokenizer or checkpoint that cannot be used;
-    ValueError for towers of two widths.
+def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, PartsEncoder]:
+    """The tokenizer and the model before the first step. torch's generator is left as it was.
+
+    Raises: DataError for a dataset without a pair to train on, or without a word where a part has a bag of words; for a
+    tokenizer or checkpoint that cannot be used.
     """
     if not dataset.pair_training.any():
         raise DataError("holds no pair to train on", path=dataset.path)
-    tokenizer = _tokenizer(dataset, recipe)
-    vocabulary, longest = max(tokenizer.get_vocab().values()) + 1, recipe.longest_query
-    text_size = _tower_size(recipe, recipe.width)
-    text_from = _opened(recipe.text_from, "text_from")
-    if text_from is not None:
-        check_pieces(tokenizer, text_from.vocabulary, text_from.path)
-        text_size, vocabulary, longest = text_from.size, text_from.vocabulary, text_from.longest
-    photo_from = _opened(recipe.photo_from, "photo_from")
-    photo_size = photo_from.size if photo_from else _tower_size(recipe, text_size.hidden)
+    text_from = _opened(recipe.text_transformers)
+    photo_from = _opened(recipe.photo_transformers)
+    first = next(iter(text_from.values()), None)
+    tokenizer = _tokenizer(dataset, recipe.text, first)
+    vocabulary = max(tokenizer.get_vocab().values()) + 1
+    longest = min([recipe.text.longest, *(checkpoint.longest for checkpoint in text_from.values())])
+    for checkpoint in text_from.values():
+        check_pieces(tokenizer, checkpoint.vocabulary, checkpoint.path)
+        vocabulary = max(vocabulary, checkpoint.vocabulary)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        text = TextTower(text_size, vocabulary=vocabulary, longest=longest) if "bert" in recipe.text else None
-        photo = None
-        if "bert" in recipe.photo:
-            photo = PhotoTower(
-                photo_size, feature_size=dataset.feature_size, readout=recipe.readout, boxes=recipe.boxes
-            )
-        bag, views, late = bags(dataset, recipe, tokenizer, text_size.hidden, vocabulary, longest)
-        model = DualEncoder(
-            text,
-            photo,
-            bag=bag,
-            views=views,
-            late=late,
-            common=recipe.common,
-            longest=longest,
-            vocabulary=vocabulary,
-            normalise=recipe.normalise,
-            features=recipe.features,
-            selection=recipe.selection,
-            largest=recipe.largest,
-            query_rules=recipe.rule_names,
-            scale=recipe.scale,
-            bias=recipe.bias,
+        torch.manual_seed(recipe.optimiser.seed)
+        texts = [_text_tower(i, part, text_from, vocabulary, longest) for i, part in enumerate(recipe.parts)]
+        labels = (
+            _label_count(dataset) if any(own.boxes for own in recipe.photo_transformers.values()) else None
         )
-    if text_from is not None and text is not None:
-        with of_field("text_from"):
-            text_from.load_into(text)
-    if photo_from is not None and photo is not None:
-        with of_field("photo_from"):
-            photo_from.load_into(photo)
+        photos = [
+            _photo_tower(i, part, photo_from, dataset.feature_size, labels)
+            for i, part in enumerate(recipe.parts)
+        ]
+        learned = _Learned(dataset, recipe.text, tokenizer, longest)
+        names, bags = learned.bags(recipe.parts)
+        views = [learned.view(part) for part in recipe.parts]
+        late = None
+        if recipe.late is not None:
+            late = learned.late(recipe.late.width, recipe.late.dropout, vocabulary)
+        model = PartsEncoder(
+            [
+                Part(part.width, _side(*own[:2]), _side(*own[2:]), share=part.share, normalise=part.normalise)
+                for part, *own in zip(recipe.parts, bags, texts, views, photos, strict=True)
+            ],
+            feature_size=dataset.feature_size,
+            vocabulary=vocabulary,
+            longest=longest,
+            names=names,
+            late=late,
+            skip=recipe.regions.skip,
+            largest=recipe.regions.largest,
+            query_rules=recipe.text.rules,
+            scale=recipe.loss.scale,
+            bias=SIGLIP_BIAS if recipe.loss.name == "siglip" else 0.0,
+        )
+    _load(model, text_from, photo_from)
     return tokenizer, model
 
 
-def _opened(path: str | None, field: str) -> BertCheckpoint | None:
-    with of_field(field):
-        return BertCheckpoint(path) if path else None
+def _opened(transformers: Mapping[str, TransformerRecipe]) -> dict[str, BertCheckpoint]:
+    """The checkpoints by the dotted names of their transformers."""
+    opened = {}
+    for name, transformer in transformers.items():
+        if transformer.checkpoint is not None:
+            with of_field(f"{name}.checkpoint"):
+                opened[name] = BertCheckpoint(transformer.checkpoint)
+    return opened
 
 
-def _tokenizer(dataset: Dataset, recipe: Recipe) -> Tokenizer:
-    given = recipe.tokenizer or recipe.text_from
-    if given is not None:
-        with of_field("tokenizer" if recipe.tokenizer else "text_from"):
-            return load_tokenizer(given)
-    texts = dataset.query_texts
-    trained_on = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
-    rules = choose_query_rules(recipe.rule_names)
-    return train_tokenizer(
-        (normalise(texts[row], rules) for row in trained_on), vocabulary=recipe.vocabulary, words=recipe.words
+def _load(
+    model: PartsEncoder, text_from: dict[str, BertCheckpoint], photo_from: dict[str, BertCheckpoint]
+) -> None:
+    """Puts the weights of the checkpoints into their transformers, the last components of their sides."""
+    for name, checkpoint in (text_from | photo_from).items():
+        part = model.parts[int(name.split(".")[1])]
+        tower = (part.text if name in text_from else part.photo).components[-1]
+        assert isinstance(tower, TextTower | PhotoTower)
+        with of_field(f"{name}.checkpoint"):
+            checkpoint.load_into(tower)
+
+
+def _side(*components: nn.Module | None) -> Side:
+    return Side(*(component for component in components if component is not None))
+
+
+def _text_tower(
+    number: int, part: PartRecipe, given: dict[str, BertCheckpoint], vocabulary: int, longest: int
+) -> TextTower | None:
+    if part.text.transformer is None:
+        return None
+    checkpoint = given.get(f"parts.{number}.text.transformer")
+    size = _size(part.width, part.text.transformer, checkpoint)
+    if checkpoint is not None:
+        return TextTower(size, vocabulary=checkpoint.vocabulary, longest=checkpoint.longest)
+    return TextTower(size, vocabulary=vocabulary, longest=longest)
+
+
+def _photo_tower(
+    number: int, part: PartRecipe, given: dict[str, BertCheckpoint], feature_size: int, labels: int | None
+) -> PhotoTower | None:
+    transformer = part.photo.transformer
+    if transformer is None:
+        return None
+    size = _size(part.width, transformer, given.get(f"parts.{number}.photo.transformer"))
+    return PhotoTower(
+        size,
+        feature_size=feature_size,
+        readout=transformer.readout,
+        labels=labels if transformer.boxes else None,
     )
 
 
-def _tower_size(recipe: Recipe, width: int) -> EncoderSize:
-    """The heads are the recipe's where they divide the width: a checkpoint's may be another, and a bag has none."""
-    heads = recipe.heads if width % recipe.heads == 0 else math.gcd(width, recipe.heads)
-    return EncoderSize(width, recipe.layers, heads, recipe.inner, recipe.dropout)
+def _size(width: int, own: TransformerRecipe, checkpoint: BertCheckpoint | None) -> EncoderSize:
+    if checkpoint is not None:
+        return checkpoint.size
+    return EncoderSize(width, own.layers, own.heads, own.inner, own.dropout)
+
+
+def _label_count(dataset: Dataset) -> int:
+    """The largest label of the training products, plus one."""
+    products = np.unique(dataset.pair_products[dataset.pair_training])
+    largest = 0
+    for start in range(0, len(products), MOST_PRODUCTS):
+        largest = max(largest, int(dataset.labels(products[start : start + MOST_PRODUCTS]).max(initial=0)))
+    return largest + 1
+
+
+def _tokenizer(dataset: Dataset, text: TextRecipe, checkpoint: BertCheckpoint | None) -> Tokenizer:
+    if text.tokenizer is not None:
+        with of_field("text.tokenizer"):
+            return load_tokenizer(text.tokenizer)
+    if checkpoint is not None:
+        with of_field("text.tokenizer"):
+            return load_tokenizer(checkpoint.path)
+    texts, rules = dataset.query_texts, choose_query_rules(text.rules)
+    trained_on = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
+    return train_tokenizer((normalise(texts[row], rules) for row in trained_on), vocabulary=text.vocabulary)
+
+
+class _Learned:
+    """What the training pairs of a dataset say about bags, views and late interaction."""
+
+    def __init__(self, dataset: Dataset, text: TextRecipe, tokenizer: Tokenizer, longest: int) -> None:
+        self._dataset = dataset
+        self._text = text
+        self._tokenizer = tokenizer
+        self._longest = longest
+        numbers = (tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)
+        self._special = frozenset(number for number in numbers if number is not None)
+
+    def bags(self, parts: tuple[PartRecipe, ...]) -> tuple[Names | None, list[WordBag | None]]:
+        """The names of the training queries, and the bag of words of each part; none where no part has one."""
+        words = [part.text.words for part in parts]
+        if not any(words):
+            return None, [None] * len(parts)
+        try:
+            keys = known_names(
+                *self._tokens(),
+                pairs=any(own is not None and own.pairs for own in words),
+                ignored=self._special,
+            )
+        except ValueError as error:
+            raise DataError(str(error), path=self._dataset.path) from error
+        names = Names(len(keys))
+        names.keys.copy_(keys)
+        widths = [0 if own is None else part.width for part, own in zip(parts, words, strict=True)]
+        # Drawn as one: a part has the same first weights whether its names are pairs too or single tokens alone.
+        whole = torch.empty(len(keys), sum(widths)).normal_(std=INITIAL_SPREAD)
+        drawn = torch.split(whole, widths, dim=1)
+        bags = [
+            None
+            if own is None
+            else WordBag(vectors if own.pairs else vectors[: names.words], pairs=own.pairs)
+            for own, vectors in zip(words, drawn, strict=True)
+        ]
+        return names, bags
+
+    def _tokens(self) -> tuple[Int64[Tensor, " tokens"], Lengths]:
+        """The tokens of the training queries, each once."""
+        dataset, rules = self._dataset, choose_query_rules(self._text.rules)
+        used = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
+        texts = [normalise(dataset.query_texts[row], rules) for row in used]
+        return tokenize(self._tokenizer, texts, longest=self._longest)
+
+    def view(self, part: PartRecipe) -> PooledRegions | None:
+        """The linear view of a part, centred."""
+        own = part.photo.linear
+        if own is None:
+            return None
+        size = self._dataset.feature_size
+        view = PooledRegions(part.width, size, look=own.look, pools=own.pools, dropout=own.dropout)
+        pooled_statistics(view, self._dataset, self._products())
+        return view
+
+    def late(self, width: int, dropout: float, vocabulary: int) -> LateInteraction:
+        """The late interaction; special tokens do not count, regions are centred."""
+        size = self._dataset.feature_size
+        late = LateInteraction(vocabulary, size, width=width, dropout=dropout)
+        late.words[sorted(self._special)] = False
+        mean = PooledRegions(width, size, look="unit", pools=("mean",), dropout=0.0)
+        pooled_statistics(mean, self._dataset, self._products())
+        late.centre.copy_(mean.centre)
+        return late
+
+    def _products(self) -> Int64[np.ndarray, " products"]:
+        """The training products, or a sample of many."""
+        products = np.unique(self._dataset.pair_products[self._dataset.pair_training])
+        if len(products) <= MOST_PRODUCTS:
+            return products
+        rng = np.random.default_rng(_SAMPLE)
+        return np.sort(rng.choice(products, MOST_PRODUCTS, replace=False))

@@ -55,10 +55,10 @@ def torchs_flash(
     dropout: float,
 ) -> Tensor:
     """The operator behind torch's nested tensors and `varlen_attn`, which takes dropout and has a gradient."""
-    found = torch.ops.aten._flash_attention_forward(
+    outputs = torch.ops.aten._flash_attention_forward(
         query, key, value, asked, bounds, most_asked, longest, dropout, False, False
     )
-    out: Tensor = found[0]
+    out: Tensor = outputs[0]
     return out
 
 

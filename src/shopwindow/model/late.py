@@ -27,7 +27,8 @@ class LateInteraction(nn.Module):
     """score(query, photo) = sum over words of weight(word) x the highest cosine of the word with a region.
 
     A query's weights sum to 1, so the score is at most 1. `words` says which tokens count ([CLS], [SEP], [UNK] do not);
-    a query of none of them scores 0 with every photo. Regions enter with length 1, less `centre`.
+    a query of none of them scores 0 with every product. Regions enter as signed square roots of length 1, minus
+    `centre`.
     """
 
     centre: Tensor
@@ -73,7 +74,7 @@ class LateInteraction(nn.Module):
 
     def project(self, photos: Regions) -> Float[Tensor, "regions width"]:
         """The vector of each region, of length 1: all that a score needs of it, and much smaller than its features."""
-        regions = functional.normalize(photos.features.float(), dim=-1) - self.centre
+        regions = functional.normalize(photos.rooted().features, dim=-1) - self.centre
         projected: Tensor = functional.normalize(self.region(self.dropout(regions)), dim=-1)
         return projected
 

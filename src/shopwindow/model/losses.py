@@ -23,6 +23,9 @@ from torch.nn import functional
 
 from shopwindow.model.negatives import Cells
 
+MARGIN: Final = 0.05
+"""Of the cosine, by which a right cell must lead in the loss `margin`."""
+
 
 def sigmoid_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
     """Binary cross-entropy, the mean over right and wrong cells: -log sigma(s) of right ones, -log sigma(-s) of wrong.
@@ -59,7 +62,7 @@ def margin_softmax_loss(
     cells: Cells,
     *,
     scale: float | Float[Tensor, ""] = 14.0,
-    margin: float = 0.05,
+    margin: float = MARGIN,
 ) -> Float[Tensor, ""]:
     """`softmax_loss` where a right cell's cosine is lessened by `margin`: its score s becomes s - scale * margin.
 
@@ -124,7 +127,7 @@ class Sweep:
     """
 
     figures: Callable[
-        [Float[Tensor, "rows columns"], Cells, Float[Tensor, "found rows"]], Float[Tensor, "figures rows"]
+        [Float[Tensor, "rows columns"], Cells, Float[Tensor, "earlier rows"]], Float[Tensor, "figures rows"]
     ]
     count: int
     join: Join = "sum"
@@ -139,7 +142,7 @@ class RowLoss:
     """
 
     sweeps: tuple[Sweep, ...]
-    means: Callable[[Float[Tensor, "found rows"]], Float[Tensor, "means 2"]]
+    means: Callable[[Float[Tensor, "earlier rows"]], Float[Tensor, "means 2"]]
     both_ways: bool = False
 
     def of(self, scores: Float[Tensor, "queries products"], cells: Cells) -> Float[Tensor, ""]:
@@ -150,10 +153,10 @@ class RowLoss:
         return (rows + self._of_rows(scores.T, cells.turned())) / 2
 
     def _of_rows(self, scores: Float[Tensor, "rows columns"], cells: Cells) -> Float[Tensor, ""]:
-        found = scores.new_zeros(0, len(scores))
+        so_far = scores.new_zeros(0, len(scores))
         for sweep in self.sweeps:
-            found = torch.cat([found, sweep.figures(scores, cells, found)])
-        return total_of_means(self.means(found))
+            so_far = torch.cat([so_far, sweep.figures(scores, cells, so_far)])
+        return total_of_means(self.means(so_far))
 
 
 def total_of_means(sums: Float[Tensor, "means 2"]) -> Float[Tensor, ""]:
@@ -162,13 +165,13 @@ def total_of_means(sums: Float[Tensor, "means 2"]) -> Float[Tensor, ""]:
     return (totals / weights.where(weights > 0, 1)).sum()
 
 
-def _mean(found: Float[Tensor, "2 rows"]) -> Float[Tensor, "1 2"]:
+def _mean(so_far: Float[Tensor, "2 rows"]) -> Float[Tensor, "1 2"]:
     """The mean of which each row has a total and a weight."""
-    return found.sum(1)[None]
+    return so_far.sum(1)[None]
 
 
-def _mean_of_rows(found: Float[Tensor, "1 rows"]) -> Float[Tensor, "1 2"]:
-    return torch.stack([found.sum(), found.new_tensor(found.shape[1])])[None]
+def _mean_of_rows(so_far: Float[Tensor, "1 rows"]) -> Float[Tensor, "1 2"]:
+    return torch.stack([so_far.sum(), so_far.new_tensor(so_far.shape[1])])[None]
 
 
 def _sigmoid(scores: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "2 rows"]:
@@ -189,8 +192,8 @@ def _focal(scores: Tensor, cells: Cells, _: Tensor, gamma: float = 2.0) -> Float
     return torch.stack([(values * right).sum(1), right.sum(1), (values * wrong).sum(1), wrong.sum(1)])
 
 
-def _two_means(found: Float[Tensor, "4 rows"]) -> Float[Tensor, "2 2"]:
-    return found.sum(1).view(2, 2)
+def _two_means(so_far: Float[Tensor, "4 rows"]) -> Float[Tensor, "2 2"]:
+    return so_far.sum(1).view(2, 2)
 
 
 def _weights(cells: Cells) -> Float[Tensor, "queries products"]:
@@ -212,15 +215,15 @@ def _against(scores: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "1 rows"]
     return torch.where(cells.wrong, scores, -torch.inf).logsumexp(1)[None]
 
 
-def _softmax(scores: Tensor, cells: Cells, found: Float[Tensor, "1 rows"]) -> Float[Tensor, "3 rows"]:
+def _softmax(scores: Tensor, cells: Cells, so_far: Float[Tensor, "1 rows"]) -> Float[Tensor, "3 rows"]:
     """Of a row's right cells the loss, the weight, and how many there are."""
     kept = scores.masked_fill(cells.right == 0, 0)
-    losses = functional.softplus(found[0, :, None] - kept) * cells.right
+    losses = functional.softplus(so_far[0, :, None] - kept) * cells.right
     return torch.stack([losses.sum(1), cells.right.sum(1), (cells.right > 0).sum(1).to(scores)])
 
 
-def _mean_of_right(found: Float[Tensor, "4 rows"]) -> Float[Tensor, "1 2"]:
-    _, losses, weights, counts = found
+def _mean_of_right(so_far: Float[Tensor, "4 rows"]) -> Float[Tensor, "1 2"]:
+    _, losses, weights, counts = so_far
     return _mean(torch.stack([losses, weights]) / counts.clamp(min=1))
 
 
@@ -234,7 +237,7 @@ def _extremes(cosines: Tensor, cells: Cells, _: Tensor) -> Float[Tensor, "2 rows
 def _powers(
     cosines: Tensor,
     cells: Cells,
-    found: Float[Tensor, "2 rows"],
+    so_far: Float[Tensor, "2 rows"],
     alpha: float,
     beta: float,
     base: float,
@@ -242,7 +245,7 @@ def _powers(
 ) -> Float[Tensor, "2 rows"]:
     """The logarithms of the sums of powers of a row's hard right cells and of its hard wrong ones."""
     right, wrong = cells.right, cells.wrong
-    smallest, largest = -found[0, :, None], found[1, :, None]
+    smallest, largest = -so_far[0, :, None], so_far[1, :, None]
     hard_right = (right > 0) & (cosines - epsilon < largest)
     hard_wrong = wrong & (cosines + epsilon > smallest)
     shifted = cosines - base
@@ -252,10 +255,10 @@ def _powers(
 
 
 def _multi_similarity(alpha: float, beta: float, base: float, epsilon: float) -> RowLoss:
-    def means(found: Float[Tensor, "4 rows"]) -> Float[Tensor, "1 2"]:
+    def means(so_far: Float[Tensor, "4 rows"]) -> Float[Tensor, "1 2"]:
         # log(1 + sum of powers) = softplus of the logarithm of the sum
         return _mean_of_rows(
-            (functional.softplus(found[2]) / alpha + functional.softplus(found[3]) / beta)[None]
+            (functional.softplus(so_far[2]) / alpha + functional.softplus(so_far[3]) / beta)[None]
         )
 
     powers = partial(_powers, alpha=alpha, beta=beta, base=base, epsilon=epsilon)

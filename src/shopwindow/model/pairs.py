@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.packing import Lengths, places_of
 
 
@@ -50,31 +50,19 @@ class Pairs:
 
 
 def encode_pairs(
-    model: DualEncoder,
-    pairs: Pairs,
-    *,
-    seed: int,
-    first_part: int = 0,
-    chunk: int = 0,
-    share_masks: bool = False,
-) -> tuple[Float[Tensor, "pairs hidden"], Float[Tensor, "pairs hidden"]]:
-    """The vectors of queries and of photos. `chunk`: pairs encoded at a time, 0 for all at once.
+    model: PartsEncoder, pairs: Pairs, *, seed: int, first_part: int = 0, chunk: int = 0
+) -> tuple[Float[Tensor, "pairs values"], Float[Tensor, "pairs values"]]:
+    """The vectors of queries and of products. `chunk`: pairs encoded at a time, 0 for all at once.
 
-    Equal queries, and equal products, of a chunk are encoded once where that changes nothing: on a side without
-    dropout, or, with `share_masks`, on both; then equal ones share a mask. The p-th part of a batch is seeded by
-    (`seed`, p), counted from `first_part`; the generator is left where the last part left it.
+    Equal queries, and equal products, of a chunk are encoded once where that side drops nothing. The p-th chunk of a
+    batch is seeded by (`seed`, p), counted from `first_part`; the generator is left where the last chunk left it.
     """
     if not chunk:
-        return _encoded(model, pairs, part_seed(seed, first_part), share_masks)
+        return _encoded(model, pairs, part_seed(seed, first_part))
     texts, photos = [], []
     for number, start in enumerate(range(0, len(pairs.lengths), chunk)):
-        work = partial(
-            _encoded,
-            model,
-            pairs.part(start, min(start + chunk, len(pairs.lengths))),
-            part_seed(seed, first_part + number),
-            share_masks,
-        )
+        own = pairs.part(start, min(start + chunk, len(pairs.lengths)))
+        work = partial(_encoded, model, own, part_seed(seed, first_part + number))
         text, photo = checkpoint(work, use_reentrant=False, preserve_rng_state=False)
         texts.append(text)
         photos.append(photo)
@@ -82,50 +70,39 @@ def encode_pairs(
 
 
 def part_seed(seed: int, part: int) -> int:
-    """The seed of a part of a step; that of the first is the step's own.
+    """The seed of a chunk of a step; that of the first is the step's own.
 
-    Mixed into 32 bits: of a larger number torch's generator of a CPU keeps the lower 32, so that parts whose seeds
+    Mixed into 32 bits: of a larger number torch's generator of a CPU keeps the lower 32, so that chunks whose seeds
     differ above them alone would drop the same values.
     """
     return int(np.random.SeedSequence([seed, part]).generate_state(1)[0]) if part else seed
 
 
-def _encoded(model: DualEncoder, pairs: Pairs, seed: int, share_masks: bool) -> tuple[Tensor, Tensor]:
+def _encoded(model: PartsEncoder, pairs: Pairs, seed: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
-    calm_text, calm_photo = without_chance(model)
-    text = _texts_once(model, pairs) if calm_text or share_masks else None
-    if text is None:
-        text = model.encode_text(pairs.tokens, pairs.lengths)
-    photo = _photos_once(model, pairs) if calm_photo or share_masks else None
-    if photo is None:
-        photo = model.encode_photo(pairs.photos)
+    text_drops, photo_drops = drops(model)
+    tokens, lengths, regions = pairs.tokens, pairs.lengths, pairs.photos
+    text_distinct = None if text_drops else _distinct(pairs.texts)
+    if text_distinct is not None:
+        rows, text_places = text_distinct
+        tokens, lengths = tokens[places_of(lengths, rows).to(tokens.device)], lengths[rows]
+    text = model.encode_text(tokens, lengths)
+    photo_distinct = None if photo_drops else _distinct(pairs.products)
+    if photo_distinct is not None:
+        regions = regions.take(photo_distinct[0])
+    photo = model.encode_photo(regions)
+    if text_distinct is not None:
+        text = text[text_places.to(text.device)]
+    if photo_distinct is not None:
+        photo = photo[photo_distinct[1].to(photo.device)]
     return text, photo
 
 
-def without_chance(model: DualEncoder) -> tuple[bool, bool]:
-    """Whether the text side, and the photo side, give equal inputs equal vectors while training: nothing is dropped."""
-    text = model.text is None or model.text.size.dropout == 0
-    photo = model.photo is None or model.photo.size.dropout == 0
-    return text, photo and all(view.dropout_share == 0 for view in model.views)
-
-
-def _texts_once(model: DualEncoder, pairs: Pairs) -> Tensor | None:
-    distinct = _distinct(pairs.texts)
-    if distinct is None:
-        return None
-    rows, places = distinct
-    tokens = pairs.tokens[places_of(pairs.lengths, rows).to(pairs.tokens.device)]
-    vectors: Tensor = model.encode_text(tokens, pairs.lengths[rows])
-    return vectors[places.to(vectors.device)]
-
-
-def _photos_once(model: DualEncoder, pairs: Pairs) -> Tensor | None:
-    distinct = _distinct(pairs.products)
-    if distinct is None:
-        return None
-    rows, places = distinct
-    vectors: Tensor = model.encode_photo(pairs.photos.take(rows))
-    return vectors[places.to(vectors.device)]
+def drops(model: PartsEncoder) -> tuple[bool, bool]:
+    """Whether the text side, and the photo side, drop anything while training: equal inputs then differ."""
+    text = any(tower.size.dropout > 0 for tower in model.text_towers)
+    photo = any(tower.size.dropout > 0 for tower in model.photo_towers)
+    return text, photo or any(view.dropout.p > 0 for view in model.linear_views)
 
 
 def _distinct(

@@ -87,7 +87,7 @@ def joined(own: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
 
 
 def run_together(
-    count: int, work: Callable[..., None], *arguments: object, tell: Callable[[Any], None]
+    count: int, work: Callable[..., object], *arguments: object, tell: Callable[[Any], None]
 ) -> None:
     """Calls work(place, say, *arguments) in `count` new processes on this machine and waits for all of them.
 
@@ -135,7 +135,12 @@ def _listen(said: Any, started: list[Any], tell: Callable[[Any], None]) -> None:
 
 
 def _run(
-    place: Place, port: int, threads: int, said: Any, work: Callable[..., None], arguments: tuple[object, ...]
+    place: Place,
+    port: int,
+    threads: int,
+    said: Any,
+    work: Callable[..., object],
+    arguments: tuple[object, ...],
 ) -> None:
     os.environ.update(
         RANK=str(place.number),

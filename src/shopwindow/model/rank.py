@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import TOKENS_AT_ONCE, check_features, pieces_of
+from shopwindow.model.encoder import TOKENS_AT_ONCE, check_features, pieces_of
 from shopwindow.model.rerankers import Pool, Query, Reranker, read_queries
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.ranking.runs import Run

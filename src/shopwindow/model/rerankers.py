@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import DualEncoder, at_rest
+from shopwindow.model.encoder import PartsEncoder, at_rest
 from shopwindow.ranking.operators import Operator, PoolOperator
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class LateReranker:
     operations.
     """
 
-    model: DualEncoder
+    model: PartsEncoder
     name: str = "late"
 
     @classmethod
@@ -200,7 +200,7 @@ def find(how: str | Operator | Reranker | ScoreFunction, bundle: Bundle) -> Rera
     return PoolReranker(Operator.parse(name))
 
 
-def own_reranker(model: DualEncoder) -> Reranker | None:
+def own_reranker(model: PartsEncoder) -> Reranker | None:
     """The reranker that was learned with a model's vectors; None: their dot product is the score."""
     return None if model.late is None else LateReranker(model)
 

@@ -1,13 +1,15 @@
 """What must be kept of a training so that it can go on after a kill?
 
-Weights, the optimiser's moments, the step, the curve: safetensors and JSON, no pickle. Each directory
+Weights, the optimiser's moments, the step, the curve: safetensors, JSON and CSV, no pickle. Each directory
 appears whole or not at all. Knows no data.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,17 +23,33 @@ from torch import Tensor, nn
 
 from shopwindow.files import DataError, read_text, whole_directory
 from shopwindow.model.checkpoint import load_weights, save_weights, write_tensors
-from shopwindow.model.contamination import Contamination
-from shopwindow.model.curves import CurveRow
 from shopwindow.model.given import WEIGHTS
+from shopwindow.model.mining import Contamination
 
 LAST: Final = "last"
 BEST: Final = "best"
 MARKER: Final = "state.json"
-FORMAT: Final = "shopwindow training 1"
+FORMAT: Final = "shopwindow training 2"
 OPTIMISER: Final = "optimiser.safetensors"
 AVERAGE: Final = "average.safetensors"
 MINED: Final = "mined"
+CURVES: Final = "curves.csv"
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One point: training loss and false negatives a batch are means since the point before, None before the first
+    step; valid values are None where not measured, and so is the estimated contamination of the mined table in use."""
+
+    step: int
+    epoch: float
+    seconds: float
+    learning_rate: float
+    train_loss: float | None
+    false_negatives: float | None
+    valid_loss: float | None
+    valid_score: float | None
+    contamination: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,7 @@ class TrainingState:
                 folder,
                 tuple(map(int, values["false_negatives"])),
                 values["mined_at"],
-                tuple(Contamination(**one) for one in values.get("contaminations", ())),
+                tuple(Contamination(**table) for table in values.get("contaminations", ())),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
@@ -119,7 +137,7 @@ class TrainingState:
                 "losses": self.losses,
                 "false_negatives": self.false_negatives,
                 "mined_at": self.mined_at,
-                "contaminations": [dataclasses.asdict(one) for one in self.contaminations],
+                "contaminations": [dataclasses.asdict(table) for table in self.contaminations],
                 "rows": [dataclasses.asdict(row) for row in self.rows],
             }
             (written / MARKER).write_text(json.dumps(card) + "\n", encoding="utf-8")
@@ -171,3 +189,66 @@ def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
     load_weights(model, folder / BEST / WEIGHTS)
     scores: dict[str, float] = json.loads(read_text(folder / BEST / MARKER))["scores"]
     return scores
+
+
+def write_curves(rows: Sequence[CurveRow], folder: Path) -> None:
+    """Writes `curves.csv` and `curves.png` into a folder."""
+    with (folder / CURVES).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(field.name for field in dataclasses.fields(CurveRow))
+        writer.writerows(dataclasses.astuple(row) for row in rows)
+    _draw(rows, folder / "curves.png")
+
+
+def read_curves(folder: str | Path) -> list[CurveRow]:
+    """The points that `write_curves` wrote.
+
+    Raises: DataError where `curves.csv` is missing or has other columns.
+    """
+    path = Path(folder) / CURVES
+    names = [field.name for field in dataclasses.fields(CurveRow)]
+    rows = list(csv.reader(read_text(path).splitlines()))
+    if not rows or rows[0] not in (names, names[:-1]):  # older ones have no contamination
+        raise DataError(f"other columns than {', '.join(names)}", path=path, line=1)
+    try:
+        return [_row(cells) for cells in rows[1:]]
+    except (ValueError, IndexError) as error:
+        raise DataError(f"not a curve: {error}", path=path) from error
+
+
+def _row(cells: list[str]) -> CurveRow:
+    epoch, seconds, rate = (float(cell) for cell in cells[1:4])
+    means = (float(cell) if cell else None for cell in cells[4:9])
+    return CurveRow(int(cells[0]), epoch, seconds, rate, *means)
+
+
+def _draw(rows: Sequence[CurveRow], path: Path) -> None:
+    from matplotlib.figure import Figure  # slow to import, and needed once at the end
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    losses = figure.subplots()
+    trained = [(row.step, row.train_loss) for row in rows if row.train_loss is not None]
+    losses.plot(
+        [step for step, _ in trained], [loss for _, loss in trained], color="#8aa1b8", label="training loss"
+    )
+    valid = [
+        (row.step, row.valid_loss, row.valid_score)
+        for row in rows
+        if row.valid_loss is not None and row.valid_score is not None
+    ]
+    steps = [step for step, _, _ in valid]
+    losses.plot(steps, [loss for _, loss, _ in valid], color="#3f6fa3", marker="o", ms=3, label="valid loss")
+    losses.set_xlabel("step")
+    losses.set_ylabel("loss")
+    losses.set_ylim(bottom=0)
+    scores = losses.twinx()
+    scores.plot(
+        steps, [score for _, _, score in valid], color="#c2571a", marker="o", ms=3, label="valid nDCG@5"
+    )
+    scores.set_ylabel("nDCG@5")
+    scores.set_ylim(0, 1)
+    handles = [*losses.get_legend_handles_labels()[0], *scores.get_legend_handles_labels()[0]]
+    losses.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, frameon=False)
+    for axes in (losses, scores):
+        axes.spines["top"].set_visible(False)
+    figure.savefig(path, dpi=120)

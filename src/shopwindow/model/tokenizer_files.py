@@ -1,6 +1,6 @@
 """Which tokenizer does a file hold? WordPiece as BERT spells it, from any `tokenizer.json` or `vocab.txt`.
 
-Imports no torch, so that a wrong file is told at once. Knows no training and no model.
+Imports no torch, so that a wrong file is refused at once. Knows no training and no model.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def tokenizer_file(given: str | Path) -> Path:
     """
     path = Path(given)
     if path.is_dir():
-        found = [path / name for name in (TOKENIZER_FILE, VOCABULARY_FILE) if (path / name).is_file()]
-        if not found:
+        files = [path / name for name in (TOKENIZER_FILE, VOCABULARY_FILE) if (path / name).is_file()]
+        if not files:
             raise DataError(f"holds neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}", path=path)
-        return found[0]
+        return files[0]
     if not path.is_file():
         raise DataError("no such tokenizer or vocabulary file", path=path)
     return path

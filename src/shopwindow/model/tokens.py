@@ -6,9 +6,8 @@ and no tower.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -27,16 +26,12 @@ def train_tokenizer(
     *,
     vocabulary: int,
     smallest_count: int = 1,
-    words: Literal["pieces", "whole"] = "pieces",
 ) -> Tokenizer:
-    """A cased tokenizer of at most `vocabulary` pieces or whole words, learned from texts.
+    """A cased tokenizer of at most `vocabulary` pieces, learned from texts.
 
-    Equal texts in any order give equal tokenizers. Pieces seen less than `smallest_count` times are left out; of a
-    word outside, whole words know only [UNK].
+    Equal texts in any order give equal tokenizers. Pieces seen less than `smallest_count` times are left out.
     """
     texts = sorted(texts)
-    if words == "whole":
-        return framed(word_pieces(_frequent_words(texts, vocabulary, smallest_count)))
     learner = word_pieces({})
     # The library numbers the continuing letters in the order of a hash map, which differs from run to run, and
     # its ties follow these numbers. Given as special tokens the letters are numbered first, in their own order.
@@ -50,20 +45,6 @@ def train_tokenizer(
     )
     learner.train_from_iterator(texts, trainer)
     return framed(word_pieces(learner.get_vocab()))
-
-
-def _frequent_words(texts: list[str], vocabulary: int, smallest_count: int) -> dict[str, int]:
-    """Words by number, most frequent first, ties in alphabetical order. WordPiece over them knows whole words only."""
-    splitter = word_pieces({})
-    counts: Counter[str] = Counter()
-    for text in texts:
-        clean = splitter.normalizer.normalize_str(text)
-        counts.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(clean))
-    kept = sorted(
-        (word for word in counts if counts[word] >= smallest_count), key=lambda word: (-counts[word], word)
-    )
-    kept = [word for word in kept if word not in SPECIAL_TOKENS]
-    return {word: number for number, word in enumerate([*SPECIAL_TOKENS, *kept][:vocabulary])}
 
 
 def tokenize(

@@ -11,20 +11,18 @@ Source: Devlin et al. 2018, "BERT"; the photo tower is the winning solution's of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shopwindow.data.regions import Regions
 from shopwindow.model.packing import Layout, Lengths, attend, positions
+from shopwindow.model.recipe import Readout
 
-Readout = Literal["first", "cls", "attention"]
-LABELS = 33
-"""Classes of the competition's detector."""
 GEOMETRY = 6
-"""Numbers that say where a box is (`photos.geometry`)."""
+"""Numbers that say where a box is (`Regions.geometry`)."""
 NORM_EPSILON = 1e-12
 JOINED_FROM = 256
 """Tokens from which on the projections of attention are one product."""
@@ -148,7 +146,7 @@ class Layer(nn.Module):
         return out
 
 
-class Encoder(nn.Module):
+class Layers(nn.Module):
     """BERT's `encoder`: the layers, over packed tokens in the order of the layout."""
 
     def __init__(self, size: EncoderSize) -> None:
@@ -231,7 +229,7 @@ class TextTower(nn.Module):
         self.longest = longest
         self.vocabulary = vocabulary
         self.embeddings = WordEmbeddings(size, vocabulary=vocabulary, longest=longest)
-        self.encoder = Encoder(size)
+        self.encoder = Layers(size)
         self.pooler = Pooler(size)
         self.apply(_initialise)
 
@@ -246,61 +244,60 @@ class TextTower(nn.Module):
 
 
 class PhotoTower(nn.Module):
-    """Regions of a photo to its vector.
+    """Regions of a product to its vector.
 
-    `readout`: what speaks for the photo, whose regions have no order. `first`: the first region, as the seed has it.
-    `cls`: a learned token that stands before the regions. `attention`: the mean of all regions, weighted by a learned
-    query (a softmax of its dot products with them). `boxes`: each region also carries where it is and what the
-    detector calls it, both maps of zeros at first.
+    `readout`: what gives the vector of a set without order. `first`: the first region, as the seed has it. `attention`:
+    the mean of all regions, weighted by a softmax of their dot products with a learned query. `labels`: how many labels
+    there are; then each region also carries its box and its label, both maps of zeros at first; None: neither. A label
+    that is no number below `labels` adds nothing.
 
     Source of the boxes: the position features of Faster R-CNN based encoders, as LXMERT (Tan and Bansal 2019).
     """
 
     def __init__(
-        self, size: EncoderSize, *, feature_size: int, readout: Readout = "first", boxes: bool = False
+        self, size: EncoderSize, *, feature_size: int, readout: Readout = "first", labels: int | None = None
     ) -> None:
         super().__init__()
         self.size = size
         self.feature_size = feature_size
         self.readout: Readout = readout
-        self.boxes = boxes
+        self.label_count = labels
         self.projection = nn.Linear(feature_size, size.hidden)
         self.embeddings = RegionEmbeddings(size)
-        self.encoder = Encoder(size)
+        self.encoder = Layers(size)
         self.pooler = Pooler(size)
         for part in (self.embeddings, self.encoder, self.pooler):
             part.apply(_initialise)
-        if boxes:
+        if labels is not None:
             self.geometry = nn.Linear(GEOMETRY, size.hidden)
-            self.labels = nn.Embedding(LABELS, size.hidden)
+            self.labels = nn.Embedding(labels, size.hidden)
             for tensor in (self.geometry.weight, self.geometry.bias, self.labels.weight):
                 nn.init.zeros_(tensor)
-        if readout != "first":
+        if readout == "attention":
             self.asking = nn.Parameter(torch.empty(size.hidden).normal_(std=INITIAL_SPREAD))
 
-    def forward(
-        self,
-        regions: Float[Tensor, "tokens features"],
-        lengths: Lengths,
-        geometry: Float[Tensor, "tokens 6"] | None = None,
-        labels: Int64[Tensor, " tokens"] | None = None,
-    ) -> Float[Tensor, "sequences hidden"]:
+    def forward(self, regions: Regions) -> Float[Tensor, "products hidden"]:
         """Raises: ValueError where the tower takes boxes and none are given."""
-        hidden = self.projection(regions)
-        if self.boxes:
-            if geometry is None or labels is None:
-                raise ValueError("this tower takes boxes and labels with the regions")
-            hidden = hidden + self.geometry(geometry) + self.labels(labels)
-        if self.readout == "cls":
-            hidden, lengths = _led_by(self.asking, hidden, lengths)
-        layout = Layout.of(lengths, regions.device)
+        hidden = self.projection(regions.features.float())
+        if self.label_count is not None:
+            hidden = hidden + self._described(regions, self.label_count)
+        layout = Layout.of(regions.counts, hidden.device)
         hidden = self.embeddings(hidden[layout.order])
         if self.readout == "attention":
-            first = self._attended(self.encoder(hidden, layout), layout, lengths)
+            first = self._attended(self.encoder(hidden, layout), layout, regions.counts)
         else:
             first = self.encoder.first(hidden, layout)
         out: Tensor = self.pooler(first)
         return out
+
+    def _described(self, regions: Regions, labels: int) -> Float[Tensor, "regions hidden"]:
+        """What the boxes and labels add."""
+        if regions.geometry is None or regions.labels is None:
+            raise ValueError("this tower takes boxes and labels with the regions")
+        known = (regions.labels >= 0) & (regions.labels < labels)
+        named: Tensor = self.labels(regions.labels.where(known, 0)) * known[:, None]
+        placed: Tensor = self.geometry(regions.geometry)
+        return placed + named
 
     def _attended(
         self, hidden: Float[Tensor, "tokens hidden"], layout: Layout, lengths: Lengths
@@ -312,21 +309,6 @@ class PhotoTower(nn.Module):
         total = weights.new_zeros(len(lengths)).index_add(0, owners, weights)
         shares = (weights / total[owners])[:, None]
         return hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owners, shares * hidden)
-
-
-def _led_by(
-    token: Float[Tensor, " hidden"], hidden: Float[Tensor, "tokens hidden"], lengths: Lengths
-) -> tuple[Float[Tensor, "more hidden"], Lengths]:
-    """Every sequence with a token before it, and the new lengths."""
-    sequences = torch.arange(len(lengths))
-    owners = torch.repeat_interleave(sequences, lengths)
-    places = (torch.arange(len(owners)) + owners + 1).to(hidden.device)
-    leading = (lengths.cumsum(0) - lengths + sequences).to(hidden.device)
-    out = hidden.new_empty(len(hidden) + len(lengths), hidden.shape[1])
-    out = out.index_copy(0, places, hidden).index_copy(
-        0, leading, token.expand(len(lengths), -1).to(hidden.dtype)
-    )
-    return out, lengths + 1
 
 
 def compile_parts(model: nn.Module, *, backend: str = "inductor") -> None:

@@ -1,6 +1,6 @@
 """How does Lightning run the steps: quietly, so that Ctrl-C works, in the precision that the device has?
 
-Knows what a trainer is told; knows no model, no validation and no file.
+Knows no model, no validation and no file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from shopwindow.data.batches import PairBatch, PairBatches, read_ahead
 from shopwindow.model.processes import Place
-from shopwindow.model.recipe import Recipe
+from shopwindow.model.recipe import Precision
 
 Device = Literal["auto", "cpu", "cuda"]
 _PATIENCE: Final = datetime.timedelta(hours=12)
@@ -75,14 +75,17 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from ended
 
 
-def trainer(recipe: Recipe, watch: Callback, device: Device, place: Place) -> lightning.Trainer:
+def trainer(
+    watch: Callback, device: Device, place: Place, *, precision: Precision, gradient_clip: float
+) -> lightning.Trainer:
+    """Runs the steps of a training once through, without files or output of its own."""
     return lightning.Trainer(
         max_epochs=1,
         accelerator=_ACCELERATORS[device],
         devices=place.of,
         strategy="auto" if place.of == 1 else _together(device),
-        precision=_precision(recipe, device),
-        gradient_clip_val=recipe.gradient_clip or None,
+        precision=_precision(precision, device),
+        gradient_clip_val=gradient_clip or None,
         callbacks=[watch],
         logger=False,
         enable_checkpointing=False,
@@ -106,9 +109,9 @@ def _together(device: Device) -> DDPStrategy:
     )
 
 
-def _precision(recipe: Recipe, device: Device) -> Any:
-    if recipe.precision != "auto":
-        return recipe.precision
+def _precision(wanted: Precision, device: Device) -> Any:
+    if wanted != "auto":
+        return wanted
     if device == "cpu" or not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

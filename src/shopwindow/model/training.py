@@ -1,9 +1,9 @@
-"""How are the towers learned from pairs, so that a kill at any moment costs minutes and changes nothing?
+"""How is a model learned from pairs, so that a kill at any moment costs minutes and changes nothing?
 
-Lightning runs the steps (precision, devices); this module says what a step is, validates, and keeps two
-directories beside the bundle: the last state, from which a training goes on, and the best weights so far.
-Batch and dropout of a step follow from (seed, step) alone, so a resumed training takes exactly the steps
-that an undisturbed one takes. Knows no command line.
+Lightning runs the steps (precision, devices); this module says what a training is, and keeps two directories beside
+the bundle: the last state, from which a training goes on, and the best weights so far. Batch and dropout of a step
+follow from (seed, step) alone, so a resumed training takes exactly the steps that an undisturbed one takes. Knows no
+command line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from __future__ import annotations
 import dataclasses
 import platform
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,23 +24,21 @@ from tokenizers import Tokenizer
 import shopwindow
 from shopwindow.data.batches import Neighbours, PairBatches
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.grouping import GROUP
 from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.contamination import Contamination, estimate
-from shopwindow.model.curves import write_curves
-from shopwindow.model.dual import DualEncoder, encode_products, encode_texts, normalised
+from shopwindow.model.encoder import PartsEncoder, encode_products, encode_texts, normalised
 from shopwindow.model.given import check_devices, check_given, hash_given
 from shopwindow.model.initial import initial_model
-from shopwindow.model.mining import Mined, Table, mine
+from shopwindow.model.mining import Contamination, Mined, Table, estimate, mine
 from shopwindow.model.processes import Place, run_together
 from shopwindow.model.recipe import Recipe
-from shopwindow.model.state import BEST, LAST, TrainingState, read_best
+from shopwindow.model.state import BEST, LAST, TrainingState, read_best, write_curves
 from shopwindow.model.steps import Steps, TokenTable
 from shopwindow.model.trainer import Device, Loader, interruptible, on_gpu, quietly, trainer
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment, Progress, Watch
-from shopwindow.ranking.answers import Answers
 
 
 def train(
@@ -63,168 +65,179 @@ def train(
     recipe or other data; when the training pairs do not fill a batch, or have no weights where the recipe's weighting
     wants some; when `check_given` or `check_devices` refuses the recipe.
     """
-    out = Path(out)
-    check_devices(recipe, devices)
-    check_given(recipe)
-    check_replaceable(out, marker=MARKER)
-    if validation.dataset.feature_size != dataset.feature_size:
-        raise DataError(
-            f"features of {validation.dataset.feature_size} values, the training's have {dataset.feature_size}",
-            path=validation.dataset.path,
-        )
-    if recipe.weighting != "none" and not dataset.has_weights:
-        raise DataError(
-            f"{recipe.weighting}, but the pairs have no weights; prepare --weights stores them",
-            path=dataset.path,
-            field="weighting",
-        )
-    folder = out.with_name(out.name + ".training")
-    with alone(folder):
-        return _train(
-            dataset, recipe, out, folder, validation, resume, device, devices, seconds_between_saves, progress
-        )
-
-
-def _train(
-    dataset: Dataset,
-    recipe: Recipe,
-    out: Path,
-    folder: Path,
-    validation: Validation,
-    resume: bool,
-    device: Device,
-    devices: int,
-    seconds_between_saves: float,
-    progress: Progress | None,
-) -> Bundle:
-    identity = _identity(dataset, recipe, validation)
-    if resume and (out / MARKER).is_file():
-        bundle = Bundle.load(out)
-        if {key: bundle.provenance.get(key) for key in identity} == identity:
-            _drop(folder)
+    job = _Job(dataset, recipe, Path(out), validation, device, devices, seconds_between_saves)
+    job.check()
+    with alone(job.folder):
+        if resume and (bundle := job.finished()) is not None:
+            _drop(job.folder)
             return bundle
-    try:
-        state = TrainingState.read(folder, identity)
-    except DataError:
-        if resume:
-            raise
-        state = None
-    if state is None:
-        _drop(folder)
-    if devices == 1:
-        bundle = _fit(
-            dataset, recipe, out, folder, validation, device, seconds_between_saves, progress, Place()
-        )
-    else:
-        _batches(
-            dataset, recipe, start=0, neighbours=None, place=Place(0, devices)
-        )  # refuses before any process starts
-        valid, answers = validation.dataset.path, validation.answers
-        data = (dataset.path, dataset.mapped)
-        arguments = (data, recipe, out, folder, valid, answers, device, seconds_between_saves)
-        run_together(devices, _fit_together, *arguments, tell=progress or _silent)
-        bundle = Bundle.load(out)
-    _drop(folder)
+        try:
+            started = TrainingState.read(job.folder, job.identity) is not None
+        except DataError:
+            if resume:
+                raise
+            started = False
+        if not started:
+            _drop(job.folder)
+        if devices == 1:
+            bundle = _fit(Place(), progress, job)
+        else:
+            run_together(devices, _fit, job, tell=progress or _silent)
+            bundle = Bundle.load(job.out)
+        _drop(job.folder)
     return bundle
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is trained, by what recipe, and where to. Processes are handed one."""
+
+    dataset: Dataset
+    recipe: Recipe
+    out: Path
+    validation: Validation
+    device: Device
+    devices: int
+    seconds_between_saves: float
+
+    def check(self) -> None:
+        """Raises: DataError for what can be refused before any process starts."""
+        dataset, recipe, valid = self.dataset, self.recipe, self.validation.dataset
+        batches, weighting = recipe.batches, recipe.loss.weighting
+        check_devices(self.devices, size=batches.size, order=batches.order, late=recipe.late is not None)
+        check_given(recipe.text, recipe.parts)
+        check_replaceable(self.out, marker=MARKER)
+        if valid.feature_size != dataset.feature_size:
+            raise DataError(
+                f"features of {valid.feature_size} values, the training's have {dataset.feature_size}",
+                path=valid.path,
+            )
+        if weighting != "none" and not dataset.has_weights:
+            raise DataError(
+                f"{weighting}, but the pairs have no weights; prepare --weights stores them",
+                path=dataset.path,
+                field="loss.weighting",
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the training's state lies."""
+        return self.out.with_name(self.out.name + ".training")
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What another training differs in."""
+        own = {
+            "recipe": self.recipe.to_yaml(),
+            "dataset": self.dataset.content_hash,
+            "valid": self.validation.dataset.content_hash,
+            "answers": self.validation.answers_hash,
+        }
+        given = hash_given(self.recipe.text, self.recipe.parts)
+        return own | ({"tokenizer or checkpoint": given} if given else {})
+
+    def finished(self) -> Bundle | None:
+        """The bundle of this training, where there is one."""
+        if not (self.out / MARKER).is_file():
+            return None
+        bundle = Bundle.load(self.out)
+        same = {key: bundle.provenance.get(key) for key in self.identity} == self.identity
+        return bundle if same else None
+
+    def batches(self, place: Place, *, start: int, neighbours: Neighbours | None) -> PairBatches:
+        """The batches from a step on. Raises: DataError where the pairs do not fill one."""
+        own, optimiser = self.recipe.batches, self.recipe.optimiser
+        try:
+            return PairBatches(
+                self.dataset,
+                batch_size=own.size,
+                epochs=optimiser.epochs,
+                seed=optimiser.seed,
+                start=start,
+                order=own.order,
+                hard=own.hard,
+                neighbours=neighbours,
+                process=place.number,
+                processes=place.of,
+                shards_at_once=own.shards_at_once,
+                boxes=self.recipe.needs_boxes,
+            )
+        except ValueError as error:
+            raise DataError(str(error), path=self.dataset.path) from error
+
+    def bundle(
+        self, model: PartsEncoder, tokenizer: Tokenizer, scores: dict[str, float], took: dict[str, Any]
+    ) -> Bundle:
+        """The bundle of the trained model; `took` is what the training says of itself."""
+        return Bundle(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            recipe=self.recipe.to_yaml(),
+            provenance={
+                **self.identity,
+                "shopwindow": shopwindow.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "devices": self.devices,
+                "pairs": int(self.dataset.pair_training.sum()),
+                "best_step": int(scores.pop("step")),
+                **took,
+            },
+            scores=scores,
+            audit=self.validation.audit(),
+        )
 
 
 def _silent(moment: Moment) -> None:
     """Shows no progress."""
 
 
-def _fit_together(
-    place: Place,
-    say: Progress,
-    data: tuple[Path, bool],
-    recipe: Recipe,
-    out: Path,
-    folder: Path,
-    valid: Path,
-    answers: Answers,
-    device: Device,
-    seconds_between_saves: float,
-) -> None:
-    """One process of several: opens the data anew."""
-    validation = Validation(Dataset(valid), answers)
-    dataset = Dataset(data[0], mapped=data[1])
-    _fit(dataset, recipe, out, folder, validation, device, seconds_between_saves, say, place)
-
-
-def _identity(dataset: Dataset, recipe: Recipe, validation: Validation) -> dict[str, str]:
-    identity = {
-        "recipe": recipe.to_yaml(),
-        "dataset": dataset.content_hash,
-        "valid": validation.dataset.content_hash,
-        "answers": validation.answers_hash,
-    }
-    given = hash_given(recipe)
-    return identity | ({"tokenizer or checkpoint": given} if given else {})
-
-
-def _fit(
-    dataset: Dataset,
-    recipe: Recipe,
-    out: Path,
-    folder: Path,
-    validation: Validation,
-    device: Device,
-    seconds_between_saves: float,
-    progress: Progress | None,
-    place: Place,
-) -> Bundle:
+def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
     """Takes the steps that are left; the leading process writes the bundle."""
-    identity = _identity(dataset, recipe, validation)
-    state = TrainingState.read(folder, identity)
-    tokenizer, model = initial_model(dataset, recipe)
+    recipe, optimiser = job.recipe, job.recipe.optimiser
+    state = TrainingState.read(job.folder, job.identity)
+    tokenizer, model = initial_model(job.dataset, recipe)
     if state is not None:
         state.load_model(model)
-    mined = _mined(dataset, recipe, model, tokenizer, state) if recipe.order == "neighbours" else None
-    batches = _batches(dataset, recipe, start=state.step if state else 0, neighbours=mined, place=place)
-    table = TokenTable(tokenizer, normalised(model, dataset.query_texts), longest=model.longest)
-    module = Steps(model, recipe, table, batches, state)
+    mined = None
+    if recipe.batches.order == "neighbours":
+        mined = _mined(_miner(job.dataset, model, tokenizer, optimiser.seed), state)
+    batches = job.batches(place, start=state.step if state else 0, neighbours=mined)
+    table = TokenTable(tokenizer, normalised(model, job.dataset.query_texts), longest=model.longest)
+    chunk = recipe.batches.chunk
+    module = Steps(model, table, batches, loss=recipe.loss, optimiser=optimiser, chunk=chunk, state=state)
     watch = Watch(
-        folder,
+        job.folder,
         module,
-        validation,
+        job.validation,
         tokenizer,
-        identity,
-        state,
-        mined,
+        identity=job.identity,
+        state=state,
+        mined=mined,
         leads=place.leads,
-        seconds_between_saves=seconds_between_saves,
+        seconds_between_saves=job.seconds_between_saves,
         progress=progress,
     )
-    if state is None and recipe.naming and place.leads:
-        watch.begin(module)
     if len(batches):
         with quietly(), interruptible():
-            trainer(recipe, watch, device, place).fit(
-                module, train_dataloaders=Loader(batches, to_gpu=on_gpu(device))
-            )
+            trainer(
+                watch,
+                job.device,
+                place,
+                precision=optimiser.precision,
+                gradient_clip=optimiser.gradient_clip,
+            ).fit(module, train_dataloaders=Loader(batches, to_gpu=on_gpu(job.device)))
     model.cpu()
-    scores = read_best(folder, model) if place.leads else {"step": 0.0}
-    bundle = Bundle(
-        model=model.eval(),
-        tokenizer=tokenizer,
-        recipe=recipe.to_yaml(),
-        provenance={
-            **identity,
-            "shopwindow": shopwindow.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "devices": place.of,
-            "pairs": int(dataset.pair_training.sum()),
-            "steps": batches.steps,
-            "best_step": int(scores.pop("step")),
-            "false_negatives_a_batch": watch.false_negatives_a_batch,
-            "contamination": [dataclasses.asdict(one) for one in mined.found] if mined else [],
-            "seconds": round(watch.seconds, 1),
-        },
-        scores=scores,
-        audit=validation.audit(),
-    )
+    scores = read_best(job.folder, model) if place.leads else {"step": 0.0}
+    took = {
+        "steps": batches.steps,
+        "false_negatives_a_batch": watch.false_negatives_a_batch,
+        "contamination": [dataclasses.asdict(table) for table in mined.contaminations] if mined else [],
+        "seconds": round(watch.seconds, 1),
+    }
+    bundle = job.bundle(model, tokenizer, scores, took)
     if place.leads:
-        with whole_directory(out, marker=MARKER) as written:
+        with whole_directory(job.out, marker=MARKER) as written:
             write_curves(watch.rows, written)
             bundle.save_into(written)
     return bundle
@@ -248,34 +261,16 @@ def _drop(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _batches(
-    dataset: Dataset, recipe: Recipe, *, start: int, neighbours: Neighbours | None, place: Place
-) -> PairBatches:
-    try:
-        return PairBatches(
-            dataset,
-            batch_size=recipe.batch_size,
-            epochs=recipe.epochs,
-            seed=recipe.seed,
-            start=start,
-            order=recipe.order,
-            group=recipe.group,
-            hard=recipe.hard,
-            temper=recipe.temper,
-            neighbours=neighbours,
-            process=place.number,
-            processes=place.of,
-            shards_at_once=recipe.shards_at_once,
-            boxes=recipe.boxes or recipe.selection != "all",
-        )
-    except ValueError as error:
-        raise DataError(str(error), path=dataset.path) from error
+def _mined(mine_now: Callable[[int], tuple[Table, Contamination]], state: TrainingState | None) -> Mined:
+    if state is None:
+        return Mined(mine_now)
+    return Mined(mine_now, epoch=state.mined_at, table=state.mined(), contaminations=state.contaminations)
 
 
-def _mined(
-    dataset: Dataset, recipe: Recipe, model: DualEncoder, tokenizer: Tokenizer, state: TrainingState | None
-) -> Mined[Contamination]:
-    """The tables of hard neighbours by epoch, mined with the model as it is when an epoch begins, each with what is
+def _miner(
+    dataset: Dataset, model: PartsEncoder, tokenizer: Tokenizer, seed: int
+) -> Callable[[int], tuple[Table, Contamination]]:
+    """Gives the table of hard neighbours of an epoch, mined with the model as it is when the epoch begins, and what is
     estimated of how much of it is true."""
     texts = list(dict.fromkeys(dataset.query_texts))
     training = dataset.pair_training
@@ -284,14 +279,10 @@ def _mined(
     meanings = numbers_of([" ".join(phrase_words(text)) for text in texts])
 
     def mine_now(epoch: int) -> tuple[Table, Contamination]:
-        words, photos = encode_texts(model, tokenizer, texts), encode_products(model, dataset, products)
+        vectors = encode_texts(model, tokenizer, texts), encode_products(model, dataset, products)
         pairs = (pair_texts, places, meanings)
-        count = recipe.group - 1
-        table = mine(words, photos, *pairs, count=count, device=model.device)
-        return table, estimate(
-            words, photos, *pairs, epoch=epoch, seed=recipe.seed, count=count, device=model.device
-        )
+        table = mine(*vectors, *pairs, count=GROUP - 1, device=model.device)
+        share = estimate(*vectors, *pairs, epoch=epoch, seed=seed, count=GROUP - 1, device=model.device)
+        return table, share
 
-    if state is None:
-        return Mined(mine_now)
-    return Mined(mine_now, epoch=state.mined_at, table=state.mined(), found=state.contaminations)
+    return mine_now

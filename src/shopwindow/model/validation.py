@@ -22,7 +22,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import numbers_of
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import DualEncoder
+from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.rank import candidate_pairs, keep_products, score_pools
 from shopwindow.model.rerankers import Pool, read_queries
 from shopwindow.ranking.answers import Answers
@@ -86,7 +86,7 @@ class Validation:
         pools = Pools.from_arrays(self.dataset.query_ids[queries], self.dataset.product_ids[products])
         return audit_card(pools, self.answers, np.random.default_rng(0))
 
-    def measure(self, model: DualEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
+    def measure(self, model: PartsEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
         """The official and the seed's nDCG@5 and more, and the mean loss over batches of right pairs."""
         bundle, dataset = Bundle(model, tokenizer), self.dataset
         asked = read_queries(dataset.query_texts, bundle)
@@ -104,7 +104,7 @@ class Validation:
         return Result(self._loss(model, words, photos, loss, batch_size), scores[str(OFFICIAL)], scores)
 
     def _loss(
-        self, model: DualEncoder, words: np.ndarray, photos: np.ndarray, loss: Loss, batch_size: int
+        self, model: PartsEncoder, words: np.ndarray, photos: np.ndarray, loss: Loss, batch_size: int
     ) -> float:
         """In-batch loss over the right pairs in a fixed mixed order; what does not fill a batch is left out."""
         right = np.random.default_rng(0).permutation(self._right)

@@ -1,4 +1,4 @@
-"""What happens after each step of a training: it is counted, drawn, validated, saved, and told?
+"""What happens after each step of a training: it is counted, drawn, validated, saved, and shown?
 
 Of several processes only the leading one does more than look at the loss. Knows no batch.
 """
@@ -21,13 +21,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from shopwindow.files import DataError
-from shopwindow.model.contamination import Contamination
-from shopwindow.model.curves import CurveRow
 from shopwindow.model.mining import Mined
 from shopwindow.model.negatives import choose_cells
-from shopwindow.model.recipe import Recipe
-from shopwindow.model.state import TrainingState, save_best
-from shopwindow.model.steps import LARGEST_SCALE, Steps, batch_loss, learning_rate
+from shopwindow.model.state import CurveRow, TrainingState, save_best
+from shopwindow.model.steps import LARGEST_SCALE, Steps, batch_loss
 from shopwindow.model.validation import Validation
 
 CURVE_POINTS: Final = 200
@@ -60,10 +57,10 @@ class Watch(Callback):
         module: Steps,
         validation: Validation,
         tokenizer: Tokenizer,
+        *,
         identity: dict[str, str],
         state: TrainingState | None,
-        mined: Mined[Contamination] | None,
-        *,
+        mined: Mined | None,
         leads: bool,
         seconds_between_saves: float,
         progress: Progress | None,
@@ -83,12 +80,10 @@ class Watch(Callback):
         self._unread: list[tuple[int, Tensor]] = []
         self._losses = list(state.losses) if state else []
         self._false_negatives = list(state.false_negatives) if state else []
-        self._validate_at = frozenset(validation_steps(module.recipe, module.steps, module.steps_per_epoch))
+        self._validate_at = frozenset(
+            validation_steps(module.optimiser.validations, module.steps, module.steps_per_epoch)
+        )
         self._point_every = max(1, module.steps // CURVE_POINTS)
-
-    def begin(self, module: Steps) -> None:
-        """Validates what a training begins with: the closed form may be the best there is."""
-        self._add_row(module, 0, self._validate(module, 0))
 
     @property
     def seconds(self) -> float:
@@ -98,13 +93,17 @@ class Watch(Callback):
     @property
     def false_negatives_a_batch(self) -> float | None:
         """The mean over the points of the curve; None where no step was taken."""
-        found = [row.false_negatives for row in self.rows if row.false_negatives is not None]
-        return round(float(np.mean(found)), 2) if found else None
+        counts = [row.false_negatives for row in self.rows if row.false_negatives is not None]
+        return round(float(np.mean(counts)), 2) if counts else None
 
     @property
     def _contamination(self) -> float | None:
         """Of the mined table in use; None without one, or where it cannot be said."""
-        return self._mined.found[-1].share if self._mined is not None and self._mined.found else None
+        return (
+            self._mined.contaminations[-1].share
+            if self._mined is not None and self._mined.contaminations
+            else None
+        )
 
     def on_train_batch_end(
         self,
@@ -149,7 +148,7 @@ class Watch(Callback):
             loss = float(tensor)
             if not math.isfinite(loss):
                 raise DataError(
-                    f"the loss is {loss} after step {step}; lower learning_rate", path=self._folder
+                    f"the loss is {loss} after step {step}; lower optimiser.learning_rate", path=self._folder
                 )
             self._losses.append(loss)
         self._unread = []
@@ -159,11 +158,11 @@ class Watch(Callback):
 
         def loss(text: Tensor, photo: Tensor, queries: Tensor, products: Tensor) -> float:
             with torch.inference_mode():
-                seed_masks = module.recipe.masking == "none"
-                cells = choose_cells(queries, products, masking="none" if seed_masks else "same")
-                return float(batch_loss(model, module.recipe, text, photo, cells))
+                unmasked = module.loss.masking == "none"
+                cells = choose_cells(queries, products, masking="none" if unmasked else "same")
+                return float(batch_loss(model, module.loss.name, text, photo, cells))
 
-        result = self._validation.measure(model, self._tokenizer, loss, batch_size=module.recipe.batch_size)
+        result = self._validation.measure(model, self._tokenizer, loss, batch_size=module.batch_size)
         if self._best is None or result.score > self._best:
             self._best = result.score
             save_best(self._folder, model, {**result.scores, "step": float(step)})
@@ -176,7 +175,7 @@ class Watch(Callback):
                 step=step,
                 epoch=step / module.steps_per_epoch,
                 seconds=round(self.seconds, 2),
-                learning_rate=learning_rate(max(step - 1, 0), module.steps, module.recipe),
+                learning_rate=module.learning_rate(max(step - 1, 0)),
                 train_loss=float(np.mean(self._losses)) if self._losses else None,
                 false_negatives=float(np.mean(self._false_negatives)) if self._false_negatives else None,
                 valid_loss=valid[0] if valid else None,
@@ -198,7 +197,7 @@ class Watch(Callback):
             self._folder,
             tuple(self._false_negatives),
             None if self._mined is None else self._mined.epoch,
-            () if self._mined is None else tuple(self._mined.found),
+            () if self._mined is None else tuple(self._mined.contaminations),
         )
         state.write(
             module.model,
@@ -214,19 +213,19 @@ class Watch(Callback):
             return
         now = time.monotonic()
         done = step - module.first_step
-        speed = done * module.recipe.batch_size / max(now - self._started, 1e-9)
+        speed = done * module.batch_size / max(now - self._started, 1e-9)
         loss = float(np.mean(self._losses)) if self._losses else self.rows[-1].train_loss or math.nan
         self._progress(Moment(step, module.steps, speed, loss, self._best, self._contamination))
 
 
-def validation_steps(recipe: Recipe, steps: int, steps_per_epoch: int) -> list[int]:
+def validation_steps(validations: float, steps: int, steps_per_epoch: int) -> list[int]:
     """After how many steps a training validates: `validations` times an epoch, evenly, and at the end.
 
-    >>> validation_steps(Recipe(validations=2.0), steps=8, steps_per_epoch=4)
+    >>> validation_steps(2.0, steps=8, steps_per_epoch=4)
     [2, 4, 6, 8]
-    >>> validation_steps(Recipe(validations=0.5), steps=12, steps_per_epoch=4)
+    >>> validation_steps(0.5, steps=12, steps_per_epoch=4)
     [8, 12]
     """
-    every = max(1.0, steps_per_epoch / recipe.validations)
+    every = max(1.0, steps_per_epoch / validations)
     count = math.ceil(steps / every)
     return sorted({min(steps, round(every * (i + 1))) for i in range(count)} | {steps})

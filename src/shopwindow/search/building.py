@@ -19,7 +19,7 @@ from jaxtyping import Float32, Shaped
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.dual import check_features
+from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
@@ -110,7 +110,7 @@ def build_index(
         (folder / SEGMENTS).mkdir()
         manifest = _add_segment(folder, out, manifest, opened, products, known, values, progress)
         asked = choose_texts(products.query_texts, np.random.default_rng(_SEED))
-        manifest = _finish(folder, manifest, asked, opened.encode_queries(asked), bundle=opened)
+        manifest = _finish(folder, manifest, asked, opened.encode_texts(asked), bundle=opened)
     forget_encoded(out)
     return manifest
 

@@ -51,7 +51,7 @@ def load_same_bundle(path: Path, wanted_hash: str) -> Bundle:
 def check_same_text_side(text: ExportedText, bundle: Bundle, words: list[str], index: Path) -> None:
     """Asks both for the vectors of some words. Raises: DataError where they are others."""
     words = words[:_TRIED]
-    theirs, ours = text.encode(words), bundle.encode_queries(words)
+    theirs, ours = text.encode(words), bundle.encode_texts(words)
     if theirs.shape == ours.shape:
         lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
         if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():

@@ -138,7 +138,7 @@ def _append(
 ) -> None:
     boxes = bundle.needs_boxes
     vectors = (
-        bundle.encode_products(dataset, rows) if smoothed is None else smoothed.encode(bundle.model, rows)
+        bundle.encode_dataset(dataset, rows) if smoothed is None else smoothed.encode(bundle.model, rows)
     )
     _check_finite(vectors, dataset.product_ids[rows], "vector", dataset)
     if reranker is not None:

@@ -172,7 +172,7 @@ def check(index: OpenIndex, bundle: Bundle) -> Verdict:
     if golden_file is None:
         raise DataError("holds no golden queries", path=index.path)
     golden = Golden.read(index.path / golden_file)
-    vectors = bundle.encode_queries(list(golden.texts))
+    vectors = bundle.encode_texts(list(golden.texts))
     exact = ask_exactly(index, golden.texts, golden.vectors).scores
     both = np.isfinite(exact) & np.isfinite(golden.scores)
     same_places = np.array_equal(np.isfinite(exact), np.isfinite(golden.scores))

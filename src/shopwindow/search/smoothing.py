@@ -20,7 +20,7 @@ from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.dual import DualEncoder, encode_in_pieces
+from shopwindow.model.encoder import PartsEncoder, encode_regions
 from shopwindow.model.rerankers import Reranker
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
@@ -115,11 +115,11 @@ class SmoothedRegions:
         return cls(dataset, weights, bounds, nearest)
 
     def encode(
-        self, model: DualEncoder, rows: Int64[np.ndarray, " rows"]
+        self, model: PartsEncoder, rows: Int64[np.ndarray, " rows"]
     ) -> Float32[np.ndarray, "rows hidden"]:
         """The vectors of product rows, from their smoothed regions."""
         pieces = [
-            encode_in_pieces(model, self.photos(some, boxes=model.needs_boxes))
+            encode_regions(model, self.photos(some, boxes=model.needs_boxes))
             for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
         ]
         return np.concatenate(pieces)

@@ -1,4 +1,4 @@
-"""How is the service put together? Endpoints inside, then the door, then the journal.
+"""How is the service put together? Endpoints inside, then limits, then auth, then the access log.
 
 One process answers from one index; more processes or machines are a matter of starting more of them.
 """
@@ -9,23 +9,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from importlib import metadata
-from typing import Any, Final
+from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 
-from shopwindow.service.door import Door
-from shopwindow.service.journal import Journal
-from shopwindow.service.keys import KeyRing
-from shopwindow.service.limits import Limits
+from shopwindow.service.access_log import AccessLog
+from shopwindow.service.auth import AuthMiddleware, KeyRing
+from shopwindow.service.limits import LimitMiddleware, Limits
 from shopwindow.service.live import Engine, LiveEngine
 from shopwindow.service.metrics import Metrics
-from shopwindow.service.problems import answer_with_problems
-from shopwindow.service.routes import catalogue_routes, search_routes
-from shopwindow.service.site import page_routes, probe_routes
+from shopwindow.service.problems import send_problems
+from shopwindow.service.routes import PAGE, index_routes, operation_routes, product_routes, search_routes
 
 _ABOUT: Final = (
-    "Finds products by what is in their photos. Problems are answered as RFC 9457 has it; a 503 says in Retry-After "
-    "when to come again."
+    "Finds products by what is in their photos. Errors are problem details as RFC 9457 has them; a 503 says in "
+    "Retry-After when to come again."
 )
 
 
@@ -47,11 +46,16 @@ class Service:
         look_every_seconds: float = 2.0,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        self.limits = limits or Limits()
-        self.live = LiveEngine(engine, threads=self.limits.engine_threads, prepare=prepare)
-        self.metrics = Metrics()
+        limits = limits or Limits()
+        self.metrics = Metrics(lambda: int(engine.stats().get("products", 0)))
+        self.live = LiveEngine(
+            engine,
+            threads=limits.engine_threads,
+            prepare=prepare,
+            on_swap=lambda outcome: self.metrics.swaps.labels(outcome).inc(),
+        )
         self.wake = asyncio.Event()
-        self._draining: list[bool] = []
+        self._is_draining = False
         self._look_every_seconds = look_every_seconds
         app = FastAPI(
             title="shopwindow",
@@ -60,19 +64,21 @@ class Service:
             lifespan=self._life,
             docs_url=None,  # its page loads scripts from other hosts
             redoc_url=None,
+            # only described here: AuthMiddleware checks the key
+            dependencies=[Depends(HTTPBearer(scheme_name="key", auto_error=False))] if keys else [],
         )
-        app.include_router(search_routes(self.live, self.limits, self.metrics))
-        app.include_router(catalogue_routes(self.live, self.limits, suggestions or []))
-        app.include_router(probe_routes(self.live, self.metrics, self._draining))
-        app.include_router(page_routes())
-        answer_with_problems(app)
-        _document(app, with_keys=keys is not None)
-        app.add_middleware(Door, limits=self.limits, metrics=self.metrics, keys=keys)
-        self.app = Journal(app, metrics=self.metrics, log_queries=log_queries)
+        app.include_router(search_routes(self.live, self.metrics))
+        app.include_router(product_routes(self.live, photo_bytes=limits.photo_bytes))
+        app.include_router(index_routes(self.live, suggestions or []))
+        app.include_router(operation_routes(self.metrics, lambda: self._is_draining))
+        app.mount("/page", PAGE)
+        send_problems(app)
+        guarded = AuthMiddleware(LimitMiddleware(app, limits, self.metrics), keys)
+        self.app = AccessLog(guarded, metrics=self.metrics, log_queries=log_queries)
 
     def drain(self) -> None:
         """Lets /readyz say that no more requests are wanted; they are still answered."""
-        self._draining.append(True)
+        self._is_draining = True
 
     @contextlib.asynccontextmanager
     async def _life(self, _: FastAPI) -> AsyncIterator[None]:
@@ -84,20 +90,3 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await fresh
             self.live.close()
-
-
-def _document(app: FastAPI, *, with_keys: bool) -> None:
-    """Tells OpenAPI of the keys, and leaves out the framework's own shape of errors."""
-    framework = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = framework()
-        schemas = schema["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        if with_keys:
-            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            schema["security"] = [{"key": []}]
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """How is the engine asked by many requests at once, and kept at the newest state of its index?
 
-Questions run on a few threads, so that the event loop stays free. A question is asked of the engine at rest: its
-answer is of one state throughout, also while here the engine is told to look for a newer one. Knows no HTTP.
+Searches run on a few threads, so that the event loop stays free. Each asks a snapshot of the engine (`at_rest`): its
+result is of one state throughout, also when a newer one is opened meanwhile. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import ColumnView, Filter, Hit, ProductView, SearchRequest
+from shopwindow.search.hits import ColumnView, Hit, ProductId, ProductView, SearchRequest
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 MOST_TOGETHER: Final = 16
 """Searches answered in one go."""
 MOST_SCORED: Final = 800
@@ -38,10 +38,10 @@ class Engine(Protocol):
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that the model knows nothing of."""
 
-    def product(self, product_id: int) -> ProductView:
+    def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product."""
 
-    def explain(self, words: str, product_id: int) -> Explanation:
+    def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which region."""
 
     def stats(self) -> dict[str, Any]:
@@ -66,23 +66,8 @@ class Engine(Protocol):
         """Opens a newer state of the index where there is one."""
 
 
-Way = tuple[int, Filter, bool, bool, object, int]
-
-
-def way_of(request: SearchRequest) -> Way:
-    """How a search is done, its words left out. Searches of one way can be answered together."""
-    return request.k, request.where, request.exact, request.hybrid, request.rerank, request.candidates
-
-
-def together(request: SearchRequest) -> int:
-    """So many searches like this one are answered in one go; what waits then gets its turn."""
-    return (
-        MOST_TOGETHER if request.rerank is None else max(1, min(MOST_TOGETHER, MOST_SCORED // request.wanted))
-    )
-
-
 @dataclass(frozen=True)
-class Answered:
+class SearchResult:
     """What a search found; where that is nothing, which of its words the model does not know."""
 
     hits: list[Hit]
@@ -90,92 +75,112 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A search that waits for its answer."""
+class _Waiting:
+    """A search that waits for its result."""
 
     request: SearchRequest
-    answer: asyncio.Future[Answered]
+    result: asyncio.Future[SearchResult]
 
 
-def answered(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answered]:
-    """The answers to several searches for words, in their order."""
-    many = zip(requests, engine.search_many(requests), strict=True)
+def without_words(request: SearchRequest) -> SearchRequest:
+    """The settings of a request. Requests of equal settings can be searched together."""
+    return replace(request, words="*")
+
+
+def most_together(request: SearchRequest) -> int:
+    """How many requests like this one are searched in one go; what waits then gets its turn."""
+    if request.rerank is None:
+        return MOST_TOGETHER
+    return max(1, min(MOST_TOGETHER, MOST_SCORED // request.wanted))
+
+
+def search_together(engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchResult]:
+    """The results of several searches for words, in their order."""
     return [
-        Answered(engine.with_views(hits)) if hits else Answered([], engine.unknown_words(request.words))
-        for request, hits in many
+        SearchResult(engine.with_views(hits))
+        if hits
+        else SearchResult([], engine.unknown_words(request.words))
+        for request, hits in zip(requests, engine.search_many(requests), strict=True)
     ]
 
 
 class LiveEngine:
-    """The engine of a running service, asked from `threads` threads. Each calls `prepare` before it is asked."""
+    """The engine of a running service, asked from `threads` threads. Each calls `prepare` before it is asked.
+
+    `on_swap` is told "done" or "failed" whenever a newer state of the index is opened.
+    """
 
     def __init__(
-        self, engine: Engine, *, threads: int = 2, prepare: Callable[[], None] | None = None
+        self,
+        engine: Engine,
+        *,
+        threads: int = 2,
+        prepare: Callable[[], None] | None = None,
+        on_swap: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.engine = engine
-        self.swaps = 0
-        self.failed_swaps = 0
+        self._on_swap = on_swap
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine", initializer=prepare)
         self._most_running = threads
         self._running = 0
-        self._waiting: dict[Way, list[_Asked]] = {}
+        self._waiting: dict[SearchRequest, list[_Waiting]] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._last_fault = ""
 
-    async def ask(self, question: Callable[[Engine], Answer]) -> Answer:
-        """The engine's answer to a question: all of it of one state of the index."""
+    async def ask(self, question: Callable[[Engine], Result]) -> Result:
+        """What a function of the engine gives: all of it of one state of the index."""
         return await self._run(lambda: question(self.engine.at_rest()))
 
-    async def search_batch(self, requests: Sequence[SearchRequest]) -> list[Answered]:
-        """The answers to several searches of one way, in their order and all of one state. Searched piece by piece:
-        other questions get their turn in between, and nothing goes on when nobody waits any more."""
-        engine, answers = self.engine.at_rest(), list[Answered]()
-        most = together(requests[0])
-        for start in range(0, len(requests), most):
-            answers += await self._run(partial(answered, engine, requests[start : start + most]))
-        return answers
+    async def search_batch(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
+        """The results of several searches of equal settings, in their order and all of one state of the index.
 
-    async def _run(self, question: Callable[[], Answer]) -> Answer:
+        Searched piece by piece: others get their turn in between, and it ends when nobody waits any more.
+        """
+        engine, results = self.engine.at_rest(), list[SearchResult]()
+        most = most_together(requests[0])
+        for start in range(0, len(requests), most):
+            results += await self._run(partial(search_together, engine, requests[start : start + most]))
+        return results
+
+    async def _run(self, question: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, question)
 
-    async def search(self, request: SearchRequest) -> Answered:
-        """The best products for words. Searches of one way that come while all threads are busy are answered together.
+    async def search(self, request: SearchRequest) -> SearchResult:
+        """The best products for words. Searches of equal settings that wait are done together.
 
         A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
         """
-        asked = _Asked(request, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(way_of(request), []).append(asked)
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(without_words(request), []).append(waiting)
         self._start_waiting()
-        return await asked.answer
+        return await waiting.result
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._most_running:
-            way, waiting = next(iter(self._waiting.items()))
-            del self._waiting[way]
-            most = together(waiting[0].request)
+            settings, waiting = next(iter(self._waiting.items()))
+            del self._waiting[settings]
+            most = most_together(settings)
             if waiting[most:]:
-                self._waiting[way] = waiting[most:]
-            now = [one for one in waiting[:most] if not one.answer.done()]
+                self._waiting[settings] = waiting[most:]
+            now = [search for search in waiting[:most] if not search.result.done()]
             if now:
                 self._running += 1
-                task = asyncio.ensure_future(self._search_together(now))
+                task = asyncio.ensure_future(self._search_waiting(now))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _search_together(self, asked: list[_Asked]) -> None:
-        def answer(engine: Engine) -> list[Answered]:
-            return answered(engine, [one.request for one in asked])
-
+    async def _search_waiting(self, waiting: list[_Waiting]) -> None:
+        requests = [search.request for search in waiting]
         try:
-            answers = await self.ask(answer)
+            results = await self.ask(lambda engine: search_together(engine, requests))
         except Exception as error:
-            for one in asked:
-                if not one.answer.done():
-                    one.answer.set_exception(error)
+            for search in waiting:
+                if not search.result.done():
+                    search.result.set_exception(error)
         else:
-            for one, found in zip(asked, answers, strict=True):
-                if not one.answer.done():
-                    one.answer.set_result(found)
+            for search, result in zip(waiting, results, strict=True):
+                if not search.result.done():
+                    search.result.set_result(result)
         finally:
             self._running -= 1
             self._start_waiting()
@@ -188,14 +193,14 @@ class LiveEngine:
         try:
             changed = await asyncio.to_thread(self.engine.reload)
         except Exception as error:
-            self.failed_swaps += 1
+            self._on_swap("failed")
             if str(error) != self._last_fault:
                 LOG.error("the new index cannot be opened, the old one stays: %s", error)
             self._last_fault = str(error)
             return False
         self._last_fault = ""
         if changed:
-            self.swaps += 1
+            self._on_swap("done")
             LOG.info("a newer index is open: %s", self.engine.version)
         return changed
 

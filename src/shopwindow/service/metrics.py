@@ -1,64 +1,67 @@
-"""What has the service done so far? Counters and one histogram, told in the text format of Prometheus.
+"""What has the service done so far? Its Prometheus metrics, each with a name that begins with `shopwindow_`.
 
-Touched from the event loop only, so there is nothing to lock. Knows no endpoint.
-
-Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (text format 0.0.4).
+Knows no endpoint.
 """
 
 from __future__ import annotations
 
-import bisect
 import os
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Metrics:
-    """The figures of one service since it started."""
+    """The metrics of one service since it started. `products` says how many products the index has now.
 
-    def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, int]] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.swaps: Counter[str] = Counter()
-        self.queries = 0
+    `requests` and `seconds` are labelled by a route's pattern such as `/products/{product_id}`, never by a path.
+    """
+
+    def __init__(self, products: Callable[[], int]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # it has no types
+        registry = self._registry = CollectorRegistry()
         self.inside = 0
-        self.products = 0
-        self._seconds: dict[str, list[int]] = {}
-        self._sums: Counter[str] = Counter()
+        self.requests = Counter(
+            "shopwindow_requests_total",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "shopwindow_request_seconds",
+            "Time to the end of the response.",
+            ["route"],
+            buckets=BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "shopwindow_refused_total", "Requests refused by auth or limits.", ["reason"], registry=registry
+        )
+        self.swaps = Counter(
+            "shopwindow_index_swaps_total", "Times the index was opened anew.", ["outcome"], registry=registry
+        )
+        for outcome in ("done", "failed"):
+            self.swaps.labels(outcome)
+        self.queries = Counter(
+            "shopwindow_queries_total", "Queries answered, each of a batch.", registry=registry
+        )
+        gauges: tuple[tuple[str, str, Callable[[], int]], ...] = (
+            ("requests_inside", "Requests being answered now.", lambda: self.inside),
+            ("index_products", "Products in the index.", products),
+            ("resident_memory_bytes", "Memory of the process.", resident_memory_bytes),
+        )
+        for name, description, figure in gauges:
+            Gauge(f"shopwindow_{name}", description, registry=registry).set_function(figure)
 
-    def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Counts one answered request. `route` is a pattern such as `/products/{product_id}`, never a path."""
-        self.requests[method, route, status] += 1
-        cells = self._seconds.setdefault(route, [0] * (len(BUCKETS_SECONDS) + 1))
-        cells[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
-        self._sums[route] += seconds  # type: ignore[assignment] # a Counter adds floats as well
-
-    def text(self) -> str:
-        """All figures, in Prometheus' text format."""
-        lines = _family("requests_total", "counter", "Requests answered.")
-        for (method, route, status), value in sorted(self.requests.items()):
-            lines.append(_sample("requests_total", value, method=method, route=route, status=str(status)))
-        lines += _family("request_seconds", "histogram", "Time to the end of the answer.")
-        for route, cells in sorted(self._seconds.items()):
-            lines += _histogram(route, cells, self._sums[route])
-        lines += _family("refused_total", "counter", "Requests turned away at the door, by reason.")
-        lines += [
-            _sample("refused_total", value, reason=name) for name, value in sorted(self.refused.items())
-        ]
-        lines += _family("index_swaps_total", "counter", "Times the index was opened anew, by outcome.")
-        lines += [_sample("index_swaps_total", self.swaps[name], outcome=name) for name in ("done", "failed")]
-        for name, kind, says, figure in (
-            ("queries_total", "counter", "Queries answered, each of a batch.", self.queries),
-            ("requests_inside", "gauge", "Requests being answered now.", self.inside),
-            ("index_products", "gauge", "Products in the index.", self.products),
-            ("resident_memory_bytes", "gauge", "Memory of the process.", resident_memory_bytes()),
-        ):
-            lines += [*_family(name, kind, says), _sample(name, figure)]
-        return "\n".join(lines) + "\n"
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format, version 0.0.4."""
+        return generate_latest(self._registry)
 
 
 def resident_memory_bytes() -> int:
@@ -68,31 +71,3 @@ def resident_memory_bytes() -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _family(name: str, kind: str, says: str) -> list[str]:
-    return [f"# HELP shopwindow_{name} {says}", f"# TYPE shopwindow_{name} {kind}"]
-
-
-def _sample(name: str, value: int | float, **labels: str) -> str:
-    """One line.
-
-    >>> _sample("requests_total", 3, route='/a"b')
-    'shopwindow_requests_total{route="/a\\\\"b"} 3'
-    """
-    escaped = (
-        (key, text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
-        for key, text in labels.items()
-    )
-    inside = ",".join(f'{key}="{text}"' for key, text in escaped)
-    return f"shopwindow_{name}{{{inside}}} {value:g}" if inside else f"shopwindow_{name} {value:.17g}"
-
-
-def _histogram(route: str, cells: list[int], total_seconds: int | float) -> list[str]:
-    lines, below = [], 0
-    for bound, cell in zip((*map(str, BUCKETS_SECONDS), "+Inf"), cells, strict=True):
-        below += cell
-        lines.append(_sample("request_seconds_bucket", below, route=route, le=bound))
-    lines.append(_sample("request_seconds_sum", total_seconds, route=route))
-    lines.append(_sample("request_seconds_count", below, route=route))
-    return lines

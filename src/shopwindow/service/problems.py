@@ -1,6 +1,6 @@
-"""How does the service say that something went wrong? As typed problems, RFC 9457, one shape for all of them.
+"""How does the service say that something went wrong? As problem details, RFC 9457, one shape for all of them.
 
-Every wrong answer of the service, its own and the framework's, leaves through here. Knows no endpoint.
+Every error of the service, its own and the framework's, leaves through here. Knows no endpoint.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from starlette.exceptions import HTTPException
 
 MEDIA_TYPE: Final = "application/problem+json"
 _URN: Final = "urn:shopwindow:problem:"
-# The framework's words for what a pattern or a surrogate means to somebody who typed.
-_SAYS: Final = {
+_MOST_WRONG_VALUES: Final = 20
+# What a pattern or a surrogate means to somebody who typed.
+_PLAIN_WORDS: Final = {
     "string_pattern_mismatch": "holds nothing that can be seen: type some words",
     "string_unicode": "is not Unicode text",
     "extra_forbidden": "is no parameter here",
@@ -32,7 +33,7 @@ class WrongValue(BaseModel):
     says: str = Field(description="what was wanted", examples=["Input should be less than or equal to 200"])
 
 
-class ProblemAnswer(BaseModel):
+class ProblemDetails(BaseModel):
     """A problem as RFC 9457 has it."""
 
     type: str = Field(description="names the kind of problem", examples=["urn:shopwindow:problem:busy"])
@@ -56,85 +57,65 @@ class Problem(HTTPException):
     ) -> None:
         super().__init__(status, detail, dict(headers or {}))
         self.kind = kind
-        self.wrong = tuple(wrong)
+        self.wrong = list(wrong) or None
 
     def response(self) -> Response:
         """The problem as a response."""
-        content: dict[str, Any] = {
-            "type": _URN + self.kind,
-            "title": self.kind.replace("-", " ").capitalize(),
-            "status": self.status_code,
-            "detail": self.detail,
-        }
-        if self.wrong:
-            content["wrong"] = [one.model_dump() for one in self.wrong]
-        return Response(
-            json.dumps(content, ensure_ascii=True),
-            status_code=self.status_code,
-            media_type=MEDIA_TYPE,
-            headers=self.headers,
+        details = ProblemDetails(
+            type=_URN + self.kind,
+            title=self.kind.replace("-", " ").capitalize(),
+            status=self.status_code,
+            detail=self.detail,
+            wrong=self.wrong,
         )
+        content = json.dumps(details.model_dump(exclude_none=True))
+        return Response(content, self.status_code, self.headers, MEDIA_TYPE)
 
 
-def busy(kind: str, detail: str, *, retry_after_seconds: int) -> Problem:
+def unavailable(kind: str, detail: str, *, retry_after_seconds: int) -> Problem:
     """A 503 that says when to come again."""
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
-def unknown_product(product_id: int) -> Problem:
-    """The index holds no such product."""
-    return Problem(404, "unknown-product", f"the index holds no product {product_id}")
-
-
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI shall know of the problems that an endpoint answers with."""
-    schema = {"$ref": "#/components/schemas/ProblemAnswer"}
+    """What OpenAPI shall know of the problems of an endpoint."""
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "model": ProblemAnswer,
+            "model": ProblemDetails,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
         for status in statuses
     }
 
 
-def answer_with_problems(app: FastAPI) -> None:
-    """Makes an app answer with problems, its framework's errors and its own faults too."""
+def send_problems(app: FastAPI) -> None:
+    """Makes all errors of an app problems: its own, the framework's, and its faults."""
 
-    async def own(_: Request, error: Exception) -> Response:
-        if not isinstance(error, Problem):
-            raise error
-        return error.response()
-
-    async def framework(_: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        if isinstance(error, Problem):
+            return error.response()
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        return Problem(error.status_code, kind, str(error.detail), headers=error.headers).response()
+        return Problem(error.status_code, kind, error.detail, headers=error.headers).response()
 
-    async def invalid(_: Request, error: Exception) -> Response:
-        if not isinstance(error, RequestValidationError):
-            raise error
-        wrong = [_wrong_value(one) for one in error.errors()[:20]]
+    @app.exception_handler(RequestValidationError)
+    async def invalid_request(_: Request, error: RequestValidationError) -> Response:
+        wrong = [_wrong_value(one) for one in error.errors()[:_MOST_WRONG_VALUES]]
         detail = "; ".join(f"{one.where} {one.says}" for one in wrong[:3])
         return Problem(422, "invalid-request", detail, wrong=wrong).response()
 
+    @app.exception_handler(Exception)
     async def fault(_: Request, __: Exception) -> Response:
-        return Problem(
-            500, "internal-error", "a fault of the service; its log names the X-Request-ID"
-        ).response()
-
-    app.add_exception_handler(Exception, fault)
-    app.add_exception_handler(Problem, own)
-    app.add_exception_handler(HTTPException, framework)
-    app.add_exception_handler(RequestValidationError, invalid)
+        detail = "a fault of the service; its log names the X-Request-ID"
+        return Problem(500, "internal-error", detail).response()
 
 
 def _wrong_value(error: Mapping[str, Any]) -> WrongValue:
     """Where and what, without the value itself: it may be long, or not to be repeated."""
     where = ".".join(str(part)[:60] for part in error["loc"])
-    says = _SAYS.get(str(error["type"]), str(error["msg"]).removeprefix("Value error, ")[:200])
+    says = _PLAIN_WORDS.get(str(error["type"]), str(error["msg"]).removeprefix("Value error, ")[:200])
     return WrongValue(where=_printable(where), says=_printable(says))
 
 

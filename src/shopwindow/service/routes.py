@@ -1,233 +1,208 @@
-"""Which questions does the service answer? One short function per endpoint; bounds are said in the signatures.
+"""Which requests does the service answer? One short function per endpoint.
 
-Annotations are evaluated here (no `from __future__ import annotations`): the bounds are values of this service's
-`Limits`, and FastAPI reads them from the signatures. Doors, logs and shutdown are elsewhere.
+Parameters and their bounds are in `requests.py`, JSON in `responses.py`; auth, limits, log and shutdown are elsewhere.
 """
+
+from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import APIRouter, Query, Request, Response
+from starlette.staticfiles import StaticFiles
 
 from shopwindow.files import DataError
-from shopwindow.search.hits import RERANKED, Hit, SearchRequest, UnknownProduct
-from shopwindow.service.answers import (
-    LARGEST_ID,
-    BatchAnswer,
-    ColumnAnswer,
-    ExplanationAnswer,
-    IndexAnswer,
-    LabelAnswer,
-    ProductAnswer,
-    SearchAnswer,
-    SimilarAnswer,
-    WaysAnswer,
-    explanation_answer,
-    found,
-    product_answer,
-    search_answer,
-)
-from shopwindow.service.limits import Limits
+from shopwindow.search.hits import Hit, SearchRequest, UnknownProduct
 from shopwindow.service.live import LOG, Engine, LiveEngine
-from shopwindow.service.metrics import Metrics
-from shopwindow.service.photos import photo_response
-from shopwindow.service.problems import Problem, busy, documented, unknown_product
-from shopwindow.service.questions import Narrowed, Ways, WaysInAddress, no_truth_value, one_line
+from shopwindow.service.metrics import MEDIA_TYPE, Metrics
+from shopwindow.service.problems import Problem, documented, unavailable
+from shopwindow.service.requests import (
+    BatchBody,
+    ExplainParameters,
+    ProductId,
+    SearchParameters,
+    SimilarParameters,
+)
+from shopwindow.service.responses import (
+    BatchResponse,
+    ExplanationResponse,
+    IndexResponse,
+    LabelJson,
+    ProductResponse,
+    SearchResponse,
+    SimilarResponse,
+    StateResponse,
+    WaysJson,
+    column_json,
+    photo_response,
+    product_hits,
+    product_response,
+    search_response,
+)
 
-Answer = TypeVar("Answer")
-HITS: Final = 24
-"""How many hits an answer has when nobody says."""
-_SEEN: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
+Result = TypeVar("Result")
+PAGE: Final = StaticFiles(packages=[("shopwindow.service", "page")])
 _PUBLIC_STATS: Final = ("products", "dimensions", "approximate", "measured")
 """The engine's numbers without what is nobody's business, such as where files lie."""
+_TEXT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    **documented(401, 503),
+}
+_PHOTO_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the photo file as it is",
+        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    304: {"description": "the photo is the one that the client has"},
+    **documented(401, 404, 422, 503),
+}
 
 
-ProductId = Annotated[int, Path(ge=0, le=LARGEST_ID, examples=[10_042])]
-
-
-def search_routes(live: LiveEngine, limits: Limits, metrics: Metrics) -> APIRouter:
-    """The endpoints that search."""
+def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
+    """The endpoints that search by words."""
     routes = APIRouter(tags=["search"])
-    Words = Annotated[  # noqa: N806 - a type
-        str,
-        Field(
-            min_length=1,
-            max_length=limits.query_characters,
-            pattern=_SEEN,
-            description="what the shopper typed",
-            examples=["red striped dress"],
-        ),
-        AfterValidator(one_line),
-    ]
-    HowMany = Annotated[  # noqa: N806 - a type
-        int,
-        Field(ge=1, le=limits.hits, description="how many hits", examples=[5]),
-        BeforeValidator(no_truth_value),
-    ]
-
-    Candidates = Annotated[  # noqa: N806 - a type
-        int,
-        Field(ge=1, le=limits.candidates, description="how many first products are scored anew, with rerank"),
-        BeforeValidator(no_truth_value),
-    ]
-    scored_anew = min(RERANKED, limits.candidates)
-
-    class SearchQuestion(WaysInAddress):
-        """The parameters of a search."""
-
-        q: Words
-        k: HowMany = HITS
-        candidates: Candidates = scored_anew
-
-    class BatchQuestion(Ways):
-        """Several queries with the same settings."""
-
-        queries: Annotated[
-            list[Words],
-            Field(min_length=1, max_length=limits.batch, examples=[["red dress", "leather bag"]]),
-        ]
-        k: HowMany = HITS
-        candidates: Candidates = scored_anew
 
     @routes.get("/search", responses=documented(401, 422, 503))
-    async def search(request: Request, asked: Annotated[SearchQuestion, Query()]) -> SearchAnswer:
+    async def search(request: Request, asked: Annotated[SearchParameters, Query()]) -> SearchResponse:
         """The products that answer a query, best first."""
         request.state.words = asked.q
-        metrics.queries += 1
-        with told_as_problems():
-            answer = await live.search(asked.request(asked.q, k=asked.k, candidates=asked.candidates))
-        return search_answer(asked.q, answer.hits, answer.unknown_words)
+        metrics.queries.inc()
+        with errors_as_problems():
+            results = await live.search(asked.search_for(asked.q))
+        return search_response(asked.q, results.hits, results.unknown_words)
 
     @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
-    async def search_batch(request: Request, asked: BatchQuestion) -> BatchAnswer:
+    async def search_batch(request: Request, asked: BatchBody) -> BatchResponse:
         """The products that answer each of several queries: cheaper than asking for one after the other."""
         request.state.words = " | ".join(asked.queries)
-        metrics.queries += len(asked.queries)
-        requests = [asked.request(words, k=asked.k, candidates=asked.candidates) for words in asked.queries]
-        with told_as_problems():
-            many = await live.search_batch(requests)
-        rows = zip(asked.queries, many, strict=True)
-        return BatchAnswer(
-            answers=[search_answer(query, answer.hits, answer.unknown_words) for query, answer in rows]
+        metrics.queries.inc(len(asked.queries))
+        with errors_as_problems():
+            many = await live.search_batch([asked.search_for(words) for words in asked.queries])
+        pairs = zip(asked.queries, many, strict=True)
+        return BatchResponse(
+            answers=[search_response(words, results.hits, results.unknown_words) for words, results in pairs]
         )
 
-    class ExplainQuestion(BaseModel):
-        """The parameter of an explanation."""
+    return routes
 
-        model_config = ConfigDict(extra="forbid")
-        q: Words
 
-    @routes.get("/products/{product_id}/explain", responses=documented(401, 404, 422, 503))
+def product_routes(live: LiveEngine, *, photo_bytes: int) -> APIRouter:
+    """The endpoints about one product. Its photo may have `photo_bytes`."""
+    routes = APIRouter(tags=["product"])
+    problems = documented(401, 404, 422, 503)
+
+    @routes.get("/products/{product_id}", responses=problems)
+    async def product(product_id: ProductId) -> ProductResponse:
+        """A product, the regions of its photo, and texts known to match it."""
+        return product_response(await _ask(live, lambda engine: engine.product(product_id)))
+
+    @routes.get("/products/{product_id}/explain", responses=problems)
     async def explain(
-        request: Request, product_id: ProductId, asked: Annotated[ExplainQuestion, Query()]
-    ) -> ExplanationAnswer:
+        request: Request, product_id: ProductId, asked: Annotated[ExplainParameters, Query()]
+    ) -> ExplanationResponse:
         """Which word of a query looks at which region of a product's photo."""
         request.state.words = asked.q
-        explanation = await live.ask(_told(lambda engine: engine.explain(asked.q, product_id)))
-        return explanation_answer(product_id, asked.q, explanation)
+        explanation = await _ask(live, lambda engine: engine.explain(asked.q, product_id))
+        return ExplanationResponse(product_id=product_id, query=asked.q, **vars(explanation))
 
-    class SimilarQuestion(Narrowed):
-        """The parameters of a search by photo."""
-
-        region: Annotated[
-            int | None, Field(ge=0, le=10_000, description="compare one region instead of the whole photo")
-        ] = None
-        k: HowMany = HITS
-
-    @routes.get("/products/{product_id}/similar", responses=documented(401, 404, 422, 503))
-    async def similar(product_id: ProductId, asked: Annotated[SimilarQuestion, Query()]) -> SimilarAnswer:
+    @routes.get("/products/{product_id}/similar", responses=problems)
+    async def similar(product_id: ProductId, asked: Annotated[SimilarParameters, Query()]) -> SimilarResponse:
         """The products most like a product, or like one region of its photo."""
         request = SearchRequest(product=product_id, region=asked.region, k=asked.k, where=asked.filter())
 
-        def answer(engine: Engine) -> list[Hit]:
+        def find(engine: Engine) -> list[Hit]:
             regions = len(engine.product(product_id).boxes)
             if asked.region is not None and asked.region >= regions:
                 raise Problem(404, "unknown-region", f"product {product_id} has {regions} regions")
             (hits,) = engine.search_many([request])
             return engine.with_views(hits)
 
-        hits = await live.ask(_told(answer))
-        return SimilarAnswer(product_id=product_id, region=asked.region, hits=found(hits))
+        hits = product_hits(await _ask(live, find))
+        return SimilarResponse(product_id=product_id, region=asked.region, hits=hits)
+
+    @routes.get("/photos/{product_id}", response_class=Response, responses=_PHOTO_RESPONSES)
+    async def photo(request: Request, product_id: ProductId) -> Response:
+        """A product's photo. Its place comes from the index, never from the request."""
+        known = request.headers.get("if-none-match")
+
+        def read(engine: Engine) -> Response:
+            return photo_response(engine.product(product_id), known=known, most_bytes=photo_bytes)
+
+        return await _ask(live, read)
 
     return routes
 
 
-def catalogue_routes(live: LiveEngine, limits: Limits, suggestions: list[str]) -> APIRouter:
-    """The endpoints that show what there is."""
-    routes = APIRouter(tags=["catalogue"])
-
-    @routes.get("/products/{product_id}", responses=documented(401, 404, 422, 503))
-    async def product(product_id: ProductId) -> ProductAnswer:
-        """A product, its photo's regions, and texts known to match it."""
-        return product_answer(await live.ask(_told(lambda engine: engine.product(product_id))))
-
-    @routes.get(
-        "/photos/{product_id}",
-        response_class=Response,
-        responses={
-            200: {
-                "description": "the photo file as it is",
-                "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
-            },
-            304: {"description": "the photo is the one that the asker has"},
-            **documented(401, 404, 422, 503),
-        },
-    )
-    async def photo(request: Request, product_id: ProductId) -> Response:
-        """A product's photo. Its place comes from the index, never from the request."""
-        known = request.headers.get("if-none-match")
-        return await live.ask(
-            _told(
-                lambda engine: photo_response(
-                    engine.product(product_id), known=known, most_bytes=limits.photo_bytes
-                )
-            )
-        )
+def index_routes(live: LiveEngine, suggestions: list[str]) -> APIRouter:
+    """The endpoint about the whole index, and the page: index.html, its style and its scripts."""
+    routes = APIRouter(tags=["index"])
 
     @routes.get("/index", responses=documented(401, 503))
-    async def index() -> IndexAnswer:
+    async def index() -> IndexResponse:
         """What is searched: the index's numbers, its state, what to filter by, and which ways of search it has."""
 
-        def answer(engine: Engine) -> IndexAnswer:
+        def describe(engine: Engine) -> IndexResponse:
             stats = engine.stats()
-            return IndexAnswer(
+            labels = sorted(engine.label_names.items())
+            return IndexResponse(
                 version=engine.version,
-                labels=[
-                    LabelAnswer(label=label, name=name) for label, name in sorted(engine.label_names.items())
-                ],
-                columns=[ColumnAnswer.of(column) for column in engine.columns],
-                ways=WaysAnswer(texts=bool(stats.get("texts")), rerankers=stats.get("rerankers", [])),
+                labels=[LabelJson(label=label, name=name) for label, name in labels],
+                columns=[column_json(column) for column in engine.columns],
+                ways=WaysJson(texts=bool(stats.get("texts")), rerankers=stats.get("rerankers", [])),
                 suggestions=suggestions,
                 stats={name: stats[name] for name in _PUBLIC_STATS if name in stats},
             )
 
-        return await live.ask(answer)
+        return await _ask(live, describe)
+
+    @routes.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return await PAGE.get_response("index.html", request.scope)
+
+    return routes
+
+
+def operation_routes(metrics: Metrics, is_draining: Callable[[], bool]) -> APIRouter:
+    """Whether the service lives, whether it wants requests, and its metrics."""
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/healthz")
+    async def healthz() -> StateResponse:
+        """Says that the process lives."""
+        return StateResponse(status="alive")
+
+    @routes.get("/readyz", responses=documented(503))
+    async def readyz() -> StateResponse:
+        """Says whether requests are welcome: an index is open and the service is not about to end."""
+        if is_draining():
+            raise unavailable("draining", "the service is about to end", retry_after_seconds=1)
+        return StateResponse(status="ready")
+
+    @routes.get("/metrics", response_class=Response, responses=_TEXT_RESPONSES)
+    async def prometheus() -> Response:
+        """The metrics of the service in Prometheus' text format."""
+        return Response(metrics.text(), headers={"Content-Type": MEDIA_TYPE})
 
     return routes
 
 
 @contextlib.contextmanager
-def told_as_problems() -> Iterator[None]:
-    """Tells the engine's errors as problems. Where a file lies is for the log only."""
+def errors_as_problems() -> Iterator[None]:
+    """Turns the engine's errors into problems. Where a file lies is for the log only."""
     try:
         yield
     except UnknownProduct as error:
-        raise unknown_product(error.product_id) from error
+        raise Problem(404, "unknown-product", f"the index holds no product {error.product_id}") from error
     except DataError as error:
         LOG.error("the index cannot answer: %s", error)
         detail = "the index cannot answer this: a part of it is gone or broken"
-        raise busy("index-broken", detail, retry_after_seconds=60) from error
+        raise unavailable("index-broken", detail, retry_after_seconds=60) from error
     except ValueError as error:
         raise Problem(422, "invalid-request", str(error)) from error
 
 
-def _told(question: Callable[[Engine], Answer]) -> Callable[[Engine], Answer]:
-    """The question, with the engine's errors told as problems."""
-
-    def ask(engine: Engine) -> Answer:
-        with told_as_problems():
-            return question(engine)
-
-    return ask
+async def _ask(live: LiveEngine, question: Callable[[Engine], Result]) -> Result:
+    """What the engine says, its errors as problems."""
+    with errors_as_problems():
+        return await live.ask(question)

@@ -1,6 +1,6 @@
-"""How does the service start, take signals and end?
+"""How does the service start, take signals and end? How many threads may libraries take inside one search?
 
-SIGHUP: look for a newer index. SIGTERM, SIGINT: answer what is being answered, then end. Refuses to listen where
+SIGHUP: look for a newer index. SIGTERM, SIGINT: finish what is being answered, then end. Refuses to listen where
 others can reach it without keys.
 """
 
@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Final
 
+import torch
 import uvicorn
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from shopwindow.files import DataError
+from shopwindow.service.access_log import log_lines_to
 from shopwindow.service.app import Service
-from shopwindow.service.journal import log_lines_to
-from shopwindow.service.keys import KeyRing, is_loopback
+from shopwindow.service.auth import KeyRing, is_loopback
 
 GRACE_SECONDS: Final = 10
 _CONNECTIONS: Final = 1000
@@ -30,21 +32,28 @@ _CONNECTIONS: Final = 1000
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it listens and tells the service when it ends."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, listens: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
         self._service = service
-        self._listens = listens
+        self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to listen."""
         await super().startup(sockets)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._service.wake.set)
-        self._listens()
+        self._on_listening()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Notes that the service is to end."""
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Takes signals; uvicorn's own raises them again after its end, here they have done their work."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._service.wake.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        yield
+
+    def _end(self, number: int) -> None:
         self._service.drain()
-        super().handle_exit(sig, frame)
+        self.handle_exit(number, None)
 
 
 def check_reach(host: str, keys: KeyRing | None) -> None:
@@ -64,8 +73,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        said = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot listen there: {said}", path=f"{host}:{port}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot listen there: {reason}", path=f"{host}:{port}") from error
     return listener
 
 
@@ -84,23 +93,21 @@ def server_config(service: Service) -> uvicorn.Config:
     )
 
 
-def serve(service: Service, listener: socket.socket, *, listens: Callable[[], None]) -> None:
-    """Answers requests until SIGTERM or SIGINT; calls `listens` when it is ready for the first."""
+def serve(service: Service, listener: socket.socket, *, on_listening: Callable[[], None]) -> None:
+    """Answers requests until SIGTERM or SIGINT; calls `on_listening` when it is ready for the first."""
     log_lines_to(logging.StreamHandler(sys.stderr))
-    with _signals_end_quietly():
-        _Server(server_config(service), service, listens).run(sockets=[listener])
+    _Server(server_config(service), service, on_listening).run(sockets=[listener])
 
 
-@contextlib.contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """After its own end uvicorn raises the signals again that ended it; here they have done their work."""
+def processors() -> int:
+    """How many processors this process may run on: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def nothing(number: int, frame: FrameType | None) -> None:
-        del number, frame
 
-    before = {number: signal.signal(number, nothing) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def limit_library_threads(most: int) -> None:
+    """Lets torch, BLAS and OpenMP take at most `most` threads for the calling thread, and never more than now.
+
+    Called by each thread that searches: OpenMP keeps the number thread by thread.
+    """
+    torch.set_num_threads(min(most, torch.get_num_threads()))
+    threadpool_limits({pool["prefix"]: min(most, pool["num_threads"]) for pool in threadpool_info()})

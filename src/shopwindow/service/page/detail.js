@@ -1,7 +1,7 @@
 // One product: its photo with boxes, which words look at which, what is known of it.
 
 import { go, state } from "./address.js";
-import { $, idOf, make, photo, short, spaced } from "./elements.js";
+import { $, make, photo, short, spaced } from "./elements.js";
 import { hits, like, rove } from "./results.js";
 import { ask, Fault } from "./service.js";
 
@@ -27,7 +27,7 @@ export async function showDetail({ open, q, like: liked }) {
     drawProduct(product);
     drawn = true;
     $("why").hidden = !q || Boolean(liked);
-    if (q && !liked) drawWhy(await (await ask(`/products/${open}/explain?${new URLSearchParams({ q })}`, mine.signal)).json());
+    if (q && !liked) drawWhy(await (await ask(`/products/${encodeURIComponent(open)}/explain?${new URLSearchParams({ q })}`, mine.signal)).json());
   } catch (error) {
     if (flight !== mine || mine.signal.aborted) return;
     if (!drawn) clearDetail();
@@ -44,7 +44,7 @@ function clearDetail() {
 }
 
 function placeInHits(open) {
-  const at = hits.findIndex((hit) => idOf(hit) === open);
+  const at = hits.findIndex((hit) => hit.product_id === open);
   $("detail-score").textContent = at < 0 ? "" : `place ${hits[at].rank}, score ${hits[at].score.toFixed(4)}`;
   $("before").disabled = at <= 0;
   $("after").disabled = at < 0 || at >= hits.length - 1;
@@ -53,14 +53,14 @@ function placeInHits(open) {
 
 export function step(by) {
   const at = placeInHits(state().open) + by;
-  if (at >= 0 && at < hits.length && placeInHits(state().open) >= 0) go({ open: idOf(hits[at]) }, { replace: true });
+  if (at >= 0 && at < hits.length && placeInHits(state().open) >= 0) go({ open: hits[at].product_id }, { replace: true });
 }
 
 function drawProduct(product) {
   clearDetail();
   $("detail").classList.remove("bare");
   $("regions-section").hidden = $("acts").hidden = false;
-  const id = idOf(product);
+  const id = product.product_id;
   const box = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   box.setAttribute("viewBox", `0 0 ${product.image_w} ${product.image_h}`);
   box.setAttribute("preserveAspectRatio", "none");

@@ -3,7 +3,6 @@
 import { ask, key } from "./service.js";
 
 export const $ = (id) => document.getElementById(id);
-export const idOf = (product) => product.href.split("/").pop();   // as text: ids may exceed what a number holds
 export const short = (name) => name.replace(/\s*\(.*/, "");
 export const spaced = (column) => column.replaceAll("_", " ");
 

@@ -1,7 +1,7 @@
 // The grid: asks for what the address says, shows photos with scores, a wait, a message or a fault.
 
 import { go, question, state } from "./address.js";
-import { $, idOf, make, photo, spaced } from "./elements.js";
+import { $, make, photo, spaced } from "./elements.js";
 import { ask, Fault } from "./service.js";
 
 const PATIENCE_MS = 180;       // before a wait is shown
@@ -86,13 +86,13 @@ function draw(found) {
 const unseen = (text) => make("span", { className: "unseen", text });
 
 function tile(hit, share, digits, columns) {
-  const id = idOf(hit);
+  const id = hit.product_id;
   const strength = make("i");
   strength.style.setProperty("--share", share.toFixed(3));
   const score = hit.score.toFixed(digits);
   const known = columns.filter((name) => name in hit.values).map((name) => `${spaced(name)} ${hit.values[name].toLocaleString()}`);
   return make("li", { className: "tile", data: { id } },
-    make("a", { href: `#open=${id}`, tabIndex: -1,
+    make("a", { href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1,
       on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
       unseen(`Product ${id}, place ${hit.rank}, `), photo(hit, ""),
       ...(columns.length ? [make("span", { className: "known", text: known.join(" · ") })] : []),
@@ -131,7 +131,7 @@ export function showAnchor({ like: id, region }) {   // what the results are lik
   $("anchor").dataset.mark = mark;
   $("anchor").hidden = !id;
   if (!id) { $("anchor").replaceChildren(); return; }
-  const image = photo({ photo: `/photos/${id}` }, "").firstChild;
+  const image = photo({ photo: `/photos/${encodeURIComponent(id)}` }, "").firstChild;
   image.classList.add("here");
   $("anchor").replaceChildren(image, make("span", { text: region ? "Like this part of it" : "More like this" }),
     make("button", { type: "button", text: "Clear", on: { click: () => { go({ like: null, region: null }); $("words").focus(); } } }));

@@ -1,25 +1,48 @@
-"""Which values may the parameters of a search have, whoever asks: in an address or in a body?
+"""Which values may a request have? The parameters of every endpoint, in an address or in a body, with their bounds."""
 
-Bounds that are the same for every service; those of its `Limits` are put in where the endpoints are (`routes.py`).
-Annotations are evaluated here (no `from __future__ import annotations`): pydantic reads them.
-"""
+from __future__ import annotations
 
+import re
 from typing import Annotated, Final
+from urllib.parse import unquote
 
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from starlette.types import Scope
 
+from shopwindow.ids import LONGEST_ID
 from shopwindow.model.rerankers import full_name
 from shopwindow.search.conditions import Condition, parse_conditions
-from shopwindow.search.hits import Filter, SearchRequest
+from shopwindow.search.hits import RERANKED, Filter, SearchRequest
 
+HITS: Final = 24
+"""How many hits a response has when nobody says."""
+MOST_HITS: Final = 200
+MOST_CANDIDATES: Final = 200
+MOST_QUERIES: Final = 64
+"""Queries of one batch."""
+LONGEST_QUERY: Final = 500
 MOST_CONDITIONS: Final = 16
 LONGEST_CONDITION: Final = 500
 LONGEST_RERANKING: Final = 64
 _MOST_LABELS: Final = 33
 _LARGEST_LABEL: Final = 2**31 - 1
+_VISIBLE: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
+_QUOTED_SLASH_OR_PERCENT: Final = re.compile(rb"%(?=2[Ff5])")
 
 
-def no_truth_value(value: object) -> object:
+def routable(scope: Scope) -> Scope:
+    """A request as the routes know it.
+
+    HEAD is answered as GET; the server, which keeps its own scope, sends no body. `/` and `%` of an id stay quoted in
+    the path, so that an id is one part of it; `ProductId` unquotes them.
+    """
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    path = unquote(_QUOTED_SLASH_OR_PERCENT.sub(b"%25", raw_path).decode("ascii", "replace"))
+    return {**scope, "path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+
+
+def no_bool(value: object) -> object:
     """The value, if it is no bool: Python would take true as 1. Raises: ValueError."""
     if isinstance(value, bool):
         raise ValueError("a number is wanted")
@@ -42,9 +65,9 @@ def one_line(words: str) -> str:
     return "".join(" " if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in words).strip()
 
 
-def _readable(text: str) -> str:
-    Condition.parse(text)
-    return text
+def _parsable(condition: str) -> str:
+    Condition.parse(condition)
+    return condition
 
 
 def _known_reranking(text: str | None) -> str | None:
@@ -53,12 +76,39 @@ def _known_reranking(text: str | None) -> str | None:
     return text
 
 
+ProductId = Annotated[
+    str,
+    BeforeValidator(unquote),
+    Path(min_length=1, max_length=LONGEST_ID, description="any text, percent-encoded", examples=["SKU-0042"]),
+]
+Words = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_QUERY,
+        pattern=_VISIBLE,
+        description="what the shopper typed",
+        examples=["red striped dress"],
+    ),
+    AfterValidator(one_line),
+]
+Queries = Annotated[
+    list[Words], Field(min_length=1, max_length=MOST_QUERIES, examples=[["red dress", "leather bag"]])
+]
+Hits = Annotated[
+    int, Field(ge=1, le=MOST_HITS, description="how many hits", examples=[5]), BeforeValidator(no_bool)
+]
+Candidates = Annotated[
+    int,
+    Field(ge=1, le=MOST_CANDIDATES, description="how many first products are scored anew, with rerank"),
+    BeforeValidator(no_bool),
+]
 Labels = Annotated[
-    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL), BeforeValidator(no_truth_value)]],
+    list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL), BeforeValidator(no_bool)]],
     Field(max_length=_MOST_LABELS, description="only products with a region of one of these labels"),
 ]
 Conditions = Annotated[
-    list[Annotated[str, Field(max_length=LONGEST_CONDITION), AfterValidator(_readable)]],
+    list[Annotated[str, Field(max_length=LONGEST_CONDITION), AfterValidator(_parsable)]],
     Field(
         max_length=MOST_CONDITIONS,
         description="only products that pass all of these: a column of the index (GET /index names them; image_h and "
@@ -79,42 +129,65 @@ Reranking = Annotated[
     ),
     AfterValidator(_known_reranking),
 ]
+Region = Annotated[
+    int | None, Field(ge=0, le=10_000, description="compare one region instead of the whole photo")
+]
 
 
-class Narrowed(BaseModel):
-    """Which products may be found."""
-
+class _Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class _Narrowed(_Parameters):
     label: Labels = []
     where: Conditions = []
+    k: Hits = HITS
 
     def filter(self) -> Filter:
-        """As the engine takes it."""
+        """Which products may be found."""
         return Filter(frozenset(self.label), parse_conditions(self.where))
 
 
-class Ways(Narrowed):
-    """How a search is done, as a body says it."""
-
+class _Settings(_Narrowed):
     exact: Annotated[StrictBool, Exact] = False
     hybrid: Annotated[StrictBool, Hybrid] = False
     rerank: Reranking = None
+    candidates: Candidates = RERANKED
 
-    def request(self, words: str, *, k: int, candidates: int) -> SearchRequest:
+    def search_for(self, words: str) -> SearchRequest:
         """A search for words, as the engine takes it."""
         return SearchRequest(
             words,
-            k=k,
+            k=self.k,
             where=self.filter(),
             exact=self.exact,
             hybrid=self.hybrid,
             rerank=None if self.rerank is None else full_name(self.rerank),
-            candidates=candidates,
+            candidates=self.candidates,
         )
 
 
-class WaysInAddress(Ways):
-    """How a search is done, as an address says it."""
+class SearchParameters(_Settings):
+    """A search by words, as an address says it."""
 
+    q: Words
     exact: Annotated[bool, Exact, BeforeValidator(true_or_false)] = False
     hybrid: Annotated[bool, Hybrid, BeforeValidator(true_or_false)] = False
+
+
+class BatchBody(_Settings):
+    """Several queries with the same settings, as a body says it."""
+
+    queries: Queries
+
+
+class SimilarParameters(_Narrowed):
+    """A search by the photo of a product, or by a region of it."""
+
+    region: Region = None
+
+
+class ExplainParameters(_Parameters):
+    """The query that is explained."""
+
+    q: Words

@@ -1,6 +1,6 @@
-"""What is kept of a request? One line of JSON and its figures; never what was typed, unless that is asked for.
+"""What is kept of a request? One line of JSON and its metrics; never what was typed, unless that is asked for.
 
-The outermost layer: sees every request and every answer, gives each a number, and puts the security headers on.
+The outermost layer: sees every request and every response, gives each an id, and puts the security headers on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shopwindow.service.live import LOG
 from shopwindow.service.metrics import Metrics
+from shopwindow.service.problems import Problem
+from shopwindow.service.requests import routable
 
 _CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -31,10 +33,12 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Journal:
-    """Counts and logs every request. `log_queries`: also what was typed."""
+class AccessLog:
+    """Counts and logs every request, and sends the Problem that auth or limits raise. `log_queries`: also logs what was
+    typed."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, log_queries: bool = False) -> None:
         self._app = app
@@ -47,50 +51,50 @@ class Journal:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        state = scope.setdefault("state", {})
-        number = secrets.token_hex(8)
-        status = 0
+        request_id, method, status = secrets.token_hex(8), scope["method"], 0
+        scope.setdefault("state", {})
+        scope = routable(scope)
 
-        async def send_on(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in {**SECURITY_HEADERS, "X-Request-ID": number}.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                headers.update({**SECURITY_HEADERS, "X-Request-ID": request_id})
+                headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
             await send(message)
 
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive, send_with_headers)
+        except Problem as problem:
+            self._metrics.refused.labels(problem.kind).inc()
+            await problem.response()(scope, receive, send_with_headers)
         except Exception:  # any fault: the framework has answered 500, and raises it on to be logged
-            LOG.exception("a fault of the service", extra={"fields": {"request": number}})
+            LOG.exception("a fault of the service", extra={"fields": {"request": request_id}})
         finally:
-            self._note(scope, state, number, status, time.perf_counter() - start)
+            self._note(scope, request_id, method, status, time.perf_counter() - start)
 
-    def _note(self, scope: Scope, state: dict[str, Any], number: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, request_id: str, method: str, status: int, seconds: float) -> None:
         route = str(getattr(scope.get("route"), "path", "other"))
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.count(method, route, status, seconds)
+        method = method if method in _METHODS else "other"
+        self._metrics.requests.labels(method, route, status).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
         fields = {
-            "request": number,
+            "request": request_id,
             "method": method,
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1000, 2),
         }
-        if "key_name" in state:
-            fields["key"] = state["key_name"]
-        if self._log_queries and "words" in state:
-            fields["query"] = state["words"]
+        if "key_name" in scope["state"]:
+            fields["key"] = scope["state"]["key_name"]
+        if self._log_queries and "words" in scope["state"]:
+            fields["query"] = scope["state"]["words"]
         LOG.info("request", extra={"fields": fields})
 
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
 class JsonLines(logging.Formatter):
-    """One JSON object a line: when, how grave, what, and the fields that the caller added."""
+    """One JSON object a line: time, level, event, and the fields that the caller added."""
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as one line."""

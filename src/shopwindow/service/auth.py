@@ -1,7 +1,7 @@
-"""Who may ask? API keys: shown once when made, kept as hashes, compared in constant time.
+"""Who may ask? API keys, and the middleware that asks for one before anything is parsed.
 
-A key is 32 random bytes, so that a plain SHA-256 of it cannot be guessed from. A keys file has one line a key:
-its name, white space, the hash in hex; `#` begins a comment. Knows nothing of requests.
+A key is 32 random bytes, shown once, kept as its SHA-256 and compared in constant time. A keys file has one line a
+key: its name, white space, the hash in hex; `#` begins a comment. Knows no endpoint but those that are public.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shopwindow.files import DataError, text_lines, whole_file
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shopwindow.files import DataError, text_lines, whole_file
+from shopwindow.service.problems import Problem
+
+_LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -36,12 +40,9 @@ class KeyRing:
         >>> ring.name_of("open sesame"), ring.name_of("open")
         ('shop', None)
         """
-        asked = hash_of(key)
-        found = None
-        for name, known in self.hashes:
-            if hmac.compare_digest(asked, known):
-                found = name
-        return found
+        wanted = hash_of(key)
+        matching = [name for name, known in self.hashes if hmac.compare_digest(wanted, known)]
+        return matching[-1] if matching else None
 
 
 def hash_of(key: str) -> str:
@@ -76,7 +77,7 @@ def add_key(path: str | os.PathLike[str], name: str) -> str:
         raise ValueError(f"a key's name has letters, digits, _ . - and at most 64 of them, not {name!r}")
     file = Path(path)
     lines = [line for _, line in text_lines(file)] if file.exists() else []
-    if name in _names(lines):
+    if name in {line.split()[0] for line in lines if line.split()}:
         raise ValueError(f"{file} has a key {name} already; remove its line first")
     key = secrets.token_urlsafe(32)
     with whole_file(file) as partial:
@@ -84,10 +85,6 @@ def add_key(path: str | os.PathLike[str], name: str) -> str:
         partial.write_text(text, encoding="utf-8")
         partial.chmod(0o600)
     return key
-
-
-def _names(lines: Iterable[str]) -> set[str]:
-    return {line.split()[0] for line in lines if line.split()}
 
 
 def is_loopback(host: str) -> bool:
@@ -102,3 +99,45 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_public(path: str) -> bool:
+    """Whether a path needs no key and no place among the requests inside: the page without its contents, the probes."""
+    return path in ("/", "/healthz", "/readyz", "/favicon.ico") or path.startswith("/page/")
+
+
+class AuthMiddleware:
+    """Lets a request in by its key, or raises a Problem.
+
+    `keys`: whose keys are accepted. None accepts everybody who speaks to this machine by a loopback name. A foreign
+    name that was made to point here could carry a web page's requests past the browser's rules.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyRing | None) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on. Raises: Problem."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if self._keys is None:
+                _check_host(headers.get("host", ""))
+            elif not is_public(scope["path"]):
+                scope["state"]["key_name"] = _key_name(self._keys, headers.get("authorization", ""))
+        await self._app(scope, receive, send)
+
+
+def _check_host(host: str) -> None:
+    name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+    if name.lower() not in _LOOPBACK_NAMES:
+        raise Problem(421, "misdirected-request", "this service answers to loopback names only")
+
+
+def _key_name(keys: KeyRing, authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
+    name = keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
+    if name is None:
+        detail = "an API key is needed: Authorization: Bearer KEY"
+        raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+    return name

@@ -1,0 +1,256 @@
+"""What do the service's responses look like? Their JSON with its OpenAPI schema, and photos.
+
+Built from the engine's records; knows neither the engine nor an endpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from shopwindow.search.conditions import Kind
+from shopwindow.search.hits import ColumnView, Hit, ProductView
+from shopwindow.service.problems import Problem
+
+_PHOTO_CACHE: Final = "private, max-age=300"
+_IMAGE_TYPES: Final = (
+    (b"\xff\xd8\xff", 0, "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
+    (b"GIF8", 0, "image/gif"),
+    (b"WEBP", 8, "image/webp"),
+)
+Id = Annotated[str, Field(description="as the shop writes it", examples=["SKU-0042"])]
+PhotoPath = Annotated[
+    str | None, Field(description="null where there is no photo file", examples=["/photos/SKU-0042"])
+]
+Values = Annotated[
+    dict[str, float | str],
+    Field(
+        description="by column, where the product has a value", examples=[{"price": 12.5, "colour": "red"}]
+    ),
+]
+
+
+class _Json(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ProductHit(_Json):
+    """One product found. `href` and `photo` are paths of this service."""
+
+    product_id: Id
+    rank: int = Field(ge=1, description="counted from 1", examples=[1])
+    score: float = Field(description="higher is better; comparable within one response", examples=[0.731])
+    image_h: int = Field(description="height of the photo in px", examples=[320])
+    image_w: int = Field(description="width of the photo in px", examples=[300])
+    href: str = Field(examples=["/products/SKU-0042"])
+    photo: PhotoPath
+    values: Values
+
+
+class SearchResponse(_Json):
+    """The products found for one query, best first."""
+
+    query: str = Field(examples=["red striped dress"])
+    hits: list[ProductHit]
+    unknown_words: list[str] = Field(
+        description="where nothing was found: the words that the model does not know", examples=[[]]
+    )
+
+
+class BatchResponse(_Json):
+    """One response per query, in their order."""
+
+    answers: list[SearchResponse]
+
+
+class SimilarResponse(_Json):
+    """The products most like one product, or like one region of it, best first."""
+
+    product_id: Id
+    region: int | None = Field(description="the region that was compared; null: the whole photo")
+    hits: list[ProductHit]
+
+
+class BoxJson(_Json):
+    """Where a region lies in its photo, in px."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+class RegionJson(_Json):
+    """One detected part of a photo."""
+
+    region: int = Field(description="counted from 0", examples=[0])
+    box: BoxJson
+    label: int = Field(description="the detector's class", examples=[3])
+    label_name: str = Field(examples=["handbag"])
+
+
+class ProductResponse(_Json):
+    """A product, its photo's regions, texts known to match it, and its values in the shop's own columns."""
+
+    product_id: Id
+    image_h: int
+    image_w: int
+    href: str
+    photo: PhotoPath
+    regions: list[RegionJson]
+    texts: list[str]
+    values: Values
+
+
+class ExplanationResponse(_Json):
+    """How much each word owes each region: `weights[word][region]`, in units of the score; may be negative."""
+
+    product_id: Id
+    query: str
+    words: list[str]
+    weights: list[list[float]]
+    score: float
+
+
+class LabelJson(_Json):
+    """A label that products can be filtered by."""
+
+    label: int
+    name: str
+
+
+class ColumnJson(_Json):
+    """A column that products can be filtered by: numbers with their range, or words with the most frequent."""
+
+    name: str = Field(examples=["price"])
+    kind: Kind
+    minimum: float | None
+    maximum: float | None
+    words: list[str]
+    count: int | None = Field(description="how many different words there are; null for numbers")
+
+
+class WaysJson(_Json):
+    """Which ways of search this index has besides the plain one."""
+
+    texts: bool = Field(description="hybrid can be asked for")
+    rerankers: list[str] = Field(description="the model's own, which rerank can ask for", examples=[["late"]])
+
+
+class IndexResponse(_Json):
+    """What is searched: the index's own numbers, its state, what to filter by, and queries to begin with."""
+
+    version: str
+    labels: list[LabelJson]
+    columns: list[ColumnJson]
+    ways: WaysJson
+    suggestions: list[str]
+    stats: dict[str, Any]
+
+
+class StateResponse(_Json):
+    """Whether the service is well."""
+
+    status: str = Field(examples=["ready"])
+
+
+def product_hits(hits: list[Hit]) -> list[ProductHit]:
+    """Hits as JSON, those that have a view."""
+    return [
+        ProductHit(
+            product_id=str(hit.product_id),
+            rank=hit.rank,
+            score=hit.score,
+            image_h=hit.view.image_h,
+            image_w=hit.view.image_w,
+            href=_path("products", hit.product_id),
+            photo=None if hit.view.photo is None else _path("photos", hit.product_id),
+            values=dict(hit.view.values),
+        )
+        for hit in hits
+        if hit.view is not None
+    ]
+
+
+def search_response(query: str, hits: list[Hit], unknown_words: tuple[str, ...]) -> SearchResponse:
+    """What was found for one query as JSON."""
+    return SearchResponse(query=query, hits=product_hits(hits), unknown_words=list(unknown_words))
+
+
+def product_response(view: ProductView) -> ProductResponse:
+    """A product as JSON."""
+    regions = enumerate(zip(view.boxes, view.labels, view.label_names, strict=True))
+    return ProductResponse(
+        product_id=str(view.product_id),
+        image_h=view.image_h,
+        image_w=view.image_w,
+        href=_path("products", view.product_id),
+        photo=None if view.photo is None else _path("photos", view.product_id),
+        regions=[
+            RegionJson(
+                region=region,
+                box=BoxJson(top=box[0], left=box[1], bottom=box[2], right=box[3]),
+                label=label,
+                label_name=name,
+            )
+            for region, (box, label, name) in regions
+        ],
+        texts=list(view.texts),
+        values=dict(view.values),
+    )
+
+
+def column_json(column: ColumnView) -> ColumnJson:
+    """A column as JSON."""
+    return ColumnJson(**{**vars(column), "count": column.count if column.kind == "word" else None})
+
+
+def photo_response(view: ProductView, *, known: str | None, most_bytes: int) -> Response:
+    """A product's photo; status 304 without its bytes where the client's ETags, `known`, hold that of the file.
+
+    Raises: Problem for a photo that is missing, unreadable, no image, or larger than `most_bytes`.
+    """
+    if view.photo is None:
+        raise _no_photo(view, "the index knows no photo of it")
+    try:
+        content, etag = _read(view.photo, most_bytes)
+    except OSError as error:
+        raise _no_photo(view, "its file cannot be read") from error
+    if len(content) > most_bytes:
+        raise _no_photo(view, f"its file has more than {most_bytes} bytes")
+    kind = image_type(content)
+    if kind is None:
+        raise _no_photo(view, "its file is no image")
+    headers = {"ETag": etag, "Cache-Control": _PHOTO_CACHE}
+    if known is not None and etag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
+
+
+def image_type(content: bytes) -> str | None:
+    """The media type of an image by its first bytes: a file's name says nothing of what is in it.
+
+    >>> image_type(b"GIF89a"), image_type(b"<svg onload=...>")
+    ('image/gif', None)
+    """
+    return next((kind for magic, at, kind in _IMAGE_TYPES if content[at : at + len(magic)] == magic), None)
+
+
+def _read(path: Path, most_bytes: int) -> tuple[bytes, str]:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        return file.read(most_bytes + 1), f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+
+def _no_photo(view: ProductView, reason: str) -> Problem:
+    return Problem(404, "no-photo", f"product {view.product_id} has no photo: {reason}")
+
+
+def _path(folder: str, product_id: object) -> str:
+    return f"/{folder}/{quote(str(product_id), safe='')}"
