@@ -26,18 +26,19 @@ import re
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, Shaped, UInt8
 
-from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
+
+if TYPE_CHECKING:
+    from shopwindow.data.regions import Regions
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "shopwindow dataset 2"
@@ -211,18 +212,21 @@ class Dataset:
 
     def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
         """The regions of some products: features alone, or everything with `boxes`."""
+        # Imported here, with torch: `prepare` does without.
+        import torch
+
+        from shopwindow.data.regions import Regions
+
         self._check_rows(products)
-        counts = torch.from_numpy(self.region_counts[products])
-        regions = Regions(torch.from_numpy(self._features(products)), counts)
-        if not boxes:
-            return regions
-        return replace(
-            regions,
-            boxes=torch.from_numpy(self.boxes(products)),
-            photo_sizes=torch.from_numpy(self._gather(products, "photo_sizes", np.dtype(np.int64), (2,))),
-            labels=torch.from_numpy(self.labels(products)),
-            photos=torch.from_numpy(self._gather(products, "photos", np.dtype(np.int64))),
-        )
+        columns = {"counts": self.region_counts[products], "features": self._features(products)}
+        if boxes:
+            columns |= {
+                "boxes": self.boxes(products),
+                "photo_sizes": self._gather(products, "photo_sizes", np.dtype(np.int64), (2,)),
+                "labels": self.labels(products),
+                "photos": self._gather(products, "photos", np.dtype(np.int64)),
+            }
+        return Regions(**{name: torch.from_numpy(values) for name, values in columns.items()})
 
     def _features(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
         if not self.mapped:

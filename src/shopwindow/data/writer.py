@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -29,7 +29,6 @@ from shopwindow.data.dataset import (
     query_schema,
     region_schema,
 )
-from shopwindow.data.regions import Regions
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
@@ -84,14 +83,13 @@ class DatasetWriter:
         """Of the weights so far, as little-endian float32."""
         return self._weights_hash.hexdigest()
 
-    def add_regions(self, regions: Regions) -> None:
+    def add_regions(self, columns: Mapping[str, np.ndarray]) -> None:
         """Stores the regions of the next products, as many as were added to `products` since the last call.
 
-        They are one chunk of a file: 16 MB are read well.
+        `columns` are the fields of `Regions`, all of them. They are one chunk of a file: 16 MB are read well.
         """
-        if regions.labels is not None and len(regions.labels):
-            self.label_count = max(self.label_count, int(regions.labels.max()) + 1)
-        self._shards.append(regions)
+        self.label_count = max(self.label_count, int(columns["labels"].max(initial=-1)) + 1)
+        self._shards.append(columns)
 
     def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
         """Stores a pair of a product row and a query row; its weight (rounded to float32) where pairs have some."""
@@ -171,16 +169,16 @@ class _Shards:
         if file is not None:
             file.close()
 
-    def append(self, regions: Regions) -> None:
-        schema = region_schema(regions.features.shape[1])
+    def append(self, columns: Mapping[str, np.ndarray]) -> None:
+        schema = region_schema(columns["features"].shape[1])
         if self._file is None or self._bytes >= SHARD_BYTES:
             self.__exit__()
             name = f"products-{len(self.written):05d}.arrow"
             self.written.append({"file": name, "products": 0})
             self._file, self._bytes = pa.ipc.new_file(str(self._folder / name), schema), 0
-        self._file.write_batch(_batch_of(regions, schema))
-        self.written[-1]["products"] += len(regions.counts)
-        self._bytes += regions.features.nbytes
+        self._file.write_batch(_batch_of(columns, schema))
+        self.written[-1]["products"] += len(columns["counts"])
+        self._bytes += columns["features"].nbytes
 
 
 class _Columns:
@@ -217,20 +215,19 @@ class _Columns:
             self._rows, self._text_bytes = [], 0
 
 
-def _batch_of(regions: Regions, schema: pa.Schema) -> pa.RecordBatch:
+def _batch_of(columns: Mapping[str, np.ndarray], schema: pa.Schema) -> pa.RecordBatch:
     """The regions as Arrow lays them out: a list a product in every column."""
-    offsets = _arrow(np.cumsum([0, *regions.counts.tolist()]), pa.int32())
-    columns = []
+    offsets = _arrow(np.cumsum([0, *columns["counts"].tolist()]), pa.int32())
+    lists = []
     for field in schema:
-        inner_type = field.type.value_type
-        values = getattr(regions, field.name).numpy()
+        values, inner_type = columns[field.name], field.type.value_type
         if pa.types.is_fixed_size_list(inner_type):
             flat = _arrow(values.reshape(-1), inner_type.value_type)
             inner = pa.FixedSizeListArray.from_arrays(flat, type=inner_type)
         else:
             inner = _arrow(values, inner_type)
-        columns.append(pa.ListArray.from_arrays(offsets, inner, type=field.type))
-    return pa.record_batch(columns, schema=schema)
+        lists.append(pa.ListArray.from_arrays(offsets, inner, type=field.type))
+    return pa.record_batch(lists, schema=schema)
 
 
 def _arrow(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
