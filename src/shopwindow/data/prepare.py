@@ -85,7 +85,7 @@ def prepare(
                 rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
                 writer = stack.enter_context(DatasetWriter(folder, weighted=table is not None))
                 reader = stack.enter_context(
-                    RowReader(feature_size=feature_size, processes=processes, with_torch=large)
+                    RowReader(folder, feature_size=feature_size, processes=processes, with_torch=large)
                 )
                 intake = _Intake(writer, rejected, rules, table)
                 _feed(intake, reader, paths, progress, stop_when_hopeless=not allow_malformed)

@@ -19,10 +19,12 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+
+import numpy as np
 
 from shopwindow.data.competition import HEADER, LONGEST_LINE, MalformedRow, Row, parse_row
 from shopwindow.files import DataError, is_plain_file, open_bytes, reading
@@ -55,12 +57,14 @@ class RowReader:
     `feature_size` is the number of values of a feature. Where none is given, the first rows of the first file say it.
     With `with_torch` whoever reads loads it, and rounds faster (`float16.py`).
     What is gzipped or comes through a pipe is read by this process. The others end with the block, or when this process
-    is gone. They are fresh interpreters: a script that asks for them needs `if __name__ == "__main__":`.
+    is gone. They are fresh interpreters: a script that asks for them needs `if __name__ == "__main__":`. Features come
+    back through files in `folder`, which last a moment: a pipe takes several times as long.
     """
 
     def __init__(
-        self, *, feature_size: int | None = None, processes: int = 1, with_torch: bool = False
+        self, folder: Path, *, feature_size: int | None = None, processes: int = 1, with_torch: bool = False
     ) -> None:
+        self._folder = folder
         self.feature_size = feature_size
         self._processes = processes
         self._with_torch = with_torch
@@ -110,23 +114,25 @@ class RowReader:
     ) -> Iterator[CheckedLine]:
         """The lines that begin at byte `start` or later, in order; no more than a few ranges are read ahead."""
         size = path.stat().st_size
-        ranges = iter([(begin, min(begin + RANGE_BYTES, size)) for begin in range(start, size, RANGE_BYTES)])
+        begins = iter(range(start, size, RANGE_BYTES))
 
-        def asked(one: tuple[int, int]) -> Future[list[CheckedLine]]:
-            return pool.submit(read_range, path, one[0], one[1], start, feature_size)
+        def ask(begin: int) -> tuple[Future[list[CheckedLine]], Path]:
+            end, features = min(begin + RANGE_BYTES, size), self._folder / f"{begin}.features"
+            return pool.submit(_read_to_file, features, path, begin, end, start, feature_size), features
 
         try:
-            waiting = deque(map(asked, islice(ranges, _RANGES_AHEAD * self._processes)))
+            waiting = deque(map(ask, islice(begins, _RANGES_AHEAD * self._processes)))
             while waiting:
-                yield from waiting.popleft().result()
-                waiting.extend(map(asked, islice(ranges, 1)))
+                lines, features = waiting.popleft()
+                yield from _with_features(lines.result(), features, feature_size)
+                waiting.extend(map(ask, islice(begins, 1)))
         except BrokenProcessPool as error:
             raise DataError("a process that read it ended early; is the memory full?", path=path) from error
 
 
 def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:
     """The lines whose first byte lies from `begin` to before `end`, in a file whose first row begins at `start`."""
-    with reading(path), path.open("rb", buffering=2**20) as file:
+    with reading(path), path.open("rb", buffering=2**18) as file:
         if begin > start:  # any byte, and not surely the first one of a line: the one before is looked at
             file.seek(begin - 1)
             _skip_line(file)
@@ -138,6 +144,32 @@ def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) 
             place = file.tell()
             found.append(_checked(line, place, feature_size))
         return found
+
+
+def _read_to_file(
+    file: Path, path: Path, begin: int, end: int, start: int, feature_size: int
+) -> list[CheckedLine]:
+    """As `read_range`, but the features of all rows lie in a new file, end to end; each row keeps none of them."""
+    lines = read_range(path, begin, end, start, feature_size)
+    with file.open("wb") as features:
+        for place, line in enumerate(lines):
+            if isinstance(line.row, Row):
+                features.write(line.row.features)
+                lines[place] = replace(line, row=replace(line.row, features=line.row.features[:, :0]))
+    return lines
+
+
+def _with_features(lines: list[CheckedLine], file: Path, feature_size: int) -> Iterator[CheckedLine]:
+    """The lines with the features that lie in a file, which goes."""
+    features = np.fromfile(file, np.float16).reshape(-1, feature_size)
+    file.unlink()
+    first = 0
+    for line in lines:
+        if isinstance(line.row, Row):
+            last = first + len(line.row.labels)
+            line = replace(line, row=replace(line.row, features=features[first:last]))
+            first = last
+        yield line
 
 
 def _lines(file: io.BufferedIOBase) -> Iterator[bytes]:

@@ -34,6 +34,10 @@ SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
 CHUNK_ROWS: Final = 65_536
 _KNOWN: Final = "known.sqlite"
+_MARKS: Final = 16_777_213
+"""Bytes, one for all ids whose hash is equal modulo this prime: of three million ids one in six shares its mark."""
+_IN_MEMORY: Final = 8_192
+"""Ids that wait to be stored."""
 
 
 class DatasetWriter:
@@ -118,7 +122,10 @@ class Entry(NamedTuple):
 
 
 class Known:
-    """A table on disk of the ids met so far, each in the next row, counted from 0."""
+    """A table on disk of the ids met so far, each in the next row, counted from 0.
+
+    The disk is asked little: most new ids are known as new by a table of marks, and the last ones added are in memory.
+    """
 
     def __init__(self, database: sqlite3.Connection, name: str) -> None:
         self._database = database
@@ -127,6 +134,9 @@ class Known:
         self._select = f"SELECT row, content FROM {name} WHERE id = ?"
         self._insert = f"INSERT INTO {name} VALUES (?, ?, ?)"
         self._all = f"SELECT id, content FROM {name} ORDER BY row"
+        self._marks = bytearray(_MARKS)
+        self._added: dict[int | str, Entry] = {}
+        self._added_bytes = 0
         self._count = 0
         self.id_type: pa.DataType = pa.int64()
 
@@ -135,20 +145,34 @@ class Known:
 
     def get(self, identity: int | str) -> Entry | None:
         """Row and content of an id; None for one that was not added."""
-        found = self._database.execute(self._select, (identity,)).fetchone()
-        return None if found is None else Entry(*found)
+        if not self._marks[hash(identity) % _MARKS]:
+            return None
+        if identity in self._added:
+            return self._added[identity]
+        entry = self._database.execute(self._select, (identity,)).fetchone()
+        return None if entry is None else Entry(*entry)
 
     def add(self, identity: int | str, content: bytes | str) -> int:
         """The row of an id that was not added before."""
         row = self._count
-        self._database.execute(self._insert, (row, identity, content))
         self._count += 1
+        self._marks[hash(identity) % _MARKS] = 1
+        self._added[identity] = Entry(row, content)
+        self._added_bytes += len(content)
         if isinstance(identity, str):
             self.id_type = pa.string()
+        if len(self._added) >= _IN_MEMORY or self._added_bytes >= CHUNK_BYTES:
+            self._store()
         return row
+
+    def _store(self) -> None:
+        entries = ((entry.row, identity, entry.content) for identity, entry in self._added.items())
+        self._database.executemany(self._insert, entries)
+        self._added, self._added_bytes = {}, 0
 
     def rows(self) -> Iterator[tuple[int | str, Any]]:
         """(id, content) of every row, in order."""
+        self._store()
         yield from self._database.execute(self._all)
 
 
