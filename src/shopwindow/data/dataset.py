@@ -59,6 +59,8 @@ _READERS: Final = 8
 _READ_AT_ONCE: Final = 64
 """Products that one thread reads before it takes others."""
 _REPLACED: Final = "was replaced since it was opened; open it again"
+_LARGE_ROW_BYTES: Final = 256
+"""Rows from this length on are copied run by run, shorter ones in one step."""
 _SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
 ID_TYPES: Final = (pa.int64(), pa.string())
@@ -474,13 +476,38 @@ def gather_rows(
     kind: np.dtype,
     shape: tuple[int, ...] = (),
 ) -> np.ndarray:
-    """Fresh [rows, *shape] of `kind`: of each one asked `counts` rows, from byte `firsts` of its file on."""
-    row_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    out = np.empty((int(counts.sum()), row_bytes), np.uint8)
+    """Fresh [rows, *shape] of `kind`: of each one asked `counts` rows, from byte `firsts` of its file on.
+
+    Raises: IndexError for a row that is not whole in its file.
+    """
+    row = np.dtype((np.void, int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
+    rows = np.empty(int(counts.sum()), row)
+    if row.itemsize >= _LARGE_ROW_BYTES:
+        _copy_runs(files, file_of, firsts, counts * row.itemsize, memoryview(rows.view(np.uint8)))
+    else:
+        # Where each row begins: the rows of one asked follow each other.
+        within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        places, owners = np.repeat(firsts, counts) + within * row.itemsize, np.repeat(file_of, counts)
+        for file in np.unique(file_of).tolist():
+            here = slice(None) if len(files) == 1 else np.flatnonzero(owners == file)
+            # The row that begins at each byte is a view; any rows of it are one fancy read.
+            bounds = (max(len(files[file]) - row.itemsize + 1, 0),)
+            rows[here] = np.ndarray(bounds, row, files[file], 0, (1,))[places[here]]
+    return rows.view(kind).reshape(-1, *shape)
+
+
+def _copy_runs(
+    files: Sequence[UInt8[np.ndarray, " _"]],
+    file_of: Integer[np.ndarray, " asked"],
+    firsts: Int64[np.ndarray, " asked"],
+    sizes: Int64[np.ndarray, " asked"],
+    out: memoryview,
+) -> None:
+    """Fills `out` with runs of bytes of the files, one after the other."""
+    views = [memoryview(file) for file in files]
     end = 0
-    for file, first, size in zip(
-        file_of.tolist(), firsts.tolist(), (counts * row_bytes).tolist(), strict=True
-    ):
-        out.reshape(-1)[end : end + size] = files[file][first : first + size]
+    for file, first, size in zip(file_of.tolist(), firsts.tolist(), sizes.tolist(), strict=True):
+        if first + size > len(views[file]):
+            raise IndexError(f"byte {first + size} of {len(views[file])}")
+        out[end : end + size] = views[file][first : first + size]
         end += size
-    return out.view(kind).reshape(-1, *shape)
