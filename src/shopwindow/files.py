@@ -155,7 +155,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     goal = check_writable(path)
     partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
     try:
-        with _told_as_data_error(path):
+        with _write_errors_as_data_errors(path):
             yield partial
             with partial.open("r+b") as written:
                 os.fsync(written.fileno())
@@ -170,7 +170,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises: DataError when `path` is a directory, a device or a pipe, or its folder may not be written.
     """
     goal = _resolved(path)
-    with _told_as_data_error(path):
+    with _write_errors_as_data_errors(path):
         _make_parent(goal)
         if goal.is_dir():
             raise DataError("is a directory, a file was wanted", path=path)
@@ -217,7 +217,7 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
     """
     goal = check_replaceable(path, marker=marker)
     partial = goal.with_name(f".{goal.name}.partial")
-    with _told_as_data_error(path), _lock(goal):
+    with _write_errors_as_data_errors(path), _lock(goal):
         _check_replaceable(goal, marker)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -239,7 +239,7 @@ def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
     goal = _resolved(path)
     if Path.cwd().is_relative_to(goal):
         raise DataError("is the current directory, or holds it; give another name", path=goal)
-    with _told_as_data_error(path):
+    with _write_errors_as_data_errors(path):
         _make_parent(goal)
         _check_replaceable(goal, marker)
     return goal
@@ -252,7 +252,7 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises: DataError when another one is in.
     """
     goal = _resolved(path)
-    with _told_as_data_error(path), _lock(goal):
+    with _write_errors_as_data_errors(path), _lock(goal):
         yield
 
 
@@ -266,7 +266,7 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _told_as_data_error(path: str | os.PathLike[str]) -> Iterator[None]:
+def _write_errors_as_data_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -398,10 +398,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_format(manifest: Any, path: Path) -> None:
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if isinstance(found, str) and found in _FORMATS_BEFORE:
+    written = manifest.get("format") if isinstance(manifest, dict) else None
+    if written in _FORMATS_BEFORE:
         raise DataError("was made by an older shopwindow; make it again with `shopwindow prepare`", path=path)
-    if found != FORMAT:
+    if written != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
 
 
@@ -483,7 +483,7 @@ def gather_rows(
     row = np.dtype((np.void, int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
     rows = np.empty(int(counts.sum()), row)
     if row.itemsize >= _LARGE_ROW_BYTES:
-        _copy_runs(files, file_of, firsts, counts * row.itemsize, memoryview(rows.view(np.uint8)))
+        _copy_runs(files, file_of, firsts, counts * row.itemsize, rows.view(np.uint8).data)
     else:
         # Where each row begins: the rows of one asked follow each other.
         within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
@@ -504,7 +504,7 @@ def _copy_runs(
     out: memoryview,
 ) -> None:
     """Fills `out` with runs of bytes of the files, one after the other."""
-    views = [memoryview(file) for file in files]
+    views = [file.data for file in files]
     end = 0
     for file, first, size in zip(file_of.tolist(), firsts.tolist(), sizes.tolist(), strict=True):
         if first + size > len(views[file]):

@@ -138,12 +138,12 @@ def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) 
             _skip_line(file)
         else:
             file.seek(begin)
-        found = []
+        lines = []
         place = file.tell()
         while place < end and (line := _line(file)):
             place = file.tell()
-            found.append(_checked(line, place, feature_size))
-        return found
+            lines.append(_checked(line, place, feature_size))
+        return lines
 
 
 def _read_to_file(
@@ -154,7 +154,7 @@ def _read_to_file(
     with file.open("wb") as features:
         for place, line in enumerate(lines):
             if isinstance(line.row, Row):
-                features.write(line.row.features)
+                features.write(line.row.features.data)
                 lines[place] = replace(line, row=replace(line.row, features=line.row.features[:, :0]))
     return lines
 
@@ -225,8 +225,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     """Which file it is, how long, and when it was written last; None of a stream."""
     if not is_plain_file(path):
         return None
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_header(line: bytes, path: Path) -> None:
