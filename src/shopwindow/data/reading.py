@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from shopwindow.data.competition import HEADER, LONGEST_LINE, MalformedRow, Row, parse_row
-from shopwindow.files import DataError, is_plain_file, open_bytes, reading
+from shopwindow.files import DataError, is_plain_file, open_bytes, open_once, reading
 
 MOST_PROCESSES: Final = 64
 """Many more than the one that stores keeps busy. Each takes 0.1 GB of memory, with torch 0.3."""
@@ -92,7 +92,7 @@ class RowReader:
         Raises: DataError where the file cannot be read, is no competition file, was changed meanwhile, or one of
         several processes was killed.
         """
-        with open_bytes(path) as file:
+        with open_bytes(path, once=True) as file:
             _check_header(file.readline(_LONGEST_HEADER), path)
             start, state = _place(file), _state(path)
             lines = _lines(file)
@@ -132,7 +132,7 @@ class RowReader:
 
 def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:
     """The lines whose first byte lies from `begin` to before `end`, in a file whose first row begins at `start`."""
-    with reading(path), path.open("rb", buffering=2**18) as file:
+    with reading(path), open_once(path) as file:
         if begin > start:  # any byte, and not surely the first one of a line: the one before is looked at
             file.seek(begin - 1)
             _skip_line(file)

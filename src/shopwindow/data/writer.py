@@ -29,6 +29,7 @@ from shopwindow.data.dataset import (
     query_schema,
     region_schema,
 )
+from shopwindow.files import open_once
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
@@ -183,15 +184,14 @@ class _Shards:
         self.written: list[dict[str, Any]] = []
         self._folder = folder
         self._file: Any = None
+        self._open = contextlib.ExitStack()
         self._bytes = 0
 
     def __enter__(self) -> _Shards:
         return self
 
     def __exit__(self, *_: object) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        self._open.close()
 
     def append(self, columns: Mapping[str, np.ndarray]) -> None:
         schema = region_schema(columns["features"].shape[1])
@@ -199,7 +199,8 @@ class _Shards:
             self.__exit__()
             name = f"products-{len(self.written):05d}.arrow"
             self.written.append({"file": name, "products": 0})
-            self._file, self._bytes = pa.ipc.new_file(str(self._folder / name), schema), 0
+            raw = pa.PythonFile(self._open.enter_context(open_once(self._folder / name, "wb")), "w")
+            self._file, self._bytes = self._open.enter_context(pa.ipc.new_file(raw, schema)), 0
         self._file.write_batch(_batch_of(columns, schema))
         self.written[-1]["products"] += len(columns["counts"])
         self._bytes += columns["features"].nbytes
