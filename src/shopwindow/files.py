@@ -17,12 +17,16 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Of photos in a folder, each named after its product's id."""
 STANDARD_STREAM: Final = "-"
 _READ_BYTES: Final = 2**18
+_ONCE_BYTES: Final = 2**20
+_DONT_CACHE: Final = 0x80
+"""RWF_DONTCACHE of linux/fs.h, which Python's `os` does not name."""
+_UNKNOWN_FLAG: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _CANNOT_LOCK: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -78,19 +82,64 @@ def is_plain_file(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+class OnceFile(io.FileIO):
+    """A plain file that is read or written once: what passes does not stay in the page cache, where it costs time.
+
+    Linux from 6.14 on can do so (ext4, xfs, btrfs). Elsewhere it is a file as any other.
+    """
+
+    _keeps_cache_free = hasattr(os, "preadv")
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Reads what comes next into a buffer."""
+        done = self._past_cache("preadv", buffer)
+        return super().readinto(buffer) if done is None else done
+
+    def write(self, data: Any, /) -> int:
+        """Writes the first bytes of the data, as many as the system takes at once."""
+        done = self._past_cache("pwritev", data)
+        return super().write(data) if done is None else done
+
+    def _past_cache(self, call: str, buffer: Any) -> int | None:
+        """How many bytes passed; None where the system or the file system cannot."""
+        if not self._keeps_cache_free:
+            return None
+        place = self.tell()
+        try:
+            done: int = getattr(os, call)(self.fileno(), [buffer], place, _DONT_CACHE)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _UNKNOWN_FLAG:
+                raise
+            self._keeps_cache_free = False
+            return None
+        self.seek(place + done)
+        return done
+
+
 @contextlib.contextmanager
-def open_bytes(path: str | os.PathLike[str]) -> Iterator[io.BufferedIOBase]:
+def open_once(path: str | os.PathLike[str], mode: Literal["rb", "wb"] = "rb") -> Iterator[Any]:
+    """A plain file, buffered, to be read or written once (`OnceFile`)."""
+    raw = OnceFile(os.fspath(path), mode)
+    with io.BufferedReader(raw, _ONCE_BYTES) if mode == "rb" else io.BufferedWriter(raw, _ONCE_BYTES) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def open_bytes(path: str | os.PathLike[str], *, once: bool = False) -> Iterator[io.BufferedIOBase]:
     """The bytes of a file, unpacked when gzipped (by its first bytes, not its name); `-` is standard input.
+
+    With `once` a plain file is read as `OnceFile` has it.
 
     Raises: DataError as `reading`.
     """
     name = os.fspath(path)
     with reading(name), contextlib.ExitStack() as stack:
-        raw = (
-            sys.stdin.buffer
-            if name == STANDARD_STREAM
-            else stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
-        )
+        if name == STANDARD_STREAM:
+            raw = sys.stdin.buffer
+        elif once and is_plain_file(name):
+            raw = stack.enter_context(open_once(name))
+        else:
+            raw = stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
         file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file
@@ -155,7 +204,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     goal = check_writable(path)
     partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
     try:
-        with _told_as_data_error(path):
+        with _write_errors_as_data_errors(path):
             yield partial
             with partial.open("r+b") as written:
                 os.fsync(written.fileno())
@@ -170,7 +219,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises: DataError when `path` is a directory, a device or a pipe, or its folder may not be written.
     """
     goal = _resolved(path)
-    with _told_as_data_error(path):
+    with _write_errors_as_data_errors(path):
         _make_parent(goal)
         if goal.is_dir():
             raise DataError("is a directory, a file was wanted", path=path)
@@ -217,7 +266,7 @@ def whole_directory(path: str | os.PathLike[str], *, marker: str) -> Iterator[Pa
     """
     goal = check_replaceable(path, marker=marker)
     partial = goal.with_name(f".{goal.name}.partial")
-    with _told_as_data_error(path), _lock(goal):
+    with _write_errors_as_data_errors(path), _lock(goal):
         _check_replaceable(goal, marker)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -239,7 +288,7 @@ def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
     goal = _resolved(path)
     if Path.cwd().is_relative_to(goal):
         raise DataError("is the current directory, or holds it; give another name", path=goal)
-    with _told_as_data_error(path):
+    with _write_errors_as_data_errors(path):
         _make_parent(goal)
         _check_replaceable(goal, marker)
     return goal
@@ -252,7 +301,7 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises: DataError when another one is in.
     """
     goal = _resolved(path)
-    with _told_as_data_error(path), _lock(goal):
+    with _write_errors_as_data_errors(path), _lock(goal):
         yield
 
 
@@ -266,7 +315,7 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _told_as_data_error(path: str | os.PathLike[str]) -> Iterator[None]:
+def _write_errors_as_data_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from shopwindow.data.competition import (
     MalformedRow,
     Reason,
     Row,
+    columns_of,
     format_row,
     parse_row,
-    regions_of,
 )
+from shopwindow.data.float16 import by_bits, by_torch, round_to_float16
+from shopwindow.data.regions import Regions
 from tests.data.rows import SIZE, make_line, make_product, replaced
 
 GOOD = make_line(make_product(7, 2))
@@ -197,17 +199,15 @@ def test_negative_features_and_any_labels_are_legal() -> None:
     assert row.labels.tolist() == [1599, 0]
 
 
-def test_rows_are_joined_to_regions_of_one_photo_each() -> None:
+def test_rows_are_joined_to_columns_of_one_photo_each() -> None:
     rows = [make_product(1, 2), make_product(2, 1)]
-    regions = regions_of(rows)
-    assert regions.counts.tolist() == [2, 1]
-    assert regions.photos is not None
-    assert regions.photo_sizes is not None
-    assert regions.boxes is not None
-    assert regions.photos.tolist() == [0, 0, 0]
-    assert regions.photo_sizes.tolist() == [[100, 80]] * 3
-    np.testing.assert_array_equal(regions.features, np.concatenate([row.features for row in rows]))
-    np.testing.assert_array_equal(regions.boxes, np.concatenate([row.boxes for row in rows]))
+    columns = columns_of(rows)
+    assert set(columns) == {field.name for field in fields(Regions)}
+    assert columns["counts"].tolist() == [2, 1]
+    assert columns["photos"].tolist() == [0, 0, 0]
+    assert columns["photo_sizes"].tolist() == [[100, 80]] * 3
+    np.testing.assert_array_equal(columns["features"], np.concatenate([row.features for row in rows]))
+    np.testing.assert_array_equal(columns["boxes"], np.concatenate([row.boxes for row in rows]))
 
 
 def test_rounding_is_that_of_numpy_to_the_bit() -> None:
@@ -222,11 +222,15 @@ def test_rounding_is_that_of_numpy_to_the_bit() -> None:
             np.nextafter(halfway, np.float32(-np.inf)),
         ]
     )
-    row = replace(make_product(1, 1), features=values[None])
-    kept = values.copy()
-    rounded = row.rounded().features
-    np.testing.assert_array_equal(rounded.view(np.uint16), values[None].astype(np.float16).view(np.uint16))
-    np.testing.assert_array_equal(values, kept)
+    more = np.concatenate([values, np.array([np.inf, -np.inf, np.nan, 65520, -1e30, 1e-40], np.float32)])
+    with np.errstate(over="ignore"):
+        wanted = more.astype(np.float16)
+    kept = more.copy()
+    for rounded in (by_bits(more), by_torch(more), round_to_float16(more)):
+        number = ~np.isnan(wanted)
+        np.testing.assert_array_equal(rounded.view(np.uint16)[number], wanted.view(np.uint16)[number])
+        np.testing.assert_array_equal(np.isfinite(rounded), np.isfinite(wanted))
+    np.testing.assert_array_equal(more, kept)
 
 
 def test_digest_names_the_product_and_not_the_query() -> None:

@@ -25,9 +25,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShopSummary]:
     return out, draw_shop(out, products=60, seed=3)
 
 
-def _truth(folder: Path) -> dict[int, dict[str, object]]:
+def _truth(folder: Path) -> dict[int | str, dict[str, object]]:
     lines = (folder / "truth.jsonl").read_text(encoding="utf-8").splitlines()
-    return {told["product_id"]: told for told in map(json.loads, lines)}
+    return {product["product_id"]: product for product in map(json.loads, lines)}
 
 
 def test_a_shop_has_exactly_its_files(shop: tuple[Path, ShopSummary]) -> None:
@@ -52,9 +52,9 @@ def test_every_row_reads_back_and_is_what_was_drawn(shop: tuple[Path, ShopSummar
         assert len(lines) == count
         for line in lines:
             product = parse_row(line)
-            told = truth[product.product_id]
-            assert told["split"] == split
-            boxes = told["boxes"]
+            drawn = truth[product.product_id]
+            assert drawn["split"] == split
+            boxes = drawn["boxes"]
             assert isinstance(boxes, list)
             assert product.boxes.tolist() == [box["box"] for box in boxes]
             assert product.labels.tolist() == [box["label"] for box in boxes]
@@ -76,7 +76,7 @@ def test_answers_are_candidates_of_their_pool(shop: tuple[Path, ShopSummary]) ->
     folder, summary = shop
     answers = json.loads((folder / "valid_answer.json").read_text(encoding="utf-8"))
     assert len(answers) == summary.valid_queries
-    pools: dict[int, set[int]] = {}
+    pools: dict[int | str, set[int | str]] = {}
     for line in (folder / "valid.tsv").read_bytes().splitlines()[1:]:
         row = parse_row(line)
         pools.setdefault(row.query_id, set()).add(row.product_id)

@@ -26,18 +26,19 @@ import re
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import torch
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, Shaped, UInt8
 
-from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
+
+if TYPE_CHECKING:
+    from shopwindow.data.regions import Regions
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = "shopwindow dataset 2"
@@ -58,6 +59,8 @@ _READERS: Final = 8
 _READ_AT_ONCE: Final = 64
 """Products that one thread reads before it takes others."""
 _REPLACED: Final = "was replaced since it was opened; open it again"
+_LARGE_ROW_BYTES: Final = 256
+"""Rows from this length on are copied run by run, shorter ones in one step."""
 _SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
 ID_TYPES: Final = (pa.int64(), pa.string())
@@ -211,18 +214,21 @@ class Dataset:
 
     def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
         """The regions of some products: features alone, or everything with `boxes`."""
+        # Imported here, with torch: `prepare` does without.
+        import torch
+
+        from shopwindow.data.regions import Regions
+
         self._check_rows(products)
-        counts = torch.from_numpy(self.region_counts[products])
-        regions = Regions(torch.from_numpy(self._features(products)), counts)
-        if not boxes:
-            return regions
-        return replace(
-            regions,
-            boxes=torch.from_numpy(self.boxes(products)),
-            photo_sizes=torch.from_numpy(self._gather(products, "photo_sizes", np.dtype(np.int64), (2,))),
-            labels=torch.from_numpy(self.labels(products)),
-            photos=torch.from_numpy(self._gather(products, "photos", np.dtype(np.int64))),
-        )
+        columns = {"counts": self.region_counts[products], "features": self._features(products)}
+        if boxes:
+            columns |= {
+                "boxes": self.boxes(products),
+                "photo_sizes": self._gather(products, "photo_sizes", np.dtype(np.int64), (2,)),
+                "labels": self.labels(products),
+                "photos": self._gather(products, "photos", np.dtype(np.int64)),
+            }
+        return Regions(**{name: torch.from_numpy(values) for name, values in columns.items()})
 
     def _features(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
         if not self.mapped:
@@ -392,10 +398,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_format(manifest: Any, path: Path) -> None:
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if isinstance(found, str) and found in _FORMATS_BEFORE:
+    written = manifest.get("format") if isinstance(manifest, dict) else None
+    if written in _FORMATS_BEFORE:
         raise DataError("was made by an older shopwindow; make it again with `shopwindow prepare`", path=path)
-    if found != FORMAT:
+    if written != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
 
 
@@ -470,13 +476,38 @@ def gather_rows(
     kind: np.dtype,
     shape: tuple[int, ...] = (),
 ) -> np.ndarray:
-    """Fresh [rows, *shape] of `kind`: of each one asked `counts` rows, from byte `firsts` of its file on."""
-    row_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    out = np.empty((int(counts.sum()), row_bytes), np.uint8)
+    """Fresh [rows, *shape] of `kind`: of each one asked `counts` rows, from byte `firsts` of its file on.
+
+    Raises: IndexError for a row that is not whole in its file.
+    """
+    row = np.dtype((np.void, int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
+    rows = np.empty(int(counts.sum()), row)
+    if row.itemsize >= _LARGE_ROW_BYTES:
+        _copy_runs(files, file_of, firsts, counts * row.itemsize, rows.view(np.uint8).data)
+    else:
+        # Where each row begins: the rows of one asked follow each other.
+        within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        places, owners = np.repeat(firsts, counts) + within * row.itemsize, np.repeat(file_of, counts)
+        for file in np.unique(file_of).tolist():
+            here = slice(None) if len(files) == 1 else np.flatnonzero(owners == file)
+            # The row that begins at each byte is a view; any rows of it are one fancy read.
+            bounds = (max(len(files[file]) - row.itemsize + 1, 0),)
+            rows[here] = np.ndarray(bounds, row, files[file], 0, (1,))[places[here]]
+    return rows.view(kind).reshape(-1, *shape)
+
+
+def _copy_runs(
+    files: Sequence[UInt8[np.ndarray, " _"]],
+    file_of: Integer[np.ndarray, " asked"],
+    firsts: Int64[np.ndarray, " asked"],
+    sizes: Int64[np.ndarray, " asked"],
+    out: memoryview,
+) -> None:
+    """Fills `out` with runs of bytes of the files, one after the other."""
+    views = [file.data for file in files]
     end = 0
-    for file, first, size in zip(
-        file_of.tolist(), firsts.tolist(), (counts * row_bytes).tolist(), strict=True
-    ):
-        out.reshape(-1)[end : end + size] = files[file][first : first + size]
+    for file, first, size in zip(file_of.tolist(), firsts.tolist(), sizes.tolist(), strict=True):
+        if first + size > len(views[file]):
+            raise IndexError(f"byte {first + size} of {len(views[file])}")
+        out[end : end + size] = views[file][first : first + size]
         end += size
-    return out.view(kind).reshape(-1, *shape)

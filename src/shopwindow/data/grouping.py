@@ -61,9 +61,9 @@ def read_words(texts: Sequence[str]) -> TextWords:
     for row, text in enumerate(texts):
         phrase = phrase_words(text) or [text]
         nouns.append(head_of(phrase) if phrase[0] else text)
-        found = sorted({numbers.setdefault(word, len(numbers)) for word in phrase})
-        words.extend(found)
-        lengths[row] = len(found)
+        word_numbers = sorted({numbers.setdefault(word, len(numbers)) for word in phrase})
+        words.extend(word_numbers)
+        lengths[row] = len(word_numbers)
     flat = np.array(words, np.int64)
     meanings = _numbered(_sums(_keys(len(numbers))[flat], lengths))
     return TextWords(flat, lengths, numbers_of(nouns), meanings)

@@ -20,7 +20,7 @@ import numpy as np
 
 from shopwindow.data import writer
 from shopwindow.data.cleaning import RULES, Report, Rule
-from shopwindow.data.competition import MalformedRow, Reason, Row, regions_of
+from shopwindow.data.competition import MalformedRow, Reason, Row, columns_of
 from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED, WEIGHTS
 from shopwindow.data.reading import MOST_PROCESSES, CheckedLine, RowReader
 from shopwindow.data.weights import WeightTable
@@ -31,6 +31,8 @@ ALLOWED_MALFORMED: Final = 0.01
 FROM_THE_TABLE: Final = "pairs that have one"
 NOT_IN_THE_TABLE: Final = "pairs without one, 1 each"
 OF_NO_ROW: Final = "of pairs that no good row has"
+TORCH_PAYS_BYTES: Final = 4 * 10**9
+"""Text of one process from which on loading torch takes less time than it saves: two seconds, some 0.7 ns a byte."""
 _HOPELESS_ROWS: Final = 1000
 _ROWS_BETWEEN_PROGRESS: Final = 250
 
@@ -75,13 +77,16 @@ def prepare(
     if not 1 <= processes <= MOST_PROCESSES:
         raise ValueError(f"processes: {processes}, from 1 to {MOST_PROCESSES} are wanted")
     out = Path(out).absolute()
+    large = sum(_sizes(paths)) >= TORCH_PAYS_BYTES * processes
     try:
         with whole_directory(out, marker=MANIFEST) as folder:
             with contextlib.ExitStack() as stack:
                 table = None if weights is None else stack.enter_context(WeightTable(weights, folder))
                 rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
                 writer = stack.enter_context(DatasetWriter(folder, weighted=table is not None))
-                reader = stack.enter_context(RowReader(feature_size=feature_size, processes=processes))
+                reader = stack.enter_context(
+                    RowReader(folder, feature_size=feature_size, processes=processes, with_torch=large)
+                )
                 intake = _Intake(writer, rejected, rules, table)
                 _feed(intake, reader, paths, progress, stop_when_hopeless=not allow_malformed)
                 intake.flush()
@@ -136,7 +141,7 @@ class _Intake:
     def flush(self) -> None:
         """Stores the products that wait."""
         if self.new:
-            self.writer.add_regions(regions_of(self.new))
+            self.writer.add_regions(columns_of(self.new))
             self.new, self.new_bytes = [], 0
 
     def _store(self, row: Row, digest: bytes) -> None:
@@ -191,7 +196,7 @@ def _feed(
     *,
     stop_when_hopeless: bool,
 ) -> None:
-    sizes = [path.stat().st_size if is_plain_file(path) else 0 for path in paths]
+    sizes = _sizes(paths)
     total = sum(sizes) if all(sizes) else 0
     for path, before in zip(paths, np.cumsum([0, *sizes]).tolist(), strict=False):
         for number, line in enumerate(reader.rows(path), start=2):
@@ -204,6 +209,11 @@ def _feed(
                 return
     if progress is not None:
         progress(intake.report.rows, sum(sizes), total)
+
+
+def _sizes(paths: list[Path]) -> list[int]:
+    """Bytes of every file; 0 of a stream."""
+    return [path.stat().st_size if is_plain_file(path) else 0 for path in paths]
 
 
 def _check(intake: _Intake, path: Path, folder: Path, out: Path, *, allow_malformed: bool) -> None:

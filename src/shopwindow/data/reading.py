@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib
 import io
 import multiprocessing
 import multiprocessing.connection
@@ -18,18 +19,18 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import torch
+import numpy as np
 
 from shopwindow.data.competition import HEADER, LONGEST_LINE, MalformedRow, Row, parse_row
-from shopwindow.files import DataError, is_plain_file, open_bytes, reading
+from shopwindow.files import DataError, is_plain_file, open_bytes, open_once, reading
 
 MOST_PROCESSES: Final = 64
-"""Many more than the one that stores keeps busy. Each takes 0.3 GB of memory."""
+"""Many more than the one that stores keeps busy. Each takes 0.1 GB of memory, with torch 0.3."""
 RANGE_BYTES: Final = 4 * 2**20
 _RANGES_AHEAD: Final = 2
 """Of each process: one is handed on while the next is read."""
@@ -54,13 +55,19 @@ class RowReader:
     """Reads competition files, one after the other, by this process or by several.
 
     `feature_size` is the number of values of a feature. Where none is given, the first rows of the first file say it.
+    With `with_torch` whoever reads loads it, and rounds faster (`float16.py`).
     What is gzipped or comes through a pipe is read by this process. The others end with the block, or when this process
-    is gone. They are fresh interpreters: a script that asks for them needs `if __name__ == "__main__":`.
+    is gone. They are fresh interpreters: a script that asks for them needs `if __name__ == "__main__":`. Features come
+    back through files in `folder`, which last a moment: a pipe takes several times as long.
     """
 
-    def __init__(self, *, feature_size: int | None = None, processes: int = 1) -> None:
+    def __init__(
+        self, folder: Path, *, feature_size: int | None = None, processes: int = 1, with_torch: bool = False
+    ) -> None:
+        self._folder = folder
         self.feature_size = feature_size
         self._processes = processes
+        self._with_torch = with_torch
         self._open = contextlib.ExitStack()
         self._pool: ProcessPoolExecutor | None = None
 
@@ -68,8 +75,12 @@ class RowReader:
         if self._processes > 1:
             # Spawned: a fork would copy the locks of this process's threads as they are at the moment.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._processes, context, initializer=_start)
+            self._pool = ProcessPoolExecutor(
+                self._processes, context, initializer=_start, initargs=(self._with_torch,)
+            )
             self._open.callback(self._pool.shutdown, cancel_futures=True)
+        elif self._with_torch:
+            importlib.import_module("torch")
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -81,7 +92,7 @@ class RowReader:
         Raises: DataError where the file cannot be read, is no competition file, was changed meanwhile, or one of
         several processes was killed.
         """
-        with open_bytes(path) as file:
+        with open_bytes(path, once=True) as file:
             _check_header(file.readline(_LONGEST_HEADER), path)
             start, state = _place(file), _state(path)
             lines = _lines(file)
@@ -103,34 +114,62 @@ class RowReader:
     ) -> Iterator[CheckedLine]:
         """The lines that begin at byte `start` or later, in order; no more than a few ranges are read ahead."""
         size = path.stat().st_size
-        ranges = iter([(begin, min(begin + RANGE_BYTES, size)) for begin in range(start, size, RANGE_BYTES)])
+        begins = iter(range(start, size, RANGE_BYTES))
 
-        def asked(one: tuple[int, int]) -> Future[list[CheckedLine]]:
-            return pool.submit(read_range, path, one[0], one[1], start, feature_size)
+        def ask(begin: int) -> tuple[Future[list[CheckedLine]], Path]:
+            end, features = min(begin + RANGE_BYTES, size), self._folder / f"{begin}.features"
+            return pool.submit(_read_to_file, features, path, begin, end, start, feature_size), features
 
         try:
-            waiting = deque(map(asked, islice(ranges, _RANGES_AHEAD * self._processes)))
+            waiting = deque(map(ask, islice(begins, _RANGES_AHEAD * self._processes)))
             while waiting:
-                yield from waiting.popleft().result()
-                waiting.extend(map(asked, islice(ranges, 1)))
+                lines, features = waiting.popleft()
+                yield from _with_features(lines.result(), features, feature_size)
+                waiting.extend(map(ask, islice(begins, 1)))
         except BrokenProcessPool as error:
             raise DataError("a process that read it ended early; is the memory full?", path=path) from error
 
 
 def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:
     """The lines whose first byte lies from `begin` to before `end`, in a file whose first row begins at `start`."""
-    with reading(path), path.open("rb", buffering=2**18) as file:
+    with reading(path), open_once(path) as file:
         if begin > start:  # any byte, and not surely the first one of a line: the one before is looked at
             file.seek(begin - 1)
             _skip_line(file)
         else:
             file.seek(begin)
-        found = []
+        lines = []
         place = file.tell()
         while place < end and (line := _line(file)):
             place = file.tell()
-            found.append(_checked(line, place, feature_size))
-        return found
+            lines.append(_checked(line, place, feature_size))
+        return lines
+
+
+def _read_to_file(
+    file: Path, path: Path, begin: int, end: int, start: int, feature_size: int
+) -> list[CheckedLine]:
+    """As `read_range`, but the features of all rows lie in a new file, end to end; each row keeps none of them."""
+    lines = read_range(path, begin, end, start, feature_size)
+    with file.open("wb") as features:
+        for place, line in enumerate(lines):
+            if isinstance(line.row, Row):
+                features.write(line.row.features.data)
+                lines[place] = replace(line, row=replace(line.row, features=line.row.features[:, :0]))
+    return lines
+
+
+def _with_features(lines: list[CheckedLine], file: Path, feature_size: int) -> Iterator[CheckedLine]:
+    """The lines with the features that lie in a file, which goes."""
+    features = np.fromfile(file, np.float16).reshape(-1, feature_size)
+    file.unlink()
+    first = 0
+    for line in lines:
+        if isinstance(line.row, Row):
+            last = first + len(line.row.labels)
+            line = replace(line, row=replace(line.row, features=features[first:last]))
+            first = last
+        yield line
 
 
 def _lines(file: io.BufferedIOBase) -> Iterator[bytes]:
@@ -186,8 +225,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     """Which file it is, how long, and when it was written last; None of a stream."""
     if not is_plain_file(path):
         return None
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_header(line: bytes, path: Path) -> None:
@@ -201,10 +240,11 @@ def _check_header(line: bytes, path: Path) -> None:
         )
 
 
-def _start() -> None:
+def _start(with_torch: bool) -> None:
     """What a reading process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
-    torch.set_num_threads(1)
+    if with_torch:
+        importlib.import_module("torch").set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -60,16 +60,16 @@ class WeightTable:
 
     def of(self, product_id: int | str, query_id: int | str) -> float | None:
         """The weight of a pair, which counts as met from now on; None where the file has none."""
-        found = self._database.execute(
+        row = self._database.execute(
             "SELECT weight, met FROM weight WHERE product = ? AND query = ?", (product_id, query_id)
         ).fetchone()
-        if found is None:
+        if row is None:
             return None
-        if not found[1]:
+        if not row[1]:
             self._database.execute(
                 "UPDATE weight SET met = 1 WHERE product = ? AND query = ?", (product_id, query_id)
             )
-        return float(found[0])
+        return float(row[0])
 
     def unmet(self) -> tuple[int, DataError | None]:
         """How many pairs of the file were never asked for, and the error that names the first of them."""
@@ -81,12 +81,9 @@ class WeightTable:
         product, query = self._database.execute(
             "SELECT product, query FROM weight WHERE line = ?", (line,)
         ).fetchone()
-        says = (
-            f"{count:,} of its {self.count:,} pairs stand in none of the files; the first: product {product}"
-        )
-        return count, DataError(
-            f"{says}, query {query}", path=self.path, line=line, field="product_id, query_id"
-        )
+        first = f"product {product}, query {query}"
+        problem = f"{count:,} of its {self.count:,} pairs stand in none of the files; the first: {first}"
+        return count, DataError(problem, path=self.path, line=line, field="product_id, query_id")
 
     def _fill(self, rows: Iterator[_Row]) -> int:
         count = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -29,12 +29,16 @@ from shopwindow.data.dataset import (
     query_schema,
     region_schema,
 )
-from shopwindow.data.regions import Regions
+from shopwindow.files import open_once
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
 CHUNK_ROWS: Final = 65_536
 _KNOWN: Final = "known.sqlite"
+_MARKS: Final = 16_777_213
+"""Bytes, one for all ids whose hash is equal modulo this prime: of three million ids one in six shares its mark."""
+_IN_MEMORY: Final = 8_192
+"""Ids that wait to be stored."""
 
 
 class DatasetWriter:
@@ -84,14 +88,13 @@ class DatasetWriter:
         """Of the weights so far, as little-endian float32."""
         return self._weights_hash.hexdigest()
 
-    def add_regions(self, regions: Regions) -> None:
+    def add_regions(self, columns: Mapping[str, np.ndarray]) -> None:
         """Stores the regions of the next products, as many as were added to `products` since the last call.
 
-        They are one chunk of a file: 16 MB are read well.
+        `columns` are the fields of `Regions`, all of them. They are one chunk of a file: 16 MB are read well.
         """
-        if regions.labels is not None and len(regions.labels):
-            self.label_count = max(self.label_count, int(regions.labels.max()) + 1)
-        self._shards.append(regions)
+        self.label_count = max(self.label_count, int(columns["labels"].max(initial=-1)) + 1)
+        self._shards.append(columns)
 
     def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
         """Stores a pair of a product row and a query row; its weight (rounded to float32) where pairs have some."""
@@ -120,7 +123,10 @@ class Entry(NamedTuple):
 
 
 class Known:
-    """A table on disk of the ids met so far, each in the next row, counted from 0."""
+    """A table on disk of the ids met so far, each in the next row, counted from 0.
+
+    The disk is asked little: most new ids are known as new by a table of marks, and the last ones added are in memory.
+    """
 
     def __init__(self, database: sqlite3.Connection, name: str) -> None:
         self._database = database
@@ -129,6 +135,9 @@ class Known:
         self._select = f"SELECT row, content FROM {name} WHERE id = ?"
         self._insert = f"INSERT INTO {name} VALUES (?, ?, ?)"
         self._all = f"SELECT id, content FROM {name} ORDER BY row"
+        self._marks = bytearray(_MARKS)
+        self._added: dict[int | str, Entry] = {}
+        self._added_bytes = 0
         self._count = 0
         self.id_type: pa.DataType = pa.int64()
 
@@ -137,20 +146,34 @@ class Known:
 
     def get(self, identity: int | str) -> Entry | None:
         """Row and content of an id; None for one that was not added."""
-        found = self._database.execute(self._select, (identity,)).fetchone()
-        return None if found is None else Entry(*found)
+        if not self._marks[hash(identity) % _MARKS]:
+            return None
+        if identity in self._added:
+            return self._added[identity]
+        entry = self._database.execute(self._select, (identity,)).fetchone()
+        return None if entry is None else Entry(*entry)
 
     def add(self, identity: int | str, content: bytes | str) -> int:
         """The row of an id that was not added before."""
         row = self._count
-        self._database.execute(self._insert, (row, identity, content))
         self._count += 1
+        self._marks[hash(identity) % _MARKS] = 1
+        self._added[identity] = Entry(row, content)
+        self._added_bytes += len(content)
         if isinstance(identity, str):
             self.id_type = pa.string()
+        if len(self._added) >= _IN_MEMORY or self._added_bytes >= CHUNK_BYTES:
+            self._store()
         return row
+
+    def _store(self) -> None:
+        entries = ((entry.row, identity, entry.content) for identity, entry in self._added.items())
+        self._database.executemany(self._insert, entries)
+        self._added, self._added_bytes = {}, 0
 
     def rows(self) -> Iterator[tuple[int | str, Any]]:
         """(id, content) of every row, in order."""
+        self._store()
         yield from self._database.execute(self._all)
 
 
@@ -161,26 +184,26 @@ class _Shards:
         self.written: list[dict[str, Any]] = []
         self._folder = folder
         self._file: Any = None
+        self._open = contextlib.ExitStack()
         self._bytes = 0
 
     def __enter__(self) -> _Shards:
         return self
 
     def __exit__(self, *_: object) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        self._open.close()
 
-    def append(self, regions: Regions) -> None:
-        schema = region_schema(regions.features.shape[1])
+    def append(self, columns: Mapping[str, np.ndarray]) -> None:
+        schema = region_schema(columns["features"].shape[1])
         if self._file is None or self._bytes >= SHARD_BYTES:
             self.__exit__()
             name = f"products-{len(self.written):05d}.arrow"
             self.written.append({"file": name, "products": 0})
-            self._file, self._bytes = pa.ipc.new_file(str(self._folder / name), schema), 0
-        self._file.write_batch(_batch_of(regions, schema))
-        self.written[-1]["products"] += len(regions.counts)
-        self._bytes += regions.features.nbytes
+            raw = pa.PythonFile(self._open.enter_context(open_once(self._folder / name, "wb")), "w")
+            self._file, self._bytes = self._open.enter_context(pa.ipc.new_file(raw, schema)), 0
+        self._file.write_batch(_batch_of(columns, schema))
+        self.written[-1]["products"] += len(columns["counts"])
+        self._bytes += columns["features"].nbytes
 
 
 class _Columns:
@@ -217,20 +240,19 @@ class _Columns:
             self._rows, self._text_bytes = [], 0
 
 
-def _batch_of(regions: Regions, schema: pa.Schema) -> pa.RecordBatch:
+def _batch_of(columns: Mapping[str, np.ndarray], schema: pa.Schema) -> pa.RecordBatch:
     """The regions as Arrow lays them out: a list a product in every column."""
-    offsets = _arrow(np.cumsum([0, *regions.counts.tolist()]), pa.int32())
-    columns = []
+    offsets = _arrow(np.cumsum([0, *columns["counts"].tolist()]), pa.int32())
+    lists = []
     for field in schema:
-        inner_type = field.type.value_type
-        values = getattr(regions, field.name).numpy()
+        values, inner_type = columns[field.name], field.type.value_type
         if pa.types.is_fixed_size_list(inner_type):
             flat = _arrow(values.reshape(-1), inner_type.value_type)
             inner = pa.FixedSizeListArray.from_arrays(flat, type=inner_type)
         else:
             inner = _arrow(values, inner_type)
-        columns.append(pa.ListArray.from_arrays(offsets, inner, type=field.type))
-    return pa.record_batch(columns, schema=schema)
+        lists.append(pa.ListArray.from_arrays(offsets, inner, type=field.type))
+    return pa.record_batch(lists, schema=schema)
 
 
 def _arrow(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
