@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -120,10 +121,14 @@ def real_set(sets: Path) -> dict[str, Any]:
 
 
 def bettered(key: str, want: Any) -> Any:
-    """The frozen answer to a command, or what it was bettered to on purpose."""
-    if key not in adapter.BETTERED:
-        return want
-    return {**want, "err" if want["exit"] else "out": adapter.BETTERED[key]}
+    """The frozen answer to a case, or what it was bettered to on purpose."""
+    return adapter.BETTERED.get(key, want)
+
+
+def tidy() -> None:
+    """Takes away what a wrong command wrote although it should have failed, so that the next ones are not misled."""
+    for path in Path().glob("x*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def play(words: list[str]) -> dict[str, Any]:

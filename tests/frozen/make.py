@@ -1,10 +1,10 @@
-"""Makes the data of tests/frozen: what the code of commit 7fa6022 gave. Kept as the record of where it comes from.
+"""Plays all frozen cases with today's code and writes what they give: `python tests/frozen/make.py FOLDER`.
 
-Run at that commit, from the repository: `OMP_NUM_THREADS=1 PYTHONPATH=src:. python tests/frozen/make.py`.
-With `--sets FOLDER` it makes the figures of the product set `FOLDER/ikea`, which is not in the repository.
-
-The cases are the keys of the data files: commands, wrong commands, files written, requests. Their values are made anew.
-`files.json` is input: competition rows from `tests/data/rows.py`, good and spoiled, and broken tables, runs and JSON.
+`data/` holds what the code of commit 7fa6022 gave, made by this script with that commit's `adapter.py`. The cases are
+the keys of the data files: commands, wrong commands, files written, requests. `files.json` is input: competition rows
+from `tests/data/rows.py`, good and spoiled, and broken tables, runs and JSON. With `--sets SETS` it plays the sample of
+the product set `SETS/ikea`, which is not in the repository. A process of its own: the tests check types as they run,
+which would take most of the time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,37 +51,32 @@ def training(recipe: str) -> dict[str, Any]:
     return entry | {"own": house.curve(adapter.train(recipe, f"trained/{recipe}-own", None))}
 
 
-def write(name: str, content: dict[str, Any] | list[Any]) -> None:
-    """One data file, a line for each entry."""
-    if isinstance(content, dict):
-        lines = [
-            f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()
-        ]
-    else:
-        lines = [json.dumps(value, ensure_ascii=False) for value in content]
-    opened, closed = "{}" if isinstance(content, dict) else "[]"
-    (house.DATA / name).write_text(f"{opened}\n" + ",\n".join(lines) + f"\n{closed}\n", encoding="utf-8")
-
-
 def main() -> None:
-    """Plays everything in a new folder and writes what came of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        if "--sets" in sys.argv:
-            write("ikea.json", house.real_set(Path(sys.argv[-1])))
-            return
-        for split in ("draw shop --products 120 --seed 0", "prepare shop/train.tsv --out train"):
-            house.play(split.split())
-        write(
-            "weights.json",
-            {name: adapter.write_bundle(name, f"first/{name}", None) for name in adapter.RECIPES},
-        )
-        write("commands.json", house.play_all())
-        write("written.json", {name: house.written(name) for name in house.load("written.json")})
-        write("wrong.json", {words: house.play(words.split()) for words in house.load("wrong.json")})
-        write("http.json", house.answers([case["request"] for case in house.load("http.json")]))
-        write("cases.json", cases())
-        write("trainings.json", {recipe: training(recipe) for recipe in adapter.RECIPES})
+    """Plays everything in a folder's `house` and writes what came of it beside that."""
+    out = Path(sys.argv[1]).resolve()
+    (out / "house").mkdir(parents=True)
+    os.chdir(out / "house")
+    if "--sets" in sys.argv:
+        write(out, "ikea.json", house.real_set(Path(sys.argv[-1])))
+        return
+    write(out, "commands.json", house.play_all())
+    write(out, "written.json", {name: house.written(name) for name in house.load("written.json")})
+    write(out, "wrong.json", {words: wrong(words) for words in house.load("wrong.json")})
+    write(out, "http.json", house.answers([case["request"] for case in house.load("http.json")]))
+    write(out, "cases.json", cases())
+    write(out, "trainings.json", {recipe: training(recipe) for recipe in adapter.RECIPES})
+
+
+def wrong(words: str) -> dict[str, Any]:
+    """What a wrong command says."""
+    said = house.play(words.split())
+    house.tidy()
+    return said
+
+
+def write(out: Path, name: str, content: object) -> None:
+    """Writes a value as JSON."""
+    (out / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

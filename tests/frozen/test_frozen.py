@@ -7,8 +7,10 @@ steps by 1e-4: Adam divides by small gradients. Order, text and exit codes are e
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,100 +18,73 @@ import pytest
 
 from tests.frozen import adapter, house
 
+ROOT = Path(__file__).parents[2]
 LOSSES = 1e-5
 TRAINED = 1e-4
-CASES = house.load("cases.json")
 TRAININGS = house.load("trainings.json")
 
 
+def play(folder: Path, *options: str) -> dict[str, Any]:
+    """What all frozen cases give now, by the name of their data file."""
+    command = [sys.executable, str(ROOT / "tests" / "frozen" / "make.py"), str(folder / "played"), *options]
+    done = subprocess.run(
+        command, check=False, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    return {file.name: json.loads(file.read_text()) for file in (folder / "played").glob("*.json")}
+
+
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What every frozen command gives now; the folder it was played in is the current one meanwhile."""
-    before = Path.cwd()
-    os.chdir(tmp_path_factory.mktemp("frozen"))
-    yield house.play_all()
-    os.chdir(before)
+def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return play(tmp_path_factory.mktemp("frozen"))
 
 
 def differences(got: dict[str, Any], want: dict[str, Any]) -> list[str]:
     """The cases that differ, each with where it differs first."""
     assert got.keys() == want.keys()
     found = [house.difference(got[key], house.bettered(key, want[key]), key) for key in want]
-    return [one for one in found if one]
+    return [difference for difference in found if difference]
 
 
-def test_the_drawn_shop_is_the_same_to_the_byte(played: dict[str, Any]) -> None:
-    assert {name: house.digest(Path("shop", name).read_bytes()) for name in house.SHOP} == CASES["shop"]
+@pytest.mark.parametrize("part", ["shop", "facts", "texts", "products"])
+def test_the_drawn_shop_and_its_datasets_are_the_same(played: dict[str, Any], part: str) -> None:
+    assert played["cases.json"][part] == house.load("cases.json")[part]
 
 
-def test_datasets_count_the_same(played: dict[str, Any]) -> None:
-    assert {name: adapter.dataset_facts(name) for name in CASES["facts"]} == CASES["facts"]
-
-
-def test_commands_say_the_same(played: dict[str, Any]) -> None:
-    assert differences(played, house.load("commands.json")) == []
-
-
-def test_files_written_are_the_same(played: dict[str, Any]) -> None:
-    want = house.load("written.json")
-    assert differences({name: house.written(name) for name in want}, want) == []
-
-
-def test_wrong_commands_end_with_the_same_line_and_code(played: dict[str, Any]) -> None:
-    want = house.load("wrong.json")
-    assert differences({words: house.play(words.split()) for words in want}, want) == []
+@pytest.mark.parametrize("name", ["commands.json", "written.json", "wrong.json"])
+def test_commands_files_and_errors_are_the_same(played: dict[str, Any], name: str) -> None:
+    assert differences(played[name], house.load(name)) == []
 
 
 def test_the_service_answers_the_same(played: dict[str, Any]) -> None:
     want = house.load("http.json")
-    got = house.answers([case["request"] for case in want])
     keys = [" ".join(map(str, case["request"])) for case in want]
-    assert differences(dict(zip(keys, got, strict=True)), dict(zip(keys, want, strict=True))) == []
+    got = dict(zip(keys, played["http.json"], strict=True))
+    assert differences(got, dict(zip(keys, want, strict=True))) == []
 
 
 @pytest.mark.parametrize("recipe", adapter.RECIPES)
-def test_batches_and_tokens_are_the_same(played: dict[str, Any], recipe: str) -> None:
-    want = TRAININGS[recipe]
-    steps = [[list(pair) for pair in step] for step in adapter.batches(recipe)]
-    assert steps[:2] == want["batches"]["first"]
-    assert [house.digest(step) for step in steps] == want["batches"]["all"]
-    assert adapter.tokens(f"bundles/{recipe}", CASES["texts"]) == want["tokens"]
+@pytest.mark.parametrize(
+    ("part", "tolerance"),
+    [
+        ("batches", 0),
+        ("tokens", 0),
+        ("vectors", house.SCORES),
+        ("dropout", LOSSES),
+        ("no_dropout", LOSSES),
+        ("dropout_vectors", TRAINED),
+        ("no_dropout_vectors", TRAINED),
+        ("own", LOSSES),
+    ],
+)
+def test_trainings_are_the_same(played: dict[str, Any], recipe: str, part: str, tolerance: float) -> None:
+    got, want = played["trainings.json"][recipe][part], TRAININGS[recipe][part]
+    assert house.difference(got, want, part, tolerance) == ""
 
 
-@pytest.mark.parametrize("recipe", adapter.RECIPES)
-def test_vectors_of_given_weights_are_the_same(played: dict[str, Any], recipe: str) -> None:
-    got = house.vectors(f"bundles/{recipe}", "valid", CASES)
-    assert house.difference(got, TRAININGS[recipe]["vectors"]) == ""
-
-
-@pytest.mark.parametrize("dropout", ["dropout", "no_dropout"])
-@pytest.mark.parametrize("recipe", adapter.RECIPES)
-def test_twenty_steps_from_given_weights_are_the_same(
-    played: dict[str, Any], tmp_path: Path, recipe: str, dropout: str
-) -> None:
-    out, want = str(tmp_path / "bundle"), TRAININGS[recipe]
-    rows = adapter.train(recipe, out, house.weights_of(recipe), dropout=dropout == "dropout")
-    assert house.difference(house.curve(rows), want[dropout], tolerance=LOSSES) == ""
-    got = house.vectors(out, "valid", CASES)
-    assert house.difference(got, want[f"{dropout}_vectors"], tolerance=TRAINED) == ""
-
-
-@pytest.mark.parametrize("recipe", adapter.RECIPES)
-def test_twenty_steps_from_the_seeds_own_weights_are_the_same(
-    played: dict[str, Any], tmp_path: Path, recipe: str
-) -> None:
-    rows = adapter.train(recipe, str(tmp_path / "bundle"), None)
-    assert house.difference(house.curve(rows), TRAININGS[recipe]["own"], tolerance=LOSSES) == ""
-
-
-@pytest.fixture
-def ikea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, product_sets: Path) -> Path:
-    """The product set; the current folder is an empty one."""
-    monkeypatch.chdir(tmp_path)
-    return product_sets
-
-
-def test_a_real_product_set_gives_the_same(ikea: Path) -> None:
-    got, want = house.real_set(ikea), house.load("ikea.json")
-    for part, tolerance in (("said", house.SCORES), ("curves", LOSSES), ("vectors", TRAINED)):
+def test_a_real_product_set_gives_the_same(product_sets: Path, tmp_path: Path) -> None:
+    got, want = play(tmp_path, "--sets", str(product_sets))["ikea.json"], house.load("ikea.json")
+    said = ({f"ikea: {key}": value for key, value in side["said"].items()} for side in (got, want))
+    assert differences(*said) == []
+    for part, tolerance in (("curves", LOSSES), ("vectors", TRAINED)):
         assert house.difference(got[part], want[part], part, tolerance) == ""
