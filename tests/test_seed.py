@@ -277,3 +277,9 @@ def test_seed_imports_nothing_but_torch() -> None:
     modules += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
     rooms = {module.split(".")[0] for module in modules}
     assert rooms - set(sys.stdlib_module_names) == {"torch"}
+
+
+def test_readme_shows_the_code_of_seed() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("```python\nclass Seed", 1)[1].split("```", 1)[0]
+    assert Path(seed.__file__).read_text(encoding="utf-8").endswith("class Seed" + shown)
