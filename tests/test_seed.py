@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from shopwindow import seed
+from shopwindow.data.regions import Regions
 from shopwindow.model.losses import sigmoid_loss
 from shopwindow.model.negatives import choose_cells
 from shopwindow.model.recipe import load_recipe
@@ -74,8 +75,9 @@ def packed(rows: Rows) -> tuple[Tensor, Tensor]:
 
 
 def vectors(pair: Pair, texts: Rows, photos: Rows) -> tuple[Tensor, Tensor]:
-    form = padded if isinstance(pair, seed.Seed) else packed
-    return pair.text(*form(texts)), pair.photo(*form(photos))
+    if isinstance(pair, seed.Seed):
+        return pair.text(*padded(texts)), pair.photo(*padded(photos))
+    return pair.text(*packed(texts)), pair.photo(Regions(*packed(photos)))
 
 
 def score(pair: Pair, texts: Rows, photos: Rows) -> Tensor:

@@ -278,7 +278,7 @@ class PhotoTower(nn.Module):
 
     def forward(self, regions: Regions) -> Float[Tensor, "products hidden"]:
         """Raises: ValueError where the tower takes boxes and none are given."""
-        hidden = self.projection(regions.features.float())
+        hidden = self.projection(regions.features.to(self.projection.weight.dtype))
         if self.label_count is not None:
             hidden = hidden + self._described(regions, self.label_count)
         layout = Layout.of(regions.counts, hidden.device)
