@@ -44,7 +44,7 @@ def main() -> None:
 def training(folder: Path, recipe: str, pairs: int, chunk: int) -> list[str]:
     """The command of one training, one step long."""
     given = ("--valid", folder / "pools", "--answers", folder / "answers.json", "--recipe", recipe)
-    changes = (f"batch_size={pairs}", f"chunk={chunk}", "epochs=1")
+    changes = (f"batches.size={pairs}", f"batches.chunk={chunk}", "optimiser.epochs=1")
     out = folder / f"bundle{pairs}-{chunk}"
     return verb("train", folder / f"pairs{pairs}", *given, "--out", out, "--set", *changes)
 

@@ -114,7 +114,7 @@ def train_bundle(folder: Path, recipe: str, *, features: int = FEATURES, epochs:
         right = {str(query): [100_000_000 + 70 * query] for query in range(4)}
         (folder / "answers.json").write_text(json.dumps(right))
     given = ("--valid", folder / "pools", "--answers", folder / "answers.json", "--recipe", recipe)
-    changes = (f"epochs={epochs}", "batch_size=64", "validations=0.001")
+    changes = (f"optimiser.epochs={epochs}", "batches.size=64", "optimiser.validations=0.001")
     run_verb("train", folder / "pairs", *given, "--out", folder / recipe, "--set", *changes)
     return folder / recipe
 

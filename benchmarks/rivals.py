@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from made import FEATURES, LONGEST_QUERY, MOST_REGIONS, photo_lengths, query_lengths
+from shopwindow.data.regions import Regions
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 
 VOCABULARY: Final = 28_996
@@ -69,7 +70,7 @@ class PackedPair(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return (
             self.text(batch.tokens, batch.token_lengths),
-            self.photo(batch.regions.float(), batch.region_lengths),
+            self.photo(Regions(batch.regions.float(), batch.region_lengths)),
         )
 
 

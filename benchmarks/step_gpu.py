@@ -273,7 +273,7 @@ def reading(scale: Scale) -> Figures:
                 began = time.perf_counter()
                 steps = max(2, 4 * scale.products // pairs)
                 for batch in itertools.islice(batches, steps):
-                    regions = torch.from_numpy(batch.regions)
+                    regions = batch.regions.features
                     if name == "read and sent":
                         regions.to(scale.device)
                 if scale.device.type == "cuda":
@@ -286,8 +286,17 @@ def reading(scale: Scale) -> Figures:
 def training(scale: Scale) -> tuple[Figures, list[str]]:
     """Seconds of the verb `train` for one epoch, process start included, on one card and on two."""
     size, figures, wrong = scale.size, Figures(), list[str]()
-    changes = (f"hidden={size.hidden}", f"layers={size.layers}", f"heads={size.heads}", f"inner={size.inner}")
-    batch = f"batch_size={min(512, scale.most_pairs)}"
+    sizes = {"layers": size.layers, "heads": size.heads, "inner": size.inner}
+    changes = [
+        f"parts.0.{side}.transformer.{name}={value}"
+        for side in ("text", "photo")
+        for name, value in sizes.items()
+    ]
+    changes += [
+        f"parts.0.width={size.hidden}",
+        f"batches.size={min(512, scale.most_pairs)}",
+        "optimiser.epochs=1",
+    ]
     with tempfile.TemporaryDirectory(prefix="shopwindow-") as name:
         folder = Path(name)
         write_dataset(folder / "pairs", scale.products)
@@ -296,7 +305,7 @@ def training(scale: Scale) -> tuple[Figures, list[str]]:
         given = ("--valid", folder / "pools", "--answers", folder / "answers.json", "--recipe", "seed")
         for devices in (1, 2) if torch.cuda.device_count() > 1 else (1,):
             more = ("--device", scale.device.type, "--devices", devices, "--out", folder / str(devices))
-            command = verb("train", folder / "pairs", *given, *more, "--set", *changes, batch, "epochs=1")
+            command = verb("train", folder / "pairs", *given, *more, "--set", *changes)
             started = time.perf_counter()
             if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:
                 wrong.append(f"train on {devices} devices failed")

@@ -32,10 +32,10 @@ def test_photos_have_as_many_regions_as_those_of_the_competition() -> None:
 def test_ours_finds_the_nearest_products_and_those_that_pass_a_filter(tmp_path: Path) -> None:
     products, queries = made.clustered(3_000, 20, search.HIDDEN)
     exact = np.stack([np.argpartition(-(products @ query), search.AT)[: search.AT] for query in queries])
-    build, opened = search.SYSTEMS["float32"]
+    build, opened = search.SYSTEMS["ours"]
     build(tmp_path / "float32", products)
     effort, share = search.least_effort(lambda effort: opened(tmp_path / "float32", effort), queries, exact)
     assert effort <= search.EFFORTS[-1]
     assert share >= search.WANTED
-    ids = search.EXACT["float32"](tmp_path / "float32", products)(queries[0])
+    ids = search.EXACT["ours"](tmp_path / "float32", products)(queries[0])
     assert set(ids.tolist()) == set(exact[0].tolist())

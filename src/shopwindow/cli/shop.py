@@ -85,7 +85,7 @@ def demo(
     draw(str(shop), products=products, seed=seed)
     stage(2, "prepare: competition files into datasets")
     _prepare(folder)
-    stage(3, f"train: two towers, recipe {recipe}")
+    stage(3, f"train: recipe {recipe}")
     _train(folder, recipe)
     stage(4, "rank: the test pools, never seen before, with and without smoothed regions")
     _rank(folder)

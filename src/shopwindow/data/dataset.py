@@ -481,7 +481,7 @@ def gather_rows(
     Raises: IndexError for a row that is not whole in its file.
     """
     row = np.dtype((np.void, int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
-    rows = np.empty(int(counts.sum()), row)
+    rows = np.empty(int(counts.sum()) if row.itemsize >= _LARGE_ROW_BYTES or len(files) > 1 else 0, row)
     if row.itemsize >= _LARGE_ROW_BYTES:
         _copy_runs(files, file_of, firsts, counts * row.itemsize, rows.view(np.uint8).data)
     else:
@@ -492,7 +492,11 @@ def gather_rows(
             here = slice(None) if len(files) == 1 else np.flatnonzero(owners == file)
             # The row that begins at each byte is a view; any rows of it are one fancy read.
             bounds = (max(len(files[file]) - row.itemsize + 1, 0),)
-            rows[here] = np.ndarray(bounds, row, files[file], 0, (1,))[places[here]]
+            chosen = np.ndarray(bounds, row, files[file], 0, (1,))[places[here]]
+            if len(files) == 1:
+                rows = chosen
+            else:
+                rows[here] = chosen
     return rows.view(kind).reshape(-1, *shape)
 
 

@@ -1,1 +1,1 @@
-"""Two towers over packed sequences: encode, train, keep, rank."""
+"""Parts, towers and rerankers: encode, train, keep, rank."""

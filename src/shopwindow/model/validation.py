@@ -70,9 +70,9 @@ class Validation:
     def _right(self) -> Int64[np.ndarray, " right"]:
         """The places of the candidate pairs that are answers."""
         good = self.answers.grades > 0
-        answers = _keys(self.answers.query_ids[good], self.answers.product_ids[good])
-        candidates = _keys(self.dataset.query_ids[self._queries], self.dataset.product_ids[self._products])
-        return np.flatnonzero(np.isin(candidates, answers))
+        answers = set(_pairs(self.answers.query_ids[good], self.answers.product_ids[good]))
+        candidates = _pairs(self.dataset.query_ids[self._queries], self.dataset.product_ids[self._products])
+        return np.flatnonzero([pair in answers for pair in candidates])
 
     @cached_property
     def _text_numbers(self) -> Int64[np.ndarray, " queries"]:
@@ -119,8 +119,6 @@ class Validation:
         return float(np.mean(losses))
 
 
-def _keys(queries: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Pairs of ids as one column that can be compared; text ids (other systems') equal none of a dataset's."""
-    if not (queries.dtype.kind == products.dtype.kind == "i"):
-        return np.empty(0, "i8,i8")
-    return np.ascontiguousarray(np.stack([queries, products], axis=1)).view("i8,i8").reshape(-1)
+def _pairs(queries: np.ndarray, products: np.ndarray) -> list[tuple[str, str]]:
+    """Pairs of ids as text: of two tables one may have whole numbers and the other not."""
+    return list(zip(queries.astype(str).tolist(), products.astype(str).tolist(), strict=True))

@@ -107,7 +107,7 @@ class _State:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
         check_conditions(request.where.conditions, self.index.manifest.columns)
         if request.hybrid and not self.index.has_texts:
-            raise ValueError("hybrid: this index holds no texts; `index --texts` gives it some")
+            raise ValueError("hybrid: this index holds no texts; `index make --texts` gives it some")
         if request.rerank is None:
             return None
         reranker = find(request.rerank, self.bundle)

@@ -28,7 +28,7 @@ _QUERIES_AT_ONCE: Final = 4096
 _CANDIDATES: Final = 4
 """Times k: how many rows are scored anew after a search of byte codes."""
 _FILTERED: Final = 4
-"""Times as many cells under a filter: the rows that pass may crowd away from the query (docs/neighbours.md)."""
+"""Times as many cells under a filter: the rows that pass may crowd away from the query (docs/design.md, Neighbours)."""
 _NEARLY_ALL: Final = 0.9
 """Share of the rows from which on those allowed are searched as if all were: after deletions, mostly."""
 _GATHERED: Final = 0.25

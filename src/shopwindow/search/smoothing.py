@@ -32,7 +32,7 @@ EXACT_VECTORS: Final = 20_000
 EXACT_REGIONS: Final = 8192
 """The same of regions, which have eight times the values: some seconds and 100 MB."""
 PROBES: Final = 8
-"""Cells looked into for each vector (docs/neighbours.md has the recall)."""
+"""Cells looked into for each vector (docs/design.md, Neighbours)."""
 _PROJECTED: Final = 128
 _CANDIDATES: Final = 8
 _SAMPLE: Final = 8192
