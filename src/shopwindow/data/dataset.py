@@ -481,12 +481,13 @@ def gather_rows(
     Raises: IndexError for a row that is not whole in its file.
     """
     row = np.dtype((np.void, int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
-    rows = np.empty(int(counts.sum()) if row.itemsize >= _LARGE_ROW_BYTES or len(files) > 1 else 0, row)
+    total = int(counts.sum())
+    rows = np.empty(0 if len(files) == 1 and row.itemsize < _LARGE_ROW_BYTES else total, row)
     if row.itemsize >= _LARGE_ROW_BYTES:
         _copy_runs(files, file_of, firsts, counts * row.itemsize, rows.view(np.uint8).data)
     else:
         # Where each row begins: the rows of one asked follow each other.
-        within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        within = np.arange(total) - np.repeat(counts.cumsum() - counts, counts)
         places, owners = np.repeat(firsts, counts) + within * row.itemsize, np.repeat(file_of, counts)
         for file in np.unique(file_of).tolist():
             here = slice(None) if len(files) == 1 else np.flatnonzero(owners == file)
@@ -494,7 +495,7 @@ def gather_rows(
             bounds = (max(len(files[file]) - row.itemsize + 1, 0),)
             chosen = np.ndarray(bounds, row, files[file], 0, (1,))[places[here]]
             if len(files) == 1:
-                rows = chosen
+                rows = chosen  # fresh already: no second copy
             else:
                 rows[here] = chosen
     return rows.view(kind).reshape(-1, *shape)
