@@ -119,7 +119,7 @@ class PairBatches:
         self._pairs = np.flatnonzero(dataset.pair_training)
         if len(self._pairs) < batch_size:
             raise ValueError(
-                f"{len(self._pairs)} training pairs do not fill a batch of {batch_size}; lower batch_size"
+                f"{len(self._pairs)} training pairs do not fill a batch of {batch_size}; lower batches.size"
             )
 
     @property

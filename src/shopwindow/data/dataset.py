@@ -278,22 +278,12 @@ class Dataset:
         out = np.empty((int(lengths.sum()), self.feature_size), np.float16)
         ends = np.cumsum(lengths).tolist()
         starts = [0, *ends[:-1]]
-        parts = [
-            range(first, min(first + _READ_AT_ONCE, len(files)))
-            for first in range(0, len(files), _READ_AT_ONCE)
+        jobs = [
+            (out[starts[place] : ends[place]], self._files[file], firsts[place], self._products.paths[file])
+            for place, file in enumerate(files)
         ]
-
-        def fill(part: range) -> None:
-            for place in part:
-                file = files[place]
-                _read_into(
-                    out[starts[place] : ends[place]],
-                    self._files[file],
-                    firsts[place],
-                    self._products.paths[file],
-                )
-
-        for _ in self._hands.map(fill, parts):
+        parts = [jobs[first : first + _READ_AT_ONCE] for first in range(0, len(jobs), _READ_AT_ONCE)]
+        for _ in self._hands.map(_read_all, parts):
             pass
         return out
 
@@ -410,6 +400,12 @@ def _opened(path: Path, mapped: bool, manifest: dict[str, Any]) -> Dataset:
     if dataset.manifest != manifest:
         raise DataError(_REPLACED, path=path)
     return dataset
+
+
+def _read_all(jobs: list[tuple[np.ndarray, int, int, Path]]) -> None:
+    """Fills each array from its file, place and path."""
+    for job in jobs:
+        _read_into(*job)
 
 
 def _read_into(out: np.ndarray, file: int, place: int, path: Path) -> None:
