@@ -23,7 +23,7 @@ PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Of photos in a folder, each named after its product's id."""
 STANDARD_STREAM: Final = "-"
 _READ_BYTES: Final = 2**18
-_ONCE_BYTES: Final = 2**20
+_ONCE_BYTES: Final = 4 * 2**20
 _DONT_CACHE: Final = 0x80
 """RWF_DONTCACHE of linux/fs.h, which Python's `os` does not name."""
 _UNKNOWN_FLAG: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
@@ -117,10 +117,13 @@ class OnceFile(io.FileIO):
 
 
 @contextlib.contextmanager
-def open_once(path: str | os.PathLike[str], mode: Literal["rb", "wb"] = "rb") -> Iterator[Any]:
+def open_once(
+    path: str | os.PathLike[str], mode: Literal["rb", "wb"] = "rb", *, buffer_bytes: int = _ONCE_BYTES
+) -> Iterator[Any]:
     """A plain file, buffered, to be read or written once (`OnceFile`)."""
     raw = OnceFile(os.fspath(path), mode)
-    with io.BufferedReader(raw, _ONCE_BYTES) if mode == "rb" else io.BufferedWriter(raw, _ONCE_BYTES) as file:
+    kind = io.BufferedReader if mode == "rb" else io.BufferedWriter
+    with kind(raw, buffer_bytes) as file:
         yield file
 
 

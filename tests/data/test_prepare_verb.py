@@ -140,6 +140,18 @@ def test_help_loads_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_small_files_are_prepared_and_opened_without_torch(tmp_path: Path) -> None:
+    source = write_tsv(tmp_path / "a.tsv", make_lines(3))
+    code = (
+        "import sys, shopwindow.cli as cli\n"
+        "from shopwindow.data.dataset import Dataset\n"
+        f"cli.main(['prepare', {str(source)!r}, '--out', {str(tmp_path / 'ds')!r}])\n"
+        f"assert len(Dataset({str(tmp_path / 'ds')!r}).query_texts) == 3\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_answers_at_once() -> None:
     def processor_seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -31,7 +31,9 @@ from shopwindow.files import DataError, is_plain_file, open_bytes, open_once, re
 
 MOST_PROCESSES: Final = 64
 """Many more than the one that stores keeps busy. Each takes 0.1 GB of memory, with torch 0.3."""
-RANGE_BYTES: Final = 4 * 2**20
+RANGE_BYTES: Final = 16 * 2**20
+_RANGE_BUFFER_BYTES: Final = 2**20
+"""What is read beyond the end of a range is read twice."""
 _RANGES_AHEAD: Final = 2
 """Of each process: one is handed on while the next is read."""
 _LONGEST_HEADER: Final = 4096
@@ -132,7 +134,7 @@ class RowReader:
 
 def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:
     """The lines whose first byte lies from `begin` to before `end`, in a file whose first row begins at `start`."""
-    with reading(path), open_once(path) as file:
+    with reading(path), open_once(path, buffer_bytes=_RANGE_BUFFER_BYTES) as file:
         if begin > start:  # any byte, and not surely the first one of a line: the one before is looked at
             file.seek(begin - 1)
             _skip_line(file)
