@@ -25,6 +25,7 @@ from made import FEATURES, MOST_REGIONS, photo_lengths, some_words, train_bundle
 from record import Figures, counted_threads, record, run_verb
 from rivals import PaddedPair, padded, timed
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.regions import Regions
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.exported_text import ExportedText
 
@@ -64,7 +65,7 @@ def photos(count: int, rounds: int) -> None:
     torch.manual_seed(0)
     pair = PaddedPair().eval()
     ways: list[Callable[[Tensor, Tensor], Tensor]] = [
-        lambda some, counts: pair.photo(some.float(), counts),
+        lambda some, counts: pair.photo(Regions(some.float(), counts)),
         functools.partial(padded_photos, pair),
     ]
     order = torch.argsort(lengths, stable=True)  # similar lengths together, as `encode_products` has them
@@ -140,7 +141,7 @@ def words(folder: Path, recipe: str, rounds: int) -> None:
     figures: Figures = {"load of the machine": os.getloadavg()[0]}
     for way, more in (("ONNX", ()), ("ONNX int8", ("--int8",))):
         out = folder / f"{recipe} {way}"
-        run_verb("export-text", path, "--out", out, *more)
+        run_verb("export", "onnx", path, "--out", out, *more)
         ways[way] = ExportedText.load(out).encode
         found = np.concatenate([ways[way]([text]) for text in texts])
         figures[f"{way}: largest 1 - cosine with PyTorch"] = float(cosine_errors(found, wanted).max())
