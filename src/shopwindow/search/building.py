@@ -23,7 +23,6 @@ from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
-from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import ProductId, UnknownProduct
@@ -37,7 +36,10 @@ from shopwindow.search.index import (
     Source,
     add_deleted,
     as_ids,
+    copy_bundle,
     keep,
+    load_bundle,
+    load_same_bundle,
     named_by_content,
 )
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns

@@ -141,7 +141,7 @@ def ask_exactly(
     kind = joined_ids([part.segment.columns.ids[:0] for part in index.parts]).dtype
     ids = np.zeros((len(texts), AT), kind)
     scores = np.full((len(texts), AT), -np.inf)
-    for row, found in enumerate(find_exactly(index, vectors, AT)):
+    for row, found in enumerate(find_exactly(index.parts, vectors, AT)):
         ids[row, : len(found.ids)] = found.ids
         scores[row, : len(found.ids)] = found.scores
     return Golden(tuple(texts), vectors, ids, scores)
@@ -156,7 +156,7 @@ def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> fl
     for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
         wanted = int(np.isfinite(scores).sum())
         floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
-        found = find(index, vector, AT, probes=probes)
+        found = find(index.parts, vector, AT, probes=probes)
         right = np.isin(found.ids, ids[:wanted]) | (found.scores >= floor)
         shares.append(min(1.0, float(right.sum()) / wanted))
     return float(np.mean(shares))

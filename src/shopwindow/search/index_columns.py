@@ -20,12 +20,12 @@ from shopwindow.search.index import (
     SEGMENTS,
     Manifest,
     OpenIndex,
-    OpenPart,
     Part,
     keep,
     link,
     named_by_content,
 )
+from shopwindow.search.lookup import OpenPart
 from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
 from shopwindow.search.segment import joined_ids
 

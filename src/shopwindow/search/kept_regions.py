@@ -26,7 +26,8 @@ from shopwindow.model.rerankers import Pool, Reranker
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 
 if TYPE_CHECKING:
-    from shopwindow.search.index import OpenIndex, OpenPart
+    from shopwindow.search.index import OpenIndex
+    from shopwindow.search.lookup import OpenPart
 
 BOUNDS_FILE: Final = "kept_bounds.npy"
 REGIONS_FILE: Final = "kept_regions.npy"
