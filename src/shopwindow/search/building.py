@@ -80,9 +80,9 @@ def build_index(
     `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`: whether regions
     are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
 
-    Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
-    folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
-    features do not fit the model, or `kept_regions` is said of one without a reranker of its own.
+    Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
+    DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
+    ValueError where features do not fit the model, or `kept_regions` is asked of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -129,7 +129,7 @@ def add_products(
     """Adds the products of a dataset to an index; those it holds already are replaced.
 
     `columns`: as of `build_index`; may name new columns. A replaced product keeps the values it had, but in the table's
-    columns takes those of its row. Without it, how many products then have no values is told in a remark.
+    columns takes those of its row. Without it, a remark says how many products then have no values.
     Raises: as `build_index`, and DataError where a column holds numbers in the index and words in the table, or the
     other way round.
     """

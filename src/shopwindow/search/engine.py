@@ -159,8 +159,9 @@ class SearchEngine:
         Words of which the model knows none (`unknown_words`) find nothing but by full text. Fused products score
         1 / (60 + rank) of either ranking, summed.
 
-        Raises: ValueError as `SearchRequest`, for a condition that does not fit the index's columns, hybrid without
-        texts, a reranker that does not fit the model, or another number of new scores than products. UnknownProduct.
+        Raises: ValueError as `SearchRequest`, for a condition that does not fit the index's columns, or hybrid
+        without texts. ValueError for a reranker that does not fit the model, or another number of new scores than
+        products. UnknownProduct.
         DataError, where regions are needed, if the dataset that holds them is gone or was replaced.
         """
         return self.search_many([words], **settings)[0]
@@ -193,8 +194,8 @@ class SearchEngine:
     ) -> list[Hit]:
         """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
 
-        The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
-        do; only what is searched is smoothed. Raises: as `search`, and ValueError for no such region.
+        The region is taken as the dataset has it, also where the index was made of smoothed regions. It is a query,
+        as words are; only what is searched is smoothed. Raises: as `search`, and ValueError for no such region.
         """
         return self.search(SearchRequest(product=product_id, region=region, k=k, where=where))
 
@@ -256,8 +257,8 @@ class SearchEngine:
     def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which box (explanation.py says how).
 
-        Of the regions as the dataset has them: where the index was made of smoothed vectors or regions (`stats()` says
-        so), its score is not that of the hit.
+        The regions are those of the dataset. Where the index was made of smoothed vectors or regions, which `stats()`
+        tells, the score is not that of the hit.
 
         Raises: UnknownProduct, ValueError for no words, DataError as `search`.
         """
@@ -296,8 +297,9 @@ class SearchEngine:
         return dict(self._state.index.manifest.label_names)
 
     def at_rest(self) -> SearchEngine:
-        """An engine that stays in the state that is open now, for questions whose answers must fit each other; what
-        this one's `reload` opens does not reach it. Costs nothing."""
+        """An engine that stays in the state that is open now, for questions whose answers must fit each other.
+
+        What this engine's `reload` opens does not reach it. Costs nothing."""
         return SearchEngine(self._path, self._state, self._bundle)
 
     def reload(self) -> bool:

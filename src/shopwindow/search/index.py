@@ -2,8 +2,8 @@
 
 A directory: the bundle that made the vectors, immutable segments, which of their products are deleted, golden
 queries, and `index.json`, the marker. Every change writes a new directory out of links to the parts that stay
-and puts it in place in one step (`whole_directory`); parts are named by their content, so a reader that holds
-the older `index.json` can never mistake a part. Knows no query.
+and puts it in place in one step (`whole_directory`). Parts are named by their content, so a reader that holds the
+older `index.json` can never mistake a part. Knows no query.
 
 ```
 index.json                     format, revision, bundle hash, segments, datasets, recall, photos, names of labels,
@@ -114,12 +114,12 @@ class Manifest:
             content = json.loads(read_text(path))
         except json.JSONDecodeError as error:
             raise DataError(f"no JSON: {error}", path=path) from error
-        found = content.pop("format", None) if isinstance(content, dict) else None
-        if found != FORMAT:
-            says = f"not of the format {FORMAT!r}"
-            if str(found).startswith(_FORMATS):
-                says += f" but {found!r}; make the index again (shopwindow index make)"
-            raise DataError(says, path=path)
+        written = content.pop("format", None) if isinstance(content, dict) else None
+        if written != FORMAT:
+            problem = f"not of the format {FORMAT!r}"
+            if str(written).startswith(_FORMATS):
+                problem += f" but {written!r}; make the index again (shopwindow index make)"
+            raise DataError(problem, path=path)
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -242,18 +242,18 @@ class OpenIndex:
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products it holds."""
-        found = np.zeros(len(product_ids), bool)
+        held = np.zeros(len(product_ids), bool)
         for _, places, _ in self.by_part(product_ids):
-            found[places] = True
-        return found
+            held[places] = True
+        return held
 
     def places(self, product_ids: Shaped[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
         """The part that holds each product, and its row there; None where there is none."""
-        found: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
+        located: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
         for part, places, rows in self.by_part(product_ids):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                found[place] = part, row
-        return found
+                located[place] = part, row
+        return located
 
     def by_part(
         self, product_ids: Shaped[np.ndarray, " asked"]
@@ -272,7 +272,7 @@ class OpenIndex:
 
 def as_ids(product_ids: Iterable[ProductId]) -> Shaped[np.ndarray, " asked"]:
     """Ids to ask an index for, as text; integers may be of any size."""
-    return np.array([str(one) for one in product_ids], np.str_)
+    return np.array([str(product_id) for product_id in product_ids], np.str_)
 
 
 def vector_bytes(hidden: int, *, approximate: bool) -> int:

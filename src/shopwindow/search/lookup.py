@@ -29,7 +29,7 @@ _RRF_CONSTANT: Final = 60
 
 @dataclass(frozen=True)
 class OpenPart:
-    """An opened segment of an index. `live`: which of its products count (None: all); `probes`: cells looked into;
+    """An opened segment of an index. `live`: which of its products count (None: all). `probes`: cells looked into.
     `text_ids`: whether ids are text, in this segment or in another of the index."""
 
     segment: Segment

@@ -1,6 +1,6 @@
 """Which rows of a segment have the vectors nearest to a query's?
 
-Two answers to one question: `Exact` reads every vector and is the oracle; `Ivf` reads the codes of a few cells of a
+Two answers to one question. `Exact` reads every vector and is the oracle; `Ivf` reads the codes of a few cells of a
 mapped faiss file. Both score what they find anew in float64, so that scores and ties are the same whoever answers.
 Knows rows and vectors; not ids, texts or deletions.
 
@@ -196,7 +196,9 @@ def nearest_others(
     vectors: Float32[np.ndarray, "rows width"], count: int, *, probes: int, seed: int = 0
 ) -> Int64[np.ndarray, "rows count"]:
     """The `count` nearest other rows of each row by Euclidean distance, nearest first, as far as `probes` cells hold
-    them: more cells for a row where these hold too few. Of equally near ones found the earlier stands first.
+    them.
+
+    More cells are read for a row where these hold too few. Of equally near ones found the earlier stands first.
 
     Memory: a byte a value. Raises: ValueError for fewer than `count` others.
     """
