@@ -32,8 +32,7 @@ from shopwindow.search.attributes import Attributes
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import EVERYTHING, Filter
-from shopwindow.search.index import Manifest, OpenIndex, OpenPart
-from shopwindow.search.lookup import find, find_exactly
+from shopwindow.search.lookup import OpenPart, find, find_exactly
 from shopwindow.search.segment import Columns, Segment, write_segment
 
 HIDDEN: Final = 256
@@ -229,19 +228,14 @@ def build_ours(path: Path, products: np.ndarray, attributes: Attributes | None =
 
 def open_ours(path: Path, effort: int, *, where: Filter = EVERYTHING) -> Ask:
     """Our search in `effort` cells."""
-    index = _index(path)
-    return lambda query: find(index, query, AT, probes=effort, where=where).ids
+    part = OpenPart(Segment.open(path), None, None)
+    return lambda query: find([part], query, AT, probes=effort, where=where).ids
 
 
 def exactly_ours(path: Path, where: Filter) -> Ask:
     """Our exact search of float32 vectors."""
-    index = _index(path)
-    return lambda query: next(find_exactly(index, query[None], AT, where=where)).ids
-
-
-def _index(path: Path) -> OpenIndex:
-    manifest = Manifest("generated", HIDDEN, True, 0)
-    return OpenIndex(path, manifest, (OpenPart(Segment.open(path), None, None),))
+    part = OpenPart(Segment.open(path), None, None)
+    return lambda query: next(find_exactly([part], query[None], AT, where=where)).ids
 
 
 def build_faiss(path: Path, products: np.ndarray) -> None:

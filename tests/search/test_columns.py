@@ -18,7 +18,8 @@ from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import ColumnView, Filter, Value
-from shopwindow.search.index import MANIFEST, MASKS_KEPT
+from shopwindow.search.index import MANIFEST
+from shopwindow.search.lookup import MASKS_KEPT
 from tests.search.catalogue import PRODUCTS
 from tests.search.columns import COLOURS, WORDS, found, known_of, write_columns
 from tests.search.conftest import Shop

@@ -151,7 +151,7 @@ def test_hybrid_is_reciprocal_rank_fusion_of_both_lists(engine: SearchEngine) ->
     state = engine._state
     texts = state.index.parts[0].texts
     assert texts is not None
-    by_text = [product for product, _ in texts.find(words, 100, lambda some: some >= 0)]
+    by_text = [product for product, _ in texts.find(words, 100)]
     # BM25's ties stand by product id there too
     ranks = {product: rank for rank, product in enumerate(by_text, start=1)}
     wanted = {

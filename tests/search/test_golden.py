@@ -51,7 +51,8 @@ def test_damaged_vectors_are_told_as_the_indexs(own_index: Path) -> None:
 def test_lost_recall_is_told_as_the_indexs(shop: Shop, tmp_path: Path) -> None:
     build_index(shop.bundle, shop.dataset, tmp_path / "index", approximate_from=100)
     index = OpenIndex.open(tmp_path / "index")
-    fewer = dataclasses.replace(index, manifest=dataclasses.replace(index.manifest, probes=1))
+    parts = tuple(dataclasses.replace(part, probes=1) for part in index.parts)
+    fewer = dataclasses.replace(index, parts=parts)
     verdict = check(fewer, Bundle.load(shop.bundle))
     assert verdict.recall < verdict.recall_before - 0.02
     assert [problem.split(" ")[1] for problem in verdict.problems] == [f"recall@{AT}"]

@@ -7,8 +7,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from shopwindow.search.index import Manifest, OpenIndex, OpenPart
-from shopwindow.search.lookup import find_exactly
+from shopwindow.search.lookup import OpenPart, find_exactly
 from shopwindow.search.segment import Columns, Segment, write_segment
 
 
@@ -29,12 +28,11 @@ def test_exact_search_finds_what_faiss_finds(tmp_path: Path) -> None:
     vectors = rng.standard_normal((3000, 24), np.float32)
     queries = rng.standard_normal((50, 24), np.float32)
     write_segment(tmp_path, vectors, columns_of(3000), approximate=True)
-    manifest = Manifest("", 24, False, 0)
-    index = OpenIndex(tmp_path, manifest, (OpenPart(Segment.open(tmp_path), None, None),))
+    part = OpenPart(Segment.open(tmp_path), None, None)
     flat = faiss.IndexFlatIP(24)
     flat.add(vectors)
     scores, ids = flat.search(queries, 10)
-    for found, wanted, wanted_scores in zip(find_exactly(index, queries, 10), ids, scores, strict=True):
+    for found, wanted, wanted_scores in zip(find_exactly([part], queries, 10), ids, scores, strict=True):
         assert found.ids.tolist() == wanted.tolist()
         np.testing.assert_allclose(found.scores, wanted_scores, rtol=1e-5)
 

@@ -18,10 +18,12 @@ from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.evaluation import rank_catalogue
 from shopwindow.search.golden import check
-from shopwindow.search.hits import Filter, UnknownProduct
+from shopwindow.search.hits import EVERYTHING, Filter, UnknownProduct
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.index_columns import update_columns
+from shopwindow.search.lookup import OpenPart, find, find_by_texts, find_exactly, fused
 from shopwindow.search.segment import Columns, Segment, write_segment
+from shopwindow.search.texts import TEXTS_FILE, Texts, write_texts
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop
 from tests.search.text_ids import give_text_ids, sku
@@ -113,6 +115,26 @@ def test_both_kinds_stand_in_one_index_and_are_joined(index: Path, tmp_path: Pat
         ]
     with pytest.raises(UnknownProduct, match="no product SKU-0000"):
         delete_products(index, [sku(1), sku(0)])
+
+
+def mixed_part(folder: Path, ids: np.ndarray, texts: list[list[str]]) -> OpenPart:
+    """An opened segment of an index in which ids are text; all vectors are equal."""
+    segment = segment_of(folder, ids)
+    write_texts(folder / TEXTS_FILE, texts)
+    return OpenPart(segment, None, Texts(folder / TEXTS_FILE, segment.columns.ids), text_ids=True)
+
+
+def test_ties_stand_by_text_where_some_ids_are_text(tmp_path: Path) -> None:
+    integers = mixed_part(tmp_path / "a", np.array([2, 9, 10, 100]), [["red"], [], [], ["red shoe"]])
+    words = mixed_part(tmp_path / "b", np.array(["1b", "a"]), [["red"], []])
+    query = np.ones(integers.segment.width, np.float32)
+    for k, wanted in ((1, ["10"]), (3, ["10", "100", "1b"]), (6, ["10", "100", "1b", "2", "9", "a"])):
+        assert find([integers, words], query, k).ids.tolist() == wanted
+        assert next(find_exactly([integers, words], query[None], k)).ids.tolist() == wanted
+    by_texts = find_by_texts([integers, words], "red", 10, EVERYTHING)
+    assert sorted(by_texts) == ["100", "1b", "2"]
+    both = fused(find([integers, words], query, 6), by_texts, 6)
+    assert sorted(both.ids.tolist()) == sorted(["10", "100", "1b", "2", "9", "a"])
 
 
 def test_a_table_of_text_ids_filters(index: Path, tmp_path: Path) -> None:

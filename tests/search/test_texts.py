@@ -5,14 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.hits import Filter
-from shopwindow.search.hybrid import by_texts
 from shopwindow.search.index import OpenIndex
+from shopwindow.search.lookup import find_by_texts
 from shopwindow.search.texts import Texts, write_texts
 from tests.search.conftest import give_columns
 
@@ -49,17 +50,18 @@ def test_the_first_that_pass_are_those_of_all_matches(path: Path, passes: Passes
     every = read_all(path, "red")
     assert len(every) == 5000
     wanted = [one for one in every if passes(np.array([one[0]]))[0]][:limit]
-    assert Texts(path, np.arange(5000)).find("red", limit, passes) == wanted
+    assert Texts(path, np.arange(5000)).find("red", limit, passes(np.arange(5000))) == wanted
 
 
 def test_no_more_is_read_than_it_takes(path: Path) -> None:
     asked: list[int] = []
 
-    def passes(ids: np.ndarray) -> np.ndarray:
-        asked.append(len(ids))
-        return np.full(len(ids), True)
+    class Mask(np.ndarray):
+        def __getitem__(self, rows: Any) -> Any:
+            asked.append(len(rows))
+            return super().__getitem__(rows)
 
-    Texts(path, np.arange(5000)).find("red", 10, passes)
+    Texts(path, np.arange(5000)).find("red", 10, np.full(5000, True).view(Mask))
     assert asked == [1000]
 
 
@@ -67,7 +69,7 @@ def test_ids_may_be_text_and_ties_stand_by_it(tmp_path: Path) -> None:
     rising = np.array(["007", "SKU-1", "SKU-2", "b"])
     write_texts(tmp_path / "texts.sqlite", [["red shoe"], [], ["red shoe"], ["red", "bag"]])
     texts = Texts(tmp_path / "texts.sqlite", rising)
-    found = texts.find("shoe", 10, lambda ids: np.full(len(ids), True))
+    found = texts.find("shoe", 10)
     assert [product for product, _ in found] == ["007", "SKU-2"]
     assert texts.ids().tolist() == ["007", "SKU-2", "b"]
     assert [texts.of(one) for one in rising.tolist()] == [("red shoe",), (), ("red shoe",), ("red", "bag")]
@@ -81,6 +83,6 @@ def test_deep_matches_of_a_rare_value_are_found_by_text(own_index: Path) -> None
     index = OpenIndex.open(own_index)
     where = Filter(conditions=parse_conditions(["price=1"]))
     ranked = [one for one, _ in read_all(segment / "texts.sqlite", "red") if one in (3, 250, 299)]
-    assert by_texts(index, "red", 100, where) == ranked
-    assert by_texts(index, "red", 2, where) == ranked[:2]
-    assert by_texts(index, "red", 2, Filter(conditions=parse_conditions(["price=2"]))) == []
+    assert find_by_texts(index.parts, "red", 100, where) == ranked
+    assert find_by_texts(index.parts, "red", 2, where) == ranked[:2]
+    assert find_by_texts(index.parts, "red", 2, Filter(conditions=parse_conditions(["price=2"]))) == []

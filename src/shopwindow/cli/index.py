@@ -134,9 +134,8 @@ def check(index: str) -> None:
     """
     from pathlib import Path
 
-    from shopwindow.search.bundled import load_same_bundle
     from shopwindow.search.golden import check as check_golden
-    from shopwindow.search.index import BUNDLE, OpenIndex
+    from shopwindow.search.index import BUNDLE, OpenIndex, load_same_bundle
 
     opened = OpenIndex.open(index)
     verdict = check_golden(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))

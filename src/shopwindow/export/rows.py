@@ -21,7 +21,8 @@ from jaxtyping import Float32, Int32, Int64, Shaped
 from shopwindow.files import DataError
 from shopwindow.search.attributes import OWN_COLUMNS
 from shopwindow.search.conditions import Kind
-from shopwindow.search.index import OpenIndex, OpenPart
+from shopwindow.search.index import OpenIndex
+from shopwindow.search.lookup import OpenPart
 
 FORMAT: Final = "shopwindow vectors 1"
 ARROW_TYPES: Final[Mapping[Kind, pa.DataType]] = {"number": pa.float64(), "word": pa.string()}

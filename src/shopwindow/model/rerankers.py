@@ -21,7 +21,6 @@ from shopwindow.ranking.operators import Operator, PoolOperator
 
 if TYPE_CHECKING:
     from shopwindow.model.bundle import Bundle
-    from shopwindow.model.exported_text import ExportedText
 
 ScoreFunction = Callable[[str, list[Any]], Sequence[float]]
 """Takes the words and the ids of the first products, best first, and gives their new scores."""
@@ -205,12 +204,10 @@ def own_reranker(model: PartsEncoder) -> Reranker | None:
     return None if model.late is None else LateReranker(model)
 
 
-def read_queries(
-    texts: Sequence[str], bundle: Bundle, *, text_side: ExportedText | None = None
-) -> list[Query]:
-    """The texts as the model reads them, tokenised once; vectors of `text_side`, where one is given."""
+def read_queries(texts: Sequence[str], bundle: Bundle) -> list[Query]:
+    """The texts as the model reads them, tokenised once."""
     tokens = bundle.tokenise(list(texts))
-    vectors = (text_side or bundle).encode_tokens(tokens)
+    vectors = bundle.encode_tokens(tokens)
     return [Query(*query) for query in zip(texts, tokens, vectors, strict=True)]
 
 

@@ -23,7 +23,6 @@ from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
-from shopwindow.search.bundled import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import ProductId, UnknownProduct
@@ -37,7 +36,10 @@ from shopwindow.search.index import (
     Source,
     add_deleted,
     as_ids,
+    copy_bundle,
     keep,
+    load_bundle,
+    load_same_bundle,
     named_by_content,
 )
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
@@ -78,9 +80,9 @@ def build_index(
     `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`: whether regions
     are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
 
-    Raises: DataError for a broken bundle, dataset or table, a table of other products only, no folder `photos`, a
-    folder with other files at `out`, a second indexer, a full disk, a vector that is not finite. ValueError where
-    features do not fit the model, or `kept_regions` is said of one without a reranker of its own.
+    Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
+    DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
+    ValueError where features do not fit the model, or `kept_regions` is asked of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
@@ -127,7 +129,7 @@ def add_products(
     """Adds the products of a dataset to an index; those it holds already are replaced.
 
     `columns`: as of `build_index`; may name new columns. A replaced product keeps the values it had, but in the table's
-    columns takes those of its row. Without it, how many products then have no values is told in a remark.
+    columns takes those of its row. Without it, a remark says how many products then have no values.
     Raises: as `build_index`, and DataError where a column holds numbers in the index and words in the table, or the
     other way round.
     """

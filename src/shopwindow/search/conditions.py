@@ -52,17 +52,17 @@ class Condition:
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        says = f"condition {shortened(str(self))}"
+        problem = f"condition {shortened(str(self))}"
         if self.relation not in get_args(Relation):
-            raise ValueError(f"{says}: {self.relation!r} is none of {', '.join(get_args(Relation))}")
+            raise ValueError(f"{problem}: {self.relation!r} is none of {', '.join(get_args(Relation))}")
         if not (isinstance(cast(object, self.values), tuple) and self.values):
-            raise ValueError(f"{says}: wanted a tuple of values")
+            raise ValueError(f"{problem}: wanted a tuple of values")
         object.__setattr__(
             self, "values", tuple(unicodedata.normalize("NFC", value) for value in self.values)
         )
         if self.relation != "=":
             if len(self.values) > 1:
-                raise ValueError(f"{says}: {self.relation} takes one number")
+                raise ValueError(f"{problem}: {self.relation} takes one number")
             self.check("number")
 
     @classmethod
@@ -133,16 +133,17 @@ def check_conditions(conditions: Sequence[Condition], kinds: Mapping[str, Kind])
     for condition in conditions:
         kind = known.get(condition.column)
         if kind is None:
-            told = ", ".join(f"{name} ({one}s)" for name, one in known.items())
+            columns = ", ".join(f"{name} ({kind}s)" for name, kind in known.items())
             raise ValueError(
-                f"condition {shortened(str(condition))}: no column {condition.column}; there are {told}"
+                f"condition {shortened(str(condition))}: no column {condition.column}; there are {columns}"
             )
         condition.check(kind)
 
 
 def nearest_words(asked: Sequence[str], words: Iterable[str], count: int = 5) -> list[str]:
-    """Those of the words that are written most like one of the asked ones, whatever the case; most alike first, of
-    equally like ones the smaller.
+    """The words that are written most like one of the asked ones, whatever the case.
+
+    Most alike first, of equally like ones the smaller.
 
     >>> nearest_words(["RED"], ["blue", "dark red", "red"], 2)
     ['red', 'dark red']

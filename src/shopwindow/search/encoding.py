@@ -53,8 +53,10 @@ class Encoded:
 def encode(
     out: Path, manifest: Manifest, bundle: Bundle, dataset: Dataset, progress: Progress | None
 ) -> Encoded:
-    """All products of a dataset, with what the bundle's reranker keeps of regions where the index keeps it; what an
-    interrupted run of the same bundle and dataset left is taken over.
+    """The vectors of all products of a dataset, and what the bundle's reranker keeps of regions where the index keeps
+    it.
+
+    What an interrupted run of the same bundle and dataset left is taken over.
 
     Raises: DataError for a vector or a region that is not finite. OSError for a full disk.
     """

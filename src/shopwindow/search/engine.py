@@ -21,9 +21,9 @@ from shopwindow.ids import as_ids
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.model.rerankers import Query, Reranker, find, read_queries
+from shopwindow.model.rerankers import Query, Reranker
+from shopwindow.model.rerankers import find as find_reranker
 from shopwindow.search.attributes import summarise
-from shopwindow.search.bundled import check_same_text_side, load_same_bundle
 from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
 from shopwindow.search.hits import (
@@ -37,14 +37,15 @@ from shopwindow.search.hits import (
     UnknownProduct,
     View,
 )
-from shopwindow.search.hybrid import by_texts, fused
-from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, OpenPart
+from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, load_same_bundle
 from shopwindow.search.kept_regions import ProductRegions, pool_of
-from shopwindow.search.lookup import Found, allowed_rows, find_exactly
-from shopwindow.search.lookup import find as find_nearest
+from shopwindow.search.lookup import OpenPart, Ranked, find, find_by_texts, find_exactly, fused
 
 MOST_TEXTS_SHOWN: Final = 8
-_NOTHING: Final = Found(np.zeros(0, np.int64), np.zeros(0))
+_TRIED: Final = 50
+_SAME: Final = 0.99
+"""The lowest cosine of an exported text side's vector (int8's) with the bundle's."""
+_NOTHING: Final = Ranked(np.zeros(0, np.int64), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _State:
             golden = index.manifest.golden
             if golden is None:
                 raise DataError("has no golden queries to try a text side with", path=path)
-            check_same_text_side(text_side, opened, list(Golden.read(path / golden).texts), path)
+            _check_same_text_side(text_side, opened, list(Golden.read(path / golden).texts), path)
         return cls(index, opened, stamp, text_side)
 
     @cached_property
@@ -103,14 +104,26 @@ class _State:
             raise UnknownProduct(product_id)
         return place
 
+    def check(self, where: Filter) -> None:
+        """Raises: ValueError for a condition that does not fit the columns."""
+        if where.conditions:
+            check_conditions(where.conditions, self.index.manifest.columns)
+
+    def read(self, texts: Sequence[str]) -> list[Query]:
+        """The texts as the model reads them, tokenised once."""
+        texts = [_clean(text) for text in texts]
+        tokens = self.bundle.tokenise(texts)
+        vectors = (self.text_side or self.bundle).encode_tokens(tokens)
+        return [Query(*query) for query in zip(texts, tokens, vectors, strict=True)]
+
     def reranker_of(self, request: SearchRequest) -> Reranker | None:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
-        check_conditions(request.where.conditions, self.index.manifest.columns)
+        self.check(request.where)
         if request.hybrid and not self.index.has_texts:
             raise ValueError("hybrid: this index holds no texts; `index make --texts` gives it some")
         if request.rerank is None:
             return None
-        reranker = find(request.rerank, self.bundle)
+        reranker = find_reranker(request.rerank, self.bundle)
         self.regions.check(reranker)
         return reranker
 
@@ -146,8 +159,9 @@ class SearchEngine:
         Words of which the model knows none (`unknown_words`) find nothing but by full text. Fused products score
         1 / (60 + rank) of either ranking, summed.
 
-        Raises: ValueError as `SearchRequest`, for a condition that does not fit the index's columns, hybrid without
-        texts, a reranker that does not fit the model, or another number of new scores than products. UnknownProduct.
+        Raises: ValueError as `SearchRequest`, for a condition that does not fit the index's columns, or hybrid
+        without texts. ValueError for a reranker that does not fit the model, or another number of new scores than
+        products. UnknownProduct.
         DataError, where regions are needed, if the dataset that holds them is gone or was replaced.
         """
         return self.search_many([words], **settings)[0]
@@ -155,20 +169,20 @@ class SearchEngine:
     def search_many(self, words: Sequence[str | SearchRequest], **settings: Any) -> list[list[Hit]]:
         """The hits of several queries, in their order: those of `search`, cheaper. Raises: as `search`."""
         requests = [
-            one if isinstance(one, SearchRequest) else SearchRequest(one, **settings) for one in words
+            asked if isinstance(asked, SearchRequest) else SearchRequest(asked, **settings) for asked in words
         ]
         state = self._state
         rerankers = [state.reranker_of(request) for request in requests]
         queries = _queries(state, requests)
         hits = []
         nearest = _nearest(state, requests, queries)
-        for request, query, reranker, found in zip(requests, queries, rerankers, nearest, strict=True):
+        for request, query, reranker, ranked in zip(requests, queries, rerankers, nearest, strict=True):
             if request.hybrid:
-                texts = by_texts(state.index, query.text, request.depth, request.where)
-                found = fused(found, texts, request.wanted)
-            if reranker is not None and len(found.ids):
-                found = _reranked(state, query, found, reranker)
-            hits.append(_hits(found, request.k))
+                texts = find_by_texts(state.index.parts, query.text, request.depth, request.where)
+                ranked = fused(ranked, texts, request.wanted)
+            if reranker is not None and len(ranked.ids):
+                ranked = _reranked(state, query, ranked, reranker)
+            hits.append(_hits(ranked, request.k))
         return hits
 
     def similar(self, product_id: ProductId, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
@@ -180,8 +194,8 @@ class SearchEngine:
     ) -> list[Hit]:
         """The products nearest to one region (box) of a product, taken as a photo of its own; itself left out.
 
-        The region is taken as the dataset has it, also where the index was made of smoothed regions: it asks, as words
-        do; only what is searched is smoothed. Raises: as `search`, and ValueError for no such region.
+        The region is taken as the dataset has it, also where the index was made of smoothed regions. It is a query,
+        as words are; only what is searched is smoothed. Raises: as `search`, and ValueError for no such region.
         """
         return self.search(SearchRequest(product=product_id, region=region, k=k, where=where))
 
@@ -197,7 +211,7 @@ class SearchEngine:
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
         state = self._state
-        tokens = state.bundle.tokenise([_clean(one) for one in words])
+        tokens = state.bundle.tokenise([_clean(text) for text in words])
         return (state.text_side or state.bundle).encode_tokens(tokens)
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
@@ -207,10 +221,10 @@ class SearchEngine:
     def count(self, where: Filter = EVERYTHING) -> int:
         """How many products pass a filter. Raises: ValueError for a condition that does not fit the columns."""
         index = self._state.index
-        check_conditions(where.conditions, index.manifest.columns)
+        self._state.check(where)
         if not where:
             return len(index)
-        masks = [allowed_rows(part, where) for part in index.parts]
+        masks = [part.allowed(where) for part in index.parts]
         return sum(int(mask.sum()) for mask in masks if mask is not None)
 
     def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
@@ -243,8 +257,8 @@ class SearchEngine:
     def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which box (explanation.py says how).
 
-        Of the regions as the dataset has them: where the index was made of smoothed vectors or regions (`stats()` says
-        so), its score is not that of the hit.
+        The regions are those of the dataset. Where the index was made of smoothed vectors or regions, which `stats()`
+        tells, the score is not that of the hit.
 
         Raises: UnknownProduct, ValueError for no words, DataError as `search`.
         """
@@ -283,8 +297,9 @@ class SearchEngine:
         return dict(self._state.index.manifest.label_names)
 
     def at_rest(self) -> SearchEngine:
-        """An engine that stays in the state that is open now, for questions whose answers must fit each other; what
-        this one's `reload` opens does not reach it. Costs nothing."""
+        """An engine that stays in the state that is open now, for questions whose answers must fit each other.
+
+        What this engine's `reload` opens does not reach it. Costs nothing."""
         return SearchEngine(self._path, self._state, self._bundle)
 
     def reload(self) -> bool:
@@ -300,14 +315,25 @@ class SearchEngine:
         return True
 
 
+def _check_same_text_side(text: ExportedText, bundle: Bundle, words: list[str], index: Path) -> None:
+    """Asks both for the vectors of some words. Raises: DataError where they are others."""
+    words = words[:_TRIED]
+    theirs, ours = text.encode(words), bundle.encode_texts(words)
+    if theirs.shape == ours.shape:
+        lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
+        if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
+            return
+    raise DataError("the exported text side is of another model than the index was made by", path=index)
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     """Differs between any two states: each has its own `index.json`."""
     try:
-        found = (path / MANIFEST).stat()
+        stat = (path / MANIFEST).stat()
     except OSError as error:
-        says = "no index (a directory with index.json that `shopwindow index make` writes)"
-        raise DataError(f"{says}: {error.strerror}", path=path) from error
-    return found.st_mtime_ns, found.st_ino
+        problem = "no index (a directory with index.json that `shopwindow index make` writes)"
+        raise DataError(f"{problem}: {error.strerror}", path=path) from error
+    return stat.st_mtime_ns, stat.st_ino
 
 
 def _clean(words: str) -> str:
@@ -317,8 +343,7 @@ def _clean(words: str) -> str:
 
 def _queries(state: _State, requests: Sequence[SearchRequest]) -> list[Query]:
     """What each request compares with the index: its words, tokenised once, or a photo's vector without words."""
-    texts = [_clean(request.words) for request in requests if request.product is None]
-    read = iter(read_queries(texts, state.bundle, text_side=state.text_side))
+    read = iter(state.read([request.words for request in requests if request.product is None]))
     return [
         next(read)
         if request.product is None
@@ -344,9 +369,9 @@ def _photo_vector(state: _State, product_id: ProductId, region: int | None) -> F
     return vector
 
 
-def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence[Query]) -> list[Found]:
+def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence[Query]) -> list[Ranked]:
     """What the vectors find for each request. Exact searches of one depth and filter are done in one scan."""
-    found = [_NOTHING] * len(requests)
+    nearest = [_NOTHING] * len(requests)
     scans: dict[tuple[int, Filter], list[int]] = {}
     for row, (request, query) in enumerate(zip(requests, queries, strict=True)):
         if request.product is None and not (query.vector.any() and state.bundle.reads(query.tokens)):
@@ -354,31 +379,32 @@ def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence
         if request.exact:
             scans.setdefault((request.depth, request.where), []).append(row)
         else:
-            found[row] = find_nearest(state.index, query.vector, request.depth, where=request.where)
+            nearest[row] = find(state.index.parts, query.vector, request.depth, where=request.where)
     for (depth, where), rows in scans.items():
         vectors = np.stack([queries[row].vector for row in rows])
-        for row, one in zip(rows, find_exactly(state.index, vectors, depth, where=where), strict=True):
-            found[row] = one
+        exact = find_exactly(state.index.parts, vectors, depth, where=where)
+        for row, ranked in zip(rows, exact, strict=True):
+            nearest[row] = ranked
     for row, request in enumerate(requests):
         if request.product is not None:
             part, place = state.locate(request.product)
-            others = found[row].ids != part.segment.columns.ids[place]
-            found[row] = Found(found[row].ids[others], found[row].scores[others])
-    return found
+            others = nearest[row].ids != part.ids(np.array([place]))
+            nearest[row] = Ranked(nearest[row].ids[others], nearest[row].scores[others])
+    return nearest
 
 
-def _reranked(state: _State, query: Query, found: Found, reranker: Reranker) -> Found:
+def _reranked(state: _State, query: Query, ranked: Ranked, reranker: Reranker) -> Ranked:
     """The products found by their new scores; of equal ones the smaller id first."""
-    kept = state.regions.kept(found.ids, reranker)
-    scores = reranker.score(query, pool_of(state.index, found.ids, kept))
-    if scores.shape != found.ids.shape:
-        raise ValueError(f"{scores.size} new scores for {len(found.ids)} products")
-    order = np.lexsort((found.ids, -scores))
-    return Found(found.ids[order], scores[order])
+    kept = state.regions.kept(ranked.ids, reranker)
+    scores = reranker.score(query, pool_of(state.index, ranked.ids, kept))
+    if scores.shape != ranked.ids.shape:
+        raise ValueError(f"{scores.size} new scores for {len(ranked.ids)} products")
+    order = np.lexsort((ranked.ids, -scores))
+    return Ranked(ranked.ids[order], scores[order])
 
 
-def _hits(found: Found, k: int) -> list[Hit]:
-    pairs = zip(found.ids[:k].tolist(), found.scores[:k].tolist(), strict=True)
+def _hits(ranked: Ranked, k: int) -> list[Hit]:
+    pairs = zip(ranked.ids[:k].tolist(), ranked.scores[:k].tolist(), strict=True)
     return [Hit(product, score, rank) for rank, (product, score) in enumerate(pairs, start=1)]
 
 

@@ -26,8 +26,9 @@ def rank_catalogue(
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Run:
-    """The best k products of the catalogue for each query, as the engine finds, fuses and re-ranks them; a query that
-    finds nothing is not in the run. `settings` are those of `SearchRequest`.
+    """The best k products of the catalogue for each query, as the engine finds, fuses and re-ranks them.
+
+    A query that finds nothing is not in the run. `settings` are those of `SearchRequest`.
 
     `progress` is called with queries asked and queries in all. Raises: ValueError as `SearchEngine.search`.
     """

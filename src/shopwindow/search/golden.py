@@ -1,9 +1,9 @@
 """Does the index still give what it gave when it was made, and is a loss the model's or the index's?
 
-Golden queries: texts, their vectors and their exact best products, kept in the index. Checking them encodes the
-texts anew (a difference is the model's: bundle, tokenizer, library), searches exactly with the kept vectors (a
-difference is a damaged file), and searches as the engine does (a loss is the approximation's). Segments and golden
-queries are named by their content, so that a file lost or changed is seen also where no search meets it.
+Golden queries: texts, their vectors and their exact best products, kept in the index. Checking them encodes the texts
+anew: a difference is the model's (bundle, tokenizer, library). It searches exactly with the kept vectors: a
+difference is a damaged file. It searches as the engine does: a loss is the approximation's. Segments and golden
+queries are named by their content, so that a check notices a file lost or changed also where no search meets it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _ROUNDING: Final = 1e-6
 
 @dataclass(frozen=True)
 class Golden:
-    """Queries, their vectors, their exact best AT products, best first, and the scores that an exact search of the
-    index gives: minus infinity where there are fewer products, of id 0 or "" then. `reranked`: the scores that the
+    """Queries, their vectors, their exact best AT products, best first, and the scores of these.
+
+    Where there are fewer products, the score is minus infinity and the id 0 or "". `reranked`: the scores that the
     bundle's reranker gives these products (0 where there are fewer), where the index keeps their regions."""
 
     texts: tuple[str, ...]
@@ -90,10 +91,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found. `vector_error`: largest difference of a query's vector; `score_error`: largest difference of
-    an exact score; `recall`: of the search as it is set, against the exact one; `changed`: the parts whose files are
-    not those that were written; `reranked_error`: largest difference of a reranker's score, None where no regions are
-    kept."""
+    """What a check found. `vector_error`: largest difference of a query's vector. `score_error`: largest difference
+    of an exact score. `recall`: of the search as it is set, against the exact one. `changed`: the parts whose files
+    are not those that were written. `reranked_error`: largest difference of a reranker's score, None where no regions
+    are kept."""
 
     queries: int
     vector_error: float
@@ -106,25 +107,25 @@ class Verdict:
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong, in words; empty when all is well."""
-        found = []
+        problems = []
         if self.vector_error > _VECTOR_TOLERANCE:
-            found.append(f"model: query vectors differ by up to {self.vector_error:.2g} from those kept")
+            problems.append(f"model: query vectors differ by up to {self.vector_error:.2g} from those kept")
         if self.score_error > _SCORE_TOLERANCE:
-            found.append(f"index: exact scores differ by up to {self.score_error:.2g} from those kept")
+            problems.append(f"index: exact scores differ by up to {self.score_error:.2g} from those kept")
         if self.recall < self.recall_before - _RECALL_TOLERANCE:
-            found.append(
+            problems.append(
                 f"index: recall@{AT} {self.recall:.3f}, was {self.recall_before:.3f} when it was made"
             )
         if self.reranked_error is not None and not self.reranked_error <= _SCORE_TOLERANCE:
-            found.append(
+            problems.append(
                 f"re-ranking: scores differ by up to {self.reranked_error:.2g} from those kept (of the model where "
                 "query vectors differ too, else of the regions that the index keeps)"
             )
         if self.changed:
-            found.append(
+            problems.append(
                 f"index: {', '.join(self.changed)}: a file is lost or not as it was written; make the index again"
             )
-        return tuple(found)
+        return tuple(problems)
 
 
 def choose_texts(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
@@ -141,9 +142,9 @@ def ask_exactly(
     kind = joined_ids([part.segment.columns.ids[:0] for part in index.parts]).dtype
     ids = np.zeros((len(texts), AT), kind)
     scores = np.full((len(texts), AT), -np.inf)
-    for row, found in enumerate(find_exactly(index, vectors, AT)):
-        ids[row, : len(found.ids)] = found.ids
-        scores[row, : len(found.ids)] = found.scores
+    for row, best in enumerate(find_exactly(index.parts, vectors, AT)):
+        ids[row, : len(best.ids)] = best.ids
+        scores[row, : len(best.ids)] = best.scores
     return Golden(tuple(texts), vectors, ids, scores)
 
 
@@ -156,8 +157,8 @@ def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> fl
     for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
         wanted = int(np.isfinite(scores).sum())
         floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
-        found = find(index, vector, AT, probes=probes)
-        right = np.isin(found.ids, ids[:wanted]) | (found.scores >= floor)
+        best = find(index.parts, vector, AT, probes=probes)
+        right = np.isin(best.ids, ids[:wanted]) | (best.scores >= floor)
         shares.append(min(1.0, float(right.sum()) / wanted))
     return float(np.mean(shares))
 
@@ -188,11 +189,9 @@ def check(index: OpenIndex, bundle: Bundle) -> Verdict:
 
 
 def _reranked_error(index: OpenIndex, bundle: Bundle, golden: Golden) -> float:
-    found = golden.with_reranked(index, bundle).reranked
-    assert found is not None
-    return (
-        float("inf") if golden.reranked is None else float(np.abs(found - golden.reranked).max(initial=0.0))
-    )
+    anew = golden.with_reranked(index, bundle).reranked
+    assert anew is not None
+    return float("inf") if golden.reranked is None else float(np.abs(anew - golden.reranked).max(initial=0.0))
 
 
 def _changed_segments(index: OpenIndex) -> list[str]:

@@ -66,8 +66,8 @@ class SearchRequest:
     """What is looked for, and how: products for words, or those most like a product, or like one region (box) of it.
 
     `k`: how many. `where`: only products that pass. `exact`: every vector is read, whatever the index is set to.
-    `hybrid`: fused with full text. `rerank`: gives the first `candidates`, or k where that is more, new scores: a name,
-    an operator, or a function of words and product ids (`model/rerankers.py`). The last two go with words.
+    `hybrid`: fused with full text. `rerank`: gives the first `candidates`, or k where that is more, new scores. It is
+    a name, an operator, or a function of words and product ids (`model/rerankers.py`). The last two go with words.
 
     Raises: ValueError for neither words nor a product, or both; for settings that do not go together; for a number
     below 1.
@@ -151,8 +151,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class ColumnView:
-    """A column that products can be filtered by: of numbers with the least and the greatest (None where no product has
-    one), or of words: the most frequent, and how many different ones there are."""
+    """A column that products can be filtered by.
+
+    Of numbers: the least and the greatest, None where no product has one. Of words: the most frequent, and how many
+    different ones there are."""
 
     name: str
     kind: Kind

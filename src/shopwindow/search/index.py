@@ -2,8 +2,8 @@
 
 A directory: the bundle that made the vectors, immutable segments, which of their products are deleted, golden
 queries, and `index.json`, the marker. Every change writes a new directory out of links to the parts that stay
-and puts it in place in one step (`whole_directory`); parts are named by their content, so a reader that holds
-the older `index.json` can never mistake a part. Knows no query.
+and puts it in place in one step (`whole_directory`). Parts are named by their content, so a reader that holds the
+older `index.json` can never mistake a part. Knows no query.
 
 ```
 index.json                     format, revision, bundle hash, segments, datasets, recall, photos, names of labels,
@@ -22,9 +22,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,9 +32,13 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from shopwindow.files import DataError, read_text
+from shopwindow.model.bundle import MARKER, Bundle, describe
+from shopwindow.model.given import WEIGHTS
+from shopwindow.model.tokenizer_files import TOKENIZER_FILE
 from shopwindow.search.arrays import load_array, save_array
 from shopwindow.search.conditions import Kind
-from shopwindow.search.hits import Filter, ProductId
+from shopwindow.search.hits import ProductId
+from shopwindow.search.lookup import OpenPart
 from shopwindow.search.segment import Segment
 from shopwindow.search.texts import TEXTS_FILE, Texts
 
@@ -43,8 +47,7 @@ _FORMATS: Final = "shopwindow index "
 FORMAT: Final = f"{_FORMATS}2"
 BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
-MASKS_KEPT: Final = 32
-"""Of the filters asked last, for each segment; a byte a product each."""
+_COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
 _TRIES: Final = 5
 _READ_BYTES: Final = 2**20
 
@@ -111,12 +114,12 @@ class Manifest:
             content = json.loads(read_text(path))
         except json.JSONDecodeError as error:
             raise DataError(f"no JSON: {error}", path=path) from error
-        found = content.pop("format", None) if isinstance(content, dict) else None
-        if found != FORMAT:
-            says = f"not of the format {FORMAT!r}"
-            if str(found).startswith(_FORMATS):
-                says += f" but {found!r}; make the index again (shopwindow index make)"
-            raise DataError(says, path=path)
+        written = content.pop("format", None) if isinstance(content, dict) else None
+        if written != FORMAT:
+            problem = f"not of the format {FORMAT!r}"
+            if str(written).startswith(_FORMATS):
+                problem += f" but {written!r}; make the index again (shopwindow index make)"
+            raise DataError(problem, path=path)
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -156,46 +159,6 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class OpenPart:
-    """An opened segment; `live` says which of its products count (None: all)."""
-
-    segment: Segment
-    live: Bool[np.ndarray, " products"] | None
-    texts: Texts | None
-
-    @cached_property
-    def passing(self) -> Callable[[Filter], Bool[np.ndarray, " products"]]:
-        """Says which products of the segment pass a filter. Masks are kept, so nobody may write to them."""
-
-        def passing(where: Filter) -> Bool[np.ndarray, " products"]:
-            mask = self.segment.passing(where)
-            mask.flags.writeable = False
-            return mask
-
-        return lru_cache(MASKS_KEPT)(passing)
-
-    @property
-    def living_rows(self) -> Int64[np.ndarray, " rows"]:
-        """The rows of the products that count, rising."""
-        return np.arange(len(self.segment)) if self.live is None else np.flatnonzero(self.live)
-
-    @property
-    def with_texts(self) -> int:
-        """How many of the products that count have texts."""
-        if self.texts is None or self.live is None:
-            return 0 if self.texts is None else self.texts.products
-        return int(np.count_nonzero(self.live[self.segment.rows_of(self.texts.ids())]))
-
-    @property
-    def with_values(self) -> int:
-        """How many of the products that count have a value in a column of the shop."""
-        if self.segment.attributes is None:
-            return 0
-        valued = self.segment.attributes.valued
-        return int(np.count_nonzero(valued if self.live is None else valued & self.live))
-
-
-@dataclass(frozen=True)
 class OpenIndex:
     """One state of an index, whole."""
 
@@ -213,8 +176,9 @@ class OpenIndex:
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:
-                parts = (_open_part(path, part, manifest) for part in manifest.parts)
-                return cls(path, manifest, tuple(parts))
+                parts = [_open_part(path, part, manifest) for part in manifest.parts]
+                text = any(part.segment.has_text_ids for part in parts)
+                return cls(path, manifest, tuple(dataclasses.replace(part, text_ids=text) for part in parts))
             except (DataError, FileNotFoundError) as error:
                 wrong = error
                 if Manifest.read(path) == manifest:
@@ -274,22 +238,22 @@ class OpenIndex:
     @property
     def has_text_ids(self) -> bool:
         """Whether some id is no integer."""
-        return any(part.segment.columns.ids.dtype.kind == "U" for part in self.parts)
+        return any(part.text_ids for part in self.parts)
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products it holds."""
-        found = np.zeros(len(product_ids), bool)
+        held = np.zeros(len(product_ids), bool)
         for _, places, _ in self.by_part(product_ids):
-            found[places] = True
-        return found
+            held[places] = True
+        return held
 
     def places(self, product_ids: Shaped[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
         """The part that holds each product, and its row there; None where there is none."""
-        found: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
+        located: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
         for part, places, rows in self.by_part(product_ids):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                found[place] = part, row
-        return found
+                located[place] = part, row
+        return located
 
     def by_part(
         self, product_ids: Shaped[np.ndarray, " asked"]
@@ -308,7 +272,7 @@ class OpenIndex:
 
 def as_ids(product_ids: Iterable[ProductId]) -> Shaped[np.ndarray, " asked"]:
     """Ids to ask an index for, as text; integers may be of any size."""
-    return np.array([str(one) for one in product_ids], np.str_)
+    return np.array([str(product_id) for product_id in product_ids], np.str_)
 
 
 def vector_bytes(hidden: int, *, approximate: bool) -> int:
@@ -337,7 +301,39 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     attributes = segment.attributes
     if attributes is not None and not attributes.kinds.items() <= kinds.items():
         raise DataError(f"columns {attributes.kinds}, the index says {kinds}", path=folder)
-    return OpenPart(segment, live, texts)
+    return OpenPart(segment, live, texts, manifest.probes)
+
+
+def load_bundle(path: Path) -> tuple[Bundle, str]:
+    """A bundle and its hash: over weights, tokenizer and sizes, which decide every vector; not over its scores.
+
+    Raises: DataError as `Bundle.load`.
+    """
+    bundle = Bundle.load(path)
+    sizes = json.dumps(describe(bundle.model), sort_keys=True)
+    parts = [hash_file(path / WEIGHTS), hash_file(path / TOKENIZER_FILE), sizes]
+    return bundle, hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def load_same_bundle(path: Path, wanted_hash: str) -> Bundle:
+    """The bundle at `path`, which must be the one of the hash.
+
+    Raises: DataError where it is another: its vectors cannot be compared with those of the index.
+    """
+    bundle, bundle_hash = load_bundle(path)
+    if bundle_hash != wanted_hash:
+        raise DataError(
+            f"is another model than the index was made by ({bundle_hash[:12]}, wanted {wanted_hash[:12]})",
+            path=path,
+        )
+    return bundle
+
+
+def copy_bundle(source: Path, goal: Path) -> None:
+    """Copies the files that a bundle needs to be opened."""
+    goal.mkdir()
+    for name in _COPIED:
+        shutil.copyfile(source / name, goal / name)
 
 
 def keep(index: Path, folder: Path, manifest: Manifest) -> None:

@@ -20,12 +20,12 @@ from shopwindow.search.index import (
     SEGMENTS,
     Manifest,
     OpenIndex,
-    OpenPart,
     Part,
     keep,
     link,
     named_by_content,
 )
+from shopwindow.search.lookup import OpenPart
 from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
 from shopwindow.search.segment import joined_ids
 
@@ -91,16 +91,16 @@ def values_to_add(
 
 def _values_before(before: OpenIndex, product_ids: Shaped[np.ndarray, " products"]) -> Attributes:
     """The values that an index has of these products."""
-    found, places = [], []
+    known, places = [], []
     for part, held, rows in before.by_part(product_ids):
         if part.segment.attributes is not None:
-            found.append(part.segment.attributes.take(rows))
+            known.append(part.segment.attributes.take(rows))
             places.append(held)
-    if not found:
+    if not known:
         return nothing_known(len(product_ids))
     rows = np.full(len(product_ids), -1)
-    rows[np.concatenate(places)] = np.arange(sum(map(len, found)))
-    return Attributes.join(found).take(rows)
+    rows[np.concatenate(places)] = np.arange(sum(map(len, known)))
+    return Attributes.join(known).take(rows)
 
 
 def _laid_over(
@@ -120,8 +120,8 @@ def _laid_over(
 def with_columns(manifest: Manifest, values: Attributes, path: str) -> Manifest:
     """The index with these columns too.
 
-    Raises: DataError where one is of the other kind, or named as one of the index but for capitals, or where they would
-    be more than MOST_COLUMNS.
+    Raises: DataError where one is of the other kind, or named as one of the index but for capitals. DataError where
+    they would be more than MOST_COLUMNS.
     """
     held = {name.lower(): name for name in manifest.columns}
     for name, kind in values.kinds.items():

@@ -1,9 +1,10 @@
 """Where are the regions of an index's products: what a reranker keeps of them, or the datasets that they came from?
 
-An index keeps of each product what its bundle's reranker wants (`Reranker.keep`), so that re-ranking needs no dataset:
-for late interaction a vector of length 1 for each region that the model looks at, in float16. It goes into a score as a
-cosine, and what rounding takes of one (2e-5, docs/log.md) is what float32 takes of the vectors' score. That is a
-sixteenth of the bytes of its features where these are 2,048 and it is 128, and the work of projecting is done.
+An index keeps of each product what its bundle's reranker wants (`Reranker.keep`), so that re-ranking needs no
+dataset. For late interaction this is a vector of length 1 for each region that the model looks at, in float16. It
+goes into a score as a cosine, and what rounding takes of one (2e-5, docs/log.md) is what float32 takes of the
+vectors' score. That is a sixteenth of the bytes of its features where these are 2,048 and it is 128, and the work of
+projecting is done.
 
 Legend of axes: products = rows of a segment; regions = those that are kept, product by product.
 """
@@ -26,7 +27,8 @@ from shopwindow.model.rerankers import Pool, Reranker
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 
 if TYPE_CHECKING:
-    from shopwindow.search.index import OpenIndex, OpenPart
+    from shopwindow.search.index import OpenIndex
+    from shopwindow.search.lookup import OpenPart
 
 BOUNDS_FILE: Final = "kept_bounds.npy"
 REGIONS_FILE: Final = "kept_regions.npy"
@@ -83,8 +85,8 @@ class KeptRegions:
         """
         regions = load_array(folder / REGIONS_FILE)
         if regions.dtype != np.float16 or regions.ndim != 2 or regions.shape[1] != width:
-            says = f"{regions.dtype} of shape {list(regions.shape)}, wanted float16 of {width} values each"
-            raise DataError(says, path=folder / REGIONS_FILE)
+            problem = f"{regions.dtype} of shape {list(regions.shape)}, wanted float16 of {width} values each"
+            raise DataError(problem, path=folder / REGIONS_FILE)
         return cls(load_bounds(folder / BOUNDS_FILE, len(regions)), regions)
 
 

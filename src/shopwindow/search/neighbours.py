@@ -1,6 +1,6 @@
 """Which rows of a segment have the vectors nearest to a query's?
 
-Two answers to one question: `Exact` reads every vector and is the oracle; `Ivf` reads the codes of a few cells of a
+Two answers to one question. `Exact` reads every vector and is the oracle; `Ivf` reads the codes of a few cells of a
 mapped faiss file. Both score what they find anew in float64, so that scores and ties are the same whoever answers.
 Knows rows and vectors; not ids, texts or deletions.
 
@@ -41,7 +41,7 @@ _TRAINING_ROUNDS: Final = 6
 
 @dataclass(frozen=True)
 class Nearest:
-    """Rows, best first; equal scores by smaller row. `scores`: dot products in float64."""
+    """Rows, best first; equal scores by smaller row, or by `Exact.ranks`. `scores`: dot products in float64."""
 
     rows: Int64[np.ndarray, " found"]
     scores: Float64[np.ndarray, " found"]
@@ -64,9 +64,11 @@ class Neighbours(Protocol):
 
 @dataclass(frozen=True)
 class Exact:
-    """Reads every vector. `vectors` may be a mapped file."""
+    """Reads every vector. `vectors` may be a mapped file. `ranks`: places of the rows in the order of equal
+    scores, where it is another than that of the rows."""
 
     vectors: Float32[np.ndarray, "rows hidden"]
+    ranks: Int64[np.ndarray, " rows"] | None = None
 
     def search(
         self,
@@ -101,7 +103,8 @@ class Exact:
         """The best k of some rows. Row by row in one order of summing: equal vectors have equal scores."""
         vectors = self.vectors[rows].astype(np.float64)
         scores = np.einsum("rh,h->r", vectors, query.astype(np.float64))
-        order = np.lexsort((rows, -scores))[:k]
+        ranks = rows if self.ranks is None else self.ranks[rows]
+        order = np.lexsort((ranks, -scores))[:k]
         return Nearest(rows[order], scores[order])
 
 
@@ -193,7 +196,9 @@ def nearest_others(
     vectors: Float32[np.ndarray, "rows width"], count: int, *, probes: int, seed: int = 0
 ) -> Int64[np.ndarray, "rows count"]:
     """The `count` nearest other rows of each row by Euclidean distance, nearest first, as far as `probes` cells hold
-    them: more cells for a row where these hold too few. Of equally near ones found the earlier stands first.
+    them.
+
+    More cells are read for a row where these hold too few. Of equally near ones found the earlier stands first.
 
     Memory: a byte a value. Raises: ValueError for fewer than `count` others.
     """

@@ -83,10 +83,10 @@ def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = N
     of a column is what the header says (`name:word`, `name:number`), else what `kinds` says. Else its first value
     decides: numbers if it is one, words otherwise. In Parquet the type decides. An empty cell is no value.
 
-    Raises: DataError naming line and field. Causes: no UTF-8, a row of another length, a number that is none or not
-    finite, a word with control characters or | or too long, an id that is empty, too long or repeated, a column's name
-    that is repeated or has other than letters, digits and _, a column without any value and without a kind, more than
-    MOST_COLUMNS, no row.
+    Raises: DataError naming line and field. Causes of a row: no UTF-8, another length, a number that is none or not
+    finite, a word with control characters or | or too long. Causes of an id: empty, too long or repeated. Causes of a
+    column: a name that is repeated or has other than letters, digits and _; no value and no kind. Causes of the
+    table: more than MOST_COLUMNS, no row.
     """
     name = str(path)
     if name != STANDARD_STREAM:
@@ -128,8 +128,8 @@ class _Column:
             return parse_number(text) if self._kind == "number" else check_word(text)
         except ValueError as error:
             comma = ", a decimal point was wanted, as in 1.99" if _DECIMAL_COMMA.fullmatch(text) else ""
-            says = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
-            raise DataError(says, path=self._path, line=line, field=self.name) from error
+            problem = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
+            raise DataError(problem, path=self._path, line=line, field=self.name) from error
 
     def _hint(self, line: int) -> str:
         """Why a number was wanted, where the header does not say it."""
@@ -145,8 +145,8 @@ class _Column:
     def finished(self) -> pa.Array:
         """The whole column. Raises: DataError where no row has a value and nothing says its kind."""
         if self._kind is None:
-            says = f"its kind in the header, as in {self.name}:number"
-            raise DataError(_no_value(says), path=self._path, field=self.name)
+            problem = f"its kind in the header, as in {self.name}:number"
+            raise DataError(_no_value(problem), path=self._path, field=self.name)
         return pa.array(self._values, TYPES[self._kind])
 
 
@@ -200,15 +200,20 @@ def _read_text(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
     if not ids:
         raise DataError("holds no product, only a header line", path=shown)
     try:
-        found = ids_from_text(ids)
+        product_ids = ids_from_text(ids)
     except RowError as error:
         raise DataError(error.problem, path=shown, line=places[error.row], field=ID_COLUMN) from error
-    if (twice := _first_twice(found)) is not None:
+    if (twice := _first_twice(product_ids)) is not None:
         earlier, later = (places[one] for one in twice)
         raise DataError(
-            f"product {found[twice[1]]} stands in line {earlier} too", path=shown, line=later, field=ID_COLUMN
+            f"product {product_ids[twice[1]]} stands in line {earlier} too",
+            path=shown,
+            line=later,
+            field=ID_COLUMN,
         )
-    return ProductTable(shown, found, Attributes({one.name: one.finished() for one in columns}, len(found)))
+    return ProductTable(
+        shown, product_ids, Attributes({one.name: one.finished() for one in columns}, len(product_ids))
+    )
 
 
 def _rows(reader: Any, path: str) -> Iterator[tuple[int, list[str]]]:

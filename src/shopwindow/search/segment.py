@@ -17,7 +17,6 @@ kept_regions, kept_bounds (.npy)  regions for re-ranking (kept_regions.py), wher
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -34,7 +33,7 @@ from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.conditions import PHOTO_COLUMNS
 from shopwindow.search.hits import Filter
 from shopwindow.search.kept_regions import KeptRegions
-from shopwindow.search.neighbours import Exact, Ivf, Neighbours, cell_count, write_ivf
+from shopwindow.search.neighbours import Exact, Ivf, cell_count, write_ivf
 
 CARD: Final = "segment.json"
 FORMAT: Final = "shopwindow segment 2"
@@ -135,9 +134,10 @@ class Segment:
         """Of how many cells a search reads a few; 0 where every vector is read."""
         return 0 if self.ivf is None else int(self.ivf.index.nlist)
 
-    def neighbours(self, probes: int) -> Neighbours:
-        """What finds the nearest rows: in so many cells, or exactly in a small segment."""
-        return self.exact if self.ivf is None else dataclasses.replace(self.ivf, probes=probes)
+    @property
+    def has_text_ids(self) -> bool:
+        """Whether some id is no integer."""
+        return self.columns.ids.dtype.kind == "U"
 
     def rows_of(self, product_ids: Shaped[np.ndarray, " asked"]) -> Int64[np.ndarray, " asked"]:
         """The row of each product, -1 where there is none. Ids may be integers or text, whatever the segment's are."""

@@ -94,7 +94,7 @@ class SmoothedRegions:
         """Looks for the neighbours.
 
         `exact`: up to EXACT_REGIONS regions when not said. Else candidates are the nearest by the 128 directions in
-        which a sample of the regions differs most, kept in a file in the folder `scratch` meanwhile; the nearest of 8
+        which a sample of the regions differs most. The folder `scratch` keeps these meanwhile; the nearest of 8
         candidates by all values count. Memory: 8 bytes a region and neighbour, 136 a region, and some 200 MB.
         Raises: ValueError for no weights, or one that is not finite. OSError for a full disk.
         """

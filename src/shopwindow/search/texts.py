@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +61,7 @@ class Texts:
         self.path = path
         self._rising = rising
         self._lock = threading.Lock()
-        with _told(path):
+        with _as_data_error(path):
             uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
             self._base = sqlite3.connect(uri, uri=True, check_same_thread=False)
             weakref.finalize(self, self._base.close)
@@ -69,19 +69,17 @@ class Texts:
 
     def ids(self) -> Shaped[np.ndarray, " with_texts"]:
         """The products that have texts, rising."""
-        with self._lock, _told(self.path):
+        with self._lock, _as_data_error(self.path):
             rows = self._base.execute("SELECT rowid FROM product ORDER BY rowid").fetchall()
         return self._rising[np.array(rows, np.int64).reshape(-1)]
 
     def find(
-        self,
-        words: str,
-        limit: int,
-        passes: Callable[[Shaped[np.ndarray, " some"]], Bool[np.ndarray, " some"]],
+        self, words: str, limit: int, allowed: Bool[np.ndarray, " products"] | None = None
     ) -> list[tuple[ProductId, float]]:
-        """(product id, BM25 score, higher is better) of the first `limit` products with any of the words that pass,
-        best first, of equal scores the smaller id; none for no words. `passes` is asked of some products at a time, so
-        that no more are read than it takes.
+        """(product id, BM25 score, higher is better) of the first `limit` products with any of the words, best first.
+
+        Of equal scores the smaller id stands first. `allowed`: which products may be found, by row; None: all.
+        No more matches are read than it takes.
 
         Raises: DataError where the file is broken.
         """
@@ -90,28 +88,29 @@ class Texts:
         if not asked:
             return []
         question = "SELECT rowid, -rank FROM product WHERE product MATCH ? ORDER BY rank, rowid"
-        found: list[tuple[ProductId, float]] = []
+        best: list[tuple[ProductId, float]] = []
         with (
             self._lock,
-            _told(self.path),
+            _as_data_error(self.path),
             contextlib.closing(self._base.execute(question, (asked,))) as ranked,
         ):
-            while len(found) < limit and (some := ranked.fetchmany(_READ_AT_ONCE)):
-                ids = self._rising[[place for place, _ in some]]
-                rows = zip(ids.tolist(), some, passes(ids).tolist(), strict=True)
-                found += [(product, score) for product, (_, score), does in rows if does]
-        return found[:limit]
+            while len(best) < limit and (some := ranked.fetchmany(_READ_AT_ONCE)):
+                rows, scores = np.array([row for row, _ in some]), [score for _, score in some]
+                passes = np.full(len(rows), True) if allowed is None else allowed[rows]
+                matches = zip(self._rising[rows].tolist(), scores, passes.tolist(), strict=True)
+                best += [(product, score) for product, score, is_allowed in matches if is_allowed]
+        return best[:limit]
 
     def of(self, product_id: ProductId) -> tuple[str, ...]:
         """The texts of one product of the segment, none where there are none."""
         place = int(np.searchsorted(self._rising, product_id))
-        with self._lock, _told(self.path):
+        with self._lock, _as_data_error(self.path):
             row = self._base.execute("SELECT words FROM product WHERE rowid = ?", (place,)).fetchone()
         return tuple(row[0].split("\n")) if row else ()
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_data_error(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
