@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 from shopwindow.data.batches import PairBatches
-from shopwindow.model import kernels, packing
+from shopwindow.model import packing
 from shopwindow.model.packing import Layout, attend
 from shopwindow.model.towers import EncoderSize, TextTower
 from shopwindow.model.trainer import Loader
@@ -80,11 +80,11 @@ def test_torch_takes_what_the_kernels_give_it() -> None:
 
 def test_a_kernel_is_taken_on_a_gpu_in_half_precision_alone() -> None:
     def kernel(device: str, dtype: torch.dtype, width: int = 64, dropout: float = 0.0) -> Any:
-        return kernels.variable_kernel(torch.device(device), dtype, width, dropout)
+        return packing.variable_kernel(torch.device(device), dtype, width, dropout)
 
-    assert kernel("cuda", torch.bfloat16) is kernels.torchs_varlen
+    assert kernel("cuda", torch.bfloat16) is packing.torchs_varlen
     dropping = kernel("cuda", torch.float16, dropout=0.1)
-    assert dropping.func is kernels.torchs_flash
+    assert dropping.func is packing.torchs_flash
     assert dropping.keywords == {"dropout": 0.1}
     assert kernel("cpu", torch.bfloat16) is None
     assert kernel("cuda", torch.float32) is None

@@ -187,8 +187,8 @@ def pooled_statistics(
 ) -> None:
     """Sets a view's centre to the mean of these products' pooled values, and its spread.
 
-    The spread is each value's standard deviation; of the look `unit` one number for all, the root of the mean squared
-    length of the centred whole, so that a product has length 1 on average.
+    The spread is each value's standard deviation. With the look `unit` it is one number for all values: the root of the
+    mean squared length of the centred whole. So a product has length 1 on average.
     """
     total = torch.zeros_like(view.centre, dtype=torch.float64)
     squares = torch.zeros_like(total)

@@ -374,8 +374,8 @@ def pieces_of(counts: Int64[np.ndarray, " products"]) -> Iterator[tuple[int, int
 def encode_regions(model: PartsEncoder, regions: Regions) -> Float32[np.ndarray, "products values"]:
     """The vectors of any number of products in memory, in their order, some at a time.
 
-    Raises: ValueError for a product without a region, features of another size than the model's or not finite, or
-    missing boxes or labels that the model needs.
+    Raises: ValueError for a product without a region, for features of another size or not finite, and for missing boxes
+    or labels that the model needs.
     """
     if regions.features.shape[1] != model.feature_size:
         raise ValueError(

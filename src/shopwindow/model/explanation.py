@@ -1,9 +1,10 @@
 """Which word of a query looks at which box of a photo?
 
-Two answers. A model with late interaction says it itself: every word has a cosine with every region, times the word's
-weight. Any other model is asked by occlusion: weight[w, r] = s(all) - s(without w) - s(without r) + s(without both),
-how much of the score word w and region r give together beyond what each gives alone. A photo with a single region has
-none left without it; there the word's whole contribution, s(all) - s(without w), goes to that region.
+Two answers. A model with late interaction has the weights itself: the cosine of every word with every region, times
+the word's weight. Any other model is asked by occlusion:
+weight[w, r] = s(all) - s(without w) - s(without r) + s(without both).
+That is how much of the score word w and region r give together beyond what each gives alone. A photo with a single
+region has none left without it; there the word's whole contribution, s(all) - s(without w), goes to that region.
 
 Source: late interaction is ColBERT's (late.py); the second difference is the pairwise interaction of Grabisch and
 Roubens 1999, and occlusion that of Zeiler and Fergus 2013.

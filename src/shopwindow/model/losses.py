@@ -48,8 +48,8 @@ def softmax_loss(scores: Float[Tensor, "queries products"], cells: Cells) -> Flo
     """Symmetric InfoNCE: half the rows' loss and half the columns'.
 
     Of a right cell: -log(e^s / (e^s + sum of e^n over the row's wrong cells n)); other right cells are not in the sum.
-    Mean over right cells, each counted its weight divided by how many are right in its row, so that a row with many
-    counts no more than a row with one. With one right cell a row, cross-entropy.
+    It is the mean over right cells, each counted its weight divided by the number of right cells in its row. So a row
+    with many counts no more than a row with one. With one right cell a row it is cross-entropy.
     Source: van den Oord et al. 2018, "Representation learning with contrastive predictive coding"; both directions:
     Radford et al. 2021, "CLIP"; several right cells averaged outside the logarithm: Khosla et al. 2020, "Supervised
     contrastive learning", where the other right cells stay in the sum.

@@ -70,10 +70,10 @@ def nearest_texts(
     """Of every text (of those `asked`, if not all) the `count` texts whose candidate scores highest with it (dot
     product), best first.
 
-    Never the text itself, nor those of its row of `known` (asked x texts, what is stored counts), nor what scores
-    above its value of `ceilings`, nor a candidate that is not finite; rows are filled up with -1. Higher score,
-    then smaller number; equal up to float32's rounding of a product. Cost: asked x texts x hidden multiplications, in
-    blocks of rows with at most `scores_at_once` scores in memory.
+    Left out are the text itself, those stored in its row of `known` (asked x texts), and candidates that are not finite.
+    So are scores above the text's value of `ceilings`. Rows are filled up with -1. The order is by higher score, then by
+    smaller number. Scores are equal up to float32's rounding of a product. Cost: asked x texts x hidden
+    multiplications, in blocks of rows with at most `scores_at_once` scores in memory.
     """
     texts = len(vectors)
     count = min(count, max(0, texts - 1))
@@ -116,11 +116,10 @@ def mine(
     """Of every text the `count` hardest others: texts whose photos, on the mean, score highest with its words.
 
     The mean of the scores of a text's photos is the score of their mean vector, so one product a text is enough.
-    Left out is what is likely the same thing: texts of the same meaning, texts that share a known product, and,
-    with a `margin`, texts whose score is above `margin` times that of the text's own photos (where that is above
-    0: a share of a score below 0 says nothing, and then nothing is left out by it). A text without a pair is
-    mined for nobody, and has no margin of its own. Rows are filled up with -1. With `asked` only those texts are mined
-    for.
+    Left out is what is likely the same thing: texts of the same meaning, and texts that share a known product. With a
+    `margin` texts that score above `margin` times the text's own photos are left out too. Where the own photos score 0
+    or less, the margin leaves nothing out. A text without a pair is mined for nobody, and has no margin of its own.
+    Rows are filled up with -1. With `asked` only those texts are mined for.
     """
     own = centres(products, pair_texts, pair_products, texts=len(vectors))
     known = same_thing(pair_texts, pair_products, meanings, of=asked)
@@ -199,9 +198,9 @@ def contamination(
     """The estimated share of a mined table that is true and not known to be: from relations that were hidden from it.
 
     recall = hidden relations (t, u) with u in row t / hidden relations: how surely the mining finds what is true.
-    contamination = missing x recall / mean number of texts mined for the rows t, at most 1, where `missing` is how
-    many true relations a text has of which nobody knows. That number no pairs can tell: 1 is one a text, and the
-    estimate grows with it in proportion. Mine `table` from the pairs that were not hidden (`hide_texts`).
+    contamination = missing x recall / mean number of texts mined for the rows t, at most 1. `missing` is how many true
+    but unknown relations a text has. No pairs can say that number; the estimate grows with it in proportion. Mine
+    `table` from the pairs that were not hidden (`hide_texts`).
 
     Raises: ValueError without a relation (no product is known by two meanings): then nothing can be said.
     """

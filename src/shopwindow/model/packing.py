@@ -1,26 +1,34 @@
 """How do sequences of different lengths go through a network without padding?
 
-All tokens of all sequences lie end to end; the lengths say where one ends. Inside the encoder the
-sequences are ordered by length, so that those of equal length lie side by side and attention is a plain
-batched product over each group, without a mask; on a GPU in half precision one variable-length kernel takes all of them
-(`model/kernels.py`). Knows nothing of words or photos.
+All tokens of all sequences lie end to end; the lengths say where each ends. Inside the encoder the sequences are
+ordered by length. Those of equal length lie side by side, and attention is a batched product over each group, without a mask.
+On a CUDA device in half precision one variable-length kernel takes all of them: flash attention, from torch or from the
+package flash-attn. Knows nothing of words or photos.
+
+Source of the kernels: Dao et al. 2022, "FlashAttention".
 
 Legend of axes: tokens = all tokens of a batch, sequences = its members.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache, partial
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from shopwindow.model.kernels import variable_kernel
-
 Lengths = Int64[Tensor, " sequences"]
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
+"""Of queries, keys and values (tokens, heads, width), where the sequences of queries and of keys begin and end (int32),
+and the longest of each."""
+_HALVES: Final = (torch.bfloat16, torch.float16)
+_WIDEST: Final = 256
 
 
 class Group(NamedTuple):
@@ -153,3 +161,72 @@ def positions(lengths: Lengths) -> Int64[Tensor, " tokens"]:
     """
     starts = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum()), device=lengths.device) - torch.repeat_interleave(starts, lengths)
+
+
+def variable_kernel(device: torch.device, dtype: torch.dtype, width: int, dropout: float) -> Kernel | None:
+    """The kernel for queries of that place, type and width of a head; None where there is none."""
+    if device.type != "cuda" or dtype not in _HALVES or width % 8 or width > _WIDEST:
+        return None
+    if dropout == 0 and _has_varlen():
+        return torchs_varlen
+    return partial(flash_package if _has_flash() else torchs_flash, dropout=dropout)
+
+
+def torchs_varlen(
+    query: Tensor, key: Tensor, value: Tensor, asked: Tensor, bounds: Tensor, most_asked: int, longest: int
+) -> Tensor:
+    """torch.nn.attention.varlen: public, without dropout."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(query, key, value, asked, bounds, most_asked, longest)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def torchs_flash(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    asked: Tensor,
+    bounds: Tensor,
+    most_asked: int,
+    longest: int,
+    *,
+    dropout: float,
+) -> Tensor:
+    """The operator behind torch's nested tensors and `varlen_attn`, which takes dropout and has a gradient."""
+    outputs = torch.ops.aten._flash_attention_forward(
+        query, key, value, asked, bounds, most_asked, longest, dropout, False, False
+    )
+    out: Tensor = outputs[0]
+    return out
+
+
+def flash_package(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    asked: Tensor,
+    bounds: Tensor,
+    most_asked: int,
+    longest: int,
+    *,
+    dropout: float,
+) -> Tensor:
+    """The package flash-attn."""
+    from flash_attn import flash_attn_varlen_func
+
+    out: Tensor = flash_attn_varlen_func(
+        query, key, value, asked, bounds, most_asked, longest, dropout_p=dropout
+    )
+    return out
+
+
+@cache
+def _has_varlen() -> bool:
+    return importlib.util.find_spec("torch.nn.attention.varlen") is not None
+
+
+@cache
+def _has_flash() -> bool:
+    return importlib.util.find_spec("flash_attn") is not None

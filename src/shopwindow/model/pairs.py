@@ -72,8 +72,8 @@ def encode_pairs(
 def part_seed(seed: int, part: int) -> int:
     """The seed of a chunk of a step; that of the first is the step's own.
 
-    Mixed into 32 bits: of a larger number torch's generator of a CPU keeps the lower 32, so that chunks whose seeds
-    differ above them alone would drop the same values.
+    It is mixed into 32 bits, because torch's generator of a CPU keeps the lower 32 alone. Chunks whose seeds differ
+    only above them would drop the same values.
     """
     return int(np.random.SeedSequence([seed, part]).generate_state(1)[0]) if part else seed
 

@@ -270,8 +270,8 @@ def _mined(mine_now: Callable[[int], tuple[Table, Contamination]], state: Traini
 def _miner(
     dataset: Dataset, model: PartsEncoder, tokenizer: Tokenizer, seed: int
 ) -> Callable[[int], tuple[Table, Contamination]]:
-    """Gives the table of hard neighbours of an epoch, mined with the model as it is when the epoch begins, and what is
-    estimated of how much of it is true."""
+    """A function of the epoch: its table of hard neighbours, and the estimated share of it that is true. It mines with
+    the model as it is when the epoch begins."""
     texts = list(dict.fromkeys(dataset.query_texts))
     training = dataset.pair_training
     pair_texts = numbers_of(dataset.query_texts)[dataset.pair_queries[training]]
