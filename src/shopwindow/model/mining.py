@@ -70,8 +70,10 @@ def nearest_texts(
     """Of every text (of those `asked`, if not all) the `count` texts whose candidate scores highest with it (dot
     product), best first.
 
-    Left out are the text itself, those stored in its row of `known` (asked x texts), and candidates that are not finite.
-    So are scores above the text's value of `ceilings`. Rows are filled up with -1. The order is by higher score, then by
+    Left out are the text itself, those stored in its row of `known` (asked x texts), and candidates that are
+    not finite.
+    So are scores above the text's value of `ceilings`. Rows are filled up with -1. The order is by higher
+    score, then by
     smaller number. Scores are equal up to float32's rounding of a product. Cost: asked x texts x hidden
     multiplications, in blocks of rows with at most `scores_at_once` scores in memory.
     """

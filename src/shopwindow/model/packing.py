@@ -1,7 +1,8 @@
 """How do sequences of different lengths go through a network without padding?
 
 All tokens of all sequences lie end to end; the lengths say where each ends. Inside the encoder the sequences are
-ordered by length. Those of equal length lie side by side, and attention is a batched product over each group, without a mask.
+ordered by length. Those of equal length lie side by side, and attention is a batched product over each group,
+without a mask.
 On a CUDA device in half precision one variable-length kernel takes all of them: flash attention, from torch or from the
 package flash-attn. Knows nothing of words or photos.
 
