@@ -30,7 +30,7 @@ from record import ROOT, commit, machine
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
 from shopwindow.drawn.writing import draw_shop
-from shopwindow.model.recipe import load_recipe
+from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
@@ -96,7 +96,7 @@ def read_grid() -> list[Row]:
             values.get("base", BASE),
             values["says"],
         )
-        load_recipe(row.recipe, row.changes)
+        seeded_recipe(row, 0)
         rows.append(row)
     return rows
 
@@ -114,9 +114,15 @@ def write_set(name: str, folder: Path) -> None:
         prepare([folder / f"{split}.tsv"], folder / split)
 
 
+def seeded_recipe(row: Row, seed: int) -> Recipe:
+    """The recipe that a row trains with one seed."""
+    same = {"optimiser.seed": seed, "optimiser.validations": ONLY_AT_THE_END}
+    return load_recipe(row.recipe, row.changes | same)
+
+
 def run_one(product_set: str, row: Row, seed: int, folder: Path) -> None:
     """Trains, measures, and appends a line."""
-    recipe = load_recipe(row.recipe, {**row.changes, "seed": seed, "validations": ONLY_AT_THE_END})
+    recipe = seeded_recipe(row, seed)
     valid, answers = Dataset(folder / "valid"), read_answers(folder / "valid_answer.json")
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
