@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from shopwindow.data.products import Products, read_products
 from shopwindow.files import DataError
 
-SHARED = Path(os.environ.get("SHOPWINDOW_SHARED", "/nowhere"))
 ROWS: list[dict[str, Any]] = [
     {"SKU": "0042", "Product Name": "red mug", "image-url": "a.jpg | b.jpg", "price": "1.50", "ean": "4006381333931"},
     {"SKU": "7", "Product Name": "", "image-url": "", "price": "", "ean": "0006381333931"},
@@ -148,11 +146,8 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: str | byt
     assert "products.any" in str(told.value)
 
 
-def test_a_real_shop_is_read() -> None:
-    path = SHARED / "shops/grocery/products.csv"
-    if not path.is_file():
-        pytest.skip("needs the shared shops")
-    products = read_products(path)
+def test_a_real_shop_is_read(shops: Path) -> None:
+    products = read_products(shops / "grocery/products.csv")
     assert len(products) == 5421
     assert products.found == {"id": "sku", "title": "title", "photo": "photo"}
     assert products.columns.schema.names == ["department", "price"]

@@ -302,14 +302,15 @@ def find_columns(
 ) -> dict[str, str]:
     """The column of every role that the table has: the one that is given, else the first of its usual names.
 
-    Case, blanks and separators do not matter: `Product ID` is `product_id`. A column has one role.
+    Case, blanks and separators do not matter: `Product ID` is `product_id`. A column has one role; a role that is given
+    as "" has none.
 
     Raises: DataError for a given column that the table lacks or that has two roles.
     """
     by_name = {plain_name(name): name for name in reversed(table.names)}
     columns: dict[str, str] = {}
     for role, wanted in given.items():
-        if wanted is not None:
+        if wanted:
             name = wanted if wanted in table.names else by_name.get(plain_name(wanted))
             if name is None or name in columns.values():
                 problem = "no such column" if name is None else "is given twice"
