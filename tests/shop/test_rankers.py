@@ -20,6 +20,10 @@ IDS = np.array(["lamp-2", "shoe-9", "lamp-1", "cap-4"])
 TITLES = ["Birk lamp", "Dahl shoe", "Dahl lamp with a lamp shade", ""]
 
 
+def asked(*queries):
+    return Answers.from_arrays(np.array(queries), np.full(len(queries), "cap-4"))
+
+
 def ranking(run, query):
     rows = slice(*run.offsets[list(run.queries).index(query) :][:2])
     return run.product_ids[rows].tolist()
@@ -27,13 +31,13 @@ def ranking(run, query):
 
 def test_popularity_ranks_by_clicks_and_ties_by_id():
     popular = popularity_ranker(np.array([1, 0, 1]), np.array([1, 5, 2], np.float32), len(IDS))
-    run = catalogue_run(popular, np.array([7]), ["any words"], IDS)
+    run = catalogue_run(popular, asked(7), ["any words"], IDS)
     assert ranking(run, 7) == ["lamp-2", "shoe-9", "cap-4", "lamp-1"]
 
 
 def test_full_text_finds_titles_with_the_words_only():
     ranker = full_text_ranker(IDS, TITLES, "full text")
-    run = catalogue_run(ranker, np.array([1, 2]), ["lamp", "unheard"], IDS)
+    run = catalogue_run(ranker, asked(1, 2), ["lamp", "unheard"], IDS)
     assert set(ranking(run, 1)) == {"lamp-1", "lamp-2"}
     assert run.queries.tolist() == [1]
 
@@ -48,7 +52,7 @@ def test_fused_sums_reciprocal_ranks():
 def test_vectors_rank_by_dot_product():
     products = np.eye(4, dtype=np.float32)
     ranker = vector_ranker(lambda texts: np.array([[0.1, 0.4, 0.2, 0.3]] * len(texts)), products, "trained")
-    run = catalogue_run(ranker, np.array([1]), ["words"], IDS)
+    run = catalogue_run(ranker, asked(1), ["words"], IDS)
     assert ranking(run, 1) == ["shoe-9", "cap-4", "lamp-1", "lamp-2"]
 
 
@@ -68,7 +72,7 @@ def systems(good, bad, queries=60):
     def hits(name, count):
         scores = np.tile([3.0, 0.0, 2.0, 1.0], (queries, 1))
         scores[:count, 1] = 4.0
-        return catalogue_run(Ranker(name, lambda _: scores), ids, ["w"] * queries, IDS)
+        return catalogue_run(Ranker(name, lambda _: scores), answers, ["w"] * queries, IDS)
 
     return hits("strong", good), hits("weak", bad), answers
 

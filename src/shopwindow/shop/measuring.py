@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from shopwindow.data.clicks import read_judgements
 from shopwindow.data.dataset import Dataset
-from shopwindow.ids import positions
 from shopwindow.model.bundle import Bundle
+from shopwindow.model.recipe import Reads
 from shopwindow.ranking.answers import Answers
 from shopwindow.shop.rankers import (
     Ranker,
@@ -25,6 +27,12 @@ from shopwindow.shop.rankers import (
 from shopwindow.shop.verdict import Verdict, judge_systems
 
 _SEED: Final = 0
+_ALONE: Final[dict[Reads, tuple[str, str | None]]] = {
+    "pretrained": ("pretrained towers alone", "the pretrained towers alone, untrained"),
+    "photo": ("trained, photos alone", None),
+    "title": ("trained, titles alone", None),
+}
+"""What a part of the model is called in the table, and how it is served."""
 
 
 def rankers_of(bundle: Bundle, dataset: Dataset) -> list[Ranker]:
@@ -52,35 +60,41 @@ def rankers_of(bundle: Bundle, dataset: Dataset) -> list[Ranker]:
 def _of_model(bundle: Bundle, dataset: Dataset) -> list[Ranker]:
     """The model's parts, each alone where there are several kinds, then the whole: `trained`."""
     rankers = []
-    kinds = bundle.part_kinds
+    kinds = [kind for kind in _ALONE if kind in bundle.model.reads]
     for kind in kinds if len(kinds) > 1 else ():
         alone = bundle.only(kind)
-        serve = "the pretrained towers alone" if kind == "pretrained" else None
-        rankers.append(
-            vector_ranker(alone.encode_texts, alone.encode_dataset(dataset), _NAMES[kind], serve)
-        )
+        rankers.append(vector_ranker(alone.encode_texts, alone.encode_dataset(dataset), *_ALONE[kind]))
     vectors = bundle.encode_dataset(dataset)
     rankers.append(vector_ranker(bundle.encode_texts, vectors, "trained", "the trained model"))
     return rankers
 
 
-_NAMES: Final = {
-    "pretrained": "pretrained towers alone",
-    "photo": "trained, photos alone",
-    "title": "trained, titles alone",
-}
+@dataclass(frozen=True)
+class Judged:
+    """Graded products of queries: `texts` are the words of each of `answers.queries`."""
+
+    answers: Answers
+    texts: list[str]
+
+    @classmethod
+    def read(cls, path: Path, dataset: Dataset) -> Judged:
+        """Of a table of query, id, relevant. Raises: DataError as `read_judgements`."""
+        judged = read_judgements(path, dataset.product_ids)
+        used = np.unique(judged.queries)
+        ids = dataset.product_ids[judged.products]
+        return cls(
+            Answers.from_arrays(judged.queries, ids, judged.grades), [judged.texts[row] for row in used]
+        )
 
 
-def measure_catalogue(rankers: Sequence[Ranker], dataset: Dataset, answers: Answers, texts: Sequence[str]) -> Verdict:
-    """The verdict on rankings of the whole catalogue. `texts`: the words of each of `answers.queries`.
+def measure(rankers: Sequence[Ranker], dataset: Dataset, judged: Judged, *, pools: bool) -> Verdict:
+    """The verdict on rankings of the whole catalogue, or of `pools`: of the judged products of each query alone.
 
     Raises: ValueError for fewer than two judged queries.
     """
-    runs = [catalogue_run(ranker, answers.queries, texts, dataset.product_ids) for ranker in rankers]
-    return judge_systems([(run, ranker.serve) for run, ranker in zip(runs, rankers, strict=True)], answers)
-
-
-def measure_pools(rankers: Sequence[Ranker], dataset: Dataset, pools: Answers, texts: Sequence[str]) -> Verdict:
-    """The verdict on rankings of the judged products of each query alone. Raises: ValueError as above."""
-    runs = [pool_run(ranker, pools, texts, dataset.product_ids) for ranker in rankers]
-    return judge_systems([(run, ranker.serve) for run, ranker in zip(runs, rankers, strict=True)], pools)
+    run_of = pool_run if pools else catalogue_run
+    runs = [
+        (run_of(ranker, judged.answers, judged.texts, dataset.product_ids), ranker.serve)
+        for ranker in rankers
+    ]
+    return judge_systems(runs, judged.answers)

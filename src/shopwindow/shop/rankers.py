@@ -105,12 +105,13 @@ def _reciprocal(scores: Float64[np.ndarray, "queries products"]) -> Float64[np.n
 
 
 def catalogue_run(
-    ranker: Ranker,
-    query_ids: Shaped[np.ndarray, " queries"],
-    texts: Sequence[str],
-    product_ids: Shaped[np.ndarray, " products"],
+    ranker: Ranker, judged: Answers, texts: Sequence[str], product_ids: Shaped[np.ndarray, " products"]
 ) -> Run:
-    """The first DEPTH of all products for each query. Of equal scores the smaller id stands first."""
+    """The first DEPTH of all products for each judged query. Of equal scores the smaller id stands first.
+
+    `texts`: the words of each of `judged.queries`.
+    """
+    query_ids = judged.queries
     by_id = np.argsort(product_ids, kind="stable")
     queries, products, values = [], [], []
     for rows in _some(len(texts), len(product_ids)):
@@ -126,20 +127,19 @@ def catalogue_run(
 
 
 def pool_run(
-    ranker: Ranker, pools: Answers, texts: Sequence[str], product_ids: Shaped[np.ndarray, " products"]
+    ranker: Ranker, judged: Answers, texts: Sequence[str], product_ids: Shaped[np.ndarray, " products"]
 ) -> Run:
-    """The judged products of each query, ranked. `texts`: the words of each of `pools.queries`. One that the ranker
-    does not find stands last."""
-    places = positions(pools.product_ids, product_ids)
-    values = np.empty(len(pools))
+    """The judged products of each query, ranked. One that the ranker does not find stands last."""
+    places = positions(judged.product_ids, product_ids)
+    values = np.empty(len(judged))
     for rows in _some(len(texts), len(product_ids)):
         scores = ranker.scores([texts[row] for row in rows.tolist()])
         for row, own in zip(rows.tolist(), scores, strict=True):
-            judged = slice(int(pools.offsets[row]), int(pools.offsets[row + 1]))
-            found = own[places[judged]]
+            pool = slice(int(judged.offsets[row]), int(judged.offsets[row + 1]))
+            found = own[places[pool]]
             lowest = np.nanmin(own, initial=0.0) - 1.0
-            values[judged] = np.where(np.isnan(found), lowest, found)
-    return Run.from_arrays(pools.query_ids, pools.product_ids, values, name=ranker.name)
+            values[pool] = np.where(np.isnan(found), lowest, found)
+    return Run.from_arrays(judged.query_ids, judged.product_ids, values, name=ranker.name)
 
 
 def _some(queries: int, products: int) -> list[np.ndarray]:
