@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopwindow.files import DataError
+from shopwindow import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shopwindow.shop.stages import Stages
     from shopwindow.shop.verdict import Verdict
 
 
@@ -54,15 +55,122 @@ def shop(
         allow_unreadable: Go on where more than 1 % of the photos cannot be read.
     """
     from shopwindow.cli.console import standard_output
-    from shopwindow.shop.stages import Stages
+    from shopwindow.cli.learn import assignments
+    from shopwindow.model.recipe import load_recipe
+    from shopwindow.shop.stages import Stages, file_hash
 
     started, console, stages = time.monotonic(), standard_output(), Stages(Path(out))
-    names = {"id": id, "title": title, "photo": photo}
-    _extract(stages, console, products, photos, backbone, detector, names, allow_unreadable)
-    _prepare(stages, console, clicks)
-    _train(stages, console, recipe, set)
-    _index(stages, console)
-    verdicts = _measure(stages, console, judgements)
+    folder = stages.folder
+
+    def stage(number: int, says: str) -> None:
+        console.print(f"\n{number}  {says}", style="bold", soft_wrap=True)
+
+    stage(1, "extract: photos into regions")
+    _extract(products, folder, photos, backbone, detector, allow_unreadable)
+    made_of: dict[str, Any] = {"features": _content(folder / "features"), "version": __version__}
+
+    def make(name: str, inputs: dict[str, Any], verb: Callable[[Path], None]) -> None:
+        made_of.update(inputs)
+        if not stages.run(name, made_of, verb):
+            console.print(f"{folder / name}: kept, nothing it is made of has changed", soft_wrap=True)
+
+    stage(2, "prepare: clicks into pairs, a part of them held out")
+    given = {"clicks": file_hash(clicks), "judgements": file_hash(judgements)}
+    make("dataset", given, partial(_prepare, folder, clicks, judgements))
+    stage(3, f"train: recipe {recipe}")
+    make("bundle", {"recipe": load_recipe(recipe, assignments(set or ())).to_yaml()}, partial(_train, folder, recipe, set))
+    stage(4, "index: the whole catalogue, with its photos")
+    make("index", {}, partial(_index, folder))
+    stage(5, "measure: what the model is worth, beside simpler ways to rank")
+    verdicts = _measure(folder, console)
     stages.finish({"products": str(products), "verdicts": verdicts})
     console.print(f"\nsearch page: shopwindow serve {out}", soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s in all", style="dim")
+
+
+def _extract(
+    products: str,
+    folder: Path,
+    photos: str | None,
+    backbone: str | None,
+    detector: str | None,
+    allow_unreadable: bool,
+) -> None:
+    from shopwindow.cli.extract import extract
+
+    extract(
+        products,
+        out=str(folder / "features"),
+        photos=photos,
+        backbone=backbone,
+        detector=detector,
+        allow_unreadable=allow_unreadable,
+    )
+
+
+def _prepare(folder: Path, clicks: str | None, judgements: str | None, out: Path) -> None:
+    from shopwindow.cli.prepare import prepare
+
+    prepare([], products=str(folder / "features"), clicks=clicks, judgements=judgements, out=str(out))
+
+
+def _train(folder: Path, recipe: str, changes: list[str] | None, out: Path) -> None:
+    from shopwindow.cli.learn import train
+
+    train(str(folder / "dataset"), out=str(out), recipe=recipe, set=changes)
+
+
+def _index(folder: Path, out: Path) -> None:
+    from shopwindow.cli.index import make
+
+    make(str(folder / "bundle"), str(folder / "dataset"), out=str(out))
+
+
+def _measure(folder: Path, console: Console) -> dict[str, Any]:
+    """Prints the tables and sentences; gives them as plain values."""
+    from shopwindow.data.dataset import Dataset
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.shop.measuring import Judged, measure, rankers_of
+
+    dataset = Dataset(folder / "dataset")
+    files = {name: dataset.held_out(name) for name in ("test", "judgements")}
+    if not any(files.values()):
+        console.print("Nothing is measured: there are neither clicks nor judgements.", soft_wrap=True)
+        return {}
+    rankers = rankers_of(Bundle.load(folder / "bundle"), dataset)
+    verdicts = {}
+    for name, path in files.items():
+        if path is None:
+            continue
+        judged = Judged.read(path, dataset)
+        verdict = measure(rankers, dataset, judged, pools=name == "judgements")
+        _print_verdict(console, name, verdict, judged.unjudged(dataset))
+        verdicts[name] = verdict.to_json()
+    return verdicts
+
+
+def _print_verdict(console: Console, name: str, verdict: Verdict, unjudged: str) -> None:
+    from shopwindow.cli.console import AlignedTable
+
+    of = {
+        "test": f"{verdict.queries} queries of held-out clicks",
+        "judgements": f"{verdict.queries} judged queries",
+    }
+    names = ("nDCG@5", "95 % interval", *verdict.lines[0].others, "to the best other")
+    table = AlignedTable([of[name], *names])
+    for line in verdict.lines:
+        score = line.score
+        others = [f"{value:.3f}" for value in line.others.values()]
+        interval = f"{score.low:.3f} to {score.high:.3f}"
+        table.add_row(line.name, f"{score.mean:.3f}", interval, *others, line.against)
+    console.print()
+    console.print(table)
+    ranked = "the whole catalogue" if name == "test" else "the judged products of each query alone"
+    console.print(f"Ranked: {ranked}. {unjudged}", soft_wrap=True)
+    console.print(verdict.sentence, style="bold", soft_wrap=True)
+
+
+def _content(features: Path) -> str:
+    from shopwindow.data.features import Features
+
+    return Features(features).content_hash
