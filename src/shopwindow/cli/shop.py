@@ -23,7 +23,7 @@ def shop(
     photos: str | None = None,
     clicks: str | None = None,
     judgements: str | None = None,
-    backbone: str | None = None,
+    backbone: str = "lite0",
     detector: str | None = None,
     recipe: str = "shop",
     set: list[str] | None = None,
@@ -44,9 +44,8 @@ def shop(
         photos: The folder of the photos, where the table has no column of them or names them relative to it.
         clicks: The click log: query, id, and any of clicks, date, position, impressions. Without it the titles teach.
         judgements: Grades by people, for measuring only: query, id, relevant.
-        backbone: What encodes photos: lite0 (the default), plain (needs no package), an ONNX description (.yaml), or a
-            model of transformers by folder or hub id.
-        detector: What finds boxes in photos: a YOLOX file (.onnx) or an object detector of transformers.
+        backbone: What encodes a photo, as `shopwindow extract` says: lite0, plain ...
+        detector: What finds the things in a photo, each of which becomes a region.
         recipe: How to train.
         set: Fields of the recipe changed, by dotted name.
         id: The column of ids, where it has an unusual name.
@@ -55,6 +54,7 @@ def shop(
         allow_unreadable: Go on where more than 1 % of the photos cannot be read.
     """
     from shopwindow.cli.console import standard_output
+    from shopwindow.cli.extract import extract
     from shopwindow.cli.learn import assignments
     from shopwindow.model.recipe import load_recipe
     from shopwindow.shop.stages import Stages, file_hash
@@ -66,7 +66,17 @@ def shop(
         console.print(f"\n{number}  {says}", style="bold", soft_wrap=True)
 
     stage(1, "extract: photos into regions")
-    _extract(products, folder, photos, backbone, detector, allow_unreadable)
+    extract(
+        products,
+        out=str(folder / "features"),
+        photos=photos,
+        backbone=backbone,
+        detector=detector,
+        id=id,
+        title=title,
+        photo=photo,
+        allow_unreadable=allow_unreadable,
+    )
     made_of: dict[str, Any] = {"features": _content(folder / "features"), "version": __version__}
 
     def make(name: str, inputs: dict[str, Any], verb: Callable[[Path], None]) -> None:
@@ -86,26 +96,6 @@ def shop(
     stages.finish({"products": str(products), "verdicts": verdicts})
     console.print(f"\nsearch page: shopwindow serve {out}", soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s in all", style="dim")
-
-
-def _extract(
-    products: str,
-    folder: Path,
-    photos: str | None,
-    backbone: str | None,
-    detector: str | None,
-    allow_unreadable: bool,
-) -> None:
-    from shopwindow.cli.extract import extract
-
-    extract(
-        products,
-        out=str(folder / "features"),
-        photos=photos,
-        backbone=backbone,
-        detector=detector,
-        allow_unreadable=allow_unreadable,
-    )
 
 
 def _prepare(folder: Path, clicks: str | None, judgements: str | None, out: Path) -> None:
