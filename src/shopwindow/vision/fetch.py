@@ -132,8 +132,8 @@ def _from_store(source: str, known: str) -> Fetched:
     info = files.get_file_info(path)
     if not info.is_file:
         raise UnreadablePicture("no such file")
-    state = f"{info.size}-{info.mtime_ns}"
-    if state == known:
+    state = f"{info.size}-{info.mtime_ns}" if info.mtime_ns else ""
+    if state and state == known:
         return Fetched(None, state)
     _check_size(info.size)
     with files.open_input_stream(path) as file:
