@@ -143,17 +143,6 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def places_of(lengths: Lengths, rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " places"]:
-    """Where the tokens of some sequences lie, sequence after sequence in the order named.
-
-    >>> places_of(torch.tensor([2, 1, 3]), torch.tensor([2, 0])).tolist()
-    [3, 4, 5, 0, 1]
-    """
-    starts, chosen = lengths.cumsum(0) - lengths, lengths[rows]
-    shift = torch.repeat_interleave(starts[rows] - (chosen.cumsum(0) - chosen), chosen)
-    return torch.arange(len(shift)) + shift
-
-
 def positions(lengths: Lengths) -> Int64[Tensor, " tokens"]:
     """The place of every token in its own sequence, from 0.
 
