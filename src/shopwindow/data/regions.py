@@ -165,7 +165,7 @@ class Regions:
             for field in fields(self)
             if field.name not in ("counts", "titles") and (values := getattr(self, field.name)) is not None
         }
-        return replace(self, **changed)
+        return replace(self, **changed, titles=self.titles)
 
 
 def select(regions: Regions, skip: tuple[int, ...], largest: int | None) -> Regions:
@@ -206,9 +206,7 @@ def selected(regions: Regions, skip: tuple[int, ...], largest: int | None) -> In
     return places[rank < largest]
 
 
-def places_of(
-    lengths: Int64[Tensor, " sequences"], rows: Int64[Tensor, " rows"]
-) -> Int64[Tensor, " places"]:
+def places_of(lengths: Int64[Tensor, " sequences"], rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " places"]:
     """Where the members of some sequences lie, sequence after sequence in the order named.
 
     >>> places_of(torch.tensor([2, 1, 3]), torch.tensor([2, 0])).tolist()

@@ -24,6 +24,8 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from shopwindow.data.regions import places_of
+
 Lengths = Int64[Tensor, " sequences"]
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
 """Of queries, keys and values (tokens, heads, width), where the sequences of queries and of keys begin and end (int32),
