@@ -68,7 +68,8 @@ class Bundle:
     """A trained model ready for use: an `Encoder`.
 
     `provenance`: what made it (dataset content hashes, steps, versions). `scores`: what it reached on the
-    validation set, by measure. `audit`: what could be scored on that set without reading a query.
+    validation set, by measure. `audit`: what could be scored on that set without reading a query. `backbone`: what made
+    the features of photos that it learned from, as `vision` opens it again; None where nobody said.
     """
 
     model: PartsEncoder
@@ -77,6 +78,7 @@ class Bundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
@@ -103,6 +105,7 @@ class Bundle:
             provenance=card.get("provenance", {}),
             scores=card.get("scores", {}),
             audit=card.get("audit", {}),
+            backbone=card.get("backbone"),
         )
 
     def save_into(self, folder: Path) -> None:
@@ -117,6 +120,7 @@ class Bundle:
             "provenance": self.provenance,
             "scores": self.scores,
             "audit": self.audit,
+            "backbone": self.backbone,
         }
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
