@@ -35,3 +35,12 @@ def product_sets() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real product sets not at {folder} (set SHOPWINDOW_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shops() -> Path:
+    """Real shops as their owners have them; tests that need them are skipped where they are absent."""
+    folder = SHARED / "shops"
+    if not folder.is_dir():
+        pytest.skip(f"real shops not at {folder} (set SHOPWINDOW_SHARED)")
+    return folder

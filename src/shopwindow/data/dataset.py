@@ -11,6 +11,8 @@ products-00000.arrow ...  features (float16), boxes, photo_sizes, labels, photos
 queries.arrow             query_id (as product_id), text
 pairs.arrow               product, query (rows of the above, not ids), training
 weights.arrow             weight of every pair; only where prepare was given some
+catalogue.arrow           of a shop: title, photos (where they came from), its other columns; one row a product
+valid.csv, test.csv ...   of a shop: query, id, relevant (a grade) of pairs that are held out, over the whole catalogue
 rejected.jsonl            file, line, reason, field, detail of every malformed row
 ```
 
@@ -47,6 +49,7 @@ QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
 WEIGHTS: Final = "weights.arrow"
 REJECTED: Final = "rejected.jsonl"
+CATALOGUE: Final = "catalogue.arrow"
 _FORMATS_BEFORE: Final = ("shopwindow dataset 1",)
 _MANIFEST_FIELDS: Final = {
     "feature_size": int,
@@ -65,6 +68,8 @@ _SHARD_NAME: Final = re.compile(r"products-\d+\.arrow")
 
 ID_TYPES: Final = (pa.int64(), pa.string())
 PAIR_SCHEMA: Final = pa.schema([("product", pa.int64()), ("query", pa.int64()), ("training", pa.bool_())])
+CATALOGUE_TYPES: Final = [pa.string(), pa.list_(pa.string())]
+"""Of the first two columns, title and photos."""
 WEIGHT_SCHEMA: Final = pa.schema([("weight", pa.float32())])
 
 
@@ -212,6 +217,46 @@ class Dataset:
             raise DataError("other weights than the manifest names", path=path)
         return weights
 
+    @cached_property
+    def titles(self) -> list[str] | None:
+        """The title of every product, "" where it has none; None where no product has one."""
+        titles = None if self._catalogue is None else self._catalogue.column(0).to_pylist()
+        return titles if titles and any(titles) else None
+
+    @cached_property
+    def photo_sources(self) -> list[tuple[str, ...]] | None:
+        """Where the photos of every product came from, paths or URLs; None where the dataset is no shop's."""
+        catalogue = self._catalogue
+        return None if catalogue is None else [tuple(one) for one in catalogue.column(1).to_pylist()]
+
+    @property
+    def columns(self) -> pa.Table | None:
+        """The shop's other columns, a row a product: numbers (float64) or text; None where the dataset is no shop's."""
+        catalogue = self._catalogue
+        return None if catalogue is None else catalogue.select(range(2, catalogue.num_columns))
+
+    @property
+    def backbone(self) -> dict[str, Any] | None:
+        """What made the features of the photos, as `vision` opens it again; None where that is not known."""
+        return self.manifest.get("backbone")
+
+    def held_out(self, name: str) -> Path | None:
+        """The file of the pairs that are held out as `valid`, `test` or `judgements`; None where there is none.
+
+        Raises: DataError where the file is not the one that the manifest names.
+        """
+        entry = (self.manifest.get("held_out") or {}).get(name)
+        if entry is None:
+            return None
+        path = self.path / f"{name}.csv"
+        try:
+            same = hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+        except (OSError, KeyError, TypeError) as error:
+            raise DataError(f"broken or missing: {error}", path=path) from error
+        if not same:
+            raise DataError("is not the file that the manifest names", path=path)
+        return path
+
     def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
         """The regions of some products: features alone, or everything with `boxes`."""
         # Imported here, with torch: `prepare` does without.
@@ -338,6 +383,22 @@ class Dataset:
     @cached_property
     def _pairs(self) -> pa.Table:
         return self._open(PAIRS, PAIR_SCHEMA)[0]
+
+    @cached_property
+    def _catalogue(self) -> pa.Table | None:
+        if "catalogue" not in self.manifest:
+            return None
+        path = self.path / CATALOGUE
+        try:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            table.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"broken or missing: {error}", path=path) from error
+        self._check_same()
+        if table.num_rows != len(self.product_ids) or table.schema.types[:2] != CATALOGUE_TYPES:
+            raise DataError("is not the catalogue of these products", path=path)
+        return table
 
     def _open(self, name: str, *schemas: pa.Schema) -> tuple[pa.Table, UInt8[np.ndarray, " bytes"]]:
         """The table of a file that has one of these schemas, and its bytes."""
