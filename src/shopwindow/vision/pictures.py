@@ -123,7 +123,7 @@ def _from_deep_grey(picture: Image.Image) -> Image.Image:
     """8 bits of 16, or of real numbers: those up to 1 are shares of white, those up to 255 are as they are."""
     values = np.asarray(picture, np.float32)
     most = float(values.max())
-    scale = 255 if picture.mode == "F" and most <= 1 else 1
+    scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
     if most > 255 or ";16" in picture.mode:
         scale = 255 / 65535
     return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
