@@ -40,7 +40,8 @@ def write_features(
         "labels": [[0, 1]] * count,
     }
     schema = photo_schema(SIZE)
-    _write(folder / "photos-00000.arrow", pa.table([pa.array(rows[one.name], one.type) for one in schema], schema=schema))  # fmt: skip
+    photos = [pa.array(rows[one.name], one.type) for one in schema]
+    _write(folder / "photos-00000.arrow", pa.table(photos, schema=schema))
     own = [
         ids,
         titles or [""] * count,

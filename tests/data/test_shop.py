@@ -56,16 +56,21 @@ def test_a_dataset_holds_the_catalogue_the_pairs_and_what_is_held_out(
             dataset.pair_queries, dataset.pair_products, dataset.pair_weights.tolist(), strict=True
         )
     }
-    assert named == {("oak table", "SKU-1"): 8, ("thing 0", "SKU-2"): 3, ("thing 1", "SKU-10"): 3, ("thing 2", "007"): 2}  # fmt: skip
+    assert named == {
+        ("oak table", "SKU-1"): 8,
+        ("thing 0", "SKU-2"): 3,
+        ("thing 1", "SKU-10"): 3,
+        ("thing 2", "007"): 2,
+    }
     assert dataset.pair_training.all()
     everything = np.arange(4)
     ours, theirs = dataset.regions(everything, boxes=True), features.regions(everything)
     for name in ("counts", "features", "boxes", "photo_sizes", "labels", "photos"):
         assert (getattr(ours, name) == getattr(theirs, name)).all(), name
-    for name, lines in [("valid", "oak table,SKU-1,1\nthing 2,007,1\n"), ("test", "oak table,SKU-1,1\nthing 0,SKU-2,1\n")]:  # fmt: skip
+    for name, line in [("valid", "thing 2,007,1"), ("test", "thing 0,SKU-2,1")]:
         held_out = dataset.held_out(name)
         assert held_out is not None
-        assert held_out.read_text() == "query,id,relevant\n" + lines
+        assert held_out.read_text() == f"query,id,relevant\noak table,SKU-1,1\n{line}\n"
     assert dataset.held_out("judgements") is None
     assert dict(report.counts) == {
         "rows read": 30,
@@ -96,15 +101,17 @@ def test_a_dataset_holds_the_catalogue_the_pairs_and_what_is_held_out(
 def test_without_clicks_titles_are_learned_from(features: Features, tmp_path: Path) -> None:
     report = prepare_shop(features, None, tmp_path / "ds")
     dataset = Dataset(tmp_path / "ds")
-    pairs = set(zip(np.array(dataset.query_texts)[dataset.pair_queries].tolist(), dataset.pair_products.tolist(), strict=True))  # fmt: skip
+    texts = [dataset.query_texts[query] for query in dataset.pair_queries.tolist()]
+    pairs = set(zip(texts, dataset.pair_products.tolist(), strict=True))
     for name in ("valid", "test"):
         path = dataset.held_out(name)
         assert path is not None
         rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
         pairs |= {(query, IDS.index(one)) for query, one, _ in rows}
     assert pairs == {
-        ("red mug", 0), ("mug", 0), ("oak table", 2), ("table", 2), ("white oak table", 3), ("oak table", 3), ("table", 3)
-    }  # fmt: skip
+        *[("red mug", 0), ("mug", 0), ("oak table", 2), ("table", 2)],
+        *[("white oak table", 3), ("oak table", 3), ("table", 3)],
+    }
     assert not dataset.has_weights
     assert TITLES_SAY in report.notes
 
@@ -151,6 +158,43 @@ def test_what_cannot_be_learned_from_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pair is left"):
         prepare_shop(features, click_log(tmp_path), tmp_path / "ds", least_clicks=99)
     assert not (tmp_path / "ds").exists()
+
+
+def test_the_verb_prints_what_became_of_the_clicks(
+    features: Features, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prepare", "--products", str(features.path), "--clicks", str(click_log(tmp_path))]
+    main([*command, "--out", str(tmp_path / "ds"), "--click-columns", "date=", "--held-out", "0.3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "training: pairs 2" in [" ".join(line.split()) for line in lines]
+    assert "columns: query is 'query', id is 'sku'" in lines
+    assert "split by query: 1 of 4 queries for validation, as many for the test" in lines
+    assert lines[-2:] == [BIAS, f"dataset: {tmp_path / 'ds'}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "competition files, or --products of a shop, are wanted"),
+        (["a.tsv", "--clicks", "c.csv"], "--clicks: goes with --products"),
+        (["a.tsv", "--products", "f"], "--products: goes without competition files"),
+        (["--products", "f", "--weights", "w"], "--weights: goes with competition files"),
+        (
+            ["--products", "f", "--keep", "possessive"],
+            "--keep: no rule 'possessive' of clicks; there is bots",
+        ),
+        (["--products", "f", "--eta", "-1"], "--eta: -1.0, at least 0 is wanted"),
+        (["--products", "f"], "f: no such features"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(
+    options: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["prepare", *options, "--out", str(tmp_path / "ds")])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
 
 
 def test_a_held_out_file_that_changed_is_told(features: Features, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,8 +69,8 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[tuple[int, int]], date
     queries, days = map(list, zip(*rows, strict=True))
     order = np.random.default_rng(seed).permutation(len(rows))
     one = clicks(queries, days if dated else None)
-    mixed = clicks([queries[row] for row in order], [days[row] for row in order] if dated else None)
-    mixed = Clicks(one.texts, *(getattr(mixed, name) for name in ("queries", "products", "clicks", "days")), None, None, {}, "", {})  # fmt: skip
+    columns = {"queries": one.queries[order], "days": None if one.days is None else one.days[order]}
+    mixed = replace(one, **columns)  # type: ignore[arg-type] # the fields of these names
     first = split(one).parts
     assert (first[order] == split(mixed).parts).all()
     assert (first == TRAIN).any()

@@ -26,6 +26,7 @@ from shopwindow.files import DataError
 Verb = Callable[..., None]
 
 _PLACEHOLDERS: Final = {
+    "click_columns": "ROLE=COLUMN",
     **dict.fromkeys(("recipe", "table", "collection"), "NAME"),
     **dict.fromkeys(("measure", "measures"), "MEASURE"),
     **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),

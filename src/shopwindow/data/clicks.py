@@ -244,7 +244,8 @@ def _read_rows(
         columns["line"].append(line)
     if rows and unknown + empty == rows:
         raise DataError("none of its products is in the catalogue", path=table.path, field=found["id"])
-    values = {name: np.array(column) for name, column in columns.items()}
+    kinds = {"q": np.int64, "d": np.float64}
+    values = {name: np.array(column, kinds[column.typecode]) for name, column in columns.items()}
     known = (values["query"] >= 0) & (values["product"] >= 0)
     values = {name: column[known] for name, column in values.items()}
     values.setdefault("clicks", np.ones(len(values["query"])))
@@ -281,14 +282,14 @@ def _bots(values: dict[str, np.ndarray]) -> Bool[np.ndarray, " rows"]:
         most = max(BOT_SESSION_CLICKS, BOT_SESSION_SHARE * clicks.sum())
         bots = (of_session > most)[sessions]
     of_query = np.bincount(values["query"], weights=clicks * ~bots)
-    if len(of_query) > 1:
+    if np.count_nonzero(of_query) > 1:
         second, first = np.sort(of_query)[-2:]
         if first > BOT_QUERY_SHARE * of_query.sum() and first > BOT_QUERY_TIMES * second:
             bots |= values["query"] == np.argmax(of_query)
     return bots
 
 
-def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: float = 1.0) -> Pairs:
+def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: int = 1) -> Pairs:
     """The pairs that were clicked, each with its clicks summed and weighted.
 
     With positions a click at rank r is divided by the propensity that r was looked at, 1 / r^eta, and counts at most

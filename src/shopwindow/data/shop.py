@@ -79,7 +79,7 @@ def prepare_shop(
     way: Way | None = None,
     share: float = HELD_OUT,
     eta: float = 1.0,
-    least_clicks: float = 1.0,
+    least_clicks: int = 1,
     keep_bots: bool = False,
     progress: Progress | None = None,
 ) -> ShopReport:
@@ -141,7 +141,7 @@ def _titles(features: Features) -> Clicks:
     return Clicks(texts, queries, products, ones, None, None, None, {}, str(features.path), report)
 
 
-def _part(log: Clicks, parts: Split, *, eta: float, least_clicks: float) -> _Parts:
+def _part(log: Clicks, parts: Split, *, eta: float, least_clicks: int) -> _Parts:
     training, valid, test = (
         weigh(log.take(parts.parts == part), eta=eta, least_clicks=least_clicks)
         for part in (TRAIN, VALID, TEST)

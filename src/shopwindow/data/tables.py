@@ -319,9 +319,10 @@ def find_columns(
                 )
             columns[role] = name
     for role, names in usual.items():
-        free = (by_name[one] for one in map(plain_name, names) if one in by_name)
-        if role not in columns and (name := next((one for one in free if one not in columns.values()), None)):
-            columns[role] = name
+        known = [by_name[one] for one in map(plain_name, names) if one in by_name]
+        free = [name for name in known if name not in columns.values()]
+        if free and role not in columns and given.get(role) != "":
+            columns[role] = free[0]
     return columns
 
 
