@@ -136,7 +136,8 @@ class ToyEngine:
         if request.photo is not None:
             scores = {
                 one: request.share * scores.get(one, 0.0) * bool(asked)
-                + (1 - request.share * bool(asked)) * float(request.photo.vector @ _colour(view.photo.read_bytes()))
+                + (1 - request.share * bool(asked))
+                * float(request.photo.vector @ _colour(view.photo.read_bytes()))
                 for one, view in self.products.items()
             }
         if request.hybrid:
