@@ -16,6 +16,7 @@ from shopwindow.search.index import MANIFEST
 from shopwindow.search.index_columns import update_columns
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset, write_late_bundle
 from tests.search.columns import write_columns
+from tests.search.photographed import PhotoShop, make_shop
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,19 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture(scope="session")
 def engine(shop: Shop) -> SearchEngine:
     return SearchEngine.open(shop.index)
+
+
+@pytest.fixture(scope="session")
+def photo_shop(tmp_path_factory: pytest.TempPathFactory) -> PhotoShop:
+    return make_shop(tmp_path_factory.mktemp("photographed"))
+
+
+@pytest.fixture(scope="session")
+def photo_index(photo_shop: PhotoShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of a shop's photos."""
+    out = tmp_path_factory.mktemp("photo-index") / "index"
+    build_index(photo_shop.bundle, photo_shop.dataset, out)
+    return out
 
 
 @pytest.fixture(scope="session")

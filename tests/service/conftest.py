@@ -22,6 +22,8 @@ from shopwindow.model.towers import EncoderSize
 from shopwindow.search.building import build_index
 from tests.model.parts import two_towers
 from tests.search.conftest import own_index as own_index
+from tests.search.conftest import photo_index as photo_index
+from tests.search.conftest import photo_shop as photo_shop
 from tests.search.conftest import shop as shop
 from tests.service.browser import Page, open_browser
 from tests.service.toy import ToyEngine

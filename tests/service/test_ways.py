@@ -94,7 +94,7 @@ def test_the_index_tells_what_to_filter_by_and_which_ways_it_has(
         },
         {**nothing, "name": "maker", "kind": "word", "words": list(maker.words), "count": MAKERS},
     ]
-    assert told["ways"] == {"texts": True, "rerankers": ["late"]}
+    assert told["ways"] == {"texts": True, "photo": True, "rerankers": ["late"]}
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_real_index_answers_every_way_that_it_has(drawn_index: Path) -> None:
         ]
         assert all(hit["values"] == engine.product(int(hit["product_id"])).values for hit in hits)
         told = client.get("/index").json()
-        assert told["ways"] == {"texts": True, "rerankers": []}
+        assert told["ways"] == {"texts": True, "photo": False, "rerankers": []}
         assert [(one["name"], one["kind"]) for one in told["columns"]] == [
             ("price", "number"), ("colour", "word"), ("material", "word"),
         ]  # fmt: skip

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 from PIL import Image
 
 from shopwindow.drawn.goods import BY_NAME, CATEGORIES
@@ -25,12 +27,14 @@ from shopwindow.search.hits import (
     ColumnView,
     Filter,
     Hit,
+    PhotoQuery,
     ProductId,
     ProductView,
     SearchRequest,
     UnknownProduct,
     View,
 )
+from shopwindow.vision.pictures import read_picture
 
 MAKERS = 37
 
@@ -69,7 +73,13 @@ class ToyEngine:
 
     def stats(self) -> dict[str, Any]:
         """Numbers about the catalogue."""
-        return {"products": len(self.products), "version": self.version, "texts": True, "rerankers": ["late"]}
+        return {
+            "products": len(self.products),
+            "version": self.version,
+            "texts": True,
+            "rerankers": ["late"],
+            "by_photo": True,
+        }
 
     @property
     def columns(self) -> tuple[ColumnView, ...]:
@@ -88,7 +98,8 @@ class ToyEngine:
         """Hits as a list shows them."""
         held = [(hit, self.products[hit.product_id]) for hit in hits if hit.product_id in self.products]
         return [
-            replace(hit, view=View(view.image_h, view.image_w, view.photo, view.values)) for hit, view in held
+            replace(hit, view=View(view.image_h, view.image_w, view.photo, view.values, title=view.title))
+            for hit, view in held
         ]
 
     def product(self, product_id: ProductId) -> ProductView:
@@ -104,27 +115,41 @@ class ToyEngine:
     def search_many(self, requests: Sequence[SearchRequest], /) -> list[list[Hit]]:
         """The best products for requests that differ in their words alone."""
         how = {name: value for name, value in vars(requests[0]).items() if name != "words"}
-        if requests[0].product is None:
+        if requests[0].by_words_alone:
+            del how["photo"], how["share"]
             del how["product"], how["region"]
             self.asked.append({**how, "queries": len(requests)})
         return [self._found(request) for request in requests]
 
     def _found(self, request: SearchRequest) -> list[Hit]:
-        """`hybrid`: a product of such a text is better by 1; re-ranked by late: ties the other way."""
+        """`hybrid`: a product of such a text is better by 1; re-ranked by late: ties the other way. A product is like a
+        photo as their mean colours are."""
         if request.product is not None:
             return self._similar(request)
         if self.gate is not None:
             self.gate.wait(20)
         asked = request.words.lower().split()
         scores = {
-            one: sum(word in truth for word in asked) / len(asked) for one, truth in self.truths.items()
+            one: sum(word in truth for word in asked) / max(1, len(asked))
+            for one, truth in self.truths.items()
         }
+        if request.photo is not None:
+            scores = {
+                one: request.share * scores.get(one, 0.0) * bool(asked)
+                + (1 - request.share * bool(asked))
+                * float(request.photo.vector @ _colour(view.photo.read_bytes()))
+                for one, view in self.products.items()
+            }
         if request.hybrid:
             scores = {
                 one: score + any(request.words.lower() == text for text in self.products[one].texts)
                 for one, score in scores.items()
             }
         return self._best(scores, request.k, request.where, tied=-1 if request.rerank == "late" else 1)
+
+    def encode_photo(self, content: bytes) -> PhotoQuery:
+        """The mean colour of a picture."""
+        return PhotoQuery(_colour(content))
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that are true of no product."""
@@ -193,6 +218,12 @@ class ToyEngine:
         fitting = sorted(fitting, key=str, reverse=tied < 0)
         best = sorted(fitting, key=lambda one: -scores[one])[:k]
         return [Hit(one, scores[one], rank) for rank, one in enumerate(best, start=1)]
+
+
+def _colour(content: bytes) -> Float32[np.ndarray, " 3"]:
+    """Around grey, of length 1. Raises: UnreadablePicture."""
+    mean = np.asarray(read_picture(content, wanted=64), np.float32).mean((0, 1)) - 127.5
+    return mean / np.linalg.norm(mean)
 
 
 def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductView:

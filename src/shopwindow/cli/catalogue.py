@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shopwindow.search.conditions import Condition
     from shopwindow.search.engine import SearchEngine
 
+SHOP: Final = "shop.json"
+"""The marker of a folder that `shopwindow shop` wrote."""
 DEPTH: Final = 100
 """Products of each query that are ranked, where nothing else is asked for."""
 
@@ -93,6 +95,11 @@ def is_index(path: str) -> bool:
     if path != STANDARD_STREAM and not Path(path).exists():
         raise DataError("no such file or index", path=path)
     return bool(path.strip()) and Path(path).is_dir()
+
+
+def index_of(path: str) -> str:
+    """The index that a path means: that of a shop's folder, which `shopwindow shop` wrote, else the path itself."""
+    return str(Path(path) / "index") if (Path(path) / SHOP).is_file() else path
 
 
 class Catalogues:

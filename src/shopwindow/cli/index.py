@@ -35,9 +35,10 @@ def make(
         dataset: The products, a dataset.
         out: The index to write, a directory.
         photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
-        texts: A dataset whose pairs are known to match (training pairs): its queries become full text.
+        texts: A dataset whose pairs are known to match (training pairs): its queries become full text, beside titles.
         labels: The names of labels, a table `category_id category_name` with tabs.
-        columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id.
+        columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id. When
+            not given, the other columns of the dataset's products are taken.
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
@@ -168,12 +169,14 @@ def _summary(index: OpenIndex) -> str:
     columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
     valued = f", {index.with_values:,} with values" if made.columns else ""
     kept_for = made.kept_regions
+    by = f"; photos by {made.backbone.get('name')}" if made.backbone else ""
     regions = "" if kept_for is None else f" and {index.kept_bytes:,.0f} of regions for --rerank {kept_for}"
     return (
         f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
         f"{f' ({deleted} with deleted products)' if deleted else ''}"
+        f"{f', {index.with_titles:,} with titles' if index.with_titles else ''}"
         f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; "
         f"{made.hidden} values, {size:,} bytes a product{regions}; recall@10 {made.recall['recall@10']:.3f}"
         f" of {made.recall['queries']:.0f} queries against exact search"
-        f"{f'; columns {columns}' if columns else ''}"
+        f"{f'; columns {columns}' if columns else ''}{by}"
     )

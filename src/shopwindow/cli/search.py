@@ -11,13 +11,15 @@ from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 if TYPE_CHECKING:
     from shopwindow.cli.catalogue import Asking
     from shopwindow.search.engine import SearchEngine
-    from shopwindow.search.hits import Hit, ProductView
+    from shopwindow.search.hits import Hit, PhotoQuery, ProductView
 
 
 def search(
     index: str,
     words: list[str] | None = None,
     *,
+    photo: str | None = None,
+    share: float | None = None,
     top: int | None = None,
     exact: bool = False,
     hybrid: bool = False,
@@ -29,11 +31,14 @@ def search(
     run: str | None = None,
     json: bool = False,
 ) -> None:
-    """Find products for words; or rank the catalogue for many queries and write the run (`evaluate` measures it).
+    """Find products for words, for a photo or for both; or rank the catalogue for many queries and write the run
+    (`evaluate` measures it).
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: The index, a directory that `shopwindow index make` wrote, or the folder of `shopwindow shop`.
         words: What a shopper would type.
+        photo: A picture: finds what is like it, of an index made from photos.
+        share: How much words count beside --photo: 0.5 when not given, 0 for the photo alone, 1 for the words alone.
         top: How many products; 10 for words, 100 of each query for --queries, when not given.
         exact: Compare with every product, also where the index is set to look into a part only.
         hybrid: Fuse with full text, where the index has any.
@@ -50,14 +55,17 @@ def search(
         run: Where to write the rankings of --queries, in TREC form; gzipped when it ends in .gz; - is standard output.
         json: Prints the products as JSON.
     """
-    from shopwindow.cli.catalogue import DEPTH, Asking
+    from shopwindow.cli.catalogue import DEPTH, Asking, index_of
 
     at_least(1, top=top)
+    index = index_of(index)
     asking = Asking.of(
         exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
     )
-    if bool(words) == bool(queries):
-        raise DataError("either words or --queries")
+    if bool(words or photo) == bool(queries):
+        raise DataError("either words or --photo, or --queries")
+    if not (words and photo):
+        only_with("goes with words and --photo", share=share)
     if queries is not None:
         only_with("goes with words, not with --queries", json=json)
         if run is None:
@@ -68,7 +76,9 @@ def search(
     from shopwindow.search.engine import SearchEngine
 
     engine, text = SearchEngine.open(index), " ".join(words or ())
-    hits = engine.search(text, k=top or 10, **asking.options())
+    query = None if photo is None else _photo_query(engine, photo)
+    weight = 0.5 if share is None else share
+    hits = engine.search(text, photo=query, share=weight, k=top or 10, **asking.options())
     for says in _remarks(engine, text, asking, found=bool(hits)):
         remark(says)
     found = [(hit, engine.product(hit.product_id)) for hit in hits]
@@ -78,8 +88,8 @@ def search(
 def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -> list[str]:
     """What is to be said of words that the model does not know, and of nothing found."""
     unknown = engine.unknown_words(words)
-    if len(unknown) == len(set(words.split())):
-        where = "; found by full text alone" if found else ""
+    if words and len(unknown) == len(set(words.split())):
+        where = f"; found by {'full text' if asking.hybrid else 'the photo'} alone" if found else ""
         return [f"no word of the query is known to the model: {' '.join(unknown)}{where}"]
     says = [f"not known to the model: {' '.join(unknown)}"] if unknown else []
     if not found and asking.conditions:
@@ -90,6 +100,18 @@ def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -
     elif not found and asking.labels:
         says.append(f"no product has a region of label {' or '.join(map(str, asking.labels))}")
     return says
+
+
+def _photo_query(engine: SearchEngine, photo: str) -> PhotoQuery:
+    from shopwindow.files import open_bytes
+    from shopwindow.vision.pictures import UnreadablePicture
+
+    with open_bytes(photo) as file:
+        content = file.read()
+    try:
+        return engine.encode_photo(content)
+    except UnreadablePicture as error:
+        raise DataError(f"is no photo that can be read: {error.reason}", path=photo) from error
 
 
 def _absent_words(engine: SearchEngine, asking: Asking) -> list[str]:
@@ -113,10 +135,11 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
                 {
                     "rank": hit.rank,
                     "product_id": str(hit.product_id),
+                    "title": view.title,
                     "score": hit.score,
                     "labels": list(dict.fromkeys(view.label_names)),
                     "values": dict(view.values),
-                    "photo": None if view.photo is None else str(view.photo),
+                    "photo": _place(view),
                 }
                 for hit, view in found
             ]
@@ -125,12 +148,14 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
     if not found:
         return
     valued = ["values"] if with_values else []
-    table = AlignedTable(["rank", "product", "score", "labels", *valued, "photo"])
+    titled = ["title"] if any(view.title for _, view in found) else []
+    table = AlignedTable(["rank", "product", *titled, "score", "labels", *valued, "photo"])
     for hit, view in found:
         shown = ", ".join(dict.fromkeys(view.label_names))
-        photo = "" if view.photo is None else str(view.photo)
         values = [", ".join(f"{name} {_shown(value)}" for name, value in view.values.items()) for _ in valued]
-        table.add_row(str(hit.rank), str(hit.product_id), f"{hit.score:.4f}", shown, *values, photo)
+        titles = [view.title or "" for _ in titled]
+        rest = (f"{hit.score:.4f}", shown, *values, _place(view) or "")
+        table.add_row(str(hit.rank), str(hit.product_id), *titles, *rest)
     standard_output().print(table)
 
 
@@ -154,6 +179,11 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
     if out != STANDARD_STREAM:
         says = f"{out}: {counted(len(found.queries), 'query', 'queries')}"
         standard_output().print(f"{says}, {ranked_products(engine, asking, depth)}", soft_wrap=True)
+
+
+def _place(view: ProductView) -> str | None:
+    """Where the photo lies, a path or an address."""
+    return view.photo_url if view.photo is None else str(view.photo)
 
 
 def _shown(value: float | str) -> str:

@@ -89,6 +89,11 @@ class Attributes:
         path.write_bytes(buffer.getvalue())
 
     @classmethod
+    def open_if_there(cls, path: Path) -> Attributes | None:
+        """Maps a file, None where there is none. Raises: as `open`."""
+        return cls.open(path) if path.is_file() else None
+
+    @classmethod
     def open(cls, path: Path) -> Attributes:
         """Maps a file. Raises: DataError where it is broken."""
         try:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.files import DataError, text_lines, whole_directory
@@ -23,6 +24,7 @@ from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
+from shopwindow.search.catalogue import PLACES, catalogue_of, check_backbone, columns_of
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import ProductId, UnknownProduct
@@ -37,6 +39,7 @@ from shopwindow.search.index import (
     add_deleted,
     as_ids,
     copy_bundle,
+    fingerprint,
     keep,
     load_bundle,
     load_same_bundle,
@@ -76,16 +79,19 @@ def build_index(
     `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are known
     to match; their queries become the products' full texts. `labels`: the competition's table of label names.
     `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many rows are of other products,
-    and how many products have no row. `smooth`: weights of each vector itself, its nearest, its second nearest ...;
-    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`: whether regions
-    are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
+    and how many products have no row. Without it the columns are those of the dataset's catalogue, where it has one;
+    its titles become full text, its photos are shown. `smooth`: weights of each vector itself, its nearest, its second
+    nearest ...; `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`:
+    whether regions are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
+    DataError for a dataset whose features are of another backbone than the bundle's.
     DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
     ValueError where features do not fit the model, or `kept_regions` is asked of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
+    check_backbone(opened.backbone, products, of=bundle)
     check_features(opened.model, products)
     if photos is not None and not Path(photos).is_dir():
         raise DataError("no such folder of photos", path=photos)
@@ -98,19 +104,22 @@ def build_index(
         unit=opened.model.normalise,
         approximate_from=approximate_from,
         photos=None if photos is None else str(Path(photos).resolve()),
-        label_names={} if labels is None else read_label_names(labels),
+        label_names=(PLACES if opened.backbone else {})
+        | ({} if labels is None else read_label_names(labels)),
         smooth=smooth,
         smooth_regions=smooth_regions,
         kept_regions=_kept_for(opened, kept_regions),
+        backbone=opened.backbone,
     )
-    known = None if texts is None else known_texts(Dataset(texts))
-    values = None if columns is None else values_of(read_product_table(columns), products.product_ids, remark)
+    table = columns_of(products, {}, remark) if columns is None else read_product_table(columns)
+    values = None if table is None else values_of(table, products.product_ids, remark)
+    known = _Known(None if texts is None else known_texts(Dataset(texts)), values, catalogue_of(products))
     manifest = dataclasses.replace(manifest, columns={} if values is None else values.kinds)
     out = Path(out).resolve()
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
         (folder / SEGMENTS).mkdir()
-        manifest = _add_segment(folder, out, manifest, opened, products, known, values, progress)
+        manifest = _add_segment(folder, out, manifest, opened, products, known, progress)
         asked = choose_texts(products.query_texts, np.random.default_rng(_SEED))
         manifest = _finish(folder, manifest, asked, opened.encode_texts(asked), bundle=opened)
     forget_encoded(out)
@@ -135,9 +144,14 @@ def add_products(
     """
     index = Path(index).resolve()
     products = Dataset(dataset)
-    known = None if texts is None else known_texts(Dataset(texts))
-    kinds = Manifest.read(index).columns
-    table = None if columns is None else read_product_table(columns, kinds=kinds)
+    texts_of_products = None if texts is None else known_texts(Dataset(texts))
+    held = Manifest.read(index)
+    check_backbone(held.backbone, products, of=index)
+    table = (
+        columns_of(products, held.columns, remark)
+        if columns is None
+        else read_product_table(columns, kinds=held.columns)
+    )
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
         opened = load_same_bundle(index / BUNDLE, before.manifest.bundle_hash)
@@ -147,7 +161,8 @@ def add_products(
         if table is not None:
             manifest = with_columns(manifest, table.values, table.path)
         values = values_to_add(before, table, products.product_ids, remark)
-        manifest = _add_segment(folder, index, manifest, opened, products, known, values, progress)
+        known = _Known(texts_of_products, values, catalogue_of(products))
+        manifest = _add_segment(folder, index, manifest, opened, products, known, progress)
         _finish_again(folder, index, manifest, opened)
     forget_encoded(index)
     return Manifest.read(index)
@@ -194,19 +209,23 @@ def compact_index(index: str | Path) -> Manifest:
             if part.texts is not None
             for product_id in part.segment.columns.ids[chosen].tolist()
         }
-        attributes = [
-            nothing_known(len(chosen))
-            if part.segment.attributes is None
-            else part.segment.attributes.take(chosen)
-            for part, chosen in pairs
-        ]
-        values = Attributes.join(attributes) if before.manifest.columns else None
+        values = _joined([part.segment.attributes for part in before.parts], rows)
+        catalogue = _joined([part.segment.catalogue for part in before.parts], rows)
         kept = [part.segment.kept.take(chosen) for part, chosen in pairs if part.segment.kept is not None]
         encoded = Encoded(vectors, KeptRegions.join(kept) if kept else None)
         manifest = dataclasses.replace(before.manifest, parts=())
-        manifest = _write_part(folder, manifest, encoded, columns, known or None, values)
+        manifest = _write_part(folder, manifest, encoded, columns, _Known(known or None, values, catalogue))
         _finish_again(folder, index, manifest)
     return Manifest.read(index)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of products besides vectors and regions: texts by id, and by row values and catalogue."""
+
+    texts: dict[str, list[str]] | None
+    values: Attributes | None
+    catalogue: Attributes | None
 
 
 def known_texts(dataset: Dataset) -> dict[str, list[str]]:
@@ -250,8 +269,7 @@ def _add_segment(
     manifest: Manifest,
     bundle: Bundle,
     dataset: Dataset,
-    known: dict[str, list[str]] | None,
-    values: Attributes | None,
+    known: _Known,
     progress: Progress | None,
 ) -> Manifest:
     encoded = encode(out, manifest, bundle, dataset, progress)
@@ -262,16 +280,11 @@ def _add_segment(
     sources = manifest.sources if source in manifest.sources else (*manifest.sources, source)
     manifest = dataclasses.replace(manifest, sources=sources)
     columns = _columns(dataset, sources.index(source))
-    return _write_part(folder, manifest, encoded, columns, known, values)
+    return _write_part(folder, manifest, encoded, columns, known)
 
 
 def _write_part(
-    folder: Path,
-    manifest: Manifest,
-    encoded: Encoded,
-    columns: Columns,
-    known: dict[str, list[str]] | None,
-    values: Attributes | None,
+    folder: Path, manifest: Manifest, encoded: Encoded, columns: Columns, known: _Known
 ) -> Manifest:
     written = folder / SEGMENTS / ".new"
     written.mkdir()
@@ -280,14 +293,28 @@ def _write_part(
         encoded.vectors,
         columns,
         approximate=len(columns.ids) >= manifest.approximate_from,
-        attributes=values,
+        attributes=known.values,
         kept=encoded.kept,
+        catalogue=known.catalogue,
+        backbone=fingerprint(manifest.backbone),
     )
-    if known is not None:
-        ids = np.sort(columns.ids).tolist()
-        write_texts(written / TEXTS_FILE, (known.get(str(product), []) for product in ids))
+    if known.texts is not None or known.catalogue is not None:
+        order, texts = np.argsort(columns.ids, kind="stable"), known.texts or {}
+        titles = None if known.catalogue is None else known.catalogue.take(order).columns["title"].to_pylist()
+        ids = columns.ids[order].tolist()
+        write_texts(written / TEXTS_FILE, (texts.get(str(product), []) for product in ids), titles)
     part = Part(named_by_content(written).name, len(columns.ids))
     return dataclasses.replace(manifest, parts=(*manifest.parts, part))
+
+
+def _joined(parts: Sequence[Attributes | None], rows: Sequence[Int64[np.ndarray, " _"]]) -> Attributes | None:
+    """The chosen rows of several parts end to end, those of one without anything empty; None where all are such."""
+    if all(part is None for part in parts):
+        return None
+    pairs = zip(parts, rows, strict=True)
+    return Attributes.join(
+        [nothing_known(len(chosen)) if part is None else part.take(chosen) for part, chosen in pairs]
+    )
 
 
 def _finish(

@@ -1,11 +1,13 @@
 """Which products answer these words, and why? One class for command line, service, page and evaluation.
 
-words -> tokens -> the bundle's text vector -> candidates of the index (lookup.py), perhaps filtered, fused with full
-text, scored anew -> hits. A search takes one opened state of the index and stays in it. Knows no web.
+words -> tokens -> the bundle's text vector, or a photo's (photos.py), or both -> candidates of the index (lookup.py),
+perhaps filtered, fused with full text, scored anew -> hits. A search takes one opened state of the index and stays in
+it. Knows no web and no pixel.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +26,7 @@ from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.rerankers import Query, Reranker
 from shopwindow.model.rerankers import find as find_reranker
 from shopwindow.search.attributes import summarise
+from shopwindow.search.catalogue import PLACES
 from shopwindow.search.conditions import check_conditions
 from shopwindow.search.golden import Golden
 from shopwindow.search.hits import (
@@ -31,6 +34,7 @@ from shopwindow.search.hits import (
     ColumnView,
     Filter,
     Hit,
+    PhotoQuery,
     ProductId,
     ProductView,
     SearchRequest,
@@ -40,6 +44,8 @@ from shopwindow.search.hits import (
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, load_same_bundle
 from shopwindow.search.kept_regions import ProductRegions, pool_of
 from shopwindow.search.lookup import OpenPart, Ranked, find, find_by_texts, find_exactly, fused
+from shopwindow.search.photos import PhotoSide, takes_photos, weighted_sum
+from shopwindow.vision.backbone import Backbone
 
 MOST_TEXTS_SHOWN: Final = 8
 _TRIED: Final = 50
@@ -50,31 +56,38 @@ _NOTHING: Final = Ranked(np.zeros(0, np.int64), np.zeros(0))
 
 @dataclass(frozen=True)
 class _State:
-    """What one search sees: an opened index, its bundle, which `index.json` it was, and what encodes words instead of
-    the bundle, if anything."""
+    """What one search sees: an opened index, its bundle, which `index.json` it was, what encodes photos, and what
+    encodes words instead of the bundle, if anything."""
 
     index: OpenIndex
     bundle: Bundle
     stamp: tuple[int, int]
+    photo_side: PhotoSide
     text_side: ExportedText | None = None
 
     @classmethod
     def open(
-        cls, path: Path, bundle: Path | None, before: _State | None, text_side: ExportedText | None
+        cls,
+        path: Path,
+        bundle: Path | None,
+        before: _State | None,
+        text_side: ExportedText | None,
+        backbone: Backbone | None = None,
     ) -> _State:
-        """The newest state, with the bundle of the state before where that is the same. Raises: as the engine."""
+        """The newest state, with bundle and photo side of the state before where they are the same. Raises: as the
+        engine."""
         stamp = _stamp(path)
         index = OpenIndex.open(path)
         wanted = index.manifest.bundle_hash
         if before is not None and before.index.manifest.bundle_hash == wanted:
-            return cls(index, before.bundle, stamp, text_side)
+            return cls(index, before.bundle, stamp, before.photo_side, text_side)
         opened = load_same_bundle(bundle or path / BUNDLE, wanted)
         if text_side is not None:
             golden = index.manifest.golden
             if golden is None:
                 raise DataError("has no golden queries to try a text side with", path=path)
             _check_same_text_side(text_side, opened, list(Golden.read(path / golden).texts), path)
-        return cls(index, opened, stamp, text_side)
+        return cls(index, opened, stamp, PhotoSide(index.manifest.backbone, backbone), text_side)
 
     @cached_property
     def regions(self) -> ProductRegions:
@@ -127,7 +140,9 @@ class _State:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
         self.check(request.where)
         if request.hybrid and not self.index.has_texts:
-            raise ValueError("hybrid: this index holds no texts; `index make --texts` gives it some")
+            raise ValueError(
+                "hybrid: this index holds no texts or titles; `index make --texts` gives it some"
+            )
         if request.rerank is None:
             return None
         reranker = find_reranker(request.rerank, self.bundle)
@@ -148,16 +163,22 @@ class SearchEngine:
 
     @classmethod
     def open(
-        cls, index: str | Path, *, bundle: str | Path | None = None, text: ExportedText | None = None
+        cls,
+        index: str | Path,
+        *,
+        bundle: str | Path | None = None,
+        text: ExportedText | None = None,
+        backbone: Backbone | None = None,
     ) -> SearchEngine:
         """Opens an index with its own copy of the bundle, or with `bundle`, which must be the same model. `text`: the
-        exported text side of that model, which then turns words into vectors, faster.
+        exported text side of that model, which then turns words into vectors, faster. `backbone`: one that is open
+        already, the same that the index names, which is else opened for the first photo.
 
         Raises: DataError for a broken or foreign index, a bundle of other content, or the text side of another model.
         """
         path = Path(index).resolve()
         chosen = None if bundle is None else Path(bundle)
-        return cls(path, _State.open(path, chosen, None, text), chosen)
+        return cls(path, _State.open(path, chosen, None, text, backbone), chosen)
 
     def search(self, words: str | SearchRequest, **settings: Any) -> list[Hit]:
         """The best k products for the words, fewer when there are fewer. `settings` are those of `SearchRequest`, which
@@ -191,6 +212,14 @@ class SearchEngine:
                 ranked = _reranked(state, query, ranked, reranker)
             hits.append(_hits(ranked, request.k))
         return hits
+
+    def encode_photo(self, content: bytes) -> PhotoQuery:
+        """A picture's bytes, as a search asks with it: `search(SearchRequest(photo=engine.encode_photo(content)))`.
+
+        Raises: as `PhotoSide.regions`.
+        """
+        state = self._state
+        return PhotoQuery(state.bundle.encode_products(state.photo_side.regions(content))[0])
 
     def similar(self, product_id: ProductId, *, k: int = 10, where: Filter = EVERYTHING) -> list[Hit]:
         """The products whose photos are nearest to one's own, itself left out. Raises: as `search`."""
@@ -278,7 +307,8 @@ class SearchEngine:
         """Numbers of the open state, as JSON can write them. `rerankers`: those of the model that can be asked for."""
         state, own = self._state, self._state.bundle.reranker
         names = [own.name] if own is not None and state.regions.at_hand(own) else []
-        return {**state.index.numbers(), "version": state.version, "rerankers": names}
+        numbers, by_photo = state.index.numbers(), takes_photos(state.photo_side.spec)
+        return {**numbers, "version": state.version, "rerankers": names, "by_photo": by_photo}
 
     @property
     def version(self) -> str:
@@ -300,8 +330,10 @@ class SearchEngine:
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Names of labels; empty where none were given."""
-        return dict(self._state.index.manifest.label_names)
+        """Names of labels that tell what a photo shows; empty where none were given."""
+        made = self._state.index.manifest
+        everywhere = () if made.backbone is None else PLACES
+        return {label: name for label, name in made.label_names.items() if label not in everywhere}
 
     def at_rest(self) -> SearchEngine:
         """An engine that stays in the state that is open now, for questions whose answers must fit each other.
@@ -349,17 +381,31 @@ def _clean(words: str) -> str:
 
 
 def _queries(state: _State, requests: Sequence[SearchRequest]) -> list[Query]:
-    """What each request compares with the index: its words, tokenised once, or a photo's vector without words."""
-    read = iter(state.read([request.words for request in requests if request.product is None]))
-    return [
-        next(read)
-        if request.product is None
-        else Query("", np.zeros(0, np.int64), _photo_vector(state, request.product, request.region))
-        for request in requests
-    ]
+    """What each request compares with the index: its words, tokenised once, and the vector of words or photo."""
+    read = iter(state.read([request.words for request in requests if request.has_words]))
+    return [_query(state, request, next(read) if request.has_words else None) for request in requests]
 
 
-def _photo_vector(state: _State, product_id: ProductId, region: int | None) -> Float32[np.ndarray, " hidden"]:
+def _query(state: _State, request: SearchRequest, words: Query | None) -> Query:
+    if request.product is not None:
+        return Query("", np.zeros(0, np.int64), _product_vector(state, request.product, request.region))
+    if request.photo is None:
+        assert words is not None
+        return words
+    photo = request.photo.vector
+    if words is None or not _says_something(state, words):
+        return Query("", np.zeros(0, np.int64), photo)
+    return replace(words, vector=weighted_sum(words.vector, photo, request.share))
+
+
+def _says_something(state: _State, words: Query) -> bool:
+    """Whether the model knows something of the words."""
+    return bool(words.vector.any()) and state.bundle.reads(words.tokens)
+
+
+def _product_vector(
+    state: _State, product_id: ProductId, region: int | None
+) -> Float32[np.ndarray, " hidden"]:
     """The vector of a product as the index keeps it, or of one region of its photo. Raises: ValueError for no such
     region."""
     part, row = state.locate(product_id)
@@ -381,7 +427,7 @@ def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence
     nearest = [_NOTHING] * len(requests)
     scans: dict[tuple[int, Filter], list[int]] = {}
     for row, (request, query) in enumerate(zip(requests, queries, strict=True)):
-        if request.product is None and not (query.vector.any() and state.bundle.reads(query.tokens)):
+        if request.by_words_alone and not _says_something(state, query):
             continue  # the vector of words that the model knows nothing of says nothing
         if request.exact:
             scans.setdefault((request.depth, request.where), []).append(row)
@@ -419,9 +465,16 @@ def _shown(index: OpenIndex, product_id: ProductId, part: OpenPart, row: int) ->
     """The fields of the `View` of a product."""
     segment = part.segment
     image_h, image_w = segment.columns.sizes[row].tolist()
+    catalogue = segment.catalogue.of(row) if segment.catalogue else {}
+    photo, source = find_photo(index.manifest.photos, product_id), str(catalogue.get("photo", ""))
+    is_url = source.startswith(("http://", "https://"))
+    if photo is None and source and not is_url and os.path.isfile(source):  # noqa: PTH113 - as `find_photo`
+        photo = Path(source)
     return {
         "image_h": image_h,
         "image_w": image_w,
-        "photo": find_photo(index.manifest.photos, product_id),
+        "photo": photo,
+        "photo_url": source if is_url and photo is None else None,
+        "title": catalogue.get("title"),
         "values": segment.attributes.of(row) if segment.attributes else {},
     }

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import Float32
 
 from shopwindow.search.conditions import Condition, Kind
 
@@ -61,21 +64,34 @@ class Filter:
 EVERYTHING = Filter()
 
 
+@dataclass(frozen=True, eq=False)
+class PhotoQuery:
+    """A picture that somebody asks with, as an engine encoded it (`SearchEngine.encode_photo`): the vector that a
+    product with that photo would have."""
+
+    vector: Float32[np.ndarray, " hidden"]
+
+
 @dataclass(frozen=True)
 class SearchRequest:
-    """What is looked for, and how: products for words, or those most like a product, or like one region (box) of it.
+    """What is looked for, and how: products for words, for a photo, for both together; or those most like a product, or
+    like one region (box) of it.
 
-    `k`: how many. `where`: only products that pass. `exact`: every vector is read, whatever the index is set to.
+    `share`: how much the words count beside a photo, 0 to 1. `k`: how many. `where`: only products that pass. `exact`:
+    every vector is read, whatever the index is set to.
     `hybrid`: fused with full text. `rerank`: gives the first `candidates`, or k where that is more, new scores. It is
-    a name, an operator, or a function of words and product ids (`model/rerankers.py`). The last two go with words.
+    a name, an operator, or a function of words and product ids (`model/rerankers.py`). The last two go with words
+    alone.
 
-    Raises: ValueError for neither words nor a product, or both; for settings that do not go together; for a number
-    below 1.
+    Raises: ValueError for neither words, nor a photo, nor a product; for a product and one of the others; for settings
+    that do not go together; for a number below 1, a share outside 0 to 1.
     """
 
     words: str = ""
     product: ProductId | None = None
     region: int | None = None
+    photo: PhotoQuery | None = None
+    share: float = 0.5
     k: int = 10
     where: Filter = EVERYTHING
     exact: bool = False
@@ -84,18 +100,33 @@ class SearchRequest:
     candidates: int = RERANKED
 
     def __post_init__(self) -> None:
-        has_words = bool(self.words.strip())
-        if not has_words and self.product is None:
+        asked = self.has_words or self.photo is not None
+        if not asked and self.product is None:
             raise ValueError("no words to search for")
-        if has_words and self.product is not None:
-            raise ValueError("words and a product: one of them is wanted")
-        if self.product is not None and (self.hybrid or self.rerank is not None):
-            raise ValueError("hybrid and rerank go with words, not with a product")
+        if asked and self.product is not None:
+            raise ValueError(
+                f"{'words' if self.has_words else 'a photo'} and a product: one of them is wanted"
+            )
+        if not self.by_words_alone and (self.hybrid or self.rerank is not None):
+            other = "a photo" if self.product is None else "a product"
+            raise ValueError(f"hybrid and rerank go with words, not with {other}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share {self.share}: 0 to 1 is wanted")
         if self.product is None and self.region is not None:
             raise ValueError(f"region {self.region}: of which product?")
         for name, number in (("k", self.k), ("candidates", self.candidates)):
             if number < 1:
                 raise ValueError(f"{name} {number}: at least 1 is wanted")
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there are words."""
+        return bool(self.words.strip())
+
+    @property
+    def by_words_alone(self) -> bool:
+        """Whether neither a photo nor a product is given."""
+        return self.product is None and self.photo is None
 
     @property
     def wanted(self) -> int:
@@ -112,16 +143,18 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class View:
-    """A product as a list shows it: the size of its photo in px, the photo's file, its values.
+    """A product as a list shows it: the size of its photo in px, the photo's file, its values, its title.
 
-    `photo` is None where the index knows no folder or the folder has no such file. `values` are those of the columns in
-    which the product has one.
+    `photo` is None where the index knows no file of it, or there is none now; `photo_url` is its address where it lies
+    on the web. `values` are those of the columns in which the product has one.
     """
 
     image_h: int
     image_w: int
     photo: Path | None
     values: Mapping[str, Value]
+    photo_url: str | None = field(default=None, kw_only=True)
+    title: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ older `index.json` can never mistake a part. Knows no query.
 
 ```
 index.json                     format, revision, bundle hash, segments, datasets, recall, photos, names of labels,
-                               kinds of columns
+                               kinds of columns, backbone
 bundle/                        a copy of the bundle
-segments/<content>/            segment.py, and texts.sqlite where texts are known
+segments/<content>/            segment.py, and texts.sqlite where titles or texts are known
 deleted-<content>.npy          rows of a segment's products that are deleted or replaced, rising
 golden-<content>.npz           golden.py
 ```
@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +77,8 @@ class Manifest:
     `probes`: into how many of them a search looks. `recall`: what golden.py measured when this state was written.
     `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours. `columns`: what
     the shop's own columns hold; a segment need not have them all. `kept_regions`: the name of
-    the reranker for which every segment keeps regions, None where none are kept.
+    the reranker for which every segment keeps regions, None where none are kept. `backbone`: what made the features of
+    photos that the bundle learned from, as `vision` opens it again; None where nobody said.
     """
 
     bundle_hash: str
@@ -96,6 +97,7 @@ class Manifest:
     smooth_regions: tuple[float, ...] | None = None
     columns: dict[str, Kind] = field(default_factory=dict)
     kept_regions: str | None = None
+    backbone: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -138,8 +140,9 @@ class Manifest:
             ("probes", int),
             ("revision", int),
             ("kept_regions", str | None),
+            ("backbone", dict | None),
         ):
-            if not isinstance(content[name], kind):
+            if not isinstance(content.setdefault(name, None), kind):
                 raise ValueError(f"{name} {content[name]!r}")
         if content["hidden"] < 1 or content["probes"] < 1:
             raise ValueError(f"hidden {content['hidden']}, probes {content['probes']}: at least 1 is wanted")
@@ -195,13 +198,18 @@ class OpenIndex:
 
     @property
     def has_texts(self) -> bool:
-        """Whether it was made with texts, or some were added."""
+        """Whether there is full text: it was made with texts or titles, or some were added."""
         return any(part.texts is not None for part in self.parts)
 
     @cached_property
     def with_texts(self) -> int:
-        """How many of its products have texts."""
+        """How many of its products have texts besides a title."""
         return sum(part.with_texts for part in self.parts)
+
+    @property
+    def with_titles(self) -> int:
+        """How many of its products have a title."""
+        return sum(part.with_titles for part in self.parts)
 
     @property
     def with_values(self) -> int:
@@ -229,6 +237,7 @@ class OpenIndex:
             "kept_region_bytes_per_product": self.kept_bytes,
             "texts": self.has_texts,
             "products_with_texts": self.with_texts,
+            "products_with_titles": self.with_titles,
             "smoothed": manifest.smooth,
             "smoothed_regions": manifest.smooth_regions,
             "photos": manifest.photos,
@@ -288,6 +297,8 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     if (segment.kept is None) != (manifest.kept_regions is None):
         kept, wanted = ("", "none") if manifest.kept_regions is None else ("no ", "some")
         raise DataError(f"{kept}regions for re-ranking, the index says {wanted}", path=folder)
+    if segment.backbone != fingerprint(manifest.backbone):
+        raise DataError("made with another backbone than the index says", path=folder)
     if len(segment) != part.products:
         raise DataError(f"{len(segment)} products, the index says {part.products}", path=folder)
     live = None
@@ -302,6 +313,11 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     if attributes is not None and not attributes.kinds.items() <= kinds.items():
         raise DataError(f"columns {attributes.kinds}, the index says {kinds}", path=folder)
     return OpenPart(segment, live, texts, manifest.probes)
+
+
+def fingerprint(backbone: Mapping[str, Any] | None) -> str | None:
+    """What tells a backbone from others; None of none."""
+    return None if backbone is None else str(backbone["fingerprint"])
 
 
 def load_bundle(path: Path) -> tuple[Bundle, str]:

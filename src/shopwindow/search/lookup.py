@@ -86,10 +86,18 @@ class OpenPart:
 
     @property
     def with_texts(self) -> int:
-        """How many of the products that count have texts."""
+        """How many of the products that count have texts besides a title."""
         if self.texts is None or self.live is None:
             return 0 if self.texts is None else self.texts.products
         return int(np.count_nonzero(self.live[self.segment.rows_of(self.texts.ids())]))
+
+    @property
+    def with_titles(self) -> int:
+        """How many of the products that count have a title."""
+        if self.segment.catalogue is None:
+            return 0
+        titled = self.segment.catalogue.columns["title"].is_valid().to_numpy(zero_copy_only=False)
+        return int(np.count_nonzero(titled if self.live is None else titled & self.live))
 
     @property
     def with_values(self) -> int:

@@ -10,6 +10,7 @@ vectors.npy                       float32
 ivf.faiss                         cells of codes of the vectors (neighbours.py), in large segments
 sizes, region_bounds, boxes, labels, source, dataset_row (.npy)   what is shown, and where the regions are
 values.arrow                      the shop's own columns (attributes.py), where there are any
+catalogue.arrow                   title and first photo (path or URL) of each product, where the dataset has them
 kept_regions, kept_bounds (.npy)  regions for re-ranking (kept_regions.py), where they are kept
 ```
 """
@@ -36,6 +37,7 @@ from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.neighbours import Exact, Ivf, cell_count, write_ivf
 
 CARD: Final = "segment.json"
+CATALOGUE_FILE: Final = "catalogue.arrow"
 FORMAT: Final = "shopwindow segment 2"
 VECTORS_FILE: Final = "vectors.npy"
 IVF_FILE: Final = "ivf.faiss"
@@ -85,7 +87,8 @@ class Columns:
 
 @dataclass(frozen=True)
 class Segment:
-    """An opened segment. Rows are counted from 0, and stand by rising id. `ivf`: of a large one."""
+    """An opened segment. Rows are counted from 0, and stand by rising id. `ivf`: of a large one. `catalogue`: columns
+    `title` and `photo`. `backbone`: the fingerprint of what made its features of photos; None where nobody said."""
 
     name: str
     columns: Columns
@@ -93,6 +96,8 @@ class Segment:
     ivf: Ivf | None = None
     attributes: Attributes | None = None
     kept: KeptRegions | None = None
+    catalogue: Attributes | None = None
+    backbone: str | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Segment:
@@ -104,7 +109,7 @@ class Segment:
         try:
             columns = Columns(**{field.name: _load(folder, field.name) for field in fields(Columns)})
             load_bounds(folder / "region_bounds.npy", len(columns.boxes))
-            vectors, values = load_array(folder / VECTORS_FILE), folder / ATTRIBUTES_FILE
+            vectors = load_array(folder / VECTORS_FILE)
             if vectors.dtype != np.float32 or vectors.ndim != 2:
                 raise DataError(f"{vectors.dtype} of shape {list(vectors.shape)}", path=folder / VECTORS_FILE)
             kept_values = int(card["kept"])
@@ -113,8 +118,10 @@ class Segment:
                 columns,
                 Exact(vectors),
                 Ivf.open(folder / IVF_FILE, vectors, probes=1) if card["cells"] else None,
-                Attributes.open(values) if values.is_file() else None,
+                Attributes.open_if_there(folder / ATTRIBUTES_FILE),
                 KeptRegions.open(folder, kept_values) if kept_values else None,
+                Attributes.open_if_there(folder / CATALOGUE_FILE),
+                card.get("backbone"),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
@@ -183,9 +190,11 @@ def write_segment(
     approximate: bool,
     attributes: Attributes | None = None,
     kept: KeptRegions | None = None,
+    catalogue: Attributes | None = None,
+    backbone: str | None = None,
 ) -> None:
     """Writes a segment into an empty folder, its card last. `approximate`: with cells. Products come in any order, and
-    `vectors`, `attributes` and `kept` in that of `columns`.
+    `vectors`, `attributes`, `kept` and `catalogue` in that of `columns`.
 
     Raises: OSError where the disk is full.
     """
@@ -198,8 +207,9 @@ def write_segment(
     taken = columns.take(order)
     for field in fields(Columns):
         save_array(folder / f"{field.name}.npy", getattr(taken, field.name))
-    if attributes is not None:
-        attributes.take(order).write(folder / ATTRIBUTES_FILE)
+    for name, values in ((ATTRIBUTES_FILE, attributes), (CATALOGUE_FILE, catalogue)):
+        if values is not None:
+            values.take(order).write(folder / name)
     if kept is not None:
         kept.write(folder, order)
     card = {
@@ -207,6 +217,7 @@ def write_segment(
         "products": len(order),
         "cells": cells,
         "kept": 0 if kept is None else kept.values,
+        "backbone": backbone,
     }
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
 
@@ -231,7 +242,7 @@ def _check_belonging(segment: Segment, products: int, folder: Path) -> None:
     """Raises: DataError where files of a segment do not belong together."""
     columns = segment.columns
     by_product = (columns.ids, columns.sizes, columns.source, columns.dataset_row, columns.region_bounds[1:])
-    optional = [some for some in (segment.attributes, segment.kept) if some is not None]
+    optional = [some for some in (segment.attributes, segment.kept, segment.catalogue) if some is not None]
     if {len(some) for some in (*by_product, segment.exact.vectors, *optional)} != {products}:
         raise DataError("its files differ in the number of products", path=folder)
     if len(columns.boxes) != len(columns.labels):

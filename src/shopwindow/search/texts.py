@@ -1,7 +1,7 @@
-"""Which products are known to match texts with these words?
+"""Which products have these words in their title, or in texts known to match them?
 
-A full-text index over texts that shoppers typed for products they took: SQLite's FTS5 with BM25, one file per
-segment. Knows no vector.
+A full-text index over titles and over texts that shoppers typed for products they took: SQLite's FTS5 with BM25, one
+file per segment. Knows no vector.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -27,21 +28,26 @@ MOST_TEXTS: Final = 32
 _MOST_WORDS: Final = 64
 _READ_AT_ONCE: Final = 1000
 _WORD: Final = re.compile(r"\w+")
+_WITH_TEXTS: Final = "FROM product WHERE words <> ''"
 
 
-def write_texts(path: Path, texts: Iterable[list[str]]) -> int:
-    """Writes the texts of the products of a segment, in the order of their ids; gives how many products have any.
+def write_texts(path: Path, texts: Iterable[list[str]], titles: Iterable[str | None] | None = None) -> int:
+    """Writes texts and titles of the products of a segment, in the order of their ids; gives how many products have
+    any.
 
     Raises: DataError where the disk is full.
     """
-    rows = ((place, "\n".join(some[:MOST_TEXTS])) for place, some in enumerate(texts) if some)
+    pairs = enumerate(zip(texts, repeat(None) if titles is None else titles, strict=titles is not None))
+    rows = (
+        (place, title or "", "\n".join(some[:MOST_TEXTS])) for place, (some, title) in pairs if some or title
+    )
     try:
         with contextlib.closing(sqlite3.connect(path)) as base:
             base.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-                "CREATE VIRTUAL TABLE product USING fts5(words, tokenize='unicode61');"
+                "CREATE VIRTUAL TABLE product USING fts5(title, words, tokenize='unicode61');"
             )
-            base.executemany("INSERT INTO product(rowid, words) VALUES (?, ?)", rows)
+            base.executemany("INSERT INTO product(rowid, title, words) VALUES (?, ?, ?)", rows)
             base.execute("INSERT INTO product(product) VALUES ('optimize')")
             base.commit()
             count: int = base.execute("SELECT count(*) FROM product").fetchone()[0]
@@ -54,7 +60,7 @@ class Texts:
     """The texts of a segment, opened for reading by any thread. Stays readable when its file is removed.
 
     `rising`: the ids of the segment's products in their order; the file knows places in it. `products`: how many have
-    texts.
+    texts besides a title.
     """
 
     def __init__(self, path: Path, rising: Shaped[np.ndarray, " products"]) -> None:
@@ -65,18 +71,19 @@ class Texts:
             uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
             self._base = sqlite3.connect(uri, uri=True, check_same_thread=False)
             weakref.finalize(self, self._base.close)
-            self.products: int = self._base.execute("SELECT count(*) FROM product").fetchone()[0]
+            self.products: int = self._base.execute(f"SELECT count(*) {_WITH_TEXTS}").fetchone()[0]
 
     def ids(self) -> Shaped[np.ndarray, " with_texts"]:
-        """The products that have texts, rising."""
+        """The products that have texts besides a title, rising."""
         with self._lock, _as_data_error(self.path):
-            rows = self._base.execute("SELECT rowid FROM product ORDER BY rowid").fetchall()
+            rows = self._base.execute(f"SELECT rowid {_WITH_TEXTS} ORDER BY rowid").fetchall()
         return self._rising[np.array(rows, np.int64).reshape(-1)]
 
     def find(
         self, words: str, limit: int, allowed: Bool[np.ndarray, " products"] | None = None
     ) -> list[tuple[ProductId, float]]:
         """(product id, BM25 score, higher is better) of the first `limit` products with any of the words, best first.
+        Title and texts count as one text.
 
         Of equal scores the smaller id stands first. `allowed`: which products may be found, by row; None: all.
         No more matches are read than it takes.
@@ -102,11 +109,11 @@ class Texts:
         return best[:limit]
 
     def of(self, product_id: ProductId) -> tuple[str, ...]:
-        """The texts of one product of the segment, none where there are none."""
+        """The texts of one product of the segment besides its title, none where there are none."""
         place = int(np.searchsorted(self._rising, product_id))
         with self._lock, _as_data_error(self.path):
             row = self._base.execute("SELECT words FROM product WHERE rowid = ?", (place,)).fetchone()
-        return tuple(row[0].split("\n")) if row else ()
+        return tuple(row[0].split("\n")) if row and row[0] else ()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from shopwindow.service.metrics import Metrics
 from shopwindow.service.problems import Problem, unavailable
 
 BODY_BYTES: Final = 256 * 1024
+PHOTO_SEARCH: Final = "/search/photo"
+"""The path whose body is a picture."""
 SEND_SECONDS: Final = 30.0
 """For a client to take the response."""
 RETRY_AFTER_SECONDS: Final = 1
@@ -26,6 +28,9 @@ class Limits:
     """
 
     photo_bytes: int = 20 * 2**20
+    """Of a product's photo."""
+    upload_bytes: int = 10 * 2**20
+    """Of a photo that is asked with."""
     requests_at_once: int = 64
     """Requests being answered or waiting for the engine."""
     engine_threads: int = 2
@@ -66,6 +71,7 @@ class LimitMiddleware:
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         size, is_reading, has_started = 0, False, False
+        most = self._limits.upload_bytes if scope["path"] == PHOTO_SEARCH else BODY_BYTES
 
         async def receive_part() -> Message:
             nonlocal size, is_reading
@@ -73,9 +79,9 @@ class LimitMiddleware:
             message = await receive()
             is_reading = False
             size += len(message.get("body", b""))
-            if size > BODY_BYTES:
+            if size > most:
                 self._metrics.refused.labels("body-too-large").inc()
-                raise Problem(413, "body-too-large", f"a body may have {BODY_BYTES} bytes")
+                raise Problem(413, "body-too-large", f"a body may have {most} bytes")
             return message
 
         async def send_part(message: Message) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.hits import ColumnView, Hit, ProductId, ProductView, SearchRequest
+from shopwindow.search.hits import ColumnView, Hit, PhotoQuery, ProductId, ProductView, SearchRequest
 
 Result = TypeVar("Result")
 MOST_TOGETHER: Final = 16
@@ -37,6 +37,9 @@ class Engine(Protocol):
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that the model knows nothing of."""
+
+    def encode_photo(self, content: bytes, /) -> PhotoQuery:
+        """A picture's bytes, as a search asks with it."""
 
     def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product."""
@@ -68,7 +71,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found; where that is nothing, which of its words the model does not know."""
+    """What a search found; where that is nothing, or words came with a photo, which of its words the model does not
+    know."""
 
     hits: list[Hit]
     unknown_words: tuple[str, ...] = ()
@@ -95,11 +99,12 @@ def most_together(request: SearchRequest) -> int:
 
 
 def search_together(engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchResult]:
-    """The results of several searches for words, in their order."""
+    """The results of several searches for words or photos, in their order."""
     return [
-        SearchResult(engine.with_views(hits))
-        if hits
-        else SearchResult([], engine.unknown_words(request.words))
+        SearchResult(
+            engine.with_views(hits),
+            engine.unknown_words(request.words) if not hits or request.photo is not None else (),
+        )
         for request, hits in zip(requests, engine.search_many(requests), strict=True)
     ]
 

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from shopwindow.ids import LONGEST_ID
 from shopwindow.model.rerankers import full_name
 from shopwindow.search.conditions import Condition, parse_conditions
-from shopwindow.search.hits import RERANKED, Filter, SearchRequest
+from shopwindow.search.hits import RERANKED, Filter, PhotoQuery, SearchRequest
 
 HITS: Final = 24
 """How many hits a response has when nobody says."""
@@ -129,6 +129,9 @@ Reranking = Annotated[
     ),
     AfterValidator(_known_reranking),
 ]
+Share = Annotated[
+    float, Field(ge=0, le=1, description="how much the words count: 0 the photo alone, 1 the words alone")
+]
 Region = Annotated[
     int | None, Field(ge=0, le=10_000, description="compare one region instead of the whole photo")
 ]
@@ -173,6 +176,20 @@ class SearchParameters(_Settings):
     q: Words
     exact: Annotated[bool, Exact, BeforeValidator(true_or_false)] = False
     hybrid: Annotated[bool, Hybrid, BeforeValidator(true_or_false)] = False
+
+
+class PhotoParameters(_Narrowed):
+    """A search by a photo, with words or without, as an address says it; the photo is the body."""
+
+    q: Words | None = None
+    share: Share = 0.5
+    exact: Annotated[bool, Exact, BeforeValidator(true_or_false)] = False
+
+    def search_for(self, photo: PhotoQuery) -> SearchRequest:
+        """A search for the photo, as the engine takes it."""
+        return SearchRequest(
+            self.q or "", photo=photo, share=self.share, k=self.k, where=self.filter(), exact=self.exact
+        )
 
 
 class BatchBody(_Settings):

@@ -11,14 +11,15 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import Response
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from shopwindow.search.conditions import Kind
-from shopwindow.search.hits import ColumnView, Hit, ProductView
+from shopwindow.search.hits import ColumnView, Hit, ProductView, View
 from shopwindow.service.problems import Problem
 
 _PHOTO_CACHE: Final = "private, max-age=300"
-_IMAGE_TYPES: Final = (
+IMAGE_TYPES: Final = (
     (b"\xff\xd8\xff", 0, "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
     (b"GIF8", 0, "image/gif"),
@@ -26,7 +27,14 @@ _IMAGE_TYPES: Final = (
 )
 Id = Annotated[str, Field(description="as the shop writes it", examples=["SKU-0042"])]
 PhotoPath = Annotated[
-    str | None, Field(description="null where there is no photo file", examples=["/photos/SKU-0042"])
+    str | None,
+    Field(
+        description="a path of this service, or the address of a photo on the web; null where there is none",
+        examples=["/photos/SKU-0042"],
+    ),
+]
+Title = Annotated[
+    str | None, Field(description="null where the index knows none", examples=["Organic tomatoes"])
 ]
 Values = Annotated[
     dict[str, float | str],
@@ -41,9 +49,10 @@ class _Json(BaseModel):
 
 
 class ProductHit(_Json):
-    """One product found. `href` and `photo` are paths of this service."""
+    """One product found. `href` is a path of this service."""
 
     product_id: Id
+    title: Title
     rank: int = Field(ge=1, description="counted from 1", examples=[1])
     score: float = Field(description="higher is better; comparable within one response", examples=[0.731])
     image_h: int = Field(description="height of the photo in px", examples=[320])
@@ -59,7 +68,8 @@ class SearchResponse(_Json):
     query: str = Field(examples=["red striped dress"])
     hits: list[ProductHit]
     unknown_words: list[str] = Field(
-        description="where nothing was found: the words that the model does not know", examples=[[]]
+        description="the words that the model does not know, where nothing was found or a photo came with them",
+        examples=[[]],
     )
 
 
@@ -99,6 +109,7 @@ class ProductResponse(_Json):
     """A product, its photo's regions, texts known to match it, and its values in the shop's own columns."""
 
     product_id: Id
+    title: Title
     image_h: int
     image_w: int
     href: str
@@ -140,6 +151,7 @@ class WaysJson(_Json):
     """Which ways of search this index has besides the plain one."""
 
     texts: bool = Field(description="hybrid can be asked for")
+    photo: bool = Field(description="POST /search/photo can be asked")
     rerankers: list[str] = Field(description="the model's own, which rerank can ask for", examples=[["late"]])
 
 
@@ -165,12 +177,13 @@ def product_hits(hits: list[Hit]) -> list[ProductHit]:
     return [
         ProductHit(
             product_id=str(hit.product_id),
+            title=hit.view.title,
             rank=hit.rank,
             score=hit.score,
             image_h=hit.view.image_h,
             image_w=hit.view.image_w,
             href=_path("products", hit.product_id),
-            photo=None if hit.view.photo is None else _path("photos", hit.product_id),
+            photo=_photo_link(hit.view, hit.product_id),
             values=dict(hit.view.values),
         )
         for hit in hits
@@ -188,10 +201,11 @@ def product_response(view: ProductView) -> ProductResponse:
     regions = enumerate(zip(view.boxes, view.labels, view.label_names, strict=True))
     return ProductResponse(
         product_id=str(view.product_id),
+        title=view.title,
         image_h=view.image_h,
         image_w=view.image_w,
         href=_path("products", view.product_id),
-        photo=None if view.photo is None else _path("photos", view.product_id),
+        photo=_photo_link(view, view.product_id),
         regions=[
             RegionJson(
                 region=region,
@@ -212,10 +226,13 @@ def column_json(column: ColumnView) -> ColumnJson:
 
 
 def photo_response(view: ProductView, *, known: str | None, most_bytes: int) -> Response:
-    """A product's photo; status 304 without its bytes where the client's ETags, `known`, hold that of the file.
+    """A product's photo; status 304 without its bytes where the client's ETags, `known`, hold that of the file; status
+    307 to its address where it lies on the web.
 
     Raises: Problem for a photo that is missing, unreadable, no image, or larger than `most_bytes`.
     """
+    if view.photo_url is not None:
+        return RedirectResponse(view.photo_url, 307)
     if view.photo is None:
         raise _no_photo(view, "the index knows no photo of it")
     try:
@@ -239,7 +256,7 @@ def image_type(content: bytes) -> str | None:
     >>> image_type(b"GIF89a"), image_type(b"<svg onload=...>")
     ('image/gif', None)
     """
-    return next((kind for magic, at, kind in _IMAGE_TYPES if content[at : at + len(magic)] == magic), None)
+    return next((kind for magic, at, kind in IMAGE_TYPES if content[at : at + len(magic)] == magic), None)
 
 
 def _read(path: Path, most_bytes: int) -> tuple[bytes, str]:
@@ -250,6 +267,11 @@ def _read(path: Path, most_bytes: int) -> tuple[bytes, str]:
 
 def _no_photo(view: ProductView, reason: str) -> Problem:
     return Problem(404, "no-photo", f"product {view.product_id} has no photo: {reason}")
+
+
+def _photo_link(view: View, product_id: object) -> str | None:
+    """Where a browser gets the photo."""
+    return view.photo_url if view.photo is None else _path("photos", product_id)
 
 
 def _path(folder: str, product_id: object) -> str:

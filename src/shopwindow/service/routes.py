@@ -14,17 +14,20 @@ from starlette.staticfiles import StaticFiles
 
 from shopwindow.files import DataError
 from shopwindow.search.hits import Hit, SearchRequest, UnknownProduct
-from shopwindow.service.live import LOG, Engine, LiveEngine
+from shopwindow.service.limits import PHOTO_SEARCH
+from shopwindow.service.live import LOG, Engine, LiveEngine, SearchResult, search_together
 from shopwindow.service.metrics import MEDIA_TYPE, Metrics
 from shopwindow.service.problems import Problem, documented, unavailable
 from shopwindow.service.requests import (
     BatchBody,
     ExplainParameters,
+    PhotoParameters,
     ProductId,
     SearchParameters,
     SimilarParameters,
 )
 from shopwindow.service.responses import (
+    IMAGE_TYPES,
     BatchResponse,
     ExplanationResponse,
     IndexResponse,
@@ -35,11 +38,13 @@ from shopwindow.service.responses import (
     StateResponse,
     WaysJson,
     column_json,
+    image_type,
     photo_response,
     product_hits,
     product_response,
     search_response,
 )
+from shopwindow.vision.pictures import UnreadablePicture
 
 Result = TypeVar("Result")
 PAGE: Final = StaticFiles(packages=[("shopwindow.service", "page")])
@@ -54,13 +59,19 @@ _PHOTO_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "the photo file as it is",
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     },
+    307: {"description": "the photo lies on the web, at the address that Location names"},
     304: {"description": "the photo is the one that the client has"},
     **documented(401, 404, 422, 503),
+}
+_PICTURE_TYPES: Final = tuple(kind for _, _, kind in IMAGE_TYPES)
+_PICTURE_BODY: Final = {
+    "required": True,
+    "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _PICTURE_TYPES},
 }
 
 
 def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
-    """The endpoints that search by words."""
+    """The endpoints that search by words or by a photo."""
     routes = APIRouter(tags=["search"])
 
     @routes.get("/search", responses=documented(401, 422, 503))
@@ -83,6 +94,24 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
         return BatchResponse(
             answers=[search_response(words, results.hits, results.unknown_words) for words, results in pairs]
         )
+
+    @routes.post(
+        PHOTO_SEARCH,
+        responses=documented(401, 413, 415, 422, 503),
+        openapi_extra={"requestBody": _PICTURE_BODY},
+    )
+    async def search_by_photo(request: Request, asked: Annotated[PhotoParameters, Query()]) -> SearchResponse:
+        """The products most like a photo, the body; with words, those that are like it and answer them."""
+        if asked.q is not None:
+            request.state.words = asked.q
+        content = await _picture(request)
+        metrics.queries.inc()
+
+        def find(engine: Engine) -> SearchResult:
+            return search_together(engine, [asked.search_for(engine.encode_photo(content))])[0]
+
+        results = await _ask(live, find)
+        return search_response(asked.q or "", results.hits, results.unknown_words)
 
     return routes
 
@@ -149,7 +178,11 @@ def index_routes(live: LiveEngine, suggestions: list[str]) -> APIRouter:
                 version=engine.version,
                 labels=[LabelJson(label=label, name=name) for label, name in labels],
                 columns=[column_json(column) for column in engine.columns],
-                ways=WaysJson(texts=bool(stats.get("texts")), rerankers=stats.get("rerankers", [])),
+                ways=WaysJson(
+                    texts=bool(stats.get("texts")),
+                    photo=bool(stats.get("by_photo")),
+                    rerankers=stats.get("rerankers", []),
+                ),
                 suggestions=suggestions,
                 stats={name: stats[name] for name in _PUBLIC_STATS if name in stats},
             )
@@ -198,8 +231,27 @@ def errors_as_problems() -> Iterator[None]:
         LOG.error("the index cannot answer: %s", error)
         detail = "the index cannot answer this: a part of it is gone or broken"
         raise unavailable("index-broken", detail, retry_after_seconds=60) from error
+    except UnreadablePicture as error:
+        raise _unreadable(error.reason) from error
     except ValueError as error:
         raise Problem(422, "invalid-request", str(error)) from error
+
+
+async def _picture(request: Request) -> bytes:
+    """The body, if it may be a picture; what it holds is read later. Raises: Problem."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _PICTURE_TYPES:
+        raise Problem(
+            415, "unsupported-media-type", f"a body of one of {', '.join(_PICTURE_TYPES)} is wanted"
+        )
+    content = await request.body()
+    if image_type(content) is None:
+        raise _unreadable("it begins as no JPEG, PNG, GIF or WebP does" if content else "empty")
+    return content
+
+
+def _unreadable(reason: str) -> Problem:
+    return Problem(422, "unreadable-photo", f"the photo cannot be read: {reason}")
 
 
 async def _ask(live: LiveEngine, question: Callable[[Engine], Result]) -> Result:

@@ -2,16 +2,18 @@
 // Whoever changes it calls `go`; the event "go" says that it was changed.
 
 const HITS = 48;
-const ONE = ["q", "like", "region", "open"];
+const ONE = ["q", "like", "region", "photo", "share", "open"];
 const MANY = { label: "labels", where: "where" };
 const SWITCHES = ["hybrid", "late"];
 
-export const NOTHING = { q: "", labels: [], where: [], hybrid: false, late: false, like: null, region: null, open: null };
+export const NOTHING = { q: "", labels: [], where: [], hybrid: false, late: false, like: null, region: null, photo: null, share: null, open: null };
+export const photos = new Map();   // what a number of the address stands for, as long as the page lives
 
 export function state() {
   const at = new URLSearchParams(location.hash.slice(1));
   return {
     q: at.get("q") ?? "", like: at.get("like"), region: at.get("region"), open: at.get("open"),
+    photo: photos.has(at.get("photo")) ? at.get("photo") : null, share: at.get("share"),
     labels: at.getAll("label"), where: at.getAll("where"), hybrid: at.has("hybrid"), late: at.has("late"),
   };
 }
@@ -26,8 +28,8 @@ export function go(change, { replace = false } = {}) {
   dispatchEvent(new Event("go"));
 }
 
-// The path of the service that answers a state; "" where nothing is asked.
-export function question({ q, labels, where, hybrid, late, like, region }) {
+// The path of the service that answers a state; "" where nothing is asked. A photo is the body of the question.
+export function question({ q, labels, where, hybrid, late, like, region, photo, share }) {
   const at = new URLSearchParams({ k: HITS });
   for (const label of labels) at.append("label", label);
   for (const condition of where) at.append("where", condition);
@@ -35,8 +37,12 @@ export function question({ q, labels, where, hybrid, late, like, region }) {
     if (region) at.set("region", region);
     return `/products/${encodeURIComponent(like)}/similar?${at}`;
   }
+  if (q.trim()) at.set("q", q.trim());
+  if (photo) {
+    if (share && q.trim()) at.set("share", share);
+    return `/search/photo?${at}`;
+  }
   if (!q.trim()) return "";
-  at.set("q", q.trim());
   if (hybrid) at.set("hybrid", "true");
   if (late) at.set("rerank", "late");
   return `/search?${at}`;

@@ -1,9 +1,10 @@
-// The page: words in, photos out. What it shows is said by the address (address.js); here are keys, typing and the start.
+// The page: words or a photo in, photos out. What it shows is said by the address (address.js); here are keys, typing and the start.
 
 import { go, NOTHING, state } from "./address.js";
 import { closed, showDetail, step } from "./detail.js";
 import { $, make } from "./elements.js";
 import { offer, showFilters } from "./filters.js";
+import { listen, showAsked } from "./photo.js";
 import { forget, hits, like, moveInGrid, rove, showAnchor, showResults } from "./results.js";
 import { ask, key } from "./service.js";
 
@@ -12,10 +13,11 @@ const PAUSE_MS = 120;          // after the last letter
 async function show() {
   const now = state();
   if ($("words").value.trim() !== now.q) $("words").value = now.q;
-  document.body.classList.toggle("resting", !now.q.trim() && !now.like);
+  document.body.classList.toggle("resting", !now.q.trim() && !now.like && !now.photo);
   document.title = now.q ? `${now.q} · shopwindow` : "shopwindow";
   showFilters(now);
   showAnchor(now);
+  showAsked(now);
   if (await showResults(now)) about();
   await showDetail(state());
 }
@@ -70,6 +72,7 @@ async function start() {
   $("key-form").addEventListener("submit", () => { key.set($("key-text").value.trim()); forget(); about().finally(show); });
   document.addEventListener("keydown", pressed);
   document.addEventListener("click", (event) => { if (!$("filter").contains(event.target)) $("filter").open = false; });
+  listen();
   addEventListener("go", show);
   addEventListener("popstate", show);
   addEventListener("hashchange", show);
@@ -85,6 +88,7 @@ function about() {
 
 function tell(told) {
   offer(told);
+  $("by-photo").hidden = !told.ways.photo;
   if (Number.isFinite(told.stats.products)) $("about").textContent = `${told.stats.products.toLocaleString()} products in the window`;
   const tries = told.suggestions.map((words) => make("button", { type: "button", text: words, on: { click: () => go({ q: words }) } }));
   showFilters(state());

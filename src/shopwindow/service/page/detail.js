@@ -17,7 +17,7 @@ export async function showDetail({ open, q, like: liked }) {
   flight?.abort();
   if (!open) { if (dialog.open) dialog.close(); focusTile(); return; }
   const mine = flight = new AbortController();
-  $("detail-name").textContent = `Product ${open}`;
+  $("detail-name").textContent = hits.find((hit) => hit.product_id === open)?.title ?? `Product ${open}`;
   $("detail-fault").textContent = "";
   placeInHits(open);
   if (!dialog.open) { clearDetail(); dialog.classList.remove("bare"); dialog.showModal(); $("detail-name").focus?.(); }
@@ -68,7 +68,9 @@ function drawProduct(product) {
   const area = ({ box: one }) => (one.bottom - one.top) * (one.right - one.left);
   cells.rects = product.regions.map((region) => rectangle(region));
   for (const region of [...product.regions].sort((one, other) => area(other) - area(one))) box.append(cells.rects[region.region]);
-  const shown = photo(product, `Photo of product ${id}`);
+  if (product.title) $("detail-name").textContent = product.title;
+  $("detail-id").textContent = product.title ? `Product ${id}` : "";
+  const shown = photo(product, `Photo of ${product.title ?? `product ${id}`}`);
   const image = shown.querySelector("img");
   $("frame").style.setProperty("--ratio", product.image_w / product.image_h);
   $("frame").replaceChildren(image ?? shown, box);

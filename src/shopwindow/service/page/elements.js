@@ -22,7 +22,7 @@ export function photo(product, alt) {
   image.addEventListener("load", () => image.classList.add("here"));
   image.addEventListener("error", () => { image.remove(); frame.classList.add("gone"); });
   frame.append(image);
-  if (key.get()) fetchPhoto(product.photo, image); else image.src = product.photo;
+  if (key.get() && product.photo.startsWith("/")) fetchPhoto(product.photo, image); else image.src = product.photo;
   return frame;
 }
 

@@ -5,7 +5,7 @@ import { go, state } from "./address.js";
 import { $, make, short, spaced } from "./elements.js";
 
 const WAYS = {
-  hybrid: [({ texts }) => texts, "Also by known texts"],
+  hybrid: [({ texts }) => texts, "Also by full text"],
   late: [({ rerankers }) => rerankers.includes("late"), "Look closer"],
 };
 const CONDITION = /^\s*(\w+)\s*(<=|>=|=)\s*(.*?)\s*$/s;
@@ -76,9 +76,9 @@ function chooseValue({ target }) {
   go({ where: value ? [...others, `${target.dataset.column}${target.dataset.relation}${value}`] : others });
 }
 
-export function showFilters({ labels, where, hybrid, late, like }) {
-  const ways = like ? {} : { hybrid, late };   // what is like a product is found in one way
-  $("ways").hidden = Boolean(like) || !$("ways").querySelector("input");
+export function showFilters({ labels, where, hybrid, late, like, photo }) {
+  const ways = like || photo ? {} : { hybrid, late };   // what is like a photo is found in one way
+  $("ways").hidden = Boolean(like || photo) || !$("ways").querySelector("input");
   for (const box of $("labels").querySelectorAll("input")) box.checked = labels.includes(box.value);
   for (const box of $("ways").querySelectorAll("input")) box.checked = { hybrid, late }[box.value];
   for (const field of fields()) {

@@ -1,13 +1,13 @@
 // The grid: asks for what the address says, shows photos with scores, a wait, a message or a fault.
 
-import { go, question, state } from "./address.js";
+import { go, photos, question, state } from "./address.js";
 import { $, make, photo, spaced } from "./elements.js";
 import { ask, Fault } from "./service.js";
 
 const PATIENCE_MS = 180;       // before a wait is shown
 const COLUMNS = 2;             // of numbers, such as the price, that are shown with a photo
 export let hits = [];
-let asked = "";                // the address of the shown results
+let asked = "";                // the address of the shown results, and the number of the photo
 let flight = null;             // the request whose answer is awaited
 
 export function forget() { asked = ""; }   // so that the same is asked again
@@ -15,14 +15,15 @@ export function forget() { asked = ""; }   // so that the same is asked again
 // Whether the service answered.
 export async function showResults(now) {
   const path = question(now);
-  if (path === asked) return false;
-  asked = path;
+  const mark = `${path} ${now.photo ?? ""}`;
+  if (mark === asked) return false;
+  asked = mark;
   flight?.abort();
   if (!path) { draw([]); $("status").textContent = ""; return false; }
   const mine = flight = new AbortController();
   const slow = setTimeout(showWaiting, PATIENCE_MS);
   try {
-    const answer = await (await ask(path, mine.signal)).json();
+    const answer = await (await ask(path, mine.signal, now.like ? undefined : photos.get(now.photo))).json();
     if (flight !== mine) return false;
     draw(answer.hits);
     say(now, answer.unknown_words ?? []);
@@ -44,12 +45,14 @@ function showWaiting() {
   else $("results").replaceChildren(...Array.from({ length: 12 }, () => make("li", { className: "bone", ariaHidden: "true" })));
 }
 
-function say({ q, like, region, labels, where }, unknown) {
+function say({ q, like, region, photo, labels, where }, unknown) {
   const count = hits.length === 1 ? "The 1 product" : `The ${hits.length} products`;
-  $("status").textContent = !hits.length ? "" : like ? `${count} most like ${region ? "this part" : "this one"}` : `${count} nearest to “${q}”`;
-  if (hits.length) return;
   const strange = unknown.map((word) => `“${word}”`).join(", ");
-  const advice = like ? "Nothing else is like it."
+  const nearest = like ? `most like ${region ? "this part" : "this one"}` : !photo ? `nearest to “${q}”`
+    : `most like your photo${q ? ` and “${q}”` : ""}${strange ? `. Not known here: ${strange}` : ""}`;
+  $("status").textContent = hits.length ? `${count} ${nearest}` : "";
+  if (hits.length) return;
+  const advice = like || photo ? "Nothing else is like it here."
     : strange ? `Not known here: ${strange}. Try other words.` : "Try fewer words or others, or take away a filter.";
   message("Nothing found", advice, labels.length + where.length ? ["Take away the filters", () => go({ labels: [], where: [] })] : null);
 }
@@ -61,12 +64,13 @@ function message(title, text, act) {
   $("message").hidden = false;
 }
 
-function showFault(error, { labels, where, hybrid, late }) {
+function showFault(error, { labels, where, hybrid, late, photo }) {
   draw([]);
   $("status").textContent = "";
   const fault = error instanceof Fault ? error : new Fault("That did not work", String(error));
   const narrowed = labels.length + where.length > 0 || hybrid || late;
-  message(fault.title, fault.message, fault.status === 422 && narrowed
+  const isOfPhoto = photo && [413, 415, 422].includes(fault.status) && !narrowed;
+  message(fault.title, fault.message, isOfPhoto ? ["Remove the photo", () => go({ photo: null, share: null })] : fault.status === 422 && narrowed
     ? ["Take away the filters", () => go({ labels: [], where: [], hybrid: false, late: false })]
     : ["Try again", () => { forget(); dispatchEvent(new Event("go")); }]);
 }
@@ -79,13 +83,14 @@ function draw(found) {
   const digits = best < .1 ? 4 : 3;        // fused ranks are small numbers
   const names = [...new Set(found.flatMap(({ values }) => Object.keys(values).filter((name) => typeof values[name] === "number")))];
   const columns = names.slice(0, COLUMNS);
-  $("results").replaceChildren(...found.map((hit) => tile(hit, (hit.score - least) / (best - least), digits, columns)));
+  const titled = found.some(({ title }) => title);
+  $("results").replaceChildren(...found.map((hit) => tile(hit, (hit.score - least) / (best - least), digits, columns, titled)));
   if (found.length) rove($("results").firstChild.querySelector("a"), { focus: false });
 }
 
 const unseen = (text) => make("span", { className: "unseen", text });
 
-function tile(hit, share, digits, columns) {
+function tile(hit, share, digits, columns, titled) {
   const id = hit.product_id;
   const strength = make("i");
   strength.style.setProperty("--share", share.toFixed(3));
@@ -94,16 +99,17 @@ function tile(hit, share, digits, columns) {
   return make("li", { className: "tile", data: { id } },
     make("a", { href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1,
       on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
-      unseen(`Product ${id}, place ${hit.rank}, `), photo(hit, ""),
+      unseen(`${hit.title ? "" : `Product ${id}, `}place ${hit.rank}, `), photo(hit, ""),
+      ...(titled ? [make("span", { className: "title", text: hit.title ?? `Product ${id}` })] : []),
       ...(columns.length ? [make("span", { className: "known", text: known.join(" · ") })] : []),
       unseen(" score "),
       make("span", { className: "under" }, make("span", { text: score }), make("span", { className: "strength" }, strength))),
-    make("button", { type: "button", tabIndex: -1, text: "Similar", ariaLabel: `Similar to product ${id}`, on: { click: () => like(id) } }));
+    make("button", { type: "button", tabIndex: -1, text: "Similar", ariaLabel: `Similar to ${hit.title ?? `product ${id}`}`, on: { click: () => like(id) } }));
 }
 
 export function like(id, region = null) {
   $("words").value = "";
-  go({ q: "", like: id, region, open: null });
+  go({ q: "", like: id, region, photo: null, share: null, open: null });
   scrollTo({ top: 0 });
 }
 

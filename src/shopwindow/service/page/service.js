@@ -1,7 +1,7 @@
 // How the page asks the service: with a key where one is needed, again where it is busy, and faults in words.
 
 const TRIES = 3;
-const TITLES = { 401: "A key is needed", 404: "Not in this shop", 422: "That cannot be searched", 503: "Many are searching right now" };
+const TITLES = { 401: "A key is needed", 404: "Not in this shop", 413: "That photo is too large", 415: "Not such a picture", 422: "That cannot be searched", 503: "Many are searching right now" };
 
 export const key = {
   get: () => sessionStorage.getItem("key"),
@@ -17,11 +17,12 @@ const wait = (ms, signal) => new Promise((done, stop) => {
   signal?.addEventListener("abort", () => { clearTimeout(timer); stop(signal.reason); });
 });
 
-export async function ask(path, signal) {
+// `photo`: a file, sent as the body.
+export async function ask(path, signal, photo) {
   for (let left = TRIES - 1; ; left--) {
     let answer;
     try {
-      answer = await fetch(path, { signal, headers: key.get() ? { Authorization: `Bearer ${key.get()}` } : {} });
+      answer = await fetch(path, { signal, method: photo ? "POST" : "GET", body: photo, headers: key.get() ? { Authorization: `Bearer ${key.get()}` } : {} });
     } catch (error) {
       if (signal?.aborted) throw error;
       if (left > 0) { await wait(400, signal); continue; }

@@ -1,0 +1,54 @@
+// A photo that somebody searches with: chosen, dropped or pasted. It stays in this page; the address numbers it only.
+
+import { go, photos, state } from "./address.js";
+import { $ } from "./elements.js";
+
+const MOST_KEPT = 8;           // photos that the back button can return to
+let count = 0;
+
+const isOffered = () => !$("by-photo").hidden;
+const pictureIn = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/"));
+
+function take(file) {
+  photos.set(String(++count), file);
+  for (const old of [...photos.keys()].slice(0, -MOST_KEPT)) photos.delete(old);
+  go({ photo: String(count), like: null, region: null, open: null });
+  scrollTo({ top: 0 });
+}
+
+export function listen() {
+  $("file").addEventListener("change", () => { const [file] = $("file").files; $("file").value = ""; if (file) take(file); });
+  document.addEventListener("paste", (event) => {
+    const file = isOffered() && pictureIn(event.clipboardData);
+    if (file) { event.preventDefault(); take(file); }
+  });
+  document.addEventListener("dragover", (event) => {
+    if (!isOffered() || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    $("drop").hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+  document.addEventListener("drop", (event) => {
+    $("drop").hidden = true;
+    if (!isOffered() || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();    // else the browser leaves the page for the file
+    const file = pictureIn(event.dataTransfer);
+    if (file) take(file);
+    else $(document.body.classList.contains("resting") ? "hint" : "status").textContent = "That is no photo: drop a JPEG, PNG, WebP or GIF.";
+  });
+  $("remove-photo").addEventListener("click", () => { go({ photo: null, share: null }); $("words").focus(); });
+  $("share").addEventListener("change", () => { if ($("share").value !== (state().share ?? "0.5")) go({ share: $("share").value }, { replace: true }); });
+}
+
+export function showAsked({ photo, q, share }) {   // the photo asked with, and how much words count beside it
+  $("asked").hidden = !photo;
+  if ($("asked").dataset.photo !== (photo ?? "")) {
+    $("asked").dataset.photo = photo ?? "";
+    const before = $("asked-photo").src;
+    if (before) URL.revokeObjectURL(before);
+    if (photo) $("asked-photo").src = URL.createObjectURL(photos.get(photo));
+    else $("asked-photo").removeAttribute("src");
+  }
+  $("share-field").hidden = !q.trim();
+  $("share").value = share ?? .5;
+}
