@@ -1,17 +1,15 @@
-"""The verbs of the drawn shop: draw one, and the demo that runs every stage on it."""
+"""The verbs of the drawn shop: draw one, and the demo that makes it a searched and measured shop."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
-SPLITS: Final = ("train", "valid", "test")
-SMOOTHING: Final = "0.7,0.2,0.1"
+    from shopwindow.shop.measuring import Judged
 
 
 def draw(
@@ -33,8 +31,6 @@ def draw(
         crowded_share: Share of the photos with more than 40 boxes.
         occurrence_leak: Plant the competition's leak: right products stand in one pool only, wrong ones in many.
     """
-    from pathlib import Path
-
     from shopwindow.cli.console import standard_output
     from shopwindow.cli.progress import counting
     from shopwindow.drawn.writing import draw_shop
@@ -61,111 +57,54 @@ def demo(
     serve: bool = False,
     port: int = 8000,
 ) -> None:
-    """Draw a shop and run every stage on it, from prepare to a search index; print scores and where to look.
+    """Draw a shop, then do with it what `shopwindow shop` does with yours; say what it is worth and where to look.
 
     Args:
-        out: The folder for everything: shop, datasets, bundle, runs, submission, contact sheet, index.
+        out: The folder for everything: the drawn shop, and what is made of it.
         products: How many products to draw; 3000 take some 3 minutes in all on two cores.
         recipe: The recipe to train by; on a drawn shop the quick baseline bow is as good as any.
         seed: Of the drawn shop.
         serve: Then serve the index with its page, until Ctrl-C.
         port: Where to serve.
     """
-    from pathlib import Path
-
     from shopwindow.cli.console import standard_output
+    from shopwindow.cli.shop import shop
+    from shopwindow.data.dataset import Dataset
+    from shopwindow.shop.measuring import Judged
 
-    console, folder, started = standard_output(), Path(out), time.monotonic()
-    shop, index = folder / "shop", folder / "index"
-
-    def stage(number: int, says: str) -> None:
-        console.print(f"\n{number}  {says}", style="bold")
-
-    stage(1, "draw: a shop with photos, queries and answers")
-    draw(str(shop), products=products, seed=seed)
-    stage(2, "prepare: competition files into datasets")
-    _prepare(folder)
-    stage(3, f"train: recipe {recipe}")
-    _train(folder, recipe)
-    stage(4, "rank: the test pools, never seen before, with and without smoothed regions")
-    _rank(folder)
-    stage(5, "evaluate and submit")
-    _submit(folder)
-    stage(6, "index: all products, with their photos")
-    _index(folder)
-    _print_scores(folder, console)
-    _print_places(folder, console, time.monotonic() - started)
+    console, started = standard_output(), time.monotonic()
+    drawn, mine = Path(out) / "drawn", Path(out) / "shop"
+    console.print("\n0  draw: photos, products.csv, clicks.csv, judgements.csv", style="bold")
+    draw(str(drawn), products=products, seed=seed)
+    shop(
+        str(drawn / "products.csv"),
+        clicks=str(drawn / "clicks.csv"),
+        judgements=str(drawn / "judgements.csv"),
+        backbone="plain",
+        recipe=recipe,
+        out=str(mine),
+    )
+    judged = Judged.read(drawn / "judgements.csv", Dataset(mine / "dataset"))
+    _draw_sheet(mine, judged, drawn / "photos", Path(out) / "contact-sheet.png")
+    _print_places(Path(out), console, time.monotonic() - started)
     if serve:
         from shopwindow.cli import serve as service
 
-        service.serve(str(index), port=port, suggest=_suggestions(list(_test_texts(folder).values())))
+        service.serve(str(mine), port=port, suggest=_suggestions(judged.texts))
 
 
-def _prepare(folder: Path) -> None:
-    from shopwindow.cli.prepare import prepare
-
-    for split in SPLITS:
-        prepare([str(folder / "shop" / f"{split}.tsv")], out=str(folder / split))
-
-
-def _train(folder: Path, recipe: str) -> None:
-    from shopwindow.cli.learn import train
-
-    train(
-        str(folder / "train"),
-        valid=str(folder / "valid"),
-        answers=str(folder / "shop" / "valid_answer.json"),
-        out=str(folder / "bundle"),
-        recipe=recipe,
-    )
-
-
-def _rank(folder: Path) -> None:
-    from shopwindow.cli.learn import rank
-
-    for name, smooth in (("test", None), ("test-smoothed", SMOOTHING)):
-        rank(str(folder / "bundle"), str(folder / "test"), out=str(folder / f"{name}.run"), smooth=smooth)
-
-
-def _submit(folder: Path) -> None:
-    """The submission, and a few queries of it with their first photos."""
-    from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.pools import read_pools
-    from shopwindow.ranking.runs import read_run
-    from shopwindow.ranking.submission import write_submission
-    from shopwindow.report.contact_sheet import contact_sheet, rows_of_run
-
-    shop, run = folder / "shop", read_run(folder / "test.run")
-    write_submission(run, read_pools(shop / "test.tsv"), folder / "submission.csv")
-    rows = rows_of_run(run, read_answers(shop / "test_answer.json"), _test_texts(folder), shop / "photos")
-    contact_sheet(rows, folder / "contact-sheet.png")
-
-
-def _index(folder: Path) -> None:
-    """One index of the products of all splits; what shoppers typed in training is its full text."""
-    from shopwindow.cli.index import add, make
-
-    shop, index = folder / "shop", str(folder / "index")
-    columns, (first, *others) = str(shop / "columns.csv"), [str(folder / split) for split in SPLITS]
-    make(
-        str(folder / "bundle"),
-        first,
-        out=index,
-        photos=str(shop / "photos"),
-        texts=first,
-        labels=str(shop / "multimodal_labels.txt"),
-        columns=columns,
-    )
-    for dataset in others:
-        add(index, dataset, columns=columns)
-
-
-def _test_texts(folder: Path) -> dict[str, str]:
-    """The words of the test queries by id."""
+def _draw_sheet(mine: Path, judged: Judged, photos: Path, out: Path) -> None:
+    """A few judged queries with the photos that the model puts first, of all products."""
     from shopwindow.data.dataset import Dataset
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.report.contact_sheet import contact_sheet, rows_of_run
+    from shopwindow.shop.rankers import pool_run, vector_ranker
 
-    dataset = Dataset(folder / "test")
-    return dict(zip(map(str, dataset.query_ids.tolist()), dataset.query_texts, strict=True))
+    dataset, bundle = Dataset(mine / "dataset"), Bundle.load(mine / "bundle")
+    ranker = vector_ranker(bundle.encode_texts, bundle.encode_dataset(dataset), "trained")
+    run = pool_run(ranker, judged.answers, judged.texts, dataset.product_ids)
+    texts = dict(zip(map(str, judged.answers.queries.tolist()), judged.texts, strict=True))
+    contact_sheet(rows_of_run(run, judged.answers, texts, photos), out)
 
 
 def _suggestions(texts: list[str]) -> list[str]:
@@ -174,44 +113,15 @@ def _suggestions(texts: list[str]) -> list[str]:
     return middling[:: max(1, len(middling) // 4)][:4]
 
 
-def _print_scores(folder: Path, console: Console) -> None:
-    """The runs beside random order and the best possible."""
-    import numpy as np
-
-    from shopwindow.cli.console import AlignedTable
-    from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.measures import Measure, evaluate
-    from shopwindow.ranking.pools import oracle_run, random_run, read_pools
-    from shopwindow.ranking.runs import read_run
-
-    pools = read_pools(folder / "shop" / "test.tsv")
-    answers = read_answers(folder / "shop" / "test_answer.json")
-    runs = [
-        read_run(folder / "test.run", name="shopwindow"),
-        read_run(folder / "test-smoothed.run", name="with smoothing"),
-        random_run(pools, np.random.default_rng(0), name="random order"),
-        oracle_run(pools, answers),
-    ]
-    measures = [Measure.parse(name) for name in ("nDCG@5", "hit@1", "recall@10", "MRR")]
-    table = AlignedTable([f"{len(answers.queries)} test queries", *map(str, measures)])
-    for run in runs:
-        evaluation = evaluate(run, answers, measures)
-        cells = [f"{evaluation.mean(m):.3f} ± {evaluation.standard_error(m):.3f}" for m in measures]
-        table.add_row(run.name, *cells)
-    console.print(table)
-
-
 def _print_places(folder: Path, console: Console, seconds: float) -> None:
     from rich.text import Text
 
     places = {
         "contact-sheet.png": "queries and their first photos, right ones framed: look here first",
-        "bundle/curves.png": "loss and score over the training",
-        "bundle": "the trained model",
-        "test.run": "the ranking; test-smoothed.run the smoothed one",
-        "submission.csv": "the ranking as the competition wants it",
-        "shop/photos": "the drawn photos",
-        "index": f"the search index; its page: shopwindow serve {folder / 'index'}",
+        "shop/bundle/curves.png": "loss and score over the training",
+        "shop/bundle": "the trained model",
+        "drawn": "the drawn shop; its .tsv files are in the competition's format",
+        "shop/index": f"the search index; its page: shopwindow serve {folder / 'shop'}",
     }
     width = max(len(str(folder / place)) for place in places)
     console.print()
