@@ -21,7 +21,7 @@ def draw(
     crowded_share: float = 0.0,
     occurrence_leak: bool = False,
 ) -> None:
-    """Draw a shop: photos, training pairs, validation and test pools with answers, in the competition's format.
+    """Draw a shop: photos, its own products, clicks and judgements, and the same in the competition's format.
 
     Args:
         out: The folder to write; an older drawn shop there is replaced.

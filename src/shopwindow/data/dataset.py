@@ -162,22 +162,6 @@ class Dataset:
             )
         return ids
 
-    @property
-    def backbone(self) -> dict[str, Any] | None:
-        """The spec of what made the features; None where that is not known."""
-        spec: dict[str, Any] | None = self.manifest.get("backbone")
-        return spec
-
-    @cached_property
-    def titles(self) -> list[str] | None:
-        """The title of every product row, "" where it has none; None in a dataset without titles."""
-        path = self.path / CATALOGUE
-        if not path.is_file():
-            return None
-        with pa.memory_map(str(path)) as source:
-            titles: list[str] = pa.ipc.open_file(source).read_all().column("title").to_pylist()
-        return titles
-
     @cached_property
     def region_counts(self) -> Int64[np.ndarray, " products"]:
         """How many regions every product has."""
