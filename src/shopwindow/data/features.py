@@ -77,7 +77,7 @@ class Shard:
     """A shard that is mapped: its photos in order, their regions end to end."""
 
     keys: pa.Array
-    bounds: Int64[np.ndarray, " photos+1"]
+    bounds: Int64[np.ndarray, " bounds"]
     """Where the regions of each photo begin, and the end."""
     sizes: Int64[np.ndarray, "photos 2"]
     """(height, width) in px."""
@@ -211,7 +211,7 @@ class Features:
         return shards
 
     @cached_property
-    def _shard_starts(self) -> Int64[np.ndarray, " shards+1"]:
+    def _shard_starts(self) -> Int64[np.ndarray, " bounds"]:
         """The number of each shard's first photo, and of all photos."""
         return np.cumsum([0, *(len(shard.keys) for shard in self._shards)])
 
@@ -220,7 +220,7 @@ class Features:
         return np.repeat(np.arange(len(self._shards)), np.diff(self._shard_starts))
 
     @cached_property
-    def _photo_bounds(self) -> Int64[np.ndarray, " products+1"]:
+    def _photo_bounds(self) -> Int64[np.ndarray, " bounds"]:
         """Where the photos of each product begin in `_photo_places`, and the end."""
         counts = [len(keys) for keys in self._catalogue.column(3)]
         if not all(counts):
