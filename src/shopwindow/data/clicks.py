@@ -287,8 +287,8 @@ def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: int = 1) -> Pairs:
     Source: Joachims, Swaminathan and Schnabel, Unbiased Learning-to-Rank with Biased Feedback, WSDM 2017 (section 5.2:
     propensity (1/r)^eta); clicks over expected clicks: Zhang and Jones, WWW 2007.
     """
-    codes, places = np.unique(np.stack([clicks.queries, clicks.products]), axis=1, return_inverse=True)
-    places = places.reshape(-1)
+    width = int(clicks.products.max(initial=0)) + 1
+    keys, places = np.unique(clicks.queries * width + clicks.products, return_inverse=True)
     looked_at = np.ones(len(places))
     if clicks.positions is not None:
         looked_at = np.nan_to_num(clicks.positions, nan=1.0) ** -eta
@@ -300,7 +300,7 @@ def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: int = 1) -> Pairs:
         looks = np.bincount(places, weights=clicks.impressions * looked_at)
         weights = np.clip(smoothed_rates(total, looks), 1.0 / MOST_LIFT, MOST_LIFT)
     kept = (total > 0) & (total >= least_clicks)
-    queries, products = codes[:, kept]
+    queries, products = np.divmod(keys[kept], width)
     return Pairs(queries, products, total[kept], weights[kept], int(((total > 0) & ~kept).sum()))
 
 
