@@ -157,6 +157,7 @@ def test_dates_are_days(tmp_path: Path, cell: str, iso: str) -> None:
         ("id,price\n1,2\n", "line 1: no column of the queries: name it"),
         ("query,price\nmug,2\n", "line 1: no column of the products: name it"),
         ("query,id\nmug,A,3\n", "line 2: 3 fields"),
+        ("query,id\n", "clicks.csv: has a header and no rows"),
         ("query,id\nmug,Z\n", "clicks.csv, id: none of its products is in the catalogue"),
         ("query,id,clicks\nmug,A,many\n", "line 2, clicks: 'many' is no finite number"),
         ("query,id,clicks\nmug,A,1\nmug,A,\n", "line 3, clicks: is empty"),

@@ -140,11 +140,11 @@ def test_equal_clicks_in_any_order_are_one_dataset(features: Features, tmp_path:
 
 def test_judgements_are_checked_and_kept(features: Features, tmp_path: Path) -> None:
     judged = tmp_path / "judged.csv"
-    judged.write_text("query,sku,relevant\nmug,SKU-2,2\nmug,SKU-1,0\nmug,gone,1\n")
+    judged.write_text("query,sku,relevant\nmug,SKU-2,2\nmug,SKU-1,0.5\nmug,gone,1\n")
     report = prepare_shop(features, click_log(tmp_path), tmp_path / "ds", judgements=judged)
     path = Dataset(tmp_path / "ds").held_out("judgements")
     assert path is not None
-    assert path.read_text() == "query,id,relevant\nmug,SKU-2,2.0\nmug,SKU-1,0.0\n"
+    assert path.read_text() == "query,id,relevant\nmug,SKU-2,2\nmug,SKU-1,0.5\n"
     counts = dict(report.counts)
     assert counts["judgements: of products that the catalogue lacks"] == 1
     judged.write_text("query,sku\nmug,gone\n")

@@ -41,12 +41,7 @@ QUERY_NAMES: Final = (
 )  # fmt: skip
 USUAL: Final[Mapping[str, Sequence[str]]] = {
     "query": QUERY_NAMES,
-    "id": (
-        "product_id",
-        *(name for name in ID_NAMES if name not in ("id", "product_id")),
-        "clicked_id",
-        "id",
-    ),
+    "id": (*(name for name in ID_NAMES if name != "id"), "id"),
     "clicks": ("clicks", "click_count", "weight", "count", "n"),
     "date": ("date", "day", "timestamp", "datetime", "time", "event_time", "clicked_at", "created_at", "ts"),
     "position": ("position", "pos", "rank", "average_position"),
@@ -56,13 +51,13 @@ USUAL: Final[Mapping[str, Sequence[str]]] = {
 """`id` may be the number of the click itself, so it is the last to name the product."""
 GRADE_NAMES: Final = ("relevant", "relevance", "grade", "label", "judgement", "judgment", "rating", "gain")
 MOST_LIFT: Final = 10.0
-"""A click far down counts at most as many clicks at the top; a rate is at most as many times the mean, or its inverse.
-"""
+"""At most as many clicks at the top is one far down worth; a rate is at most as many times the mean."""
 BOT_QUERY_SHARE: Final = 0.25
 BOT_QUERY_TIMES: Final = 10.0
 BOT_SESSION_SHARE: Final = 0.01
 BOT_SESSION_CLICKS: Final = 100
 BOTS: Final = "bots"
+_UNKNOWN: Final = "rows of a product that the catalogue lacks: dropped"
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ def read_clicks(
         values["impressions"] = np.maximum(values["impressions"], values["clicks"])
     else:
         clicked = values["clicks"] > 0
-        log.report["rows without a click: dropped"] = int((~clicked).sum())
+        report["rows without a click: dropped"] = int((~clicked).sum())
         values = {name: column[clicked] for name, column in values.items()}
     bots = np.zeros(len(values["query"]), bool) if keep_bots else _bots(values)
     report["rows of a bot (one session or query has most clicks): dropped"] = int(bots.sum())
@@ -170,12 +165,7 @@ def read_clicks(
     )
 
 
-def read_judgements(
-    path: str | Path,
-    product_ids: Shaped[np.ndarray, " products"],
-    *,
-    columns: Mapping[str, str] | None = None,
-) -> Judgements:
+def read_judgements(path: str | Path, product_ids: Shaped[np.ndarray, " products"]) -> Judgements:
     """The grades of a table of query, id and relevant; without a column of grades every row is right (1).
 
     Products that the catalogue lacks are counted in `unknown`.
@@ -183,8 +173,7 @@ def read_judgements(
     Raises: DataError as `read_clicks`, and for a (query, product) that is graded twice.
     """
     table = open_table(path)
-    usual = {"query": QUERY_NAMES, "id": USUAL["id"], "relevant": GRADE_NAMES}
-    found = find_columns(table, usual, dict(columns or {}))
+    found = find_columns(table, {"query": QUERY_NAMES, "id": USUAL["id"], "relevant": GRADE_NAMES}, {})
     log = _read_rows(table, found, product_ids, {"relevant": _finite})
     queries, products = log.values["query"], log.values["product"]
     pairs = np.stack([queries, products])
@@ -195,11 +184,7 @@ def read_judgements(
         problem = f"query {shortened(log.texts[queries[row]])}, product {product_ids[products[row]]}"
         raise table.error(f"{problem} is graded twice", int(log.values["line"][row]))
     grades = log.values.get("relevant", np.ones(len(queries)))
-    unknown = log.report[UNKNOWN_PRODUCT]
-    return Judgements(log.texts, queries, products, grades, unknown, found, table.path)
-
-
-UNKNOWN_PRODUCT: Final = "rows of a product that the catalogue lacks: dropped"
+    return Judgements(log.texts, queries, products, grades, log.report[_UNKNOWN], found, table.path)
 
 
 @dataclass
@@ -226,6 +211,7 @@ def _read_rows(
     numbers = dict(parsers) | {"session": lambda cell: float(sessions.setdefault(cell, len(sessions)))}
     others = [(role, places[role], cache(numbers[role])) for role in places if role in numbers]
     texts: dict[str, int] = {}
+    query_of = cache(one_query)
     columns: dict[str, array[Any]] = {name: array("q") for name in ("query", "product", "line")}
     columns |= {role: array("d") for role, _, _ in others}
     rows = empty = unknown = 0
@@ -236,20 +222,22 @@ def _read_rows(
                 columns[role].append(parse(cells[place]))
             except ValueError as error:
                 raise table.error(str(error), line, found[role]) from error
-        text, product = one_query(cells[places["query"]]), rows_by_id.get(cells[places["id"]], -1)
+        text, product = query_of(cells[places["query"]]), rows_by_id.get(cells[places["id"]], -1)
         empty += not text
         unknown += bool(text) and product < 0
         columns["query"].append(texts.setdefault(text, len(texts)) if text else -1)
         columns["product"].append(product)
         columns["line"].append(line)
-    if rows and unknown + empty == rows:
+    if not rows:
+        raise DataError("has a header and no rows", path=table.path)
+    if unknown + empty == rows:
         raise DataError("none of its products is in the catalogue", path=table.path, field=found["id"])
     kinds = {"q": np.int64, "d": np.float64}
     values = {name: np.array(column, kinds[column.typecode]) for name, column in columns.items()}
     known = (values["query"] >= 0) & (values["product"] >= 0)
     values = {name: column[known] for name, column in values.items()}
     values.setdefault("clicks", np.ones(len(values["query"])))
-    report = {"rows read": rows, "rows without a query: dropped": empty, UNKNOWN_PRODUCT: unknown}
+    report = {"rows read": rows, "rows without a query: dropped": empty, _UNKNOWN: unknown}
     return _Log(*_sorted(list(texts), values), report)
 
 
@@ -262,7 +250,6 @@ def _sorted(texts: list[str], values: dict[str, np.ndarray]) -> tuple[list[str],
     return [texts[one] for one in order], values | {"query": places[values["query"]]}
 
 
-@cache
 def one_query(text: str) -> str:
     """The query as it is kept: composed, in small letters, single blanks.
 
@@ -300,8 +287,8 @@ def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: int = 1) -> Pairs:
     Source: Joachims, Swaminathan and Schnabel, Unbiased Learning-to-Rank with Biased Feedback, WSDM 2017 (section 5.2:
     propensity (1/r)^eta); clicks over expected clicks: Zhang and Jones, WWW 2007.
     """
-    codes, places = np.unique(np.stack([clicks.queries, clicks.products]), axis=1, return_inverse=True)
-    places = places.reshape(-1)
+    width = int(clicks.products.max(initial=0)) + 1
+    keys, places = np.unique(clicks.queries * width + clicks.products, return_inverse=True)
     looked_at = np.ones(len(places))
     if clicks.positions is not None:
         looked_at = np.nan_to_num(clicks.positions, nan=1.0) ** -eta
@@ -312,10 +299,9 @@ def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: int = 1) -> Pairs:
     else:
         looks = np.bincount(places, weights=clicks.impressions * looked_at)
         weights = np.clip(smoothed_rates(total, looks), 1.0 / MOST_LIFT, MOST_LIFT)
-    clicked = total > 0
-    kept = total >= max(least_clicks, np.finfo(float).tiny)
-    queries, products = codes[:, kept]
-    return Pairs(queries, products, total[kept], weights[kept], int((clicked & ~kept).sum()))
+    kept = (total > 0) & (total >= least_clicks)
+    queries, products = np.divmod(keys[kept], width)
+    return Pairs(queries, products, total[kept], weights[kept], int(((total > 0) & ~kept).sum()))
 
 
 def smoothed_rates(

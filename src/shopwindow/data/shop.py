@@ -207,8 +207,8 @@ def _write_held_out(
         written[name] = _write_csv(folder / f"{name}.csv", texts, features.ids[pairs.products], grades)
     if graded is not None:
         texts = [graded.texts[query] for query in graded.queries.tolist()]
-        path = folder / "judgements.csv"
-        written["judgements"] = _write_csv(path, texts, features.ids[graded.products], graded.grades)
+        ids = features.ids[graded.products]
+        written["judgements"] = _write_csv(folder / "judgements.csv", texts, ids, graded.grades)
     return written
 
 
@@ -216,7 +216,8 @@ def _write_csv(path: Path, texts: Sequence[str], ids: np.ndarray, grades: np.nda
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["query", "id", "relevant"])
-        writer.writerows(zip(texts, ids.tolist(), grades.tolist(), strict=True))
+        written = [int(grade) if grade == int(grade) else grade for grade in grades.tolist()]
+        writer.writerows(zip(texts, ids.tolist(), written, strict=True))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"file": path.name, "queries": len(set(texts)), "pairs": len(texts), "sha256": digest}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from shopwindow.data.clicks import Clicks, Pairs
 
@@ -104,11 +104,7 @@ def strata(held_out: Pairs, training: Pairs) -> Strata:
     keys = [one.queries * 2**32 + one.products for one in (held_out, training)]
     return Strata(
         len(held_out.queries),
-        _count(np.isin(held_out.queries, training.queries)),
-        _count(np.isin(held_out.products, training.products)),
-        _count(np.isin(*keys)),
+        int(np.isin(held_out.queries, training.queries).sum()),
+        int(np.isin(held_out.products, training.products).sum()),
+        int(np.isin(*keys).sum()),
     )
-
-
-def _count(rows: Bool[np.ndarray, " rows"]) -> int:
-    return int(rows.sum())
