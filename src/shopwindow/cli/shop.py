@@ -124,6 +124,7 @@ def _measure(folder: Path, console: Console) -> dict[str, Any]:
     """Prints the tables and sentences; gives them as plain values."""
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
+    from shopwindow.ranking.measures import unjudged_note
     from shopwindow.shop.measuring import Judged, measure, rankers_of
 
     dataset = Dataset(folder / "dataset")
@@ -138,7 +139,7 @@ def _measure(folder: Path, console: Console) -> dict[str, Any]:
             continue
         judged = Judged.read(path, dataset)
         verdict = measure(rankers, dataset, judged, pools=name == "judgements")
-        _print_verdict(console, name, verdict, judged.unjudged(dataset))
+        _print_verdict(console, name, verdict, unjudged_note(judged.answers, dataset.product_ids))
         verdicts[name] = verdict.to_json()
     return verdicts
 

@@ -48,7 +48,6 @@ PRODUCT_IDS: Final = "product_ids.arrow"
 QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
 WEIGHTS: Final = "weights.arrow"
-CATALOGUE: Final = "catalogue.arrow"
 REJECTED: Final = "rejected.jsonl"
 CATALOGUE: Final = "catalogue.arrow"
 _FORMATS_BEFORE: Final = ("shopwindow dataset 1",)
