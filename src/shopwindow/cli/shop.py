@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from shopwindow import __version__
 
@@ -128,7 +128,7 @@ def _measure(folder: Path, console: Console) -> dict[str, Any]:
     from shopwindow.shop.measuring import Judged, measure, rankers_of
 
     dataset = Dataset(folder / "dataset")
-    files = {name: dataset.held_out(name) for name in ("test", "judgements")}
+    files = {name: dataset.held_out(name) for name in _WHAT}
     if not any(files.values()):
         console.print("Nothing is measured: there are neither clicks nor judgements.", soft_wrap=True)
         return {}
@@ -139,20 +139,26 @@ def _measure(folder: Path, console: Console) -> dict[str, Any]:
             continue
         judged = Judged.read(path, dataset)
         verdict = measure(rankers, dataset, judged, pools=name == "judgements")
-        _print_verdict(console, name, verdict, unjudged_note(judged.answers, dataset.product_ids))
+        _print_table(console, _WHAT[name], verdict)
         verdicts[name] = verdict.to_json()
+        if name == "judgements":
+            console.print("Ranked: the judged products of each query alone.", soft_wrap=True)
+        else:
+            note = unjudged_note(judged.answers, dataset.product_ids)
+            console.print(f"Ranked: the whole catalogue. {note and note + '.'}", soft_wrap=True)
+            console.print(verdict.sentence, style="bold", soft_wrap=True)
     return verdicts
 
 
-def _print_verdict(console: Console, name: str, verdict: Verdict, unjudged: str) -> None:
+_WHAT: Final = {"judgements": "judged queries", "test": "queries of held-out clicks"}
+"""What is held out, in the order in which it is measured."""
+
+
+def _print_table(console: Console, what: str, verdict: Verdict) -> None:
     from shopwindow.cli.console import AlignedTable
 
-    of = {
-        "test": f"{verdict.queries} queries of held-out clicks",
-        "judgements": f"{verdict.queries} judged queries",
-    }
     names = ("nDCG@5", "95 % interval", *verdict.lines[0].others, "to the best other")
-    table = AlignedTable([of[name], *names])
+    table = AlignedTable([f"{verdict.queries:,} {what}", *names])
     for line in verdict.lines:
         score = line.score
         others = [f"{value:.3f}" for value in line.others.values()]
@@ -160,9 +166,6 @@ def _print_verdict(console: Console, name: str, verdict: Verdict, unjudged: str)
         table.add_row(line.name, f"{score.mean:.3f}", interval, *others, line.against)
     console.print()
     console.print(table)
-    ranked = "the whole catalogue" if name == "test" else "the judged products of each query alone"
-    console.print(f"Ranked: {ranked}. {unjudged}", soft_wrap=True)
-    console.print(verdict.sentence, style="bold", soft_wrap=True)
 
 
 def _content(features: Path) -> str:
