@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from shopwindow.drawn.canvas import Canvas, Placement, curve, ellipse, rounded
-from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.figures import PHOTOS_BY_BOXES, draw_count
 from shopwindow.drawn.goods import CATEGORIES, KINDS, Good, Kind, shape_of
 from shopwindow.drawn.look import make_look
 from shopwindow.drawn.paint import COLOURS, FINISHES, PATTERNS, Paint
 from shopwindow.drawn.photo import draw_photo
 from shopwindow.drawn.regions import detect
+from shopwindow.vision.featurise import region_features
 
 RED = Paint((200.0, 40.0, 40.0))
 

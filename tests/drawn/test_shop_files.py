@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from shopwindow.data.competition import HEADER, parse_row
-from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.writing import ShopSummary, draw_shop
 from shopwindow.files import DataError
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.runs import read_run
 from shopwindow.report.contact_sheet import SheetCell, SheetRow, contact_sheet, rows_of_run
+from shopwindow.vision.featurise import region_features
 
 
 @pytest.fixture(scope="module")

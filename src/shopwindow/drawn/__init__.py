@@ -2,5 +2,6 @@
 
 From the bottom: `paint` (colours, patterns, materials), `canvas` (shaded outlines), `look`, `wear` and `home` (how each
 kind is drawn), `goods` (the kinds), `props` and `scenes`, `photo` (one composed photo), `regions` (a detector's boxes),
-`featurise` (2048 numbers from pixels); `words` (queries), `catalogue` (products, rows, pools); `writing` (the folder).
+`words` (queries), `catalogue` (products, rows, pools); `writing` (the folder). Its features are those of the backbone
+`plain` (`vision/featurise.py`).
 """

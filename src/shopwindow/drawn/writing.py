@@ -19,12 +19,12 @@ from PIL import Image
 
 from shopwindow.data.competition import HEADER, Row, format_photo
 from shopwindow.drawn.catalogue import FEWEST_PRODUCTS, SPLITS, Item, Plan, plan_shop
-from shopwindow.drawn.featurise import region_features
 from shopwindow.drawn.figures import PHOTOS_BY_BOXES, draw_count
 from shopwindow.drawn.goods import CATEGORIES
 from shopwindow.drawn.photo import draw_photo
 from shopwindow.drawn.regions import Detections, detect
 from shopwindow.files import whole_directory
+from shopwindow.vision.featurise import region_features
 
 MARKER: Final = "shop.json"
 FORMAT: Final = "shopwindow shop 1"

@@ -6,7 +6,6 @@ asks it of a segment.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool
 
-Kind = Literal["number", "word"]
+from shopwindow.data.tables import Kind as Kind
+from shopwindow.data.tables import parse_number as parse_number
+from shopwindow.data.tables import shortened as shortened
+
 Relation = Literal["<=", ">=", "="]
 PHOTO_COLUMNS: Final = ("image_h", "image_w")
 """Columns that every index has: height and width of the photo in px."""
 COLUMN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 MOST_CHOICES: Final = 100
 _WRITTEN: Final = re.compile(rf"\s*({COLUMN_NAME.pattern})\s*(<=|>=|=)(?!=)(.*)", re.DOTALL)
-_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-_SHOWN: Final = 40
 _COMPARED: Final = 50
 _EXAMPLES: Final = "price<=20, price>=5, colour=red or colour=red|blue"
 
@@ -159,22 +159,3 @@ def nearest_words(asked: Sequence[str], words: Iterable[str], count: int = 5) ->
 
     some = nlargest(_COMPARED, sorted(words), key=lambda word: likeness(word, roughly=True))
     return nlargest(count, sorted(some), key=lambda word: likeness(word, roughly=False))
-
-
-def parse_number(text: str) -> float:
-    """A decimal number, as in `12`, `-0.5` or `1e3`.
-
-    Raises: ValueError for anything else, also for one that is not finite.
-
-    >>> parse_number("12.50")
-    12.5
-    """
-    number = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{shortened(text)} is no finite number")
-    return number
-
-
-def shortened(text: str) -> str:
-    """Text of anybody as part of a message: its beginning, quoted."""
-    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")

@@ -6,24 +6,22 @@ Knows no index.
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int64, Shaped
 
-from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
-from shopwindow.ids import RowError, ids_from_text, positions
-from shopwindow.search.attributes import NUMBER, OWN_COLUMNS, TYPES, WORD, Attributes
-from shopwindow.search.conditions import COLUMN_NAME, Kind, parse_number, shortened
+from shopwindow.data.tables import Table, exact_number, open_table, read_ids
+from shopwindow.files import DataError
+from shopwindow.ids import positions
+from shopwindow.search.attributes import OWN_COLUMNS, TYPES, Attributes
+from shopwindow.search.conditions import COLUMN_NAME, Kind, shortened
 from shopwindow.search.hits import Value
 
 ID_COLUMN: Final = "product_id"
@@ -31,7 +29,6 @@ MOST_COLUMNS: Final = 64
 LONGEST_WORD: Final = 200
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
-_PARQUET: Final = b"PAR1"
 _CELLS_KEPT: Final = 100_000
 """Different cells of a column that are looked up when they come again, not read anew."""
 
@@ -88,20 +85,30 @@ def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = N
     column: a name that is repeated or has other than letters, digits and _; no value and no kind. Causes of the
     table: more than MOST_COLUMNS, no row.
     """
-    name = str(path)
-    if name != STANDARD_STREAM:
-        with open_bytes(name) as file:
-            packed = file.read(len(_PARQUET)) == _PARQUET
-        if packed:
-            return _read_parquet(name, kinds or {})
-    return _read_text(name, kinds or {})
+    table = open_table(path)
+    columns = _columns(table, kinds or {})
+    id_place = table.names.index(ID_COLUMN)
+    places: list[int] = []
+    ids: list[str] = []
+    for line, row in table.rows:
+        places.append(line)
+        ids.append(row.pop(id_place))
+        for column, cell in zip(columns, row, strict=True):
+            column.add(cell, line)
+    if not ids:
+        raise DataError("holds no product, only a header line", path=table.path)
+    product_ids = read_ids(table, ids, places, ID_COLUMN)
+    return ProductTable(
+        table.path, product_ids, Attributes({one.name: one.finished() for one in columns}, len(product_ids))
+    )
 
 
 class _Column:
     """The values of a column as they are read: numbers or words, None where there is no value."""
 
-    def __init__(self, path: str, name: str, declared: Kind | None, before: Kind | None) -> None:
-        self._path = path
+    def __init__(self, table: Table, name: str, before: Kind | None) -> None:
+        declared = table.kinds.get(name)
+        self._table = table
         self.name = name
         self._kind = declared or before
         self._as_before = declared is None and before is not None
@@ -114,7 +121,7 @@ class _Column:
         if cell in self._read:
             value = self._read[cell]
         else:
-            value = self._value_of(cell.strip(), line)
+            value = self._value_of(cell, line)
             if len(self._read) < _CELLS_KEPT:
                 self._read[cell] = value
         self._values.append(value)
@@ -125,11 +132,11 @@ class _Column:
         if self._kind is None:
             self._kind, self._decided = _kind_of(text), line
         try:
-            return parse_number(text) if self._kind == "number" else check_word(text)
+            return exact_number(text) if self._kind == "number" else check_word(text)
         except ValueError as error:
             comma = ", a decimal point was wanted, as in 1.99" if _DECIMAL_COMMA.fullmatch(text) else ""
             problem = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
-            raise DataError(problem, path=self._path, line=line, field=self.name) from error
+            raise self._table.error(problem, line, self.name) from error
 
     def _hint(self, line: int) -> str:
         """Why a number was wanted, where the header does not say it."""
@@ -146,7 +153,7 @@ class _Column:
         """The whole column. Raises: DataError where no row has a value and nothing says its kind."""
         if self._kind is None:
             problem = f"its kind in the header, as in {self.name}:number"
-            raise DataError(_no_value(problem), path=self._path, field=self.name)
+            raise DataError(_no_value(problem), path=self._table.path, field=self.name)
         return pa.array(self._values, TYPES[self._kind])
 
 
@@ -177,80 +184,21 @@ def _kind_of(first: str) -> Kind:
     return "number"
 
 
-def _read_text(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
-    shown = "standard input" if path == STANDARD_STREAM else path
-    lines = (line + "\n" for _, line in text_lines(path))
-    first = next(lines, "")
-    how: dict[str, Any] = {"delimiter": ";" if ";" in first and "," not in first else ",", "strict": True}
-    if "\t" in first:
-        how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    reader = csv.reader(chain([first], lines), **how)
-    rows = _rows(reader, shown)
-    header = _header(shown, next(rows, (1, []))[1])
-    columns = [_Column(shown, name, declared, kinds.get(name)) for name, declared in header]
-    ids: list[str] = []
-    places: list[int] = []
-    for line, row in rows:
-        if len(row) != 1 + len(columns):
-            raise DataError(f"{len(row)} fields, the header has {1 + len(columns)}", path=shown, line=line)
-        ids.append(row[0])
-        places.append(line)
-        for column, cell in zip(columns, row[1:], strict=True):
-            column.add(cell, line)
-    if not ids:
-        raise DataError("holds no product, only a header line", path=shown)
-    try:
-        product_ids = ids_from_text(ids)
-    except RowError as error:
-        raise DataError(error.problem, path=shown, line=places[error.row], field=ID_COLUMN) from error
-    if (twice := _first_twice(product_ids)) is not None:
-        earlier, later = (places[one] for one in twice)
-        raise DataError(
-            f"product {product_ids[twice[1]]} stands in line {earlier} too",
-            path=shown,
-            line=later,
-            field=ID_COLUMN,
-        )
-    return ProductTable(
-        shown, product_ids, Attributes({one.name: one.finished() for one in columns}, len(product_ids))
-    )
-
-
-def _rows(reader: Any, path: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, with the number of their (last) line."""
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"no CSV: {error}", path=path, line=max(1, reader.line_num)) from error
-        if row:
-            yield reader.line_num, row
-
-
-def _header(path: str, cells: Sequence[str]) -> list[tuple[str, Kind | None]]:
-    """Name and kind, where it is said, of each column after the first."""
-    names = [cell.strip() for cell in cells]
-    if not names or names[0] != ID_COLUMN:
+def _columns(table: Table, kinds: Mapping[str, Kind]) -> list[_Column]:
+    """A column for each of the table's beside the ids. Raises: DataError for a header that is not as wanted."""
+    first = next(iter(table.names), "")
+    if table.unit == "row" and ID_COLUMN not in table.names:
+        raise DataError(f"a column {ID_COLUMN} was wanted", path=table.path)
+    if table.unit == "line" and first != ID_COLUMN:
         raise DataError(
             f"a header line was wanted, its first column {ID_COLUMN}, with commas, semicolons or tabs; got "
-            f"{shortened(names[0] if names else '')}",
-            path=path,
+            f"{shortened(first)}",
+            path=table.path,
             line=1,
         )
-    columns: list[tuple[str, Kind | None]] = []
-    for text in names[1:]:
-        name, colon, kind = text.partition(":")
-        if colon and kind not in ("number", "word"):
-            raise DataError(
-                f"column {shortened(text)}: the kind is number or word, as in {name[:40]}:word",
-                path=path,
-                line=1,
-            )
-        columns.append((name, ("number" if kind == "number" else "word") if colon else None))
-    check_names([name for name, _ in columns], path, line=1)
-    return columns
+    names = [name for name in table.names if name != ID_COLUMN]
+    check_names(names, table.path, line=1 if table.unit == "line" else None)
+    return [_Column(table, name, kinds.get(name)) for name in names]
 
 
 def check_names(names: Sequence[str], path: str, *, line: int | None = None) -> None:
@@ -259,8 +207,10 @@ def check_names(names: Sequence[str], path: str, *, line: int | None = None) -> 
         raise DataError(f"holds no column beside {ID_COLUMN}", path=path, line=line)
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{len(names)} columns, at most {MOST_COLUMNS} are kept", path=path, line=line)
-    met: dict[str, str] = {}
     for name in names:
+        if ":" in name:
+            problem = f"the kind is number or word, as in {name.partition(':')[0][:40]}:word"
+            raise DataError(f"column {shortened(name)}: {problem}", path=path, line=line)
         if not COLUMN_NAME.fullmatch(name):
             raise DataError(
                 f"column {shortened(name)}: a name has letters, digits and _, begins with a letter, and has at most "
@@ -270,96 +220,3 @@ def check_names(names: Sequence[str], path: str, *, line: int | None = None) -> 
             )
         if name.lower() in OWN_COLUMNS:
             raise DataError(f"column {name!r}: every index has one of this name", path=path, line=line)
-        if name.lower() in met:
-            raise DataError(f"columns {met[name.lower()]!r} and {name!r}", path=path, line=line)
-        met[name.lower()] = name
-
-
-def _first_twice(ids: Shaped[np.ndarray, " rows"]) -> tuple[int, int] | None:
-    """The rows of the first product that comes again."""
-    order = np.argsort(ids, kind="stable")
-    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
-    if not len(again):
-        return None
-    later = order[again + 1]
-    best = int(np.argmin(later))
-    return int(order[again[best]]), int(later[best])
-
-
-def _read_parquet(path: str, kinds: Mapping[str, Kind]) -> ProductTable:
-    try:
-        table = pq.read_table(path)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"broken Parquet: {error}", path=path) from error
-    if ID_COLUMN not in table.column_names:
-        raise DataError(f"a column {ID_COLUMN} was wanted", path=path)
-    names = [name for name in table.column_names if name != ID_COLUMN]
-    check_names(names, path)
-    if not len(table):
-        raise DataError("holds no product", path=path)
-    ids = _parquet_ids(table[ID_COLUMN], path)
-    if (twice := _first_twice(ids)) is not None:
-        raise DataError(
-            f"product {ids[twice[1]]} stands in row {twice[0] + 1} and row {twice[1] + 1}",
-            path=path,
-            field=ID_COLUMN,
-        )
-    columns = {name: _parquet_column(table[name], path, name, kinds.get(name)) for name in names}
-    return ProductTable(path, ids, Attributes(columns, len(ids)))
-
-
-def _parquet_ids(column: pa.ChunkedArray, path: str) -> Shaped[np.ndarray, " rows"]:
-    if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy())) + 1
-        raise DataError(f"row {row} has none", path=path, field=ID_COLUMN)
-    kind = _plain_type(column)
-    try:
-        if pa.types.is_integer(kind):
-            return np.array(column.cast(pa.int64()).to_numpy(), np.int64)
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return ids_from_text(column.cast(pa.string()).to_pylist())
-    except RowError as error:
-        raise DataError(f"row {error.row + 1} {error.problem}", path=path, field=ID_COLUMN) from error
-    except pa.ArrowInvalid as error:
-        raise DataError(f"not all are product ids: {error}", path=path, field=ID_COLUMN) from error
-    raise DataError(f"{column.type}: integers or text were wanted", path=path, field=ID_COLUMN)
-
-
-def _plain_type(column: pa.ChunkedArray) -> pa.DataType:
-    return column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-
-
-def _parquet_column(column: pa.ChunkedArray, path: str, name: str, before: Kind | None) -> pa.Array:
-    if pa.types.is_null(column.type):
-        if before is None:
-            raise DataError(_no_value("a type, double or string"), path=path, field=name)
-        return pa.nulls(len(column), TYPES[before])
-    kind = _plain_type(column)
-    try:
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            return _parquet_numbers(column.cast(NUMBER).combine_chunks())
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind):
-            return _parquet_words(column.cast(pa.string()).combine_chunks())
-    except (ValueError, pa.ArrowException) as error:
-        raise DataError(str(error), path=path, field=name) from error
-    raise DataError(f"{column.type} is neither numbers nor words", path=path, field=name)
-
-
-def _parquet_numbers(column: pa.Array) -> pa.Array:
-    numbers = column.fill_null(0.0).to_numpy()
-    if not np.isfinite(numbers).all():
-        row = int(np.argmin(np.isfinite(numbers)))
-        raise ValueError(f"row {row + 1}: {numbers[row]} is no finite number")
-    return column
-
-
-def _parquet_words(column: pa.Array) -> pa.Array:
-    words: dict[str | None, str | None] = {None: None}
-    for row, text in enumerate(column.to_pylist()):
-        if text not in words:
-            try:
-                words[text] = check_word(text.strip()) or None
-            except ValueError as error:
-                raise ValueError(f"row {row + 1}: {error}") from error
-    return pa.array(map(words.get, column.to_pylist()), WORD)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -34,6 +34,7 @@ LEAST_COSINE: Final = 0.999
 _BUILT_IN: Final = {"lite0": "lite0:Lite0", "plain": "plain:Plain"}
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Pictures in, regions out: the whole photo first, then cells of a grid."""
 
@@ -50,6 +51,7 @@ class Backbone(Protocol):
         """The regions of RGB pictures, a product each, all fields, boxes in px of the picture as given."""
 
 
+@runtime_checkable
 class PhotoAndTextBackbone(Backbone, Protocol):
     """A backbone whose photos and texts share one space."""
 
@@ -68,6 +70,7 @@ class Detections:
     scores: Float32[np.ndarray, " n"]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Pictures in, boxes out."""
 

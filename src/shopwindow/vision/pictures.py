@@ -1,0 +1,129 @@
+"""How do the bytes of a photo become an RGB picture, whatever cameras and shops put into files?
+
+Rotated as EXIF says, alpha on white, CMYK, palettes, grey and 16 bit as RGB, the first frame of an animation. What
+cannot be read says why. Sizes are checked before anything is decoded: the bytes may come from a stranger.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MOST_PIXELS: Final = 64_000_000
+"""Of a photo: more is taken for a bomb."""
+LEAST_SIDE: Final = 8
+"""px: less is a counting pixel or a spacer, no photo."""
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""What is tried; Pillow knows more, some of which start other programs."""
+_ORIENTATION: Final = 0x0112
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPPED: Final = (5, 6, 7, 8)
+
+
+class UnreadablePicture(ValueError):  # noqa: N818 - named after what it is, not after what it does
+    """Bytes that are no picture one can use; `reason` says why, without a place."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in RGB, perhaps reduced; `height` and `width` are those of the photo as it is seen, in px."""
+
+    image: Image.Image
+    height: int
+    width: int
+
+
+def read_picture(data: bytes, *, most_pixels: int = MOST_PIXELS, wanted: int) -> Image.Image:
+    """The RGB picture of a file's bytes, as `open_picture`."""
+    return open_picture(data, most_pixels=most_pixels, wanted=wanted).image
+
+
+def open_picture(data: bytes, *, most_pixels: int = MOST_PIXELS, wanted: int) -> Picture:
+    """The picture of a file's bytes: reduced by a whole factor while both sides keep `wanted` px, upright, in RGB.
+
+    Raises: UnreadablePicture for bytes that are empty, no picture, truncated or broken, for more than `most_pixels`,
+    and for sides under 8 px.
+    """
+    if not data:
+        raise UnreadablePicture("empty")
+    try:
+        Image.init()
+        picture = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
+        size = picture.size
+        if size[0] * size[1] > most_pixels:
+            raise UnreadablePicture(f"{size[0]:,} x {size[1]:,} px, at most {most_pixels:,} px are read")
+        if min(size) < LEAST_SIDE:
+            raise UnreadablePicture(f"too small: {size[0]} x {size[1]} px, at least {LEAST_SIDE} px a side")
+        picture.draft(None, (wanted, wanted))  # JPEG alone can be decoded smaller
+        picture.load()
+        return _upright(picture, size if picture.format in ("JPEG", "MPO") else picture.size, wanted)
+    except UnreadablePicture:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadablePicture("no picture of a known format") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadablePicture(f"more px than are read: {most_pixels:,}") from error
+    except MemoryError as error:
+        raise UnreadablePicture("needs more memory than there is") from error
+    except Exception as error:  # a decoder of hostile bytes may raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        cut = any(word in reason.lower() for word in ("truncated", "eof", "unexpected end"))
+        raise UnreadablePicture("truncated" if cut else f"broken: {reason}") from error
+
+
+def _upright(picture: Image.Image, size: tuple[int, int], wanted: int) -> Picture:
+    """A loaded picture of a photo of `size` (width, height) px."""
+    orientation = _orientation(picture)
+    rgb = _rgb(picture)
+    factor = min(rgb.size) // wanted
+    if factor > 1:
+        rgb = rgb.reduce(factor)
+    if orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[orientation])
+    width, height = size[::-1] if orientation in _SWAPPED else size
+    return Picture(rgb, height, width)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """As EXIF or XMP has it; 1, upright, where neither can be read: the picture itself may be whole."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken metadata may raise anything
+        return 1
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _from_deep_grey(picture).convert("RGB")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    with_alpha = picture.convert("RGBA")
+    white = Image.new("RGB", picture.size, "white")
+    white.paste(with_alpha, mask=with_alpha.getchannel("A"))
+    return white
+
+
+def _from_deep_grey(picture: Image.Image) -> Image.Image:
+    """8 bits of 16, or of real numbers: those up to 1 are shares of white, those up to 255 are as they are."""
+    values = np.asarray(picture, np.float32)
+    most = float(values.max())
+    scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
+    if most > 255 or ";16" in picture.mode:
+        scale = 255 / 65535
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
