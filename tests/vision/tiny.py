@@ -70,7 +70,7 @@ def save_siglip2(folder: Path) -> Any:
     del vision["image_size"]
     config = transformers.Siglip2Config(text_config=text, vision_config=vision)
     processor = transformers.Siglip2ImageProcessorPil(patch_size=8, max_num_patches=64)
-    return _saved(folder, transformers.Siglip2Model(config), processor, words_tokenizer(first=False))
+    return _saved(folder, transformers.Siglip2Model(config), processor, words_tokenizer(first=False), times=2)
 
 
 def save_dinov2(folder: Path) -> Any:
@@ -83,8 +83,11 @@ def save_dinov2(folder: Path) -> Any:
     return _saved(folder, transformers.Dinov2Model(config), processor)
 
 
-def _saved(folder: Path, model: Any, *parts: Any) -> Any:
-    """The model, written with its parts."""
+def _saved(folder: Path, model: Any, *parts: Any, times: float = 1) -> Any:
+    """The model, written with its parts; its matrices multiplied, so that texts and photos differ."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(times if weight.dim() > 1 else 1)
     model.eval().save_pretrained(folder)
     for part in parts:
         part.save_pretrained(folder)

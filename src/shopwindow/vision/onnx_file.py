@@ -32,7 +32,7 @@ from torch import Tensor
 
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
-from shopwindow.vision.backbone import fingerprint_of, probe_of
+from shopwindow.vision.backbone import fingerprint_of, probe_of, probe_picture
 from shopwindow.vision.pixels import Pixels, cut, seen_regions
 from shopwindow.vision.sessions import open_session
 
@@ -95,8 +95,7 @@ class OnnxFile:
         self._at_once = count if isinstance(count, int) else _PHOTOS_AT_ONCE
         if self._at_once not in (1, _PHOTOS_AT_ONCE):
             raise DataError(f"takes {count} photos at once; 1 or any number is wanted", path=graph)
-        self._probe = probe_of(self)
-        self.values = len(self._probe)
+        self.values: int = self.encode([probe_picture()]).features.shape[1]
 
     @functools.cached_property
     def _spec(self) -> dict[str, Any]:
@@ -104,7 +103,7 @@ class OnnxFile:
         return {
             "name": str(self._path),
             "fingerprint": fingerprint_of(settings, self._graph),
-            "probe": self._probe,
+            "probe": probe_of(self),
         }
 
     def spec(self) -> dict[str, Any]:
@@ -153,10 +152,10 @@ class OnnxFile:
         if len(shape) == 4:
             height, width = shape[-3:-1] if self._fields["layout"] == "nhwc" else shape[-2:]
             return tokens.reshape(len(tokens), height, width, -1)
-            side = int(tokens.shape[1] ** 0.5)
         if self._pixels.height != self._pixels.width:
             problem = "tokens of an input that is no square have no known places"
             raise DataError(problem, path=self._path, field="cells")
+        side = int(tokens.shape[1] ** 0.5)
         return tokens[:, tokens.shape[1] - side * side :].reshape(len(tokens), side, side, -1)
 
 

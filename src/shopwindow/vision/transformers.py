@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
-from shopwindow.vision.backbone import fingerprint_of, probe_of
+from shopwindow.vision.backbone import fingerprint_of, probe_of, probe_picture
 from shopwindow.vision.pixels import WHOLE, Pixels, cut, seen_regions
 
 _JOINT: Final = ("clip", "siglip", "siglip2")
@@ -91,17 +91,16 @@ class PhotoModel:
         self._pixels = usual_pixels(processor.to_dict())
         self.side: int = _USUAL_SIDE if self._pixels is None else self._pixels.side
         try:
-            self._probe = probe_of(self)
+            self.values: int = self.encode([probe_picture()]).features.shape[1]
         except Exception as error:  # whatever a network says of a picture that it does not take
             raise DataError(f"{name}: cannot encode a picture: {first_line(error)}") from error
-        self.values: int = len(self._probe)
 
     @functools.cached_property
     def _spec(self) -> dict[str, Any]:
         pixels = self._settings if self._pixels is None else dataclasses.asdict(self._pixels)
         settings = {"kind": self._kind, "pixels": pixels, "pooled": self._pooled, "cells": _CELLS}
         fingerprint = fingerprint_of(settings, weights_digest(self._model))
-        return {"name": self._name, "kind": self._kind, "fingerprint": fingerprint, "probe": self._probe}
+        return {"name": self._name, "kind": self._kind, "fingerprint": fingerprint, "probe": probe_of(self)}
 
     def spec(self) -> dict[str, Any]:
         """Name, type, fingerprint and probe."""
@@ -259,7 +258,7 @@ def opened(auto: Any, folder: Path, **options: Any) -> Any:
         return auto.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # every kind of broken file has an error class of its own
         problem = f"transformers cannot open it: {first_line(error)}"
-        if isinstance(error, ImportError) and "torchvision" in str(error).lower():
+        if "torchvision" in str(error).lower():
             problem = (
                 "its image processor needs torchvision, which shopwindow does without (so do all of DINOv3); "
                 "export the model to ONNX and describe that file in YAML"
