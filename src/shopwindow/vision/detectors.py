@@ -132,9 +132,10 @@ class Yolox:
         good = good[np.argsort(-best[good], kind="stable")]
         boxes, labels = boxes[good], labels[good]
         kept = distinct(boxes, labels, self._settings["most_overlap"])
-        # One pixel of the input has the same size in the photo along both axes.
-        scale = seen.views[0, 2] * picture.height / self.side
-        return _detections(boxes[kept] * scale, labels[kept], best[good][kept], picture, self._settings)
+        scale = seen.views[0, 2:] * np.array([picture.height, picture.width], np.float32) / self.side
+        return _detections(
+            boxes[kept] * np.tile(scale, 2), labels[kept], best[good][kept], picture, self._settings
+        )
 
 
 def decoded(raw: Float32[np.ndarray, "candidates _"], side: int) -> Float32[np.ndarray, "candidates 4"]:
