@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MANIFEST: Final = "features.json"
 FORMAT: Final = "shopwindow features 1"
+UNFINISHED: Final = f"{FORMAT}, unfinished"
+"""The format while `extract` works for the first time; the manifest then names backbone and detector alone."""
 CATALOGUE: Final = "catalogue.arrow"
 SHARD_NAME: Final = re.compile(r"photos-\d+\.arrow")
 _MANIFEST_FIELDS: Final = {
@@ -75,14 +77,13 @@ class Shard:
     """A shard that is mapped: its photos in order, their regions end to end."""
 
     keys: pa.Array
-    bounds: Int64[np.ndarray, " photos+1"]
+    bounds: Int64[np.ndarray, " bounds"]
     """Where the regions of each photo begin, and the end."""
     sizes: Int64[np.ndarray, "photos 2"]
     """(height, width) in px."""
     features: Float16[np.ndarray, "regions values"]
     boxes: Float32[np.ndarray, "regions 4"]
     labels: Int64[np.ndarray, " regions"]
-    metadata: dict[bytes, bytes]
 
     @classmethod
     def open(cls, path: Path) -> Shard:
@@ -99,7 +100,6 @@ class Shard:
             features.values.values.to_numpy().reshape(-1, size),
             batch.column("boxes").values.values.to_numpy().reshape(-1, 4),
             batch.column("labels").values.to_numpy(),
-            batch.schema.metadata or {},
         )
 
 
@@ -211,7 +211,7 @@ class Features:
         return shards
 
     @cached_property
-    def _shard_starts(self) -> Int64[np.ndarray, " shards+1"]:
+    def _shard_starts(self) -> Int64[np.ndarray, " bounds"]:
         """The number of each shard's first photo, and of all photos."""
         return np.cumsum([0, *(len(shard.keys) for shard in self._shards)])
 
@@ -220,7 +220,7 @@ class Features:
         return np.repeat(np.arange(len(self._shards)), np.diff(self._shard_starts))
 
     @cached_property
-    def _photo_bounds(self) -> Int64[np.ndarray, " products+1"]:
+    def _photo_bounds(self) -> Int64[np.ndarray, " bounds"]:
         """Where the photos of each product begin in `_photo_places`, and the end."""
         counts = [len(keys) for keys in self._catalogue.column(3)]
         if not all(counts):
@@ -247,12 +247,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("no such features (a directory that `shopwindow extract` writes)", path=path)
     if not (path / MANIFEST).is_file():
         raise DataError(
-            f"holds no {MANIFEST}: no features, or `shopwindow extract` has not finished", path=path
+            f"no features: it holds no {MANIFEST}", path=path
         )
     try:
         manifest = json.loads(read_text(path / MANIFEST))
     except json.JSONDecodeError as error:
         raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
+    if isinstance(manifest, dict) and manifest.get("format") == UNFINISHED:
+        raise DataError("is not finished; run the same `shopwindow extract` again", path=path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
     for key, kind in _MANIFEST_FIELDS.items():
