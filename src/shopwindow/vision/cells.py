@@ -27,20 +27,22 @@ def cell_shares(grid: int, cell: int, step: int) -> Float32[np.ndarray, "places 
 def regions_of(
     features: Sequence[Float[np.ndarray, "places values"]],
     sizes: Sequence[tuple[int, int]],
-    shares: Float32[np.ndarray, "places 4"],
+    shares: Float32[np.ndarray, "places 4"] | Sequence[Float32[np.ndarray, "_ 4"]],
 ) -> Regions:
     """A product a photo; `sizes` are (height, width) in px, `shares` where its regions lie in it, the whole first.
 
-    At least one photo."""
-    photo_sizes = np.repeat(np.array(sizes, np.int64).reshape(-1, 2), len(shares), axis=0)
-    boxes = np.tile(shares, (len(sizes), 1)) * photo_sizes[:, [0, 1, 0, 1]]
-    labels = np.full(len(shares), GRID_CELL, np.int64)
-    labels[0] = WHOLE_PHOTO
+    Shares are the same for all photos, or one array a photo. At least one photo."""
+    places = [shares] * len(sizes) if isinstance(shares, np.ndarray) else shares
+    counts = [len(own) for own in places]
+    photo_sizes = np.repeat(np.array(sizes, np.int64).reshape(-1, 2), counts, axis=0)
+    boxes = np.concatenate(places) * photo_sizes[:, [0, 1, 0, 1]]
+    labels = np.full(len(boxes), GRID_CELL, np.int64)
+    labels[np.cumsum(counts) - counts] = WHOLE_PHOTO
     return Regions(
         features=torch.from_numpy(np.concatenate(features).astype(np.float32, copy=False)),
-        counts=torch.full((len(sizes),), len(shares)),
+        counts=torch.tensor(counts),
         boxes=torch.from_numpy(boxes.astype(np.float32)),
         photo_sizes=torch.from_numpy(photo_sizes),
-        labels=torch.from_numpy(np.tile(labels, len(sizes))),
+        labels=torch.from_numpy(labels),
         photos=torch.zeros(len(photo_sizes), dtype=torch.int64),
     )
