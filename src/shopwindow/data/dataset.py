@@ -46,8 +46,8 @@ PRODUCT_IDS: Final = "product_ids.arrow"
 QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
 WEIGHTS: Final = "weights.arrow"
-CATALOGUE: Final = "catalogue.arrow"
 REJECTED: Final = "rejected.jsonl"
+CATALOGUE: Final = "catalogue.arrow"
 _FORMATS_BEFORE: Final = ("shopwindow dataset 1",)
 _MANIFEST_FIELDS: Final = {
     "feature_size": int,
@@ -157,22 +157,6 @@ class Dataset:
             )
         return ids
 
-    @property
-    def backbone(self) -> dict[str, Any] | None:
-        """The spec of what made the features; None where that is not known."""
-        spec: dict[str, Any] | None = self.manifest.get("backbone")
-        return spec
-
-    @cached_property
-    def titles(self) -> list[str] | None:
-        """The title of every product row, "" where it has none; None in a dataset without titles."""
-        path = self.path / CATALOGUE
-        if not path.is_file():
-            return None
-        with pa.memory_map(str(path)) as source:
-            titles: list[str] = pa.ipc.open_file(source).read_all().column("title").to_pylist()
-        return titles
-
     @cached_property
     def region_counts(self) -> Int64[np.ndarray, " products"]:
         """How many regions every product has."""
@@ -228,6 +212,20 @@ class Dataset:
         ):
             raise DataError("other weights than the manifest names", path=path)
         return weights
+
+    @cached_property
+    def titles(self) -> list[str] | None:
+        """The title of every product, "" where it has none; None where no product has one."""
+        if "catalogue" not in self.manifest:
+            return None
+        with pa.memory_map(str(self.path / CATALOGUE)) as source:
+            titles: list[str] = pa.ipc.open_file(source).read_all().column(0).to_pylist()
+        return titles if any(titles) else None
+
+    @property
+    def backbone(self) -> dict[str, Any] | None:
+        """What made the features of the photos, as `vision` opens it again; None where that is not known."""
+        return self.manifest.get("backbone")
 
     def regions(self, products: Int64[np.ndarray, " asked"], *, boxes: bool = False) -> Regions:
         """The regions of some products: features alone, or everything with `boxes`."""
