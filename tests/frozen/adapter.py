@@ -164,8 +164,8 @@ def write_bundle(recipe: str, out: str, weights: Weights) -> None:
 def train(recipe: str, out: str, weights: Weights | None, *, dropout: bool = True) -> list[dict[str, str]]:
     """The rows of curves.csv of a tiny training on `train` that begins with these weights, or with its own."""
 
-    def begin(dataset: Dataset, chosen: Recipe) -> tuple[Tokenizer, PartsEncoder]:
-        tokenizer, model = initial_model(dataset, chosen)
+    def begin(dataset: Dataset, chosen: Recipe, **own: Any) -> tuple[Tokenizer, PartsEncoder]:
+        tokenizer, model = initial_model(dataset, chosen, **own)
         if weights is not None:
             _set_weights(model, weights)
         return tokenizer, model

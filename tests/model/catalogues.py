@@ -20,14 +20,16 @@ def with_catalogue(
 ) -> Dataset:
     """A copy of a dataset at `path` with these titles, and a backbone."""
     shutil.copytree(dataset.path, path)
+    manifest = json.loads((path / MANIFEST).read_text())
     if backbone is not None:
-        manifest = json.loads((path / MANIFEST).read_text())
-        (path / MANIFEST).write_text(json.dumps(manifest | {"backbone": backbone}))
+        manifest["backbone"] = backbone
     if titles is not None:
         photos = pa.array([[] for _ in titles], pa.list_(pa.string()))
         table = pa.table({"title": pa.array(titles, pa.string()), "photos": photos})
         with pa.OSFile(str(path / CATALOGUE), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
+        manifest["catalogue"] = CATALOGUE
+    (path / MANIFEST).write_text(json.dumps(manifest))
     return Dataset(path)
 
 

@@ -191,3 +191,16 @@ def test_a_tower_of_another_size_or_none_is_refused() -> None:
         PretrainedTexts(4, None, FakeTower(3))(["red"])
     with pytest.raises(ValueError, match="reads no text"):
         PretrainedTexts(4, None)(["red"])
+
+
+def test_pretrained_parts_alone_need_no_pairs(shop: TinyShop) -> None:
+    dataset = Dataset(shop.train.path)
+    dataset.pair_training = np.zeros_like(dataset.pair_training)
+    tower = FakeTower(FEATURES)
+    tokenizer, model = initial_model(dataset, recipe_of({"pretrained": True}), text_tower=tower)
+    found = Bundle(model.eval(), tokenizer).rank(shop.valid)
+    assert len(found) == len(
+        np.unique(np.stack([shop.valid.pair_queries, shop.valid.pair_products]), axis=1).T
+    )
+    with pytest.raises(DataError, match="holds no pair to train on"):
+        initial_model(dataset, recipe_of(learned(), {"pretrained": True}), text_tower=tower)

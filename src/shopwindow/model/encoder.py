@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from shopwindow.model.tokenizer_files import SPECIAL_TOKENS
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
 
+Component = TypeVar("Component", bound=nn.Module)
 LEARNED_SHARE: Final = 0.5
 """A learned share at first, in units of all fixed shares together."""
 TOKENS_AT_ONCE: Final = 8192
@@ -155,52 +156,31 @@ class PartsEncoder(nn.Module):
     @property
     def word_bags(self) -> list[WordBag]:
         """The bags of words of all parts."""
-        return [
-            component
-            for part in self.parts
-            for component in part.text.components
-            if isinstance(component, WordBag)
-        ]
+        return self._components(WordBag)
 
     @property
     def text_towers(self) -> list[TextTower]:
         """The transformers over tokens."""
-        return [
-            component
-            for part in self.parts
-            for component in part.text.components
-            if isinstance(component, TextTower)
-        ]
+        return self._components(TextTower)
 
     @property
     def pretrained_texts(self) -> list[PretrainedTexts]:
         """The frozen text towers."""
-        return [
-            component
-            for part in self.parts
-            for component in part.text.components
-            if isinstance(component, PretrainedTexts)
-        ]
+        return self._components(PretrainedTexts)
 
     @property
     def linear_views(self) -> list[PooledRegions]:
         """The linear views."""
-        return [
-            component
-            for part in self.parts
-            for component in part.photo.components
-            if isinstance(component, PooledRegions)
-        ]
+        return self._components(PooledRegions)
 
     @property
     def photo_towers(self) -> list[PhotoTower]:
         """The transformers over regions."""
-        return [
-            component
-            for part in self.parts
-            for component in part.photo.components
-            if isinstance(component, PhotoTower)
-        ]
+        return self._components(PhotoTower)
+
+    def _components(self, kind: type[Component]) -> list[Component]:
+        sides = [side for part in self.parts for side in (part.text, part.photo)]
+        return [component for side in sides for component in side.components if isinstance(component, kind)]
 
     @property
     def device(self) -> torch.device:

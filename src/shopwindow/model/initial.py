@@ -108,7 +108,7 @@ def initial_model(
 
 def _fitting(recipe: Recipe, dataset: Dataset, text_tower: TextEncoder | None) -> Recipe:
     """The recipe without the parts that the dataset has nothing for."""
-    there = {"photo": True, "title": any(dataset.titles or ()), "pretrained": text_tower is not None}
+    there = {"photo": True, "title": dataset.titles is not None, "pretrained": text_tower is not None}
     parts = tuple(part for part in recipe.parts if there[part.reads])
     try:
         return replace(recipe, parts=parts)
