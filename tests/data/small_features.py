@@ -31,7 +31,7 @@ def write_features(
     if features is not None:
         values[:, 0] = features
     box = [[0.0, 0.0, 10.0, 20.0], [1.0, 2.0, 5.0, 6.0]]
-    rows = {
+    rows: dict[str, list[Any]] = {
         "key": [f"k{row}" for row in range(count)],
         "height": [10] * count,
         "width": [20] * count,
@@ -42,7 +42,7 @@ def write_features(
     schema = photo_schema(SIZE)
     photos = [pa.array(rows[one.name], one.type) for one in schema]
     _write(folder / "photos-00000.arrow", pa.table(photos, schema=schema))
-    own = [
+    own: list[list[Any]] = [
         ids,
         titles or [""] * count,
         [[f"/photos/{one}.jpg"] for one in ids],

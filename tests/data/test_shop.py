@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.data.small_features import BACKBONE, SIZE, write_features
 
 IDS = ["SKU-2", "SKU-10", "007", "SKU-1"]
 TITLES = ["Red Mug", "", "Oak Table", "White Oak Table"]
-COLUMNS = {"price": [1.5, None, 20.0, 3.0], "title": ["a", "b", None, "d"]}
+COLUMNS: dict[str, list[Any]] = {"price": [1.5, None, 20.0, 3.0], "title": ["a", "b", None, "d"]}
 
 
 @pytest.fixture

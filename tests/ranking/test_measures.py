@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopwindow.ranking.answers import Answers, read_answers
-from shopwindow.ranking.measures import Measure, evaluate, standard_error
+from shopwindow.ranking.measures import (
+    DEFAULT_MEASURES,
+    Measure,
+    evaluate,
+    judge_ranks,
+    standard_error,
+    unjudged_note,
+)
 from shopwindow.ranking.runs import Run, read_run
 
 NDCG = ["nDCG", "nDCG@1", "nDCG@3", "nDCG@5", "nDCG-ones@3", "nDCG-ones@5", "nDCG-exp", "nDCG-exp@3"]
@@ -259,3 +266,29 @@ def test_real_runs_score_what_their_teams_saw(kddcup: Path) -> None:
 
 def test_standard_error_is_that_of_a_mean() -> None:
     assert standard_error(np.array([0.0, 1.0, 1.0, 2.0])) == pytest.approx(math.sqrt(2 / 3) / 2)
+
+
+def test_known_ranks_are_judged_as_the_run_that_has_them() -> None:
+    generator = np.random.default_rng(5)
+    queries, products = np.repeat(np.arange(6), 30), np.tile(np.arange(30), 6)
+    run = Run.from_arrays(queries, products, generator.random(180))
+    chosen = generator.permutation(180)[:40]
+    chosen = chosen[queries[chosen] != 3]  # a query without answers
+    grades = generator.integers(1, 4, len(chosen)).astype(np.float64)
+    answers = Answers.from_arrays(queries[chosen], products[chosen], grades)
+    ranked = np.split(run.product_ids, 6)
+    ranks = np.array([1 + int(np.flatnonzero(ranked[queries[row]] == products[row])[0]) for row in chosen])
+    judged = judge_ranks(queries[chosen], ranks, grades, queries_asked=6)
+    for measure in DEFAULT_MEASURES:
+        of_query = dict(
+            zip(answers.queries.tolist(), evaluate(run, answers, [measure]).of(measure).tolist(), strict=True)
+        )
+        assert measure.values(judged).tolist() == [of_query.get(query, 0.0) for query in range(6)], measure
+
+
+def test_products_that_are_judged_for_no_query_are_counted() -> None:
+    answers = Answers.from_arrays(np.array([1, 1, 2]), np.array([7, 8, 7]), np.array([1.0, 0.0, 2.0]))
+    assert unjudged_note(answers, np.array([8, 9, 7, 10])) == (
+        "2 of 4 products are judged for no query; they count as wrong"
+    )
+    assert unjudged_note(answers, np.array(["7", "8"])) == ""

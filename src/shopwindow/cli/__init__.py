@@ -22,6 +22,7 @@ VERBS: Final = {
         "draw": ("shop:draw", "draw shop --products 500"),
     },
     "Learn": {
+        "extract": ("extract:extract", "extract products.csv --photos photos --out features"),
         "prepare": ("prepare:prepare", "prepare train.tsv --out train"),
         "train": ("learn:train", "train train --valid valid --answers valid_answer.json --out bundle"),
         "rank": ("learn:rank", "rank bundle valid --out valid.run"),

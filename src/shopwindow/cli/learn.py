@@ -22,9 +22,9 @@ EXPLANATIONS = "explanations.json"
 def train(
     dataset: str,
     *,
-    valid: str,
-    answers: str,
     out: str,
+    valid: str | None = None,
+    answers: str | None = None,
     recipe: str = "default",
     set: list[str] | None = None,
     resume: bool = False,
@@ -32,13 +32,15 @@ def train(
     devices: int = 1,
     bounded_memory: bool = False,
 ) -> None:
-    """Learn a model from the pairs of a dataset and keep the one that ranks the validation pools best.
+    """Learn a model from the pairs of a dataset and keep the one that ranks best in validation.
+
+    A shop's dataset holds clicks to validate on, which rank its whole catalogue; of another give --valid and --answers.
 
     Args:
         dataset: The pairs to learn from, a dataset that `shopwindow prepare` wrote.
+        out: The bundle to write, a directory.
         valid: The pools to validate on, a dataset.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
-        out: The bundle to write, a directory.
         recipe: A recipe's name (default, linear, late, bow, small, seed) or a YAML file of differences from the
             defaults, or from the recipe it names as its base.
         set: Fields of the recipe changed, by dotted name: optimiser.epochs=3 parts.0.width=128.
@@ -55,6 +57,8 @@ def train(
     from shopwindow.model.given import check_devices, check_given
     from shopwindow.model.recipe import load_recipe
 
+    if (valid is None) != (answers is None):
+        raise DataError("go together: give both or neither", field="--valid, --answers")
     # What can be refused without data or a library that takes seconds to import comes first.
     chosen = load_recipe(recipe, _assignments(set or ()))
     batches = chosen.batches
@@ -65,10 +69,14 @@ def train(
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.mining import Contamination, summary
     from shopwindow.model.training import train as train_model
-    from shopwindow.model.validation import Validation
+    from shopwindow.model.validation import CatalogueValidation, SomeValidation, Validation
     from shopwindow.ranking.answers import read_answers
 
-    validation = Validation(Dataset(valid), read_answers(answers))
+    pairs = Dataset(dataset, mapped=not bounded_memory)
+    if valid is None or answers is None:
+        validation: SomeValidation = CatalogueValidation(pairs)
+    else:
+        validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 
         def tell(moment: Moment) -> None:
@@ -78,7 +86,6 @@ def train(
                 best += f", {moment.contamination:.1%} of mined negatives likely true"
             show(float(moment.step), float(moment.steps), f"{says}, loss {moment.loss:.4f}{best}")
 
-        pairs = Dataset(dataset, mapped=not bounded_memory)
         bundle = train_model(
             pairs,
             chosen,

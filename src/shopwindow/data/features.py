@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MANIFEST: Final = "features.json"
 FORMAT: Final = "shopwindow features 1"
+UNFINISHED: Final = f"{FORMAT}, unfinished"
+"""The format while `extract` works for the first time; the manifest then names backbone and detector alone."""
 CATALOGUE: Final = "catalogue.arrow"
 SHARD_NAME: Final = re.compile(r"photos-\d+\.arrow")
 _MANIFEST_FIELDS: Final = {
@@ -82,7 +84,6 @@ class Shard:
     features: Float16[np.ndarray, "regions values"]
     boxes: Float32[np.ndarray, "regions 4"]
     labels: Int64[np.ndarray, " regions"]
-    metadata: dict[bytes, bytes]
 
     @classmethod
     def open(cls, path: Path) -> Shard:
@@ -99,7 +100,6 @@ class Shard:
             features.values.values.to_numpy().reshape(-1, size),
             batch.column("boxes").values.values.to_numpy().reshape(-1, 4),
             batch.column("labels").values.to_numpy(),
-            batch.schema.metadata or {},
         )
 
 
@@ -247,12 +247,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("no such features (a directory that `shopwindow extract` writes)", path=path)
     if not (path / MANIFEST).is_file():
         raise DataError(
-            f"holds no {MANIFEST}: no features, or `shopwindow extract` has not finished", path=path
+            f"no features: it holds no {MANIFEST}", path=path
         )
     try:
         manifest = json.loads(read_text(path / MANIFEST))
     except json.JSONDecodeError as error:
         raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
+    if isinstance(manifest, dict) and manifest.get("format") == UNFINISHED:
+        raise DataError("is not finished; run the same `shopwindow extract` again", path=path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
     for key, kind in _MANIFEST_FIELDS.items():

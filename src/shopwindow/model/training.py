@@ -37,7 +37,7 @@ from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, write_curves
 from shopwindow.model.steps import Steps, TokenTable
 from shopwindow.model.trainer import Device, Loader, interruptible, on_gpu, quietly, trainer
-from shopwindow.model.validation import Validation
+from shopwindow.model.validation import SomeValidation
 from shopwindow.model.watch import Moment, Progress, Watch
 
 
@@ -46,7 +46,7 @@ def train(
     recipe: Recipe,
     out: str | Path,
     *,
-    validation: Validation,
+    validation: SomeValidation,
     resume: bool = False,
     device: Device = "auto",
     devices: int = 1,
@@ -95,7 +95,7 @@ class _Job:
     dataset: Dataset
     recipe: Recipe
     out: Path
-    validation: Validation
+    validation: SomeValidation
     device: Device
     devices: int
     seconds_between_saves: float

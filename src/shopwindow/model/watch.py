@@ -25,7 +25,7 @@ from shopwindow.model.mining import Mined
 from shopwindow.model.negatives import choose_cells
 from shopwindow.model.state import CurveRow, TrainingState, save_best
 from shopwindow.model.steps import LARGEST_SCALE, Steps, batch_loss
-from shopwindow.model.validation import Validation
+from shopwindow.model.validation import SomeValidation
 
 CURVE_POINTS: Final = 200
 STEPS_UNREAD: Final = 20
@@ -55,7 +55,7 @@ class Watch(Callback):
         self,
         folder: Path,
         module: Steps,
-        validation: Validation,
+        validation: SomeValidation,
         tokenizer: Tokenizer,
         *,
         identity: dict[str, str],

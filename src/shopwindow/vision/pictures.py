@@ -6,7 +6,9 @@ cannot be read says why. Sizes are checked before anything is decoded: the bytes
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +21,9 @@ LEAST_SIDE: Final = 8
 """px: less is a counting pixel or a spacer, no photo."""
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """What is tried; Pillow knows more, some of which start other programs."""
+_LARGE_PIXELS: Final = 16_000_000
+_ONE_LARGE: Final = threading.Lock()
+"""Of large photos one is decoded at a time: some take hundreds of megabytes."""
 _ORIENTATION: Final = 0x0112
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,9 +75,10 @@ def open_picture(data: bytes, *, most_pixels: int = MOST_PIXELS, wanted: int) ->
             raise UnreadablePicture(f"{size[0]:,} x {size[1]:,} px, at most {most_pixels:,} px are read")
         if min(size) < LEAST_SIDE:
             raise UnreadablePicture(f"too small: {size[0]} x {size[1]} px, at least {LEAST_SIDE} px a side")
-        picture.draft(None, (wanted, wanted))  # JPEG alone can be decoded smaller
-        picture.load()
-        return _upright(picture, size if picture.format in ("JPEG", "MPO") else picture.size, wanted)
+        with _ONE_LARGE if size[0] * size[1] > _LARGE_PIXELS else contextlib.nullcontext():
+            picture.draft(None, (wanted, wanted))  # JPEG alone can be decoded smaller
+            picture.load()
+            return _upright(picture, size if picture.format in ("JPEG", "MPO") else picture.size, wanted)
     except UnreadablePicture:
         raise
     except UnidentifiedImageError as error:

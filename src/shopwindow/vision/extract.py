@@ -1,0 +1,294 @@
+"""How do a shop's photos become features?
+
+Photos are read and decoded beside those that are being encoded, each content once. What was encoded by an earlier run
+is taken up, whether that run ended or was killed. `shards` writes; this module knows only the flow.
+
+```
+sources -> read (threads) -> new photos -> batches -> encode (threads) -> shards -> catalogue
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+
+from shopwindow.data.products import Products
+from shopwindow.data.regions import Regions
+from shopwindow.files import DataError
+from shopwindow.vision.backbone import FIRST_CLASS, WHOLE_PHOTO, Backbone, Detections, Detector
+from shopwindow.vision.fetch import fetch
+from shopwindow.vision.pictures import Picture, UnreadablePicture, open_picture
+from shopwindow.vision.shards import UNREADABLE, Encoded, FeaturesWriter, Row, Unreadable, open_writer
+
+MOST_UNREADABLE: Final = 0.01
+_BATCH: Final = 16
+"""Photos that a backbone is given at once."""
+_REMOTE_READERS: Final = 16
+"""Threads that wait for other machines."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a run did: distinct photos by what became of them, and products."""
+
+    products: int
+    photos: int
+    encoded: int
+    unreadable: int
+    without_photo: int
+
+    def lasting(self) -> dict[str, int]:
+        """What is true of the features, whichever run wrote them."""
+        return {name: count for name, count in vars(self).items() if name != "encoded"}
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What reading a source gave: its key; its picture where that is new; or the reason why it cannot be read."""
+
+    source: str
+    state: str = ""
+    key: str = ""
+    picture: Picture | None = None
+    reason: str = ""
+
+
+@dataclass
+class _Flow:
+    """A run: where photos go, and what is counted."""
+
+    writer: FeaturesWriter
+    backbone: Backbone
+    detector: Detector | None
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Of the sources that cannot be read."""
+    encoded: int = 0
+    read: int = 0
+
+    @property
+    def side(self) -> int:
+        """px that photos are wanted in; crops of boxes want more than the whole."""
+        return (
+            self.backbone.side if self.detector is None else max(self.detector.side, 2 * self.backbone.side)
+        )
+
+
+def extract(
+    products: Products,
+    out: str | Path,
+    *,
+    backbone: Backbone,
+    detector: Detector | None = None,
+    allow_unreadable: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extracted:
+    """Encodes the photos of products (`find_photos`) that `out` does not hold yet, and writes their catalogue.
+
+    With a detector a photo's regions are the whole photo and what the detector boxed, else what the backbone gives. A
+    product without a photo that can be read is left out. `threads` decode, and as many encode; None: one a core.
+
+    Raises: DataError for more than 1 % unreadable photos unless `allow_unreadable`, and as `open_writer`.
+    """
+    sources = list(dict.fromkeys(source for photos in products.photos or () for source in photos))
+    threads = threads or _cores()
+    by_detector = None if detector is None else detector.spec()
+    with (
+        open_writer(out, backbone=backbone.spec(), detector=by_detector) as writer,
+        warnings.catch_warnings(),
+    ):
+        # Pillow warns of odd metadata and of sizes that are refused anyway.
+        warnings.filterwarnings("ignore", module="PIL")
+        flow = _Flow(writer, backbone, detector)
+        _encode_new(flow, sources, threads, progress or (lambda _done, _total: None))
+        writer.flush()
+        return _finish(flow, products, len(sources), allow_unreadable)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _encode_new(
+    flow: _Flow, sources: Sequence[str], threads: int, progress: Callable[[int, int], None]
+) -> None:
+    readers = _REMOTE_READERS if any("://" in source for source in sources) else threads
+    # A thread that encodes computes alone: on a busy machine torch's own threads wait for each other for seconds.
+    torch_threads = torch.get_num_threads()
+    with (
+        ThreadPoolExecutor(readers) as reading,
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as encoding,
+    ):
+        jobs = ((source, flow.writer.known(source)) for source in sources)
+        reads = _ahead(reading, lambda job: _read(flow, *job), jobs, most=2 * _BATCH + readers)
+        batches = _ahead(
+            encoding, lambda batch: _encode(flow, batch), _new_photos(flow, reads), most=2 * threads
+        )
+        for batch in batches:
+            for photo in batch:
+                flow.writer.add(photo)
+            flow.encoded += len(batch)
+            progress(flow.read, len(sources))
+        progress(flow.read, len(sources))
+    torch.set_num_threads(torch_threads)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], *, most: int
+) -> Iterator[Result]:
+    """The results in order, while at most so many items are worked on or wait."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _read(flow: _Flow, source: str, known: tuple[str, str] | None) -> _Read:
+    state, key = known or ("", "")
+    try:
+        fetched = fetch(source, state)
+        if fetched.data is None:
+            return _Read(source, fetched.state, key)
+        key = hashlib.sha256(fetched.data).hexdigest()
+        picture = None if key in flow.writer else open_picture(fetched.data, wanted=flow.side)
+    except UnreadablePicture as error:
+        return _Read(source, reason=error.reason)
+    return _Read(source, fetched.state, key, picture)
+
+
+def _new_photos(flow: _Flow, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
+    """Batches of photos that are to be encoded, each key once; what else was read is noted."""
+    batch: list[_Read] = []
+    begun: set[str] = set()
+    for read in reads:
+        flow.read += 1
+        if read.reason:
+            flow.reasons[read.source] = read.reason
+            flow.writer.forget(read.source)
+            continue
+        flow.writer.remember(read.source, read.state, read.key)
+        if read.picture is not None and read.key not in begun:
+            begun.add(read.key)
+            batch.append(read)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _encode(flow: _Flow, batch: list[_Read]) -> list[Encoded]:
+    pictures = [read.picture for read in batch if read.picture is not None]
+    images = [picture.image for picture in pictures]
+    if flow.detector is None:
+        regions = flow.backbone.encode(images)
+    else:
+        regions = encode_boxes(flow.backbone, images, flow.detector.detect(images))
+    assert regions.boxes is not None
+    assert regions.labels is not None
+    encoded = []
+    ends = regions.counts.cumsum(0).tolist()
+    for read, picture, start, end in zip(batch, pictures, [0, *ends], ends, strict=False):
+        scale = [picture.height / picture.image.height, picture.width / picture.image.width] * 2
+        features = regions.features[start:end].half().numpy()
+        boxes = regions.boxes[start:end].numpy() * np.array(scale, np.float32)
+        labels = regions.labels[start:end].numpy()
+        encoded.append(Encoded(read.key, picture.height, picture.width, features, boxes, labels))
+    return encoded
+
+
+def encode_boxes(
+    backbone: Backbone, pictures: Sequence[Image.Image], detections: Sequence[Detections]
+) -> Regions:
+    """The whole of each picture and what is in its boxes, each cropped and encoded as a picture of its own."""
+    crops: list[Image.Image] = []
+    boxes, labels, sizes, photos = [], [], [], []
+    for picture, detected in zip(pictures, detections, strict=True):
+        whole = np.array([[0, 0, picture.height, picture.width]], np.float32)
+        framed = _within(np.concatenate([whole, detected.boxes]), picture)
+        crops += [picture.crop((left, top, right, bottom)) for top, left, bottom, right in framed.tolist()]
+        boxes.append(framed)
+        labels += [WHOLE_PHOTO, *(detected.labels + FIRST_CLASS).tolist()]
+        sizes += [[picture.height, picture.width]] * len(framed)
+        photos += [0] * len(framed)
+    vectors = []
+    for first in range(0, len(crops), _BATCH):
+        regions = backbone.encode(crops[first : first + _BATCH])
+        vectors.append(regions.features[regions.starts])
+    return Regions(
+        torch.cat(vectors),
+        torch.tensor([len(framed) for framed in boxes]),
+        torch.from_numpy(np.concatenate(boxes)),
+        torch.tensor(sizes),
+        torch.tensor(labels),
+        torch.tensor(photos),
+    )
+
+
+def _within(boxes: Float32[np.ndarray, "n 4"], picture: Image.Image) -> Float32[np.ndarray, "n 4"]:
+    """Boxes on whole px, within the picture, at least one px high and wide."""
+    most = np.array([picture.height, picture.width], np.float32)
+    start = np.clip(np.floor(boxes[:, :2]), 0, most - 1)
+    end = np.clip(np.ceil(boxes[:, 2:]), start + 1, most)
+    return np.concatenate([start, end], axis=1)
+
+
+def _finish(flow: _Flow, products: Products, photos: int, allow_unreadable: bool) -> Extracted:
+    ids = products.ids.astype(str).tolist()
+    sources_of = products.photos or [()] * len(ids)
+    kept, unreadable, bare = [], [], 0
+    for row, (identity, sources) in enumerate(zip(ids, sources_of, strict=True)):
+        broken = [source for source in sources if source in flow.reasons]
+        unreadable += [Unreadable(identity, source, flow.reasons[source]) for source in broken]
+        if len(broken) < len(sources):
+            kept.append(row)
+        elif not sources:
+            bare += 1
+            unreadable.append(Unreadable(identity, None, "the product has no photo"))
+    flow.writer.write_unreadable(unreadable)
+    if not allow_unreadable:
+        check_share(flow.writer.folder / UNREADABLE, unreadable, len(flow.reasons) + bare, photos + bare)
+    counts = Extracted(len(kept), photos, flow.encoded, len(flow.reasons), len(ids) - len(kept))
+    rows = (_row(flow, row, sources_of[row]) for row in kept)
+    flow.writer.finish(products, rows, counts.lasting())
+    return counts
+
+
+def check_share(path: Path, unreadable: Sequence[Unreadable], lost: int, total: int) -> None:
+    """Raises: DataError where more than 1 % are lost."""
+    if lost <= MOST_UNREADABLE * total:
+        return
+    first = unreadable[0]
+    raise DataError(
+        f"{lost:,} of {total:,} photos cannot be read, more than 1 %, such as {first.source or first.product}: "
+        f"{first.reason}; all are listed there; --allow-unreadable goes on without them",
+        path=path,
+    )
+
+
+def _row(flow: _Flow, product: int, sources: Iterable[str]) -> Row:
+    keys = {}
+    for source in sources:
+        known = None if source in flow.reasons else flow.writer.known(source)
+        if known is not None:
+            keys[source] = known[1]
+    return Row(product, list(keys), list(keys.values()))
