@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopwindow.data.regions import Regions, select, selected
+from shopwindow.data.regions import Regions, TitleTokens, select, selected
 from tests.model.conftest import TinyShop
 
 FACE, HAND, SHOE, BAG = 29, 32, 1, 2
@@ -184,3 +184,24 @@ def test_square_roots_are_the_same_with_and_without_gradients() -> None:
     assert asked.rooted().features.tolist() == wanted
     assert plain.features.tolist() == [[-4.0, 0.0, 9.0, 0.25]]
     assert Regions(regions.half(), torch.tensor([1])).rooted().features.tolist() == wanted
+
+
+def test_titles_go_with_their_products() -> None:
+    titles = TitleTokens(torch.tensor([5, 6, 7, 8]), torch.tensor([1, 0, 3]))
+    photos = replace(photos_of([2, 1, 3]), titles=titles)
+
+    def titles_of(regions: Regions) -> list[list[int]]:
+        assert regions.titles is not None
+        own = torch.split(regions.titles.tokens, regions.titles.lengths.tolist())
+        return [tokens.tolist() for tokens in own]
+
+    assert titles_of(photos.take(torch.tensor([2, 1, 0, 2]))) == [[6, 7, 8], [], [5], [6, 7, 8]]
+    assert [titles_of(photos.part(start, 3)) for start in range(3)] == [
+        [[5], [], [6, 7, 8]],
+        [[], [6, 7, 8]],
+        [[6, 7, 8]],
+    ]
+    assert titles_of(select(photos, (), 1)) == titles_of(photos) == titles_of(photos.to(torch.device("cpu")))
+    untitled = photos_of([1, 1])
+    assert titles_of(Regions.join([untitled, photos])) == [[], [], [5], [], [6, 7, 8]]
+    assert Regions.join([untitled, untitled]).titles is None

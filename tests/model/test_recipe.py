@@ -56,7 +56,7 @@ def test_fields_are_few() -> None:
             names |= inner or {f"{kind.__name__}.{name}"}
         return {name.replace("RegionTransformerRecipe.", "TransformerRecipe.") for name in names}
 
-    assert len(leaves(Recipe)) <= 42
+    assert len(leaves(Recipe)) <= 44
 
 
 def test_changes_are_values_or_yaml_by_dotted_name() -> None:
@@ -74,7 +74,9 @@ def test_changes_are_values_or_yaml_by_dotted_name() -> None:
 
 
 def test_a_recipe_comes_back_from_its_yaml(tmp_path: Path) -> None:
-    for recipe in (Recipe(), load_recipe("default", {"optimiser.epochs": 3}), load_recipe("late")):
+    pretrained = load_recipe("seed", {"parts": "[{pretrained: true}]"})
+    default = load_recipe("default", {"optimiser.epochs": 3})
+    for recipe in (Recipe(), default, load_recipe("late"), load_recipe("shop"), pretrained):
         path = tmp_path / "mine.yaml"
         path.write_text(recipe.to_yaml())
         assert load_recipe(str(path)) == recipe
@@ -110,7 +112,7 @@ PART = "parts: [{width: 32, text: {words: {}}, photo: {linear: {%s}}}]"
         ("regions: {largest: 0}", "regions.largest: 0, from 1"),
         ("regions: {skip: [face]}", "regions.skip.0: 'face', wanted int"),
         ("parts: []", "parts: at least one"),
-        ("parts: [{width: 3}]", "parts.0.text: missing"),
+        ("parts: [{width: 3}]", "parts.0.text: empty, wanted words, transformer or both"),
         ("parts: {width: 3}", "parts: {'width': 3}, wanted a list"),
         (PART % "pools: []", "parts.0.photo.linear.pools: [], wanted first, mean, max"),
         (PART % "pools: [mean, mean]", "parts.0.photo.linear.pools: ['mean', 'mean'], wanted"),
@@ -138,7 +140,18 @@ def test_wrong_recipes_are_named(tmp_path: Path, content: str, says: str) -> Non
     [
         ({"parts.0.width": "10"}, "parts.0.text.transformer.heads: 12, must divide width 10"),
         ({"parts.0.share": "learned"}, "parts: at least one with a fixed share"),
-        ({"parts.0.share": "0"}, "parts.0.share: 0.0, wanted more than 0, or learned"),
+        ({"parts.0.share": "-1"}, "parts.0.share: -1.0, wanted 0 or more, or learned"),
+        ({"parts.0.share": "0"}, "parts: at least one with a fixed share above 0"),
+        ({"parts.0.title": "{words: {}}"}, "parts.0.title: beside a photo; a part reads one of them"),
+        ({"parts.0.pretrained": "true"}, "parts.0.pretrained: true, so text, photo, title and width must"),
+        (
+            {"parts": "[{text: {transformer: {}}, title: {words: {}}}]"},
+            "parts.0.title.words: they are those of the text side, which has none",
+        ),
+        (
+            {"parts": "[{pretrained: true, normalise: false}]"},
+            "parts.0.normalise: false, a pretrained part needs true",
+        ),
         ({"parts.0.share": "most"}, "parts.0.share: 'most', wanted float"),
         ({"parts.0.text": "{}"}, "parts.0.text: empty, wanted words, transformer or both"),
         ({"parts.0.photo": "{}"}, "parts.0.photo: empty, wanted linear, transformer or both"),

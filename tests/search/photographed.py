@@ -72,8 +72,9 @@ def write_photo_bundle(path: Path, texts: list[str], backbone: dict[str, Any] | 
         tokenizer = train_tokenizer(texts, vocabulary=200)
         vocabulary = tokenizer.get_vocab_size()
         model = two_towers(size, feature_size=Plain.values, vocabulary=vocabulary, longest=32)
+    model.backbone = backbone
     with whole_directory(path, marker=MARKER) as folder:
-        Bundle(model, tokenizer, backbone=backbone).save_into(folder)
+        Bundle(model, tokenizer).save_into(folder)
     return path
 
 

@@ -110,8 +110,8 @@ def test_smoothed_regions_are_those_of_one_pool_of_everything(
     assert found.counts.tolist() == lengths.tolist()
     whole = [wanted.part(row, row + 1).features for row in chosen.tolist()]
     torch.testing.assert_close(found.features, torch.cat(whole), atol=1e-6, rtol=1e-6)
-    model = Bundle.load(shop.bundle).model
-    np.testing.assert_allclose(smoothed.encode(model, rows), encode_photos(model, wanted), atol=2e-6)
+    bundle = Bundle.load(shop.bundle)
+    np.testing.assert_allclose(smoothed.encode(bundle, rows), encode_photos(bundle.model, wanted), atol=2e-6)
 
 
 def test_regions_of_many_values_find_their_neighbours_in_fewer(
@@ -153,7 +153,7 @@ def test_smoothed_index_holds_the_smoothed_vectors_and_says_so(shop: Shop, tmp_p
     if how == "smooth":
         wanted = smooth_catalogue(bundle.encode_dataset(dataset), WEIGHTS, unit=True)
     else:
-        wanted = SmoothedRegions.of(dataset, WEIGHTS, tmp_path).encode(bundle.model, rows)
+        wanted = SmoothedRegions.of(dataset, WEIGHTS, tmp_path).encode(bundle, rows)
     engine = SearchEngine.open(tmp_path / "index")
     query = bundle.encode_texts(["red shoe"])[0].astype(np.float64)
     scores = {int(dataset.product_ids[row]): float(wanted[row] @ query) for row in rows}

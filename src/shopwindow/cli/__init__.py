@@ -18,8 +18,9 @@ WRONG_INPUT: Final = 2
 
 VERBS: Final = {
     "Begin": {
-        "demo": ("shop:demo", "demo --out demo --serve"),
-        "draw": ("shop:draw", "draw shop --products 500"),
+        "demo": ("demo:demo", "demo --out demo --serve"),
+        "shop": ("shop:shop", "shop products.csv --photos photos --clicks clicks.csv --out myshop"),
+        "draw": ("demo:draw", "draw shop --products 500"),
     },
     "Learn": {
         "extract": ("extract:extract", "extract products.csv --photos photos --out features"),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 EXPLANATIONS = "explanations.json"
+_LEFT_OUT = {
+    "title": "the dataset has no titles: the recipe's part of titles was left out",
+    "pretrained": "the dataset's backbone reads no text: the recipe's pretrained part was left out",
+}
 
 
 def train(
@@ -41,7 +45,7 @@ def train(
         out: The bundle to write, a directory.
         valid: The pools to validate on, a dataset.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
-        recipe: A recipe's name (default, linear, late, bow, small, seed) or a YAML file of differences from the
+        recipe: A recipe's name (default, shop, linear, late, bow, small, seed) or a YAML file of differences from the
             defaults, or from the recipe it names as its base.
         set: Fields of the recipe changed, by dotted name: optimiser.epochs=3 parts.0.width=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
@@ -60,7 +64,7 @@ def train(
     if (valid is None) != (answers is None):
         raise DataError("go together: give both or neither", field="--valid, --answers")
     # What can be refused without data or a library that takes seconds to import comes first.
-    chosen = load_recipe(recipe, _assignments(set or ()))
+    chosen = load_recipe(recipe, assignments(set or ()))
     batches = chosen.batches
     check_devices(devices, size=batches.size, order=batches.order, late=chosen.late is not None)
     check_given(chosen.text, chosen.parts)
@@ -97,6 +101,8 @@ def train(
             progress=tell,
         )
     console = standard_output()
+    for reads in bundle.provenance.get("left_out", ()):
+        remark(_LEFT_OUT[reads])
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
     console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
@@ -199,7 +205,7 @@ def rank(
             console.print(f"explanations: {explain}", soft_wrap=True)
 
 
-def _assignments(texts: Iterable[str]) -> dict[str, str]:
+def assignments(texts: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         key, sign, value = (part.strip() for part in text.partition("="))

@@ -48,6 +48,7 @@ PRODUCT_IDS: Final = "product_ids.arrow"
 QUERIES: Final = "queries.arrow"
 PAIRS: Final = "pairs.arrow"
 WEIGHTS: Final = "weights.arrow"
+CATALOGUE: Final = "catalogue.arrow"
 REJECTED: Final = "rejected.jsonl"
 CATALOGUE: Final = "catalogue.arrow"
 _FORMATS_BEFORE: Final = ("shopwindow dataset 1",)
@@ -161,6 +162,22 @@ class Dataset:
             )
         return ids
 
+    @property
+    def backbone(self) -> dict[str, Any] | None:
+        """The spec of what made the features; None where that is not known."""
+        spec: dict[str, Any] | None = self.manifest.get("backbone")
+        return spec
+
+    @cached_property
+    def titles(self) -> list[str] | None:
+        """The title of every product row, "" where it has none; None in a dataset without titles."""
+        path = self.path / CATALOGUE
+        if not path.is_file():
+            return None
+        with pa.memory_map(str(path)) as source:
+            titles: list[str] = pa.ipc.open_file(source).read_all().column("title").to_pylist()
+        return titles
+
     @cached_property
     def region_counts(self) -> Int64[np.ndarray, " products"]:
         """How many regions every product has."""
@@ -273,7 +290,8 @@ class Dataset:
                 "labels": self.labels(products),
                 "photos": self._gather(products, "photos", np.dtype(np.int64)),
             }
-        return Regions(**{name: torch.from_numpy(values) for name, values in columns.items()})
+        tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
+        return Regions(**tensors, titles=None)
 
     def _features(self, products: Int64[np.ndarray, " asked"]) -> Float16[np.ndarray, "regions features"]:
         if not self.mapped:

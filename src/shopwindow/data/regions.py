@@ -1,4 +1,4 @@
-"""What does a model see of a product? Its regions: features, boxes and labels, from file to tensor.
+"""What does a model see of a product? Its regions: features, boxes and labels, from file to tensor; and its title.
 
 `Regions` is the one record that training, ranking, indexing and explaining hand on. Knows no file and no tower.
 
@@ -20,12 +20,48 @@ _LEAST_SHARE: Final = 1e-3
 
 
 @dataclass(frozen=True)
+class TitleTokens:
+    """The titles of some products as tokens, end to end.
+
+    `lengths` says how many each product has, 0 without a title, and stays on the host.
+    """
+
+    tokens: Int64[Tensor, " tokens"]
+    lengths: Int64[Tensor, " products"]
+
+    @classmethod
+    def none(cls, products: int) -> TitleTokens:
+        """Those of so many products without a title."""
+        return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(products, dtype=torch.int64))
+
+    def to(self, device: torch.device) -> TitleTokens:
+        """The same on a device, lengths on the host."""
+        return TitleTokens(self.tokens.to(device, non_blocking=True), self.lengths)
+
+    def take(self, products: Int64[Tensor, " chosen"]) -> TitleTokens:
+        """Those of some of the products, in the order named."""
+        return TitleTokens(
+            self.tokens[places_of(self.lengths, products).to(self.tokens.device)], self.lengths[products]
+        )
+
+    def part(self, start: int, end: int) -> TitleTokens:
+        """Those of the products from `start` to before `end`: views, no copies."""
+        first, last = int(self.lengths[:start].sum()), int(self.lengths[:end].sum())
+        return TitleTokens(self.tokens[first:last], self.lengths[start:end])
+
+    @classmethod
+    def join(cls, parts: Sequence[TitleTokens]) -> TitleTokens:
+        """Those of the products of several, end to end."""
+        return cls(torch.cat([part.tokens for part in parts]), torch.cat([part.lengths for part in parts]))
+
+
+@dataclass(frozen=True)
 class Regions:
     """The regions of some products, end to end.
 
     `counts` says how many each product has and stays on the host. `boxes` are (top, left, bottom, right) in px of the
     region's photo; `photo_sizes` are that photo's (height, width) in px; `photos` numbers it within its product, from
-    0. All but features and counts may be None: not read.
+    0. All but features and counts may be None: not read. `titles` are the products' own, None where no model asked.
     """
 
     features: Float[Tensor, "regions values"]
@@ -34,37 +70,44 @@ class Regions:
     photo_sizes: Int64[Tensor, "regions 2"] | None = None
     labels: Int64[Tensor, " regions"] | None = None
     photos: Int64[Tensor, " regions"] | None = None
+    titles: TitleTokens | None = None
 
     def to(self, device: torch.device) -> Regions:
         """The same on a device, counts on the host."""
-        return self._each(lambda values: values.to(device, non_blocking=True))
+        moved = self._each(lambda values: values.to(device, non_blocking=True))
+        return replace(moved, titles=self.titles and self.titles.to(device))
 
     def take(self, products: Int64[Tensor, " chosen"]) -> Regions:
         """Some of the products, in the order named. A product may be named more than once."""
-        counts = self.counts[products]
-        starts = (self.counts.cumsum(0) - self.counts)[products] - (counts.cumsum(0) - counts)
-        places = torch.repeat_interleave(starts, counts) + torch.arange(int(counts.sum()))
-        return self.take_regions(places.to(self.features.device), counts)
+        places = places_of(self.counts, products).to(self.features.device)
+        chosen = self.take_regions(places, self.counts[products])
+        return replace(chosen, titles=self.titles and self.titles.take(products))
 
     def take_regions(self, places: Int64[Tensor, " kept"], counts: Int64[Tensor, " products"]) -> Regions:
-        """Some of the regions, in the order named, of products with these counts."""
+        """Some of the regions, in the order named, so that the same products have these counts."""
         return replace(self._each(lambda values: values[places]), counts=counts)
 
     def part(self, start: int, end: int) -> Regions:
         """The products from `start` to before `end`: views, no copies."""
         first, last = int(self.counts[:start].sum()), int(self.counts[:end].sum())
-        return replace(self._each(lambda values: values[first:last]), counts=self.counts[start:end])
+        own = self._each(lambda values: values[first:last])
+        titles = self.titles and self.titles.part(start, end)
+        return replace(own, counts=self.counts[start:end], titles=titles)
 
     @classmethod
     def join(cls, parts: Sequence[Regions]) -> Regions:
-        """The products of several, end to end, with the fields that all of them have."""
+        """The products of several, end to end, with the fields that all of them have, and the titles of any."""
         joined = {
             field.name: None
             if any(getattr(part, field.name) is None for part in parts)
             else torch.cat([getattr(part, field.name) for part in parts])
             for field in fields(cls)
+            if field.name != "titles"
         }
-        return cls(**joined)  # type: ignore[arg-type] # features and counts are never None
+        titles = None
+        if any(part.titles for part in parts):
+            titles = TitleTokens.join([part.titles or TitleTokens.none(len(part.counts)) for part in parts])
+        return cls(**joined, titles=titles)  # type: ignore[arg-type] # features and counts are never None
 
     def with_features(self, features: Float[Tensor, "regions values"]) -> Regions:
         """The same regions with other features."""
@@ -93,6 +136,16 @@ class Regions:
         return (self.counts.cumsum(0) - self.counts).to(self.features.device)
 
     @property
+    def photo_starts(self) -> Int64[Tensor, " photos"]:
+        """Where the first region of each photo lies; of each product where photos were not read."""
+        if self.photos is None:
+            return self.starts
+        first = torch.ones_like(self.photos, dtype=torch.bool)
+        first[1:] = self.photos[1:] != self.photos[:-1]
+        first[self.starts] = True
+        return torch.nonzero(first)[:, 0]
+
+    @property
     def geometry(self) -> Float[Tensor, "regions 6"] | None:
         """Each box as shares of its photo: its four sides, its area, log(height / width). None without boxes.
 
@@ -110,9 +163,9 @@ class Regions:
         changed = {
             field.name: change(values)
             for field in fields(self)
-            if field.name != "counts" and (values := getattr(self, field.name)) is not None
+            if field.name not in ("counts", "titles") and (values := getattr(self, field.name)) is not None
         }
-        return replace(self, **changed)
+        return replace(self, **changed, titles=self.titles)
 
 
 def select(regions: Regions, skip: tuple[int, ...], largest: int | None) -> Regions:
@@ -151,6 +204,17 @@ def selected(regions: Regions, skip: tuple[int, ...], largest: int | None) -> In
         torch.arange(len(rank), device=rank.device) - (counts.cumsum(0) - counts)[owner[by_product]]
     )
     return places[rank < largest]
+
+
+def places_of(lengths: Int64[Tensor, " sequences"], rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " places"]:
+    """Where the members of some sequences lie, sequence after sequence in the order named.
+
+    >>> places_of(torch.tensor([2, 1, 3]), torch.tensor([2, 0])).tolist()
+    [3, 4, 5, 0, 1]
+    """
+    starts, chosen = lengths.cumsum(0) - lengths, lengths[rows]
+    shift = torch.repeat_interleave(starts[rows] - (chosen.cumsum(0) - chosen), chosen)
+    return torch.arange(len(shift)) + shift
 
 
 def _counts(owners: Int64[Tensor, " regions"], products: int) -> Int64[Tensor, " products"]:

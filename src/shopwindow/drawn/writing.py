@@ -23,15 +23,15 @@ from shopwindow.drawn.figures import PHOTOS_BY_BOXES, draw_count
 from shopwindow.drawn.goods import CATEGORIES
 from shopwindow.drawn.photo import draw_photo
 from shopwindow.drawn.regions import Detections, detect
+from shopwindow.drawn.shop_files import clicks_csv, judgements_csv, prices, products_csv
 from shopwindow.files import whole_directory
 from shopwindow.vision.featurise import region_features
 
-MARKER: Final = "shop.json"
-FORMAT: Final = "shopwindow shop 1"
+MARKER: Final = "drawn.json"
+FORMAT: Final = "shopwindow drawn shop 1"
 _JPEG_QUALITY: Final = 90
 _CROWDED: Final = (41, 60)  # boxes in a photo that cleaning shall drop
-_PLAN_SEED, _CROWD_SEED, _PHOTO_SEED, _PRICE_SEED = range(4)
-_USUAL_PRICE: Final = 25.0
+_PLAN_SEED, _CROWD_SEED, _PHOTO_SEED, _PRICE_SEED, _TITLE_SEED, _CLICK_SEED = range(6)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def draw_shop(
     counts = region_counts(products, crowded_share, _generator(seed, _CROWD_SEED))
     with whole_directory(out, marker=MARKER) as folder:
         _draw_products(folder, plan, counts, seed, progress)
-        (folder / "columns.csv").write_text(_columns(plan, _generator(seed, _PRICE_SEED)), encoding="utf-8")
+        _write_tables(folder, plan, seed)
         for split in SPLITS:
             _write_rows(folder, plan, split)
         (folder / "products.spool").unlink()
@@ -186,14 +186,21 @@ def _told(item: Item, scene: str, regions: Detections) -> dict[str, Any]:
     }
 
 
-def _columns(plan: Plan, rng: np.random.Generator) -> str:
-    """What the shop knows of its products besides photos: a price that the eye cannot see, colour, material."""
-    prices = _USUAL_PRICE * rng.lognormal(sigma=0.6, size=len(plan.items))
+def _write_tables(folder: Path, plan: Plan, seed: int) -> None:
+    """What the shop knows besides photos: its own files, and their columns as the competition's products have them."""
+    costs = prices(len(plan.items), _generator(seed, _PRICE_SEED))
     rows = (
         f"{item.product_id},{price:.2f},{item.good.colour},{item.good.material}\n"
-        for item, price in zip(plan.items, prices.tolist(), strict=True)
+        for item, price in zip(plan.items, costs, strict=True)
     )
-    return f"product_id,price,colour,material\n{''.join(rows)}"
+    tables = {
+        "columns.csv": f"product_id,price,colour,material\n{''.join(rows)}",
+        "products.csv": products_csv(plan, costs, _generator(seed, _TITLE_SEED)),
+        "clicks.csv": clicks_csv(plan, _generator(seed, _CLICK_SEED)),
+        "judgements.csv": judgements_csv(plan),
+    }
+    for name, text in tables.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _write_rows(folder: Path, plan: Plan, split: str) -> None:

@@ -71,8 +71,8 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apar
     at run time, by the largest value of a batch: a text's vector then depends a little on its company. The directory
     appears whole or not at all.
 
-    Raises: ImportError without the extra `onnx`, ValueError for more than 2 GiB or a text whose vector is further off
-    than `ALLOWED` (nothing is written then), DataError as `whole_directory`.
+    Raises: ImportError without the extra `onnx`, ValueError for a pretrained part, for more than 2 GiB or a text whose
+    vector is further off than `ALLOWED` (nothing is written then), DataError as `whole_directory`.
     """
     try:
         import onnx
@@ -80,6 +80,10 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apar
     except ImportError as error:
         raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
     model = bundle.model
+    if model.pretrained_texts:
+        raise ValueError(
+            "this model has a pretrained part, whose text tower is not exported; serve the bundle itself"
+        )
     graph = _Graph(onnx, int8=int8)
     _text_side(graph, model)
     made = graph.model(model.dimensions)

@@ -81,6 +81,25 @@ class WordBag(nn.Module):
         return out.index_add(0, owners, self.weight[rows])
 
 
+class TitleWords(nn.Module):
+    """A product's vector: the sum of the vectors of its title's names; zero for a product without a known one.
+
+    The vectors are those of the text side's bag: equal words match before the first step. It has no weights of its own.
+    """
+
+    def __init__(self, bag: WordBag) -> None:
+        super().__init__()
+        self._tied = (bag,)  # in a tuple, torch does not count its weights twice
+
+    def forward(self, named: Named) -> Float[Tensor, "products width"]:
+        out: Tensor = self._tied[0](named)
+        return out
+
+    def reads_like(self, bag: nn.Module) -> bool:
+        """Whether the weights are those of this bag."""
+        return self._tied[0] is bag
+
+
 def names_of(
     tokens: Int64[Tensor, " tokens"], lengths: Lengths, *, pairs: bool
 ) -> tuple[Int64[Tensor, " names"], Int64[Tensor, " names"]]:

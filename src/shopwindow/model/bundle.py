@@ -4,7 +4,7 @@ A bundle is a directory with everything that turns words and photos into vectors
 sizes; and what a reader wants to know: recipe, provenance, scores, curves. Knows no training.
 
 ```
-bundle.json         format, parts and sizes, provenance, scores, audit of the validation set
+bundle.json         format, parts and sizes, backbone of the features, provenance, scores, audit of the validation set
 model.safetensors   weights
 tokenizer.json
 recipe.yaml         how it was trained: all fields
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -31,9 +32,9 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.data.regions import Regions
+from shopwindow.data.regions import Regions, TitleTokens
 from shopwindow.files import DataError, read_text
-from shopwindow.model.bags import Names, PooledRegions, WordBag
+from shopwindow.model.bags import Names, PooledRegions, TitleWords, WordBag
 from shopwindow.model.checkpoint import load_weights, save_weights
 from shopwindow.model.encoder import (
     Part,
@@ -45,11 +46,15 @@ from shopwindow.model.encoder import (
     encode_tokens,
     known_pieces,
     knows,
+    read_products,
+    read_titles,
     tokenise,
 )
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.late import LateInteraction
+from shopwindow.model.pretrained import PretrainedTexts, TextEncoder, WholePhotos
 from shopwindow.model.rank import rank_pools
+from shopwindow.model.recipe import Reads
 from shopwindow.model.rerankers import Reranker, own_reranker
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
@@ -61,6 +66,12 @@ MODULES: Final = "modules.json"
 _MODULES: Final = [
     {"idx": 0, "name": "0", "path": "", "type": "shopwindow.export.sentence_encoder.TextModule"}
 ]
+_BARE: Final[dict[type[nn.Module], str]] = {
+    TitleWords: "title words",
+    PretrainedTexts: "pretrained texts",
+    WholePhotos: "whole photos",
+}
+"""The kinds of components that have no sizes of their own."""
 
 
 @dataclass
@@ -68,8 +79,7 @@ class Bundle:
     """A trained model ready for use: an `Encoder`.
 
     `provenance`: what made it (dataset content hashes, steps, versions). `scores`: what it reached on the
-    validation set, by measure. `audit`: what could be scored on that set without reading a query. `backbone`: what made
-    the features of photos that it learned from, as `vision` opens it again; None where nobody said.
+    validation set, by measure. `audit`: what could be scored on that set without reading a query.
     """
 
     model: PartsEncoder
@@ -78,18 +88,27 @@ class Bundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
-    backbone: dict[str, Any] | None = None
+    _titles: WeakKeyDictionary[Dataset, TitleTokens | None] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        text_tower: TextEncoder | None = None,
+    ) -> Bundle:
         """Opens a bundle; its parts are built from the sizes it holds, whatever recipes say today.
 
+        `text_tower`: what a pretrained part reads texts with; None opens that of its backbone when a text comes.
         Raises: DataError naming file and field of a bundle that is missing, broken or of another format.
         """
         path = Path(path)
         card = _read_card(path)
         try:
-            model = build(card["model"])
+            model = build(card["model"], backbone=card.get("backbone"), text_tower=text_tower)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
         load_weights(model, path / WEIGHTS)
@@ -105,7 +124,6 @@ class Bundle:
             provenance=card.get("provenance", {}),
             scores=card.get("scores", {}),
             audit=card.get("audit", {}),
-            backbone=card.get("backbone"),
         )
 
     def save_into(self, folder: Path) -> None:
@@ -117,10 +135,10 @@ class Bundle:
         card = {
             "format": FORMAT,
             "model": describe(self.model),
+            "backbone": self.model.backbone,
             "provenance": self.provenance,
             "scores": self.scores,
             "audit": self.audit,
-            "backbone": self.backbone,
         }
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
@@ -129,6 +147,11 @@ class Bundle:
         """Values of a vector."""
         return self.model.dimensions
 
+    @property
+    def backbone(self) -> dict[str, Any] | None:
+        """The spec of what made the features that the model takes; None where that is not known."""
+        return self.model.backbone
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what determines the vectors: parts, their weights, spelling of texts, choice of regions."""
@@ -136,6 +159,8 @@ class Bundle:
         card = {key: value for key, value in describe(self.model).items() if key != "late"}
         whole.update(json.dumps(card, sort_keys=True).encode())
         whole.update(self.tokenizer.to_str().encode())
+        if self.backbone is not None:
+            whole.update(str(self.backbone.get("fingerprint")).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             if name.startswith(("parts.", "names.")):
                 whole.update(name.encode())
@@ -150,13 +175,29 @@ class Bundle:
         """The tokens of each text, as `encoder.tokenise` says."""
         return tokenise(self.model, self.tokenizer, texts)
 
-    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts hidden"]:
-        """The vectors of texts from their tokens, in their order."""
-        return encode_tokens(self.model, tokens)
+    def encode_tokens(
+        self, tokens: list[Int64[np.ndarray, " _"]], texts: list[str] | None = None
+    ) -> Float32[np.ndarray, "texts hidden"]:
+        """The vectors of texts from their tokens, as `encoder.encode_tokens` says."""
+        return encode_tokens(self.model, tokens, texts)
 
     def encode_products(self, regions: Regions) -> Float32[np.ndarray, "products values"]:
         """The vectors of products in memory, in their order. Raises: ValueError as `encoder.encode_regions`."""
         return encode_regions(self.model, regions)
+
+    def titles(self, dataset: Dataset) -> TitleTokens | None:
+        """The titles of a dataset's products as the model reads them, tokenised once; None where it reads none."""
+        if dataset not in self._titles:
+            self._titles[dataset] = read_titles(self.model, self.tokenizer, dataset)
+        return self._titles[dataset]
+
+    def regions(self, dataset: Dataset, rows: Int64[np.ndarray, " products"]) -> Regions:
+        """All that the model reads of products of a dataset."""
+        return read_products(self.model, dataset, rows, self.titles(dataset))
+
+    def only(self, *reads: Reads) -> Bundle:
+        """The bundle of some of the parts, as `PartsEncoder.only` says: what photo or title alone are worth."""
+        return Bundle(self.model.only(*reads), self.tokenizer, self.recipe, self.provenance)
 
     def encode_dataset(
         self,
@@ -168,17 +209,18 @@ class Bundle:
         """The vectors of products of a dataset: of some of its rows, or of all.
 
         `progress` is called with products done and products in all.
-        Raises: ValueError where features are not of the model's size.
+        Raises: ValueError where features are not what the model takes.
         """
-        return encode_products(self.model, dataset, products, progress=progress)
+        titles = self.titles(dataset)
+        return encode_products(self.model, dataset, products, titles=titles, progress=progress)
 
     def knows(self, words: list[str]) -> list[bool]:
         """Of which words the model has learned something, as `encoder.knows` says."""
         return knows(self.model, self.tokenizer, words)
 
     def reads(self, tokens: Int64[np.ndarray, " tokens"]) -> bool:
-        """Whether any token of a text stands for something."""
-        return bool(known_pieces(self.tokenizer, [tokens])[0])
+        """Whether any token of a text stands for something; to a pretrained part all texts do."""
+        return bool(self.model.pretrained_texts or known_pieces(self.tokenizer, [tokens])[0])
 
     @property
     def reranker(self) -> Reranker | None:
@@ -224,22 +266,19 @@ def describe(model: PartsEncoder) -> dict[str, Any]:
     }
 
 
-def build(card: dict[str, Any]) -> PartsEncoder:
+def build(
+    card: dict[str, Any],
+    *,
+    backbone: dict[str, Any] | None = None,
+    text_tower: TextEncoder | None = None,
+) -> PartsEncoder:
     """A model of the described sizes, with random weights.
 
     Raises: KeyError, TypeError or ValueError where the description is not one of `describe`.
     """
     feature_size, late = card["feature_size"], card["late"]
-    parts = [
-        Part(
-            part["width"],
-            Side(*(_built(own, part["width"], feature_size) for own in part["text"])),
-            Side(*(_built(own, part["width"], feature_size) for own in part["photo"])),
-            share=part["share"],
-            normalise=part["normalise"],
-        )
-        for part in card["parts"]
-    ]
+    pretrained = PretrainedTexts(feature_size, backbone, text_tower)
+    parts = [_built_part(part, feature_size, pretrained) for part in card["parts"]]
     return PartsEncoder(
         parts,
         feature_size=feature_size,
@@ -250,6 +289,7 @@ def build(card: dict[str, Any]) -> PartsEncoder:
         skip=tuple(card["skip"]),
         largest=card["largest"],
         query_rules=tuple(card["query_rules"]),
+        backbone=backbone,
     )
 
 
@@ -263,9 +303,30 @@ def _describe(component: nn.Module) -> dict[str, Any]:
     if isinstance(component, PooledRegions):
         dropout = component.dropout.p
         return {"kind": "linear", "look": component.look, "pools": list(component.pools), "dropout": dropout}
-    assert isinstance(component, PhotoTower)
+    if not isinstance(component, PhotoTower):
+        return {"kind": _BARE[type(component)]}
     own = {"readout": component.readout, "labels": component.label_count}
     return {"kind": "region transformer", "size": dataclasses.asdict(component.size), **own}
+
+
+def _built_part(own: dict[str, Any], feature_size: int, pretrained: PretrainedTexts) -> Part:
+    width = own["width"]
+    text = Side(
+        *(
+            pretrained if each["kind"] == _BARE[PretrainedTexts] else _built(each, width, feature_size)
+            for each in own["text"]
+        )
+    )
+    bags = [component for component in text.components if isinstance(component, WordBag)]
+    photo = Side(
+        *(
+            TitleWords(bags[0])
+            if bags and each["kind"] == _BARE[TitleWords]
+            else _built(each, width, feature_size)
+            for each in own["photo"]
+        )
+    )
+    return Part(width, text, photo, share=own["share"], normalise=own["normalise"])
 
 
 def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
@@ -274,6 +335,8 @@ def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
         return WordBag(torch.zeros(own["names"], width), pairs=own["pairs"])
     if kind == "linear":
         return PooledRegions(width, feature_size, **(own | {"pools": tuple(own["pools"])}))
+    if kind == _BARE[WholePhotos]:
+        return WholePhotos()
     own["size"] = EncoderSize(**own["size"])
     if kind == "text transformer":
         return TextTower(**own)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -22,11 +23,12 @@ from torch.nn import functional
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
-from shopwindow.data.regions import Regions, select, selected
-from shopwindow.model.bags import Named, Names, PooledRegions, WordBag
+from shopwindow.data.regions import Regions, TitleTokens, select, selected
+from shopwindow.model.bags import Named, Names, PooledRegions, TitleWords, WordBag
 from shopwindow.model.late import LateInteraction
 from shopwindow.model.packing import Lengths
-from shopwindow.model.recipe import Learned
+from shopwindow.model.pretrained import PretrainedTexts, WholePhotos
+from shopwindow.model.recipe import Learned, Reads
 from shopwindow.model.tokenizer_files import SPECIAL_TOKENS
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
@@ -68,10 +70,12 @@ class Side(nn.Module):
 
 
 class Part(nn.Module):
-    """One stretch of the vectors: a text side, a photo side, and the share of the score.
+    """One stretch of the vectors: a text side, a product's side (`photo`), and the share of the score.
 
     `share`: a number, or learned; then it is exp(`log_share`) times all fixed shares together. `normalise`: whether the
     stretch has length 1 times the root of its share; without it the vector is as the sides give it.
+
+    Raises: ValueError for a title that is read by another bag of words than the text side's.
     """
 
     def __init__(
@@ -85,6 +89,17 @@ class Part(nn.Module):
         self.normalise = normalise
         if share == "learned":
             self.log_share = nn.Parameter(torch.tensor(math.log(LEARNED_SHARE)))
+        for title in photo.components:
+            if isinstance(title, TitleWords) and not any(map(title.reads_like, text.components)):
+                raise ValueError("a title is read by the bag of words of its own part")
+
+    @property
+    def reads(self) -> Reads:
+        """What of a product it reads: its photo, its title, or its whole photo as a pretrained tower sees it."""
+        first = self.photo.components[0]
+        if isinstance(first, TitleWords):
+            return "title"
+        return "pretrained" if isinstance(first, WholePhotos) else "photo"
 
 
 class PartsEncoder(nn.Module):
@@ -92,7 +107,8 @@ class PartsEncoder(nn.Module):
 
     The length of each part is the root of its share of all shares. `names`: those that the bags of words know. `late`:
     a second score for re-ranking, beside the vectors. `skip`, `largest`: which regions are looked at
-    (`data.regions.select`). Scale and bias belong to the loss only; they never change a ranking.
+    (`data.regions.select`). Scale and bias belong to the loss only; they never change a ranking. `backbone` is the spec
+    of what made the features, None where that is not known.
 
     Raises: ValueError for parts that do not fit together.
     """
@@ -111,13 +127,14 @@ class PartsEncoder(nn.Module):
         query_rules: tuple[str, ...] = (),
         scale: float = 1.0,
         bias: float = 0.0,
+        backbone: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.normalise = parts[0].normalise
         if len(parts) > 1 and not all(part.normalise for part in parts):
             raise ValueError("several parts must be normalised")
-        if all(part.share == "learned" for part in parts):
-            raise ValueError("at least one part needs a fixed share")
+        if not any(part.share != "learned" and part.share > 0 for part in parts):
+            raise ValueError("at least one part needs a fixed share above 0")
         self.parts: Sequence[Part] = nn.ModuleList(parts)  # type: ignore[assignment] # it is one
         self.names = names
         self.late = late
@@ -128,10 +145,12 @@ class PartsEncoder(nn.Module):
         self.skip = skip
         self.largest = largest
         self.query_rules = choose_query_rules(query_rules)
+        self.backbone = backbone
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.score_bias = nn.Parameter(torch.tensor(float(bias)))
         self._pairs = any(bag.pairs for bag in self.word_bags)
         self._fixed = sum(float(part.share) for part in parts if part.share != "learned")
+        self.reads: frozenset[Reads] = frozenset(part.reads for part in parts)
 
     @property
     def word_bags(self) -> list[WordBag]:
@@ -151,6 +170,16 @@ class PartsEncoder(nn.Module):
             for part in self.parts
             for component in part.text.components
             if isinstance(component, TextTower)
+        ]
+
+    @property
+    def pretrained_texts(self) -> list[PretrainedTexts]:
+        """The frozen text towers."""
+        return [
+            component
+            for part in self.parts
+            for component in part.text.components
+            if isinstance(component, PretrainedTexts)
         ]
 
     @property
@@ -180,33 +209,45 @@ class PartsEncoder(nn.Module):
 
     @property
     def needs_boxes(self) -> bool:
-        """Whether regions must come with boxes and labels."""
-        chosen = bool(self.skip) or self.largest is not None
+        """Whether regions must come with boxes, labels, and the number of their photo."""
+        chosen = bool(self.skip) or self.largest is not None or "pretrained" in self.reads
         return chosen or any(tower.label_count is not None for tower in self.photo_towers)
 
     def encode_text(
-        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths
+        self, tokens: Int64[Tensor, " tokens"], lengths: Lengths, words: list[str] | None = None
     ) -> Float[Tensor, "texts values"]:
-        """The vectors of tokenised queries."""
-        named: Named | None = None
-        if self.names is not None:
-            named = self.names(tokens, lengths, pairs=self._pairs)
+        """The vectors of tokenised queries. `words`: the same as typed, which only a pretrained part reads.
+
+        Raises: ValueError where it reads them and they are missing.
+        """
+        if self.pretrained_texts and words is None:
+            raise ValueError("a pretrained part reads words, not tokens: they are missing")
+        named = self._named(tokens, lengths)
 
         def apply(component: nn.Module) -> Tensor:
+            if isinstance(component, PretrainedTexts):
+                return component(words).to(tokens.device)  # type: ignore[no-any-return] # torch's call
             out: Tensor = component(named) if isinstance(component, WordBag) else component(tokens, lengths)
             return out
 
         return self._laid_out(_sums([part.text for part in self.parts], apply))
 
     def encode_photo(self, regions: Regions) -> Float[Tensor, "products values"]:
-        """The vectors of products (features of any float type)."""
+        """The vectors of products (features of any float type). A part of titles has zeros where there is none."""
         chosen = select(regions, self.skip, self.largest)
+        titled: Named | None = None
+        if "title" in self.reads:
+            titles = regions.titles or TitleTokens.none(len(regions.counts)).to(regions.features.device)
+            titled = self._named(titles.tokens, titles.lengths)
 
         def apply(component: nn.Module) -> Tensor:
-            out: Tensor = component(chosen)
+            out: Tensor = component(titled) if isinstance(component, TitleWords) else component(chosen)
             return out
 
         return self._laid_out(_sums([part.photo for part in self.parts], apply))
+
+    def _named(self, tokens: Int64[Tensor, " tokens"], lengths: Lengths) -> Named | None:
+        return None if self.names is None else self.names(tokens, lengths, pairs=self._pairs)
 
     def _laid_out(self, vectors: list[Float[Tensor, "rows _width"]]) -> Float[Tensor, "rows values"]:
         if not self.normalise:
@@ -238,20 +279,48 @@ class PartsEncoder(nn.Module):
         """For each part of a fixed share: the weight of its loss, and the vectors whose dot products it learns by.
 
         These are its own cosines and those of all learned parts, so that it learns what they leave. The mean of the
-        scores by weight is the score of the whole vectors.
+        scores by weight is the score of the whole vectors. A part of share 0 has no loss; nor has one that cannot
+        learn, where others can.
         """
-        fixed = [part for part in self.parts if part.share != "learned"]
+        shares = [0.0 if part.share == "learned" else float(part.share) / self._fixed for part in self.parts]
+        fixed = [place for place, share in enumerate(shares) if share]
         if len(fixed) == 1:
             return [(1.0, vectors)]
         stretches = torch.split(vectors, [part.width for part in self.parts], dim=1)
-        by_share = list(zip(self.parts, stretches, strict=True))
-        common = [own for part, own in by_share if part.share == "learned"]
-        out = []
-        for part, own in by_share:
-            if part.share != "learned":
-                weight = float(part.share) / self._fixed
-                out.append((weight, torch.cat([own / weight**0.5, *common], dim=1)))
-        return out
+        common = [own for part, own in zip(self.parts, stretches, strict=True) if part.share == "learned"]
+        learning = [place for place in fixed if self.parts[place].reads != "pretrained"] or fixed
+        total = sum(shares[place] for place in learning)
+        return [
+            (shares[place] / total, torch.cat([stretches[place] / shares[place] ** 0.5, *common], dim=1))
+            for place in learning
+        ]
+
+    def only(self, *reads: Reads) -> PartsEncoder:
+        """A model of the parts that read these alone, with the same weights and shares: what the score owes them. Late
+        interaction reads photos.
+
+        Raises: ValueError where there is none, or their share is 0.
+        """
+        chosen = [
+            Part(part.width, part.text, part.photo, share=share, normalise=part.normalise)
+            for part, share in zip(self.parts, self.shares().tolist(), strict=True)
+            if part.reads in reads
+        ]
+        if not chosen:
+            raise ValueError(f"{', '.join(reads)}: this model reads {', '.join(sorted(self.reads))}")
+        model = PartsEncoder(
+            chosen,
+            feature_size=self.feature_size,
+            vocabulary=self.vocabulary,
+            longest=self.longest,
+            names=self.names,
+            late=self.late if "photo" in reads else None,
+            skip=self.skip,
+            largest=self.largest,
+            query_rules=tuple(rule.name for rule in self.query_rules),
+            backbone=self.backbone,
+        )
+        return model.to(self.device).train(self.training)
 
     def late_scores(
         self,
@@ -305,7 +374,7 @@ def encode_texts(
     model: PartsEncoder, tokenizer: Tokenizer, texts: list[str]
 ) -> Float32[np.ndarray, "texts values"]:
     """The vectors of queries, in their order; equal texts are encoded once."""
-    return encode_tokens(model, tokenise(model, tokenizer, texts))
+    return encode_tokens(model, tokenise(model, tokenizer, texts), texts)
 
 
 def tokenise(model: PartsEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
@@ -317,20 +386,41 @@ def tokenise(model: PartsEncoder, tokenizer: Tokenizer, texts: list[str]) -> lis
     return np.split(tokens.numpy(), lengths.cumsum(0).numpy()[:-1])
 
 
+def read_titles(model: PartsEncoder, tokenizer: Tokenizer, dataset: Dataset) -> TitleTokens | None:
+    """The titles of all products as the model reads them: as queries, but no token where there is no title. None where
+    the model reads none, or the dataset has none."""
+    if "title" not in model.reads or dataset.titles is None:
+        return None
+    # Equal titles are tokenised once, and each text only if it says something.
+    place = {title: row for row, title in enumerate(dict.fromkeys(filter(str.strip, dataset.titles)))}
+    tokens, lengths = tokenize(tokenizer, normalised(model, list(place)), longest=model.longest)
+    distinct = TitleTokens(tokens, torch.cat([lengths, torch.zeros(1, dtype=torch.int64)]))
+    return distinct.take(torch.tensor([place.get(title, len(place)) for title in dataset.titles]))
+
+
 @torch.inference_mode()
 def encode_tokens(
-    model: PartsEncoder, tokens: list[Int64[np.ndarray, " _"]]
+    model: PartsEncoder, tokens: list[Int64[np.ndarray, " _"]], texts: list[str] | None = None
 ) -> Float32[np.ndarray, "texts values"]:
-    """The vectors of tokenised queries, in their order; equal ones are encoded once."""
-    distinct: dict[bytes, int] = {}
-    place = [distinct.setdefault(row.tobytes(), len(distinct)) for row in tokens]
-    rows = [np.frombuffer(row, np.int64) for row in distinct]
+    """The vectors of tokenised queries, in their order; equal ones are encoded once. `texts`: the same as typed, which
+    only a pretrained part reads.
+
+    Raises: ValueError where it reads them and they are missing.
+    """
+    words = texts if texts is not None and model.pretrained_texts else [""] * len(tokens)
+    distinct: dict[tuple[bytes, str], int] = {}
+    place = [
+        distinct.setdefault((row.tobytes(), text), len(distinct))
+        for row, text in zip(tokens, words, strict=True)
+    ]
+    rows, words = [np.frombuffer(row, np.int64) for row, _ in distinct], [text for _, text in distinct]
     vectors = np.empty((len(rows), model.dimensions), np.float32)
     lengths = np.array([len(row) for row in rows], np.int64)
     with at_rest(model):
         for some in _by_length(lengths):
             packed = torch.from_numpy(np.concatenate([rows[row] for row in some])).to(model.device)
-            vectors[some] = model.encode_text(packed, torch.from_numpy(lengths[some])).cpu().numpy()
+            typed = None if texts is None else [words[row] for row in some]
+            vectors[some] = model.encode_text(packed, torch.from_numpy(lengths[some]), typed).cpu().numpy()
     return vectors[place]
 
 
@@ -340,12 +430,13 @@ def encode_products(
     dataset: Dataset,
     products: Int64[np.ndarray, " products"] | None = None,
     *,
+    titles: TitleTokens | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float32[np.ndarray, "products values"]:
     """The vectors of products (rows of the dataset; all of them when none are named), in their order.
 
-    `progress` is called with products done and products in all.
-    Raises: ValueError when the dataset's features have another size than the model's.
+    `titles`: what `read_titles` gives. `progress` is called with products done and products in all.
+    Raises: ValueError when the dataset's features are not what the model takes.
     """
     check_features(model, dataset)
     rows = np.arange(len(dataset.product_ids)) if products is None else products
@@ -353,11 +444,23 @@ def encode_products(
     done = 0
     with at_rest(model):
         for chosen in _by_length(dataset.region_counts[rows]):
-            out[chosen] = encode_photos(model, dataset.regions(rows[chosen], boxes=model.needs_boxes))
+            out[chosen] = encode_photos(model, read_products(model, dataset, rows[chosen], titles))
             done += len(chosen)
             if progress is not None:
                 progress(done, len(rows))
     return out
+
+
+def read_products(
+    model: PartsEncoder,
+    dataset: Dataset,
+    rows: Int64[np.ndarray, " products"],
+    titles: TitleTokens | None,
+) -> Regions:
+    """All that the model reads of products of a dataset; `titles` are those of the dataset, as `read_titles` gives
+    them."""
+    regions = dataset.regions(rows, boxes=model.needs_boxes)
+    return replace(regions, titles=titles and titles.take(torch.from_numpy(rows)))
 
 
 def pieces_of(counts: Int64[np.ndarray, " products"]) -> Iterator[tuple[int, int]]:
@@ -410,10 +513,12 @@ def normalised(model: PartsEncoder, texts: list[str]) -> list[str]:
 
 def knows(model: PartsEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bool]:
     """Of which words the model has learned something: one piece is in its vocabulary and, where its text sides are bags
-    alone, a name.
+    alone, a name. A pretrained part knows all words.
 
     All other words look alike to a transformer, and to a bag like none; a query of them alone ranks nothing.
     """
+    if model.pretrained_texts:
+        return [True] * len(words)
     pieces = known_pieces(tokenizer, tokenise(model, tokenizer, words))
     if model.names is None or model.text_towers:
         return [bool(some) for some in pieces]
@@ -432,12 +537,30 @@ def known_pieces(tokenizer: Tokenizer, tokens: list[Int64[np.ndarray, " _"]]) ->
 
 
 def check_features(model: PartsEncoder, dataset: Dataset) -> None:
-    """Raises: ValueError when the dataset's features have another size than the model's."""
+    """Raises: ValueError when the dataset's features have another size than the model's, or another backbone made
+    them."""
     if dataset.feature_size != model.feature_size:
         raise ValueError(
             f"the dataset {dataset.path} has features of {dataset.feature_size} values,"
             f" the model takes {model.feature_size}"
         )
+    if not same_backbone(model.backbone, dataset.backbone):
+        raise ValueError(
+            f"the features of {dataset.path} were made by {named_backbone(dataset.backbone)},"
+            f" the model takes those of {named_backbone(model.backbone)}"
+        )
+
+
+def same_backbone(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Whether two specs have one fingerprint, or both are missing."""
+    return (one or {}).get("fingerprint") == (other or {}).get("fingerprint")
+
+
+def named_backbone(spec: dict[str, Any] | None) -> str:
+    """How an error calls a backbone."""
+    if spec is None:
+        return "a backbone that is not known"
+    return f"the backbone {spec.get('name')} ({str(spec.get('fingerprint'))[:12]})"
 
 
 class at_rest:  # noqa: N801 - reads as a word after `with`

@@ -140,7 +140,7 @@ def explain_run(bundle: Bundle, dataset: Dataset, run: Run, *, queries: int, top
         ids = run.product_ids[run.offsets[place] : run.offsets[place + 1]][:top]
         products = order[np.searchsorted(dataset.product_ids, ids, sorter=order)]
         for rank, product in enumerate(products.tolist(), start=1):
-            photo = dataset.regions(np.array([product]), boxes=bundle.model.needs_boxes)
+            photo = bundle.regions(dataset, np.array([product]))
             yield Explained(row, product, rank, explain(bundle, dataset.query_texts[row], photo))
 
 
@@ -246,8 +246,10 @@ def interactions(scores: Float64[np.ndarray, "words_1 photos"]) -> Float64[np.nd
 def _without_each(bundle: Bundle, photo: Regions) -> np.ndarray:
     """The vector of the photo, and those of it without each region; only the first for a single region."""
     count = len(photo.features)
-    sets = [np.arange(count)]
+    kept = [np.ones(count, bool)]
     if count > 1:
-        sets += [np.delete(np.arange(count), region) for region in range(count)]
-    lengths = torch.tensor([len(one) for one in sets])
-    return encode_photos(bundle.model, photo.take_regions(torch.from_numpy(np.concatenate(sets)), lengths))
+        kept += list(~np.eye(count, dtype=bool))
+    copies = photo.take(torch.zeros(len(kept), dtype=torch.int64))
+    places = torch.from_numpy(np.flatnonzero(np.concatenate(kept)))
+    lengths = torch.tensor([int(own.sum()) for own in kept])
+    return encode_photos(bundle.model, copies.take_regions(places, lengths))

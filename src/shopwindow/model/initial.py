@@ -4,13 +4,14 @@ training data say: which names there are, how regions are centred, how many labe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
@@ -19,6 +20,7 @@ from shopwindow.model.bags import (
     INITIAL_SPREAD,
     Names,
     PooledRegions,
+    TitleWords,
     WordBag,
     known_names,
     pooled_statistics,
@@ -27,7 +29,7 @@ from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.encoder import Part, PartsEncoder, Side
 from shopwindow.model.given import check_pieces, of_field
 from shopwindow.model.late import LateInteraction
-from shopwindow.model.packing import Lengths
+from shopwindow.model.pretrained import PretrainedTexts, TextEncoder, WholePhotos, open_text_tower
 from shopwindow.model.recipe import PartRecipe, Recipe, TextRecipe, TransformerRecipe
 from shopwindow.model.tokenizer_files import SPECIAL_TOKENS, load_tokenizer
 from shopwindow.model.tokens import tokenize, train_tokenizer
@@ -40,18 +42,27 @@ SIGLIP_BIAS: Final = -10.0
 _SAMPLE: Final = 7
 
 
-def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, PartsEncoder]:
+def initial_model(
+    dataset: Dataset, recipe: Recipe, *, text_tower: TextEncoder | None = None
+) -> tuple[Tokenizer, PartsEncoder]:
     """The tokenizer and the model before the first step. torch's generator is left as it was.
 
-    Raises: DataError for a dataset without a pair to train on, or without a word where a part has a bag of words; for a
-    tokenizer or checkpoint that cannot be used.
+    Parts of titles are left out where the dataset has none, pretrained ones where its backbone reads no text.
+    `text_tower`: what a pretrained part reads texts with; None is that of the dataset's backbone.
+
+    Raises: DataError for a dataset without a pair to train on, but for pretrained parts alone; without a word where a
+    part has a bag of words; for a tokenizer, checkpoint or backbone that cannot be used; where no part is left.
     """
-    if not dataset.pair_training.any():
+    if text_tower is None and any(part.pretrained for part in recipe.parts):
+        text_tower = open_text_tower(dataset.backbone)
+    recipe = _fitting(recipe, dataset, text_tower)
+    if not dataset.pair_training.any() and not all(part.pretrained for part in recipe.parts):
         raise DataError("holds no pair to train on", path=dataset.path)
     text_from = _opened(recipe.text_transformers)
     photo_from = _opened(recipe.photo_transformers)
     first = next(iter(text_from.values()), None)
-    tokenizer = _tokenizer(dataset, recipe.text, first)
+    known_texts = _texts(dataset, recipe)
+    tokenizer = _tokenizer(known_texts, recipe.text, first)
     vocabulary = max(tokenizer.get_vocab().values()) + 1
     longest = min([recipe.text.longest, *(checkpoint.longest for checkpoint in text_from.values())])
     for checkpoint in text_from.values():
@@ -67,16 +78,17 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, PartsEnc
             _photo_tower(i, part, photo_from, dataset.feature_size, labels)
             for i, part in enumerate(recipe.parts)
         ]
-        learned = _Learned(dataset, recipe.text, tokenizer, longest)
+        learned = _Learned(dataset, known_texts, tokenizer, longest)
         names, bags = learned.bags(recipe.parts)
         views = [learned.view(part) for part in recipe.parts]
         late = None
         if recipe.late is not None:
             late = learned.late(recipe.late.width, recipe.late.dropout, vocabulary)
+        components = zip(bags, texts, views, photos, strict=True)
         model = PartsEncoder(
             [
-                Part(part.width, _side(*own[:2]), _side(*own[2:]), share=part.share, normalise=part.normalise)
-                for part, *own in zip(recipe.parts, bags, texts, views, photos, strict=True)
+                _part(part, *own, dataset, text_tower)
+                for part, own in zip(recipe.parts, components, strict=True)
             ],
             feature_size=dataset.feature_size,
             vocabulary=vocabulary,
@@ -88,9 +100,32 @@ def initial_model(dataset: Dataset, recipe: Recipe) -> tuple[Tokenizer, PartsEnc
             query_rules=recipe.text.rules,
             scale=recipe.loss.scale,
             bias=SIGLIP_BIAS if recipe.loss.name == "siglip" else 0.0,
+            backbone=dataset.backbone,
         )
     _load(model, text_from, photo_from)
     return tokenizer, model
+
+
+def _fitting(recipe: Recipe, dataset: Dataset, text_tower: TextEncoder | None) -> Recipe:
+    """The recipe without the parts that the dataset has nothing for."""
+    there = {"photo": True, "title": any(dataset.titles or ()), "pretrained": text_tower is not None}
+    parts = tuple(part for part in recipe.parts if there[part.reads])
+    try:
+        return replace(recipe, parts=parts)
+    except ValueError as error:
+        missing = sorted({part.reads for part in recipe.parts if not there[part.reads]})
+        raise DataError(f"{error}; there is nothing for {', '.join(missing)}", path=dataset.path) from error
+
+
+def _texts(dataset: Dataset, recipe: Recipe) -> list[str]:
+    """What words are learned from, as the rules spell it: the training queries, and the titles where a part reads
+    them, each once."""
+    used = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
+    texts = [dataset.query_texts[row] for row in used]
+    if any(part.title is not None for part in recipe.parts):
+        texts += dict.fromkeys(title for title in dataset.titles or () if title.strip())
+    rules = choose_query_rules(recipe.text.rules)
+    return [normalise(text, rules) for text in texts]
 
 
 def _opened(transformers: Mapping[str, TransformerRecipe]) -> dict[str, BertCheckpoint]:
@@ -113,6 +148,26 @@ def _load(
         assert isinstance(tower, TextTower | PhotoTower)
         with of_field(f"{name}.checkpoint"):
             checkpoint.load_into(tower)
+
+
+def _part(
+    part: PartRecipe,
+    bag: WordBag | None,
+    text: TextTower | None,
+    view: PooledRegions | None,
+    photo: PhotoTower | None,
+    dataset: Dataset,
+    text_tower: TextEncoder | None,
+) -> Part:
+    width = part.width
+    text_side: list[nn.Module | None] = [bag, text]
+    photo_side: list[nn.Module | None] = [view, photo]
+    if part.pretrained:
+        width = dataset.feature_size
+        text_side, photo_side = [PretrainedTexts(width, dataset.backbone, text_tower)], [WholePhotos()]
+    elif part.title is not None and bag is not None:
+        photo_side = [TitleWords(bag)]
+    return Part(width, _side(*text_side), _side(*photo_side), share=part.share, normalise=part.normalise)
 
 
 def _side(*components: nn.Module | None) -> Side:
@@ -161,37 +216,35 @@ def _label_count(dataset: Dataset) -> int:
     return largest + 1
 
 
-def _tokenizer(dataset: Dataset, text: TextRecipe, checkpoint: BertCheckpoint | None) -> Tokenizer:
+def _tokenizer(texts: list[str], text: TextRecipe, checkpoint: BertCheckpoint | None) -> Tokenizer:
     if text.tokenizer is not None:
         with of_field("text.tokenizer"):
             return load_tokenizer(text.tokenizer)
     if checkpoint is not None:
         with of_field("text.tokenizer"):
             return load_tokenizer(checkpoint.path)
-    texts, rules = dataset.query_texts, choose_query_rules(text.rules)
-    trained_on = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
-    return train_tokenizer((normalise(texts[row], rules) for row in trained_on), vocabulary=text.vocabulary)
+    return train_tokenizer(texts, vocabulary=text.vocabulary)
 
 
 class _Learned:
-    """What the training pairs of a dataset say about bags, views and late interaction."""
+    """What the training pairs of a dataset say about bags, views and late interaction; `texts` about bags."""
 
-    def __init__(self, dataset: Dataset, text: TextRecipe, tokenizer: Tokenizer, longest: int) -> None:
+    def __init__(self, dataset: Dataset, texts: list[str], tokenizer: Tokenizer, longest: int) -> None:
         self._dataset = dataset
-        self._text = text
+        self._texts = texts
         self._tokenizer = tokenizer
         self._longest = longest
         numbers = (tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)
         self._special = frozenset(number for number in numbers if number is not None)
 
     def bags(self, parts: tuple[PartRecipe, ...]) -> tuple[Names | None, list[WordBag | None]]:
-        """The names of the training queries, and the bag of words of each part; none where no part has one."""
+        """The names of the texts, and the bag of words of each part; none where no part has one."""
         words = [part.text.words for part in parts]
         if not any(words):
             return None, [None] * len(parts)
         try:
             keys = known_names(
-                *self._tokens(),
+                *tokenize(self._tokenizer, self._texts, longest=self._longest),
                 pairs=any(own is not None and own.pairs for own in words),
                 ignored=self._special,
             )
@@ -210,13 +263,6 @@ class _Learned:
             for own, vectors in zip(words, drawn, strict=True)
         ]
         return names, bags
-
-    def _tokens(self) -> tuple[Int64[Tensor, " tokens"], Lengths]:
-        """The tokens of the training queries, each once."""
-        dataset, rules = self._dataset, choose_query_rules(self._text.rules)
-        used = np.unique(dataset.pair_queries[dataset.pair_training]).tolist()
-        texts = [normalise(dataset.query_texts[row], rules) for row in used]
-        return tokenize(self._tokenizer, texts, longest=self._longest)
 
     def view(self, part: PartRecipe) -> PooledRegions | None:
         """The linear view of a part, centred."""

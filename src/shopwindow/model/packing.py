@@ -24,6 +24,8 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from shopwindow.data.regions import places_of
+
 Lengths = Int64[Tensor, " sequences"]
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
 """Of queries, keys and values (tokens, heads, width), where the sequences of queries and of keys begin and end (int32),
@@ -141,17 +143,6 @@ def _by_group(
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The same on a device; on its way to a GPU through pinned memory, so that nothing waits for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def places_of(lengths: Lengths, rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " places"]:
-    """Where the tokens of some sequences lie, sequence after sequence in the order named.
-
-    >>> places_of(torch.tensor([2, 1, 3]), torch.tensor([2, 0])).tolist()
-    [3, 4, 5, 0, 1]
-    """
-    starts, chosen = lengths.cumsum(0) - lengths, lengths[rows]
-    shift = torch.repeat_interleave(starts[rows] - (chosen.cumsum(0) - chosen), chosen)
-    return torch.arange(len(shift)) + shift
 
 
 def positions(lengths: Lengths) -> Int64[Tensor, " tokens"]:

@@ -22,20 +22,22 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from shopwindow.data.regions import Regions
+from shopwindow.data.regions import Regions, places_of
 from shopwindow.model.encoder import PartsEncoder
-from shopwindow.model.packing import Lengths, places_of
+from shopwindow.model.packing import Lengths
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs ready to be encoded. Numbers, equal for equal queries and for equal products, stay on the host."""
+    """Pairs ready to be encoded. Numbers, equal for equal queries and for equal products, stay on the host. `words`
+    are the queries as typed, for a model with a pretrained part."""
 
     tokens: Int64[Tensor, " tokens"]
     lengths: Lengths
     photos: Regions
     texts: Int64[Tensor, " pairs"]
     products: Int64[Tensor, " pairs"]
+    words: list[str] | None = None
 
     def part(self, start: int, end: int) -> Pairs:
         """The pairs from the `start`-th to before the `end`-th: views, no copies."""
@@ -46,6 +48,7 @@ class Pairs:
             self.photos.part(start, end),
             self.texts[start:end],
             self.products[start:end],
+            self.words and self.words[start:end],
         )
 
 
@@ -81,12 +84,13 @@ def part_seed(seed: int, part: int) -> int:
 def _encoded(model: PartsEncoder, pairs: Pairs, seed: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
     text_drops, photo_drops = drops(model)
-    tokens, lengths, regions = pairs.tokens, pairs.lengths, pairs.photos
+    tokens, lengths, regions, words = pairs.tokens, pairs.lengths, pairs.photos, pairs.words
     text_distinct = None if text_drops else _distinct(pairs.texts)
     if text_distinct is not None:
         rows, text_places = text_distinct
         tokens, lengths = tokens[places_of(lengths, rows).to(tokens.device)], lengths[rows]
-    text = model.encode_text(tokens, lengths)
+        words = words and [words[row] for row in rows.tolist()]
+    text = model.encode_text(tokens, lengths, words)
     photo_distinct = None if photo_drops else _distinct(pairs.products)
     if photo_distinct is not None:
         regions = regions.take(photo_distinct[0])

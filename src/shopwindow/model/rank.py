@@ -40,7 +40,7 @@ def rank_pools(
     twice counts once. Memory: the vectors of all products, or of one group of pools; what the reranker keeps of them;
     what it takes for one pool. `progress` gets products done and in all.
 
-    Raises: ValueError when the dataset's features have another size than the model's.
+    Raises: ValueError when the dataset's features are not what the model takes.
     """
     check_features(bundle.model, dataset)
     queries, products = candidate_pairs(dataset)
@@ -145,7 +145,7 @@ def _smoothed(
     weights: tuple[float, ...],
 ) -> Regions:
     """The regions of the products of every pair, those of a pool smoothed as one set."""
-    regions = dataset.regions(products, boxes=bundle.needs_boxes).to(bundle.model.device)
+    regions = bundle.regions(dataset, products).to(bundle.model.device)
     ends = np.cumsum(regions.counts.numpy())
     pool_sizes = np.diff(np.concatenate([[0], ends[_pool_ends(queries) - 1]])).tolist()
     pools = torch.split(regions.features, pool_sizes)

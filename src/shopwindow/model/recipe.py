@@ -31,6 +31,7 @@ Readout = Literal["first", "attention"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Learned = Literal["learned"]
+Reads = Literal["photo", "title", "pretrained"]
 
 RECIPES: Final = Path(__file__).parent / "recipes"
 BASE: Final = "base"
@@ -129,10 +130,6 @@ class TextSideRecipe:
     words: WordsRecipe | None = None
     transformer: TransformerRecipe | None = None
 
-    def __post_init__(self) -> None:
-        if self.words is None and self.transformer is None:
-            raise ValueError("empty, wanted words, transformer or both")
-
 
 @dataclass(frozen=True)
 class PhotoSideRecipe:
@@ -141,33 +138,72 @@ class PhotoSideRecipe:
     linear: LinearRecipe | None = None
     transformer: RegionTransformerRecipe | None = None
 
-    def __post_init__(self) -> None:
-        if self.linear is None and self.transformer is None:
-            raise ValueError("empty, wanted linear, transformer or both")
+
+@dataclass(frozen=True)
+class TitleWordsRecipe:
+    """The bag of words of the part's text side, which reads the title too."""
+
+
+@dataclass(frozen=True)
+class TitleSideRecipe:
+    """What reads a product's title."""
+
+    words: TitleWordsRecipe
 
 
 @dataclass(frozen=True)
 class PartRecipe:
-    """One part of the vectors. Parts are laid end to end; the score is the sum of their dot products."""
+    """One part of the vectors. Parts are laid end to end; the score is the sum of their dot products.
 
-    text: TextSideRecipe
-    photo: PhotoSideRecipe
+    It has a text side, and a photo or a title; or it is pretrained, and has none of these.
+    """
+
+    text: TextSideRecipe = TextSideRecipe()
+    photo: PhotoSideRecipe = PhotoSideRecipe()
+    title: TitleSideRecipe | None = None
+    """Left out where the dataset has no titles."""
+    pretrained: bool = False
+    """Whether the part is both towers of the dataset's backbone, frozen; as wide as its features. Left out where the
+    backbone reads no text."""
     width: int = 768
     share: float | Learned = 1.0
     """Share of the score. A learned one is, at first, half of all fixed ones together. Each part with a fixed share
-    has a loss of its own, on its own cosine and those of the learned ones."""
+    has a loss of its own, on its own cosine and those of the learned ones. A part of share 0 learns nothing."""
     normalise: bool = True
     """Whether the part has a fixed length, so that its score is a cosine. Only a single part may have none."""
 
     def __post_init__(self) -> None:
         _check_range(self, 1, "width")
-        if self.share != "learned" and not 0 < self.share < math.inf:
-            raise ValueError(f"share: {self.share}, wanted more than 0, or learned")
+        if self.share != "learned" and not 0 <= self.share < math.inf:
+            raise ValueError(f"share: {self.share}, wanted 0 or more, or learned")
+        self._check_sides()
         for side, transformer in (("text", self.text.transformer), ("photo", self.photo.transformer)):
             if transformer is not None and transformer.checkpoint is None and self.width % transformer.heads:
                 raise ValueError(
                     f"{side}.transformer.heads: {transformer.heads}, must divide width {self.width}"
                 )
+
+    @property
+    def reads(self) -> Reads:
+        """What of a product the part reads."""
+        return "pretrained" if self.pretrained else "title" if self.title is not None else "photo"
+
+    def _check_sides(self) -> None:
+        no_text, no_photo = self.text == TextSideRecipe(), self.photo == PhotoSideRecipe()
+        if self.pretrained:
+            if not (no_text and no_photo and self.title is None and self.width == PartRecipe.width):
+                raise ValueError("pretrained: true, so text, photo, title and width must be left out")
+            if not self.normalise:
+                raise ValueError("normalise: false, a pretrained part needs true")
+            return
+        if no_text:
+            raise ValueError("text: empty, wanted words, transformer or both")
+        if self.title is None and no_photo:
+            raise ValueError("photo: empty, wanted linear, transformer or both; or a title instead")
+        if self.title is not None and not no_photo:
+            raise ValueError("title: beside a photo; a part reads one of them, so make it two parts")
+        if self.title is not None and self.text.words is None:
+            raise ValueError("title.words: they are those of the text side, which has none")
 
 
 def _seed_parts() -> tuple[PartRecipe, ...]:
@@ -294,8 +330,8 @@ class Recipe:
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
 
     def __post_init__(self) -> None:
-        if all(part.share == "learned" for part in self.parts):
-            raise ValueError("parts: at least one with a fixed share is needed")
+        if not any(part.share != "learned" and part.share > 0 for part in self.parts):
+            raise ValueError("parts: at least one with a fixed share above 0 is needed")
         if len(self.parts) > 1 and not all(part.normalise for part in self.parts):
             raise ValueError("parts: several need normalise true")
         if self.loss.name in ("margin", "multi-similarity") and not self.parts[0].normalise:
@@ -319,8 +355,9 @@ class Recipe:
 
     @property
     def needs_boxes(self) -> bool:
-        """Whether regions must come with boxes and labels."""
+        """Whether regions must come with boxes, labels, and the number of their photo."""
         chosen = bool(self.regions.skip) or self.regions.largest is not None
+        chosen = chosen or any(part.pretrained for part in self.parts)
         return chosen or any(transformer.boxes for transformer in self.photo_transformers.values())
 
     def to_yaml(self) -> str:

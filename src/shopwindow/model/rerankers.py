@@ -207,7 +207,7 @@ def own_reranker(model: PartsEncoder) -> Reranker | None:
 def read_queries(texts: Sequence[str], bundle: Bundle) -> list[Query]:
     """The texts as the model reads them, tokenised once."""
     tokens = bundle.tokenise(list(texts))
-    vectors = bundle.encode_tokens(tokens)
+    vectors = bundle.encode_tokens(tokens, list(texts))
     return [Query(*query) for query in zip(texts, tokens, vectors, strict=True)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import lightning
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from shopwindow.data.batches import PairBatch, PairBatches
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import numbers_of
-from shopwindow.data.regions import Regions
+from shopwindow.data.regions import Regions, TitleTokens, places_of
 from shopwindow.model.blockwise import CellsOf, blockwise_loss
 from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.losses import (
@@ -50,17 +50,13 @@ class TokenTable:
 
     def __init__(self, tokenizer: Tokenizer, texts: list[str], *, longest: int) -> None:
         self._tokens, self._lengths = tokenize(tokenizer, texts, longest=longest)
-        self._starts = self._lengths.cumsum(0) - self._lengths
         self.numbers = torch.from_numpy(numbers_of(texts))
 
     def rows(
         self, queries: Int64[Tensor, " queries"]
     ) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " queries"]]:
         """The tokens of some queries end to end, and how many each has."""
-        lengths = self._lengths[queries]
-        before = lengths.cumsum(0) - lengths
-        shift = torch.repeat_interleave(self._starts[queries] - before, lengths)
-        return self._tokens[torch.arange(int(lengths.sum())) + shift], lengths
+        return self._tokens[places_of(self._lengths, queries)], self._lengths[queries]
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,7 @@ class Steps(lightning.LightningModule):
         *,
         loss: LossRecipe,
         optimiser: OptimiserRecipe,
+        titles: TitleTokens | None = None,
         chunk: int = 0,
         state: TrainingState | None = None,
     ) -> None:
@@ -106,6 +103,8 @@ class Steps(lightning.LightningModule):
         if self.average is not None and state is not None:
             self.average.weights = state.average()
         self._table = table
+        self._titles = titles
+        self._words = batches.dataset.query_texts if model.pretrained_texts else None
         self._chunk = chunk
         self._state = state
         self._known = known_pairs(batches.dataset, table)
@@ -117,7 +116,11 @@ class Steps(lightning.LightningModule):
     def transfer_batch_to_device(
         self, batch: PairBatch, device: torch.device, dataloader_idx: int
     ) -> StepBatch:
-        """The batch with its regions on the device."""
+        """The batch with its regions, and titles where the model reads them, on the device."""
+        regions = batch.regions
+        if self._titles is not None:
+            own = self._titles.take(torch.from_numpy(batch.products[batch.share]))
+            regions = replace(regions, titles=own)
         queries, products = torch.from_numpy(batch.queries), torch.from_numpy(batch.products)
         numbers = self._table.numbers[queries]
         return StepBatch(
@@ -126,7 +129,7 @@ class Steps(lightning.LightningModule):
             products,
             torch.from_numpy(weighted(batch.weights, self.loss.weighting)),
             batch.share,
-            batch.regions.to(device),
+            regions.to(device),
             count_false_negatives(numbers, products, self._known),
         )
 
@@ -162,7 +165,10 @@ class Steps(lightning.LightningModule):
         share = batch.share
         first, last = int(lengths[: share.start].sum()), int(lengths[: share.stop].sum())
         on_device = tokens[first:last].to(batch.regions.features.device)
-        return Pairs(on_device, lengths[share], batch.regions, batch.numbers[share], batch.products[share])
+        words = self._words and [self._words[row] for row in batch.queries[share].tolist()]
+        return Pairs(
+            on_device, lengths[share], batch.regions, batch.numbers[share], batch.products[share], words
+        )
 
     def _cells_of(self, batch: StepBatch, device: torch.device) -> CellsOf:
         """Gives the cells of some rows and columns of the batch's matrix."""

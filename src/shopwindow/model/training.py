@@ -28,10 +28,19 @@ from shopwindow.data.grouping import GROUP
 from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
-from shopwindow.model.encoder import PartsEncoder, encode_products, encode_texts, normalised
+from shopwindow.model.encoder import (
+    PartsEncoder,
+    encode_products,
+    encode_texts,
+    named_backbone,
+    normalised,
+    read_titles,
+    same_backbone,
+)
 from shopwindow.model.given import check_devices, check_given, hash_given
 from shopwindow.model.initial import initial_model
 from shopwindow.model.mining import Contamination, Mined, Table, estimate, mine
+from shopwindow.model.pretrained import TextEncoder
 from shopwindow.model.processes import Place, run_together
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, write_curves
@@ -52,12 +61,14 @@ def train(
     devices: int = 1,
     seconds_between_saves: float = 60.0,
     progress: Progress | None = None,
+    text_tower: TextEncoder | None = None,
 ) -> Bundle:
     """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
 
     What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
     and data found there goes on, which gives the same weights as beginning anew; one of another is dropped, or,
     with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
+    `text_tower`: what a pretrained part reads texts with; None is that of the dataset's backbone.
     The last validation is after the last step. Of several `devices` each has a process of its own and an equal share of
     every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
 
@@ -65,7 +76,7 @@ def train(
     recipe or other data; when the training pairs do not fill a batch, or have no weights where the recipe's weighting
     wants some; when `check_given` or `check_devices` refuses the recipe.
     """
-    job = _Job(dataset, recipe, Path(out), validation, device, devices, seconds_between_saves)
+    job = _Job(dataset, recipe, Path(out), validation, device, devices, seconds_between_saves, text_tower)
     job.check()
     with alone(job.folder):
         if resume and (bundle := job.finished()) is not None:
@@ -83,7 +94,7 @@ def train(
             bundle = _fit(Place(), progress, job)
         else:
             run_together(devices, _fit, job, tell=progress or _silent)
-            bundle = Bundle.load(job.out)
+            bundle = Bundle.load(job.out, text_tower=text_tower)
         _drop(job.folder)
     return bundle
 
@@ -99,6 +110,7 @@ class _Job:
     device: Device
     devices: int
     seconds_between_saves: float
+    text_tower: TextEncoder | None
 
     def check(self) -> None:
         """Raises: DataError for what can be refused before any process starts."""
@@ -110,6 +122,12 @@ class _Job:
         if valid.feature_size != dataset.feature_size:
             raise DataError(
                 f"features of {valid.feature_size} values, the training's have {dataset.feature_size}",
+                path=valid.path,
+            )
+        if not same_backbone(valid.backbone, dataset.backbone):
+            raise DataError(
+                f"features of {named_backbone(valid.backbone)},"
+                f" the training's are of {named_backbone(dataset.backbone)}",
                 path=valid.path,
             )
         if weighting != "none" and not dataset.has_weights:
@@ -140,7 +158,7 @@ class _Job:
         """The bundle of this training, where there is one."""
         if not (self.out / MARKER).is_file():
             return None
-        bundle = Bundle.load(self.out)
+        bundle = Bundle.load(self.out, text_tower=self.text_tower)
         same = {key: bundle.provenance.get(key) for key in self.identity} == self.identity
         return bundle if same else None
 
@@ -179,6 +197,7 @@ class _Job:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "devices": self.devices,
+                "left_out": sorted({part.reads for part in self.recipe.parts} - model.reads),
                 "pairs": int(self.dataset.pair_training.sum()),
                 "best_step": int(scores.pop("step")),
                 **took,
@@ -196,7 +215,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
     """Takes the steps that are left; the leading process writes the bundle."""
     recipe, optimiser = job.recipe, job.recipe.optimiser
     state = TrainingState.read(job.folder, job.identity)
-    tokenizer, model = initial_model(job.dataset, recipe)
+    tokenizer, model = initial_model(job.dataset, recipe, text_tower=job.text_tower)
     if state is not None:
         state.load_model(model)
     mined = None
@@ -204,8 +223,16 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
         mined = _mined(_miner(job.dataset, model, tokenizer, optimiser.seed), state)
     batches = job.batches(place, start=state.step if state else 0, neighbours=mined)
     table = TokenTable(tokenizer, normalised(model, job.dataset.query_texts), longest=model.longest)
-    chunk = recipe.batches.chunk
-    module = Steps(model, table, batches, loss=recipe.loss, optimiser=optimiser, chunk=chunk, state=state)
+    module = Steps(
+        model,
+        table,
+        batches,
+        loss=recipe.loss,
+        optimiser=optimiser,
+        titles=read_titles(model, tokenizer, job.dataset),
+        chunk=recipe.batches.chunk,
+        state=state,
+    )
     watch = Watch(
         job.folder,
         module,
@@ -277,9 +304,11 @@ def _miner(
     pair_texts = numbers_of(dataset.query_texts)[dataset.pair_queries[training]]
     products, places = np.unique(dataset.pair_products[training], return_inverse=True)
     meanings = numbers_of([" ".join(phrase_words(text)) for text in texts])
+    titles = read_titles(model, tokenizer, dataset)
 
     def mine_now(epoch: int) -> tuple[Table, Contamination]:
-        vectors = encode_texts(model, tokenizer, texts), encode_products(model, dataset, products)
+        photos = encode_products(model, dataset, products, titles=titles)
+        vectors = encode_texts(model, tokenizer, texts), photos
         pairs = (pair_texts, places, meanings)
         table = mine(*vectors, *pairs, count=GROUP - 1, device=model.device)
         share = estimate(*vectors, *pairs, epoch=epoch, seed=seed, count=GROUP - 1, device=model.device)

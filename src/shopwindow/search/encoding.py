@@ -139,9 +139,7 @@ def _append(
     reranker: Reranker | None,
 ) -> None:
     boxes = bundle.needs_boxes
-    vectors = (
-        bundle.encode_dataset(dataset, rows) if smoothed is None else smoothed.encode(bundle.model, rows)
-    )
+    vectors = bundle.encode_dataset(dataset, rows) if smoothed is None else smoothed.encode(bundle, rows)
     _check_finite(vectors, dataset.product_ids[rows], "vector", dataset)
     if reranker is not None:
         kept = (

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from shopwindow.files import DataError, find_photo
 from shopwindow.ids import as_ids
@@ -92,7 +92,7 @@ class _State:
     @cached_property
     def regions(self) -> ProductRegions:
         """The regions of its products; datasets opened for them stay open."""
-        return ProductRegions(self.index, self.bundle.needs_boxes)
+        return ProductRegions(self.index, self.bundle.regions)
 
     @cached_property
     def columns(self) -> tuple[ColumnView, ...]:
@@ -126,8 +126,15 @@ class _State:
         """The texts as the model reads them, tokenised once."""
         texts = [_clean(text) for text in texts]
         tokens = self.bundle.tokenise(texts)
-        vectors = (self.text_side or self.bundle).encode_tokens(tokens)
-        return [Query(*query) for query in zip(texts, tokens, vectors, strict=True)]
+        return [Query(*query) for query in zip(texts, tokens, self.encode(tokens, texts), strict=True)]
+
+    def encode(
+        self, tokens: list[Int64[np.ndarray, " _"]], texts: list[str]
+    ) -> Float32[np.ndarray, "queries hidden"]:
+        """The vectors of tokenised texts."""
+        if self.text_side is not None:
+            return self.text_side.encode_tokens(tokens)
+        return self.bundle.encode_tokens(tokens, texts)
 
     def reranker_of(self, request: SearchRequest) -> Reranker | None:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
@@ -240,8 +247,8 @@ class SearchEngine:
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
         state = self._state
-        tokens = state.bundle.tokenise([_clean(text) for text in words])
-        return (state.text_side or state.bundle).encode_tokens(tokens)
+        texts = [_clean(text) for text in words]
+        return state.encode(state.bundle.tokenise(texts), texts)
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products the index holds."""
@@ -410,7 +417,7 @@ def _product_vector(
     count = len(photo.features)
     if not 0 <= region < count:
         raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
-    one = photo.take_regions(torch.tensor([region]), torch.tensor([1]))
+    one = replace(photo.take_regions(torch.tensor([region]), torch.tensor([1])), titles=None)
     vector = state.bundle.encode_products(one)[0]
     return vector
 

@@ -64,7 +64,7 @@ class Golden:
 
     def with_reranked(self, index: OpenIndex, bundle: Bundle) -> Golden:
         """The same with the scores of the bundle's reranker, from what an index keeps."""
-        reranker, regions = bundle.reranker, ProductRegions(index, bundle.needs_boxes)
+        reranker, regions = bundle.reranker, ProductRegions(index, bundle.regions)
         assert reranker is not None
         reranked, tokens = np.zeros(self.scores.shape), bundle.tokenise(list(self.texts))
         for row, count in enumerate(np.isfinite(self.scores).sum(axis=1).tolist()):

@@ -328,6 +328,8 @@ def load_bundle(path: Path) -> tuple[Bundle, str]:
     bundle = Bundle.load(path)
     sizes = json.dumps(describe(bundle.model), sort_keys=True)
     parts = [hash_file(path / WEIGHTS), hash_file(path / TOKENIZER_FILE), sizes]
+    if bundle.backbone is not None:
+        parts.append(str(bundle.backbone.get("fingerprint")))
     return bundle, hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

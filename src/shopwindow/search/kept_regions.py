@@ -94,11 +94,11 @@ class KeptRegions:
 class ProductRegions:
     """The regions of the products of one opened state of an index. Datasets stay open once they were asked for.
 
-    `boxes`: whether the model needs boxes and labels.
+    `read` gives all that the model reads of rows of a dataset (`Bundle.regions`).
     """
 
     index: OpenIndex
-    boxes: bool
+    read: Callable[[Dataset, Int64[np.ndarray, " rows"]], Regions]
     datasets: dict[int, Dataset] = field(default_factory=dict)
 
     def check(self, reranker: Reranker) -> None:
@@ -142,7 +142,7 @@ class ProductRegions:
         return _joined(self.index, product_ids, made)
 
     def raw(self, part: OpenPart, row: int) -> Regions:
-        """The regions of one product as the dataset has them.
+        """The regions and the title of one product as the dataset has them.
 
         Raises: DataError where the dataset is gone or was replaced.
         """
@@ -153,7 +153,7 @@ class ProductRegions:
         order, pieces = [], []
         for source in np.unique(columns.source[rows]).tolist():
             some = np.flatnonzero(columns.source[rows] == source)
-            pieces.append(self._dataset(source).regions(columns.dataset_row[rows[some]], boxes=self.boxes))
+            pieces.append(self.read(self._dataset(source), columns.dataset_row[rows[some]]))
             order.append(some)
         return Regions.join(pieces).take(torch.from_numpy(np.argsort(np.concatenate(order))))
 

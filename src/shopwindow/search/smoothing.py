@@ -9,7 +9,7 @@ Source: the seed smooths the regions of a pool; on vectors of a catalogue, Turco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.model.encoder import PartsEncoder, encode_regions
+from shopwindow.model.bundle import Bundle
 from shopwindow.model.rerankers import Reranker
 from shopwindow.model.smoothing import nearest_regions
 from shopwindow.ranking.operators import check_weights, smooth_vectors
@@ -114,12 +114,16 @@ class SmoothedRegions:
             nearest = made._approximate(count, scratch, probes)
         return cls(dataset, weights, bounds, nearest)
 
-    def encode(
-        self, model: PartsEncoder, rows: Int64[np.ndarray, " rows"]
-    ) -> Float32[np.ndarray, "rows hidden"]:
+    def encode(self, bundle: Bundle, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows hidden"]:
         """The vectors of product rows, from their smoothed regions."""
+        titles = bundle.titles(self.dataset)
         pieces = [
-            encode_regions(model, self.photos(some, boxes=model.needs_boxes))
+            bundle.encode_products(
+                replace(
+                    self.photos(some, boxes=bundle.needs_boxes),
+                    titles=titles and titles.take(torch.from_numpy(some)),
+                )
+            )
             for some in np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
         ]
         return np.concatenate(pieces)

@@ -1,0 +1,112 @@
+"""The systems of the verdict, on a catalogue that one can count by hand."""
+
+import numpy as np
+import pytest
+
+from shopwindow.ranking.answers import Answers
+from shopwindow.shop.rankers import (
+    Ranker,
+    catalogue_run,
+    full_text_ranker,
+    fused_ranker,
+    pool_run,
+    popularity_ranker,
+    random_ranker,
+    vector_ranker,
+)
+from shopwindow.shop.verdict import judge_systems
+
+IDS = np.array(["lamp-2", "shoe-9", "lamp-1", "cap-4"])
+TITLES = ["Birk lamp", "Dahl shoe", "Dahl lamp with a lamp shade", ""]
+
+
+def asked(*queries):
+    return Answers.from_arrays(np.array(queries), np.full(len(queries), "cap-4"))
+
+
+def ranking(run, query):
+    rows = slice(*run.offsets[list(run.queries).index(query) :][:2])
+    return run.product_ids[rows].tolist()
+
+
+def test_popularity_ranks_by_clicks_and_ties_by_id():
+    popular = popularity_ranker(np.array([1, 0, 1]), np.array([1, 5, 2], np.float32), len(IDS))
+    run = catalogue_run(popular, asked(7), ["any words"], IDS)
+    assert ranking(run, 7) == ["lamp-2", "shoe-9", "cap-4", "lamp-1"]
+
+
+def test_full_text_finds_titles_with_the_words_only():
+    ranker = full_text_ranker(IDS, TITLES, "full text")
+    run = catalogue_run(ranker, asked(1, 2), ["lamp", "unheard"], IDS)
+    assert set(ranking(run, 1)) == {"lamp-1", "lamp-2"}
+    assert run.queries.tolist() == [1]
+
+
+def test_fused_sums_reciprocal_ranks():
+    first = Ranker("a", lambda _: np.array([[3.0, 2.0, np.nan, 1.0]]))
+    second = Ranker("b", lambda _: np.array([[1.0, 3.0, 2.0, np.nan]]))
+    fused = fused_ranker(first, second, "a + b").scores(["words"])
+    assert fused[0] == pytest.approx([1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 62, 1 / 63])
+
+
+def test_vectors_rank_by_dot_product():
+    products = np.eye(4, dtype=np.float32)
+    ranker = vector_ranker(lambda texts: np.array([[0.1, 0.4, 0.2, 0.3]] * len(texts)), products, "trained")
+    run = catalogue_run(ranker, asked(1), ["words"], IDS)
+    assert ranking(run, 1) == ["shoe-9", "cap-4", "lamp-1", "lamp-2"]
+
+
+def test_a_pool_ranks_judged_products_only_and_what_is_not_found_last():
+    pools = Answers.from_arrays(
+        np.array([0, 0, 0]), np.array(["cap-4", "lamp-1", "shoe-9"]), np.array([1, 0, 0])
+    )
+    ranker = Ranker("a", lambda _: np.array([[9.0, -5.0, 2.0, np.nan]]))
+    assert ranking(pool_run(ranker, pools, ["words"], IDS), 0) == ["lamp-1", "shoe-9", "cap-4"]
+
+
+def systems(good, bad, queries=60):
+    """Two rankers: one finds the right product in `good` of the queries, one in `bad` of them."""
+    ids = np.arange(queries)
+    answers = Answers.from_arrays(ids, np.full(queries, "shoe-9"))
+
+    def hits(name, count):
+        scores = np.tile([3.0, 0.0, 2.0, 1.0], (queries, 1))
+        scores[:count, 1] = 4.0
+        return catalogue_run(Ranker(name, lambda _: scores), answers, ["w"] * queries, IDS)
+
+    return hits("strong", good), hits("weak", bad), answers
+
+
+def test_a_significant_lead_is_served():
+    strong, weak, answers = systems(50, 10)
+    verdict = judge_systems([(weak, "the weak one"), (strong, "the strong one")], answers)
+    assert verdict.sentence.startswith("Serve the strong one: ")
+    assert "the difference is significant (p < 0.0001)" in verdict.sentence
+    by_name = {line.name: line for line in verdict.lines}
+    assert by_name["strong"].best_other == "weak"
+    assert by_name["weak"].difference == pytest.approx(-by_name["strong"].difference)
+
+
+def test_without_a_significant_difference_the_simpler_one_is_served():
+    strong, weak, answers = systems(11, 10)
+    verdict = judge_systems([(weak, "the weak one"), (strong, "the strong one")], answers)
+    assert "no significant difference" in verdict.sentence
+    assert verdict.sentence.endswith("Serve the simpler one: the weak one.")
+
+
+def test_what_is_shown_for_comparison_only_is_never_served():
+    strong, weak, answers = systems(50, 10)
+    verdict = judge_systems([(weak, "the weak one"), (strong, None)], answers)
+    assert verdict.sentence == "Serve the weak one: there is nothing else to serve."
+
+
+def test_one_judged_query_cannot_be_tested():
+    strong, weak, answers = systems(1, 1, queries=1)
+    with pytest.raises(ValueError, match="two judged queries"):
+        judge_systems([(weak, None), (strong, None)], answers)
+
+
+def test_random_is_another_order_for_each_query():
+    scores = random_ranker(4, np.random.default_rng(0)).scores(["a", "b"])
+    assert scores.shape == (2, 4)
+    assert not np.array_equal(scores[0], scores[1])
