@@ -114,10 +114,10 @@ def test_back_returns_to_a_photo_and_a_reload_forgets_it(page: Page, engine: Toy
 
 
 def test_titles_stand_under_photos_and_above_a_product(page: Page, engine: ToyEngine) -> None:
-    (found,) = engine.search("lamp", k=1)
+    (found,) = engine.search("dress", k=1)
     title = engine.products[found.product_id].title
     assert title
-    page.search("lamp")
+    page.search("dress")
     assert page.one("#results .title").text == title
     assert page.one("#results a").accessible_name.startswith(f"{title}, place 1, ")
     page.one("#results .tile a").click()

@@ -137,8 +137,7 @@ class ToyEngine:
         if request.photo is not None:
             scores = {
                 one: request.share * scores.get(one, 0.0) * bool(asked)
-                + (1 - request.share * bool(asked))
-                * float(request.photo.vector @ _colour_of(view.photo))
+                + (1 - request.share * bool(asked)) * float(request.photo.vector @ _colour_of(view.photo))
                 for one, view in self.products.items()
             }
         if request.hybrid:
@@ -244,7 +243,7 @@ def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductVi
         labels=tuple(box["label"] for box in boxes),
         label_names=tuple(CATEGORIES[box["label"]] for box in boxes),
         photo=photo,
-        title=f"{told['colour']} lamp".capitalize() if told["kind"] == "lamp" else None,
+        title=f"{told['colour']} dress".capitalize() if told["kind"] == "dress" else None,
         texts=(f"{told['colour']} {told['kind']}",),
         values={
             "price": 5.5 + int(told["product_id"]) % 40,

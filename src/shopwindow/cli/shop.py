@@ -88,7 +88,11 @@ def shop(
     given = {"clicks": file_hash(clicks), "judgements": file_hash(judgements)}
     make("dataset", given, partial(_prepare, folder, clicks, judgements))
     stage(3, f"train: recipe {recipe}")
-    make("bundle", {"recipe": load_recipe(recipe, assignments(set or ())).to_yaml()}, partial(_train, folder, recipe, set))
+    make(
+        "bundle",
+        {"recipe": load_recipe(recipe, assignments(set or ())).to_yaml()},
+        partial(_train, folder, recipe, set),
+    )
     stage(4, "index: the whole catalogue, with its photos")
     make("index", {}, partial(_index, folder))
     stage(5, "measure: what the model is worth, beside simpler ways to rank")
