@@ -58,10 +58,11 @@ def test_words_and_filters_go_with_a_photo(
     engine = SearchEngine.open(photo_index)
     content = list(photo_shop.photos.values())[4].read_bytes()
     words = photo_shop.titles[list(photo_shop.titles)[9]]
-    asked = {"q": f"{words} \u7ea2", "share": 0.8, "where": "Unit_price<=30", "exact": "true"}
-    found = client.post("/search/photo", params=asked, content=content, headers=JPEG).json()
+    text = f"{words} \u7ea2"
+    asked = {"share": 0.8, "where": "Unit_price<=30", "exact": "true"}
+    found = client.post("/search/photo", params={"q": text, **asked}, content=content, headers=JPEG).json()
     photo = engine.encode_photo(content)
-    wanted = engine.search(SearchRequest(asked["q"], photo=photo, share=0.8, k=100))
+    wanted = engine.search(SearchRequest(text, photo=photo, share=0.8, k=100))
     passing = [hit for hit in wanted if photo_shop.prices[hit.product_id] <= 30][:24]
     assert [(hit["product_id"], hit["score"]) for hit in found["hits"]] == [
         (hit.product_id, pytest.approx(hit.score, abs=1e-5)) for hit in passing

@@ -228,7 +228,8 @@ def _colour_of(photo: Path) -> Float32[np.ndarray, " 3"]:
 def _colour(content: bytes) -> Float32[np.ndarray, " 3"]:
     """Around grey, of length 1. Raises: UnreadablePicture."""
     mean = np.asarray(read_picture(content, wanted=64), np.float32).mean((0, 1)) - 127.5
-    return mean / np.linalg.norm(mean)
+    unit: Float32[np.ndarray, " 3"] = mean / np.linalg.norm(mean)
+    return unit
 
 
 def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductView:
