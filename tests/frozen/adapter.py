@@ -43,6 +43,7 @@ BETTERED: dict[str, Any] = json.loads(
 - Ties of a shortcut are exact expectations: audits lose the noise of drawn ties (0.01 in these few queries). Ties no
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
+- A photo can be asked with: `search` without anything names it.
 - Rerankers go by name: `ways.rerankers`, "its own re-ranking".
 """
 
@@ -132,7 +133,8 @@ def cli(words: list[str]) -> tuple[int, str, str]:
 
 
 def plain(answer: object) -> object:
-    """A JSON answer in the form of commit 7fa6022: ids as whole numbers, the same keys."""
+    """A JSON answer in the form of commit 7fa6022: ids as whole numbers, the same keys: without what is new and says
+    nothing there, titles and whether a photo can be asked with."""
     if isinstance(answer, list):
         return [plain(value) for value in answer]
     if not isinstance(answer, dict):
@@ -142,6 +144,7 @@ def plain(answer: object) -> object:
         if key in ("product_id", "query_id") and isinstance(value, str) and value.isdecimal()
         else plain(value)
         for key, value in answer.items()
+        if (key, value) not in (("title", None), ("photo", False))
     }
 
 

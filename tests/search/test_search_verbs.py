@@ -87,7 +87,7 @@ def test_cells_and_smoothing_by_option(
         (["index", "make", "a", "b", "--out", "x"], "no bundle"),
         (["index", "check", "nowhere"], "no index"),
         (["search", "nowhere", "red"], "no index"),
-        (["search", "{index}"], "either words or --queries"),
+        (["search", "{index}"], "either words or --photo, or --queries"),
         (["search", "{index}", " "], "no words to search for"),
         (["search", "{index}", "red", "--top", "0"], "--top: 0, at least 1 is wanted"),
         (["search", "{index}", "red", "--candidates", "5"], "--candidates: goes with --rerank"),

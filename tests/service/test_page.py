@@ -122,7 +122,7 @@ def test_other_ways_of_search_can_be_chosen(page: Page, engine: ToyEngine) -> No
     page.one("#ways input[value=hybrid]").click()
     page.until("return document.querySelector('#results .under span').textContent === '2.000'")
     page.until_shown([hit.product_id for hit in engine.search(text, k=48, hybrid=True)])
-    assert page.one("#chips button").text == "Also by known texts ✕"
+    assert page.one("#chips button").text == "Also by full text ✕"
 
 
 def test_keys_typed_into_a_filter_stay_there(page: Page) -> None:

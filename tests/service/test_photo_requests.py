@@ -5,22 +5,25 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from shopwindow.data.dataset import CATALOGUE
 from shopwindow.search.building import build_index
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import SearchRequest
 from shopwindow.service.access_log import log_lines_to
 from shopwindow.service.app import Service
 from shopwindow.service.limits import BODY_BYTES, Limits
-from tests.search.photographed import PhotoShop, make_shop
+from tests.search.photographed import PhotoShop
 from tests.service.running import problem, product_path, running
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -55,10 +58,11 @@ def test_words_and_filters_go_with_a_photo(
     engine = SearchEngine.open(photo_index)
     content = list(photo_shop.photos.values())[4].read_bytes()
     words = photo_shop.titles[list(photo_shop.titles)[9]]
-    asked = {"q": f"{words} \u7ea2", "share": 0.8, "where": "Unit_price<=30", "exact": "true"}
-    found = client.post("/search/photo", params=asked, content=content, headers=JPEG).json()
+    text = f"{words} \u7ea2"
+    asked = {"share": 0.8, "where": "Unit_price<=30", "exact": "true"}
+    found = client.post("/search/photo", params={"q": text, **asked}, content=content, headers=JPEG).json()
     photo = engine.encode_photo(content)
-    wanted = engine.search(SearchRequest(asked["q"], photo=photo, share=0.8, k=100))
+    wanted = engine.search(SearchRequest(text, photo=photo, share=0.8, k=100))
     passing = [hit for hit in wanted if photo_shop.prices[hit.product_id] <= 30][:24]
     assert [(hit["product_id"], hit["score"]) for hit in found["hits"]] == [
         (hit.product_id, pytest.approx(hit.score, abs=1e-5)) for hit in passing
@@ -141,11 +145,17 @@ def test_the_log_and_the_metrics_know_of_a_photo_and_not_what_it_is(client: http
     assert queries(client.get("/metrics").text) == queries(before) + 1
 
 
-def test_a_photo_on_the_web_is_named_and_redirected_to(tmp_path: Path) -> None:
-    address = "https://shop.example/a photo.jpg?size=2"
-    shop = make_shop(tmp_path, web=address)
-    build_index(shop.bundle, shop.dataset, tmp_path / "index")
-    product_id = next(iter(shop.photos))
+def test_a_photo_on_the_web_is_named_and_redirected_to(photo_shop: PhotoShop, tmp_path: Path) -> None:
+    address, dataset = "https://shop.example/a photo.jpg?size=2", tmp_path / "dataset"
+    shutil.copytree(photo_shop.dataset, dataset)
+    with pa.ipc.open_file(dataset / CATALOGUE) as file:
+        table = file.read_all()
+    photos = [[address], *table["photos"].to_pylist()[1:]]
+    table = table.set_column(1, "photos", pa.array(photos, pa.list_(pa.string())))
+    with pa.ipc.new_file(str(dataset / CATALOGUE), table.schema) as file:
+        file.write_table(table)
+    build_index(photo_shop.bundle, dataset, tmp_path / "index")
+    product_id = next(iter(photo_shop.photos))
     with running(Service(SearchEngine.open(tmp_path / "index"))) as client:
         assert client.get(product_path(product_id)).json()["photo"] == address
         answer = client.get(product_path(product_id, "photos"))

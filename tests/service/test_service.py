@@ -46,7 +46,7 @@ def test_search_gives_the_engines_hits_with_what_is_known_of_them(
     first, view = answer["hits"][0], engine.product(hits[0].product_id)
     assert first == {
         "product_id": view.product_id,
-        "title": None,
+        "title": view.title,
         "rank": 1,
         "score": hits[0].score,
         "image_h": view.image_h,

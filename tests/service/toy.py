@@ -6,6 +6,7 @@ must show. Its ids are text that a path must quote. `python -m tests.service.toy
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -136,8 +137,7 @@ class ToyEngine:
         if request.photo is not None:
             scores = {
                 one: request.share * scores.get(one, 0.0) * bool(asked)
-                + (1 - request.share * bool(asked))
-                * float(request.photo.vector @ _colour(view.photo.read_bytes()))
+                + (1 - request.share * bool(asked)) * float(request.photo.vector @ _colour_of(view.photo))
                 for one, view in self.products.items()
             }
         if request.hybrid:
@@ -220,10 +220,16 @@ class ToyEngine:
         return [Hit(one, scores[one], rank) for rank, one in enumerate(best, start=1)]
 
 
+@functools.cache
+def _colour_of(photo: Path) -> Float32[np.ndarray, " 3"]:
+    return _colour(photo.read_bytes())
+
+
 def _colour(content: bytes) -> Float32[np.ndarray, " 3"]:
     """Around grey, of length 1. Raises: UnreadablePicture."""
     mean = np.asarray(read_picture(content, wanted=64), np.float32).mean((0, 1)) - 127.5
-    return mean / np.linalg.norm(mean)
+    unit: Float32[np.ndarray, " 3"] = mean / np.linalg.norm(mean)
+    return unit
 
 
 def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductView:
@@ -238,6 +244,7 @@ def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductVi
         labels=tuple(box["label"] for box in boxes),
         label_names=tuple(CATEGORIES[box["label"]] for box in boxes),
         photo=photo,
+        title=f"{told['colour']} dress".capitalize() if told["kind"] == "dress" else None,
         texts=(f"{told['colour']} {told['kind']}",),
         values={
             "price": 5.5 + int(told["product_id"]) % 40,

@@ -24,7 +24,7 @@ from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
-from shopwindow.search.catalogue import PLACES, catalogue_of, check_backbone, columns_of
+from shopwindow.search.catalogue import PLACES, catalogue_of, columns_of
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import ProductId, UnknownProduct
@@ -85,13 +85,11 @@ def build_index(
     whether regions are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
-    DataError for a dataset whose features are of another backbone than the bundle's.
     DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
     ValueError where features do not fit the model, or `kept_regions` is asked of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
-    check_backbone(opened.backbone, products, of=bundle)
     check_features(opened.model, products)
     if photos is not None and not Path(photos).is_dir():
         raise DataError("no such folder of photos", path=photos)
@@ -146,7 +144,6 @@ def add_products(
     products = Dataset(dataset)
     texts_of_products = None if texts is None else known_texts(Dataset(texts))
     held = Manifest.read(index)
-    check_backbone(held.backbone, products, of=index)
     table = (
         columns_of(products, held.columns, remark)
         if columns is None

@@ -1,14 +1,13 @@
 """What does a shop's dataset say of its products besides features? Titles, photos and columns for an index.
 
-Between a dataset with a catalogue and the files of a segment. Refuses one whose features another backbone made.
+Between a dataset with a catalogue and the files of a segment.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -17,7 +16,7 @@ from shopwindow.files import DataError
 from shopwindow.search.attributes import NUMBER, WORD, Attributes
 from shopwindow.search.conditions import Kind
 from shopwindow.search.product_table import ProductTable, check_names, check_word
-from shopwindow.vision.backbone import GRID_CELL, WHOLE_PHOTO, check_same
+from shopwindow.vision.backbone import GRID_CELL, WHOLE_PHOTO
 
 PLACES: Final = {WHOLE_PHOTO: "whole photo", GRID_CELL: "part"}
 """Names of the labels that every photo's regions have which a backbone encoded."""
@@ -70,18 +69,3 @@ def _typed(column: pa.ChunkedArray, before: Kind | None) -> pa.Array:
         words = column.cast(WORD).to_pylist()
         return pa.array([word and (check_word(word.strip()) or None) for word in words], WORD)
     return column.cast(NUMBER).combine_chunks()
-
-
-def check_backbone(backbone: Mapping[str, Any] | None, dataset: Dataset, *, of: str | Path) -> None:
-    """Raises: DataError where a dataset's features are not of the backbone that `of`, a bundle or an index, was made
-    with."""
-    theirs = dataset.backbone
-    if (backbone is None) != (theirs is None):
-        ours, other = (_name(one) for one in (backbone, theirs))
-        raise DataError(f"features made by {other}; {of} was made from features by {ours}", path=dataset.path)
-    if backbone is not None and theirs is not None:
-        check_same(dict(theirs), dict(backbone), path=dataset.path, here_is=f"that of {of}")
-
-
-def _name(backbone: Mapping[str, Any] | None) -> str:
-    return "another system" if backbone is None else f"the backbone {backbone.get('name')}"

@@ -140,9 +140,7 @@ class _State:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
         self.check(request.where)
         if request.hybrid and not self.index.has_texts:
-            raise ValueError(
-                "hybrid: this index holds no texts or titles; `index make --texts` gives it some"
-            )
+            raise ValueError("hybrid: this index holds no texts; `index make --texts` gives it some")
         if request.rerank is None:
             return None
         reranker = find_reranker(request.rerank, self.bundle)

@@ -89,6 +89,7 @@ function about() {
 function tell(told) {
   offer(told);
   $("by-photo").hidden = !told.ways.photo;
+  if (told.ways.photo) $("words").placeholder = "A colour, a thing, a material, or a photo";
   if (Number.isFinite(told.stats.products)) $("about").textContent = `${told.stats.products.toLocaleString()} products in the window`;
   const tries = told.suggestions.map((words) => make("button", { type: "button", text: words, on: { click: () => go({ q: words }) } }));
   showFilters(state());

@@ -92,6 +92,7 @@ const unseen = (text) => make("span", { className: "unseen", text });
 
 function tile(hit, share, digits, columns, titled) {
   const id = hit.product_id;
+  const name = hit.title ?? `Product ${id}`;
   const strength = make("i");
   strength.style.setProperty("--share", share.toFixed(3));
   const score = hit.score.toFixed(digits);
@@ -99,8 +100,8 @@ function tile(hit, share, digits, columns, titled) {
   return make("li", { className: "tile", data: { id } },
     make("a", { href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1,
       on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
-      unseen(`${hit.title ? "" : `Product ${id}, `}place ${hit.rank}, `), photo(hit, ""),
-      ...(titled ? [make("span", { className: "title", text: hit.title ?? `Product ${id}` })] : []),
+      unseen(`${name}, place ${hit.rank}, `), photo(hit, ""),
+      ...(titled ? [make("span", { className: "title", ariaHidden: "true", text: name })] : []),
       ...(columns.length ? [make("span", { className: "known", text: known.join(" · ") })] : []),
       unseen(" score "),
       make("span", { className: "under" }, make("span", { text: score }), make("span", { className: "strength" }, strength))),
