@@ -34,7 +34,8 @@ def test_a_shop_has_exactly_its_files(shop: tuple[Path, ShopSummary]) -> None:
     folder, _ = shop
     assert {path.name for path in folder.iterdir()} == {
         "photos", "train.tsv", "valid.tsv", "test.tsv", "valid_answer.json", "test_answer.json",
-        "multimodal_labels.txt", "columns.csv", "products.csv", "clicks.csv", "judgements.csv", "truth.jsonl", "drawn.json",
+        "multimodal_labels.txt", "columns.csv", "products.csv", "clicks.csv", "judgements.csv",
+        "truth.jsonl", "drawn.json",
     }  # fmt: skip
     assert len(list((folder / "photos").glob("*.jpg"))) == 60
 

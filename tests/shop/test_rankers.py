@@ -64,6 +64,12 @@ def test_a_pool_ranks_judged_products_only_and_what_is_not_found_last():
     assert ranking(pool_run(ranker, pools, ["words"], IDS), 0) == ["lamp-1", "shoe-9", "cap-4"]
 
 
+def test_a_pool_finds_its_products_in_a_catalogue_of_integers_in_any_order():
+    pools = Answers.from_arrays(np.array([0, 0]), np.array([7, 30]), np.array([1, 0]))
+    ranker = Ranker("a", lambda _: np.array([[1.0, 2.0, 3.0]]))
+    assert ranking(pool_run(ranker, pools, ["words"], np.array([30, 7, 12])), 0) == [7, 30]
+
+
 def systems(good, bad, queries=60):
     """Two rankers: one finds the right product in `good` of the queries, one in `bad` of them."""
     ids = np.arange(queries)

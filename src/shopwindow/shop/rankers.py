@@ -130,7 +130,8 @@ def pool_run(
     ranker: Ranker, judged: Answers, texts: Sequence[str], product_ids: Shaped[np.ndarray, " products"]
 ) -> Run:
     """The judged products of each query, ranked. One that the ranker does not find stands last."""
-    places = positions(judged.product_ids, product_ids)
+    by_id = np.argsort(product_ids, kind="stable")
+    places = by_id[positions(judged.product_ids, product_ids[by_id])]
     values = np.empty(len(judged))
     for rows in _some(len(texts), len(product_ids)):
         scores = ranker.scores([texts[row] for row in rows.tolist()])
