@@ -146,6 +146,19 @@ def test_a_photo_that_broke_since_is_unreadable_though_it_was_encoded_once(tmp_p
     assert (done.products, done.unreadable) == (2, 1)
 
 
+def test_a_store_that_is_down_takes_no_photo_away(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    store.pipe("/shelf/1.png", numbered_photo(1))
+    table, out = tmp_path / "products.csv", tmp_path / "f"
+    table.write_text("id,photo\n1,memory://shelf/1.png\n")
+    extract(products_of(table), out, backbone=MeanColour())
+    store.rm("/shelf/1.png")
+    assert extract(products_of(table), out, backbone=MeanColour()) == Extracted(1, 1, 0, 0, 0)
+    with pytest.raises(DataError, match="no such file"):
+        extract(products_of(table), tmp_path / "other", backbone=MeanColour())
+
+
 def test_a_shop_without_any_readable_photo_is_an_error(tmp_path: Path) -> None:
     table = write_shop(tmp_path, 1)
     (tmp_path / "photos" / "0.png").write_bytes(b"")

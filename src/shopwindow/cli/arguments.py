@@ -27,7 +27,8 @@ Verb = Callable[..., None]
 
 _PLACEHOLDERS: Final = {
     "click_columns": "ROLE=COLUMN",
-    **dict.fromkeys(("recipe", "table", "collection"), "NAME"),
+    **dict.fromkeys(("recipe", "table", "collection", "backbone", "detector"), "NAME"),
+    **dict.fromkeys(("id", "title", "photo"), "COLUMN"),
     **dict.fromkeys(("measure", "measures"), "MEASURE"),
     **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),
     **dict.fromkeys(("operator", "rerank"), "NAME[:NUMBERS]"),
