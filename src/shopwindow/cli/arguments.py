@@ -26,7 +26,8 @@ from shopwindow.files import DataError
 Verb = Callable[..., None]
 
 _PLACEHOLDERS: Final = {
-    **dict.fromkeys(("recipe", "table", "collection"), "NAME"),
+    **dict.fromkeys(("recipe", "table", "collection", "backbone", "detector"), "NAME"),
+    **dict.fromkeys(("id", "title", "photo"), "COLUMN"),
     **dict.fromkeys(("measure", "measures"), "MEASURE"),
     **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),
     **dict.fromkeys(("operator", "rerank"), "NAME[:NUMBERS]"),

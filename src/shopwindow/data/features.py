@@ -246,9 +246,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise DataError("no such features (a directory that `shopwindow extract` writes)", path=path)
     if not (path / MANIFEST).is_file():
-        raise DataError(
-            f"no features: it holds no {MANIFEST}", path=path
-        )
+        raise DataError(f"no features: it holds no {MANIFEST}", path=path)
     try:
         manifest = json.loads(read_text(path / MANIFEST))
     except json.JSONDecodeError as error:

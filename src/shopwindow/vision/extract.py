@@ -76,6 +76,8 @@ class _Flow:
     writer: FeaturesWriter
     backbone: Backbone
     detector: Detector | None
+    progress: Callable[[int], None]
+    """Takes how many sources were read."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Of the sources that cannot be read."""
     encoded: int = 0
@@ -115,8 +117,9 @@ def extract(
     ):
         # Pillow warns of odd metadata and of sizes that are refused anyway.
         warnings.filterwarnings("ignore", module="PIL")
-        flow = _Flow(writer, backbone, detector)
-        _encode_new(flow, sources, threads, progress or (lambda _done, _total: None))
+        show = progress or (lambda _done, _total: None)
+        flow = _Flow(writer, backbone, detector, lambda done: show(done, len(sources)))
+        _encode_new(flow, sources, threads)
         writer.flush()
         return _finish(flow, products, len(sources), allow_unreadable)
 
@@ -125,9 +128,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _encode_new(
-    flow: _Flow, sources: Sequence[str], threads: int, progress: Callable[[int, int], None]
-) -> None:
+def _encode_new(flow: _Flow, sources: Sequence[str], threads: int) -> None:
     readers = _REMOTE_READERS if any("://" in source for source in sources) else threads
     # A thread that encodes computes alone: on a busy machine torch's own threads wait for each other for seconds.
     torch_threads = torch.get_num_threads()
@@ -144,8 +145,6 @@ def _encode_new(
             for photo in batch:
                 flow.writer.add(photo)
             flow.encoded += len(batch)
-            progress(flow.read, len(sources))
-        progress(flow.read, len(sources))
     torch.set_num_threads(torch_threads)
 
 
@@ -166,9 +165,13 @@ def _read(flow: _Flow, source: str, known: tuple[str, str] | None) -> _Read:
     state, key = known or ("", "")
     try:
         fetched = fetch(source, state)
-        if fetched.data is None:
-            return _Read(source, fetched.state, key)
-        key = hashlib.sha256(fetched.data).hexdigest()
+    except UnreadablePicture as error:
+        # A server that is down today takes no photo away that was encoded yesterday.
+        return _Read(source, state, key) if key and "://" in source else _Read(source, reason=error.reason)
+    if fetched.data is None:
+        return _Read(source, fetched.state, key)
+    key = hashlib.sha256(fetched.data).hexdigest()
+    try:
         picture = None if key in flow.writer else open_picture(fetched.data, wanted=flow.side)
     except UnreadablePicture as error:
         return _Read(source, reason=error.reason)
@@ -181,6 +184,7 @@ def _new_photos(flow: _Flow, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
     begun: set[str] = set()
     for read in reads:
         flow.read += 1
+        flow.progress(flow.read)
         if read.reason:
             flow.reasons[read.source] = read.reason
             flow.writer.forget(read.source)

@@ -24,6 +24,8 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000
 _LARGE_PIXELS: Final = 16_000_000
 _ONE_LARGE: Final = threading.Lock()
 """Of large photos one is decoded at a time: some take hundreds of megabytes."""
+_STRIP: Final = 32
+"""Lines of the outcome that are made at once."""
 _ORIENTATION: Final = 0x0112
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -96,14 +98,22 @@ def open_picture(data: bytes, *, most_pixels: int = MOST_PIXELS, wanted: int) ->
 def _upright(picture: Image.Image, size: tuple[int, int], wanted: int) -> Picture:
     """A loaded picture of a photo of `size` (width, height) px."""
     orientation = _orientation(picture)
-    rgb = _rgb(picture)
-    factor = min(rgb.size) // wanted
-    if factor > 1:
-        rgb = rgb.reduce(factor)
+    rgb = _reduced(picture, max(1, min(picture.size) // wanted))
     if orientation in _TURNS:
         rgb = rgb.transpose(_TURNS[orientation])
     width, height = size[::-1] if orientation in _SWAPPED else size
     return Picture(rgb, height, width)
+
+
+def _reduced(picture: Image.Image, factor: int) -> Image.Image:
+    """In RGB, and smaller by a factor: strip by strip, because a large photo in two modes takes half a gigabyte."""
+    width, height = picture.size
+    white = _white(picture)
+    out = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    for top in range(0, height, _STRIP * factor):
+        strip = picture.crop((0, top, width, min(top + _STRIP * factor, height)))
+        out.paste(_rgb(strip, white).reduce(factor), (0, top // factor))
+    return out
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -114,22 +124,24 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _from_deep_grey(picture).convert("RGB")
+def _white(picture: Image.Image) -> float | None:
+    """The value that is white, of more than 8 bits or of real numbers; None for 8 bits."""
+    if not picture.mode.startswith(("I", "F")):
+        return None
+    most = picture.getextrema()[1]
+    assert isinstance(most, int | float)
+    if picture.mode == "F" and most <= 1:
+        return 1.0
+    return 65535.0 if most > 255 or ";16" in picture.mode else 255.0
+
+
+def _rgb(picture: Image.Image, white: float | None) -> Image.Image:
+    if white is not None:
+        values = np.asarray(picture, np.float32) * (255 / white)
+        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     with_alpha = picture.convert("RGBA")
-    white = Image.new("RGB", picture.size, "white")
-    white.paste(with_alpha, mask=with_alpha.getchannel("A"))
-    return white
-
-
-def _from_deep_grey(picture: Image.Image) -> Image.Image:
-    """8 bits of 16, or of real numbers: those up to 1 are shares of white, those up to 255 are as they are."""
-    values = np.asarray(picture, np.float32)
-    most = float(values.max())
-    scale = 255.0 if picture.mode == "F" and most <= 1 else 1.0
-    if most > 255 or ";16" in picture.mode:
-        scale = 255 / 65535
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    paper = Image.new("RGB", picture.size, "white")
+    paper.paste(with_alpha, mask=with_alpha.getchannel("A"))
+    return paper
