@@ -3,14 +3,15 @@
 `lite0`: `extract` beside bare decoding and bare onnxruntime, each on as many threads, in turns. `clip`: `extract` with
 a ViT-B/32 of random weights beside `encode` of sentence-transformers with the same weights, photos and threads, in
 turns; ours writes ten regions of each photo, theirs gives the whole one. What it comes to depends on the size of the
-photos: without `--photos` they are drawn, 1,200 x 900 px.
+photos: without `--photos` they are drawn, 1,200 x 900 px. `clip` is skipped where sentence-transformers is not
+installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import importlib
+import importlib.util
 import os
 import tempfile
 import time
@@ -105,6 +106,9 @@ def lite0(folder: Path, photos: list[Path], rounds: int, threads: int) -> None:
 
 def clip(folder: Path, photos: list[Path], rounds: int, threads: int) -> None:
     """`extract` by a CLIP against sentence-transformers; raises AssertionError where their vectors differ."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        print("clip: sentence-transformers is not installed, skipped")
+        return
     save_clip(folder / "clip")
     backbone = open_backbone(str(folder / "clip"))
     rival = importlib.import_module("sentence_transformers").SentenceTransformer(

@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "batches.py": ("--products", "20000", "--seconds", "1"),
     "encode.py": ("--products", "100", "--pools", "200"),
     "large_batch.py": ("--sizes", "512", "8192"),
+    "photos.py": ("--count", "100"),
     "prepare.py": ("--rows", "8000"),
     "search.py": ("--products", "100000"),
     "service.py": ("--products", "100000", "--seconds", "3"),

@@ -42,7 +42,7 @@ _SETTINGS: Final = (
     *("rescale_factor", "image_mean", "image_std", "patch_size", "max_num_patches", "crop_pct"),
 )
 """Of an image processor: what its input depends on."""
-_PHOTOS_AT_ONCE: Final = 8
+_PHOTOS_AT_ONCE: Final = 16
 _TEXTS_AT_ONCE: Final = 64
 _HUB_SECONDS: Final = 10
 _USUAL_SIDE: Final = 384
