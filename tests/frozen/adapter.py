@@ -43,7 +43,7 @@ BETTERED: dict[str, Any] = json.loads(
 - Ties of a shortcut are exact expectations: audits lose the noise of drawn ties (0.01 in these few queries). Ties no
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
-- Rerankers go by name: `ways.rerankers`, "its own re-ranking".
+- Rerankers go by name: `ways.rerankers`, "its own re-ranking". The recipe `shop` is named among the others.
 """
 
 _ALL = ["text.vocabulary=300", "batches.size=18", "optimiser.epochs=1", "optimiser.validations=1"]
