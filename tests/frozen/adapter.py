@@ -44,7 +44,7 @@ BETTERED: dict[str, Any] = json.loads(
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
 - A photo can be asked with: `search` without anything names it.
-- Rerankers go by name: `ways.rerankers`, "its own re-ranking".
+- Rerankers go by name: `ways.rerankers`, "its own re-ranking". The recipe `shop` is named among the others.
 """
 
 _ALL = ["text.vocabulary=300", "batches.size=18", "optimiser.epochs=1", "optimiser.validations=1"]
