@@ -59,7 +59,7 @@ def test_words_and_filters_go_with_a_photo(
     content = list(photo_shop.photos.values())[4].read_bytes()
     words = photo_shop.titles[list(photo_shop.titles)[9]]
     text = f"{words} \u7ea2"
-    asked = {"share": 0.8, "where": "Unit_price<=30", "exact": "true"}
+    asked: dict[str, str | float] = {"share": 0.8, "where": "Unit_price<=30", "exact": "true"}
     found = client.post("/search/photo", params={"q": text, **asked}, content=content, headers=JPEG).json()
     photo = engine.encode_photo(content)
     wanted = engine.search(SearchRequest(text, photo=photo, share=0.8, k=100))
