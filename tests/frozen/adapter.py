@@ -43,7 +43,7 @@ BETTERED: dict[str, Any] = json.loads(
 - Ties of a shortcut are exact expectations: audits lose the noise of drawn ties (0.01 in these few queries). Ties no
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
-- Rerankers go by name: `ways.rerankers`, "its own re-ranking".
+- Rerankers go by name: `ways.rerankers`, "a reranker of its own".
 """
 
 _ALL = ["text.vocabulary=300", "batches.size=18", "optimiser.epochs=1", "optimiser.validations=1"]
@@ -78,6 +78,10 @@ _NO_DROPOUT = {
     "seed": [f"parts.0.{side}.transformer.dropout=0" for side in ("text", "photo")],
 }
 RECIPES = tuple(_SIZES)
+FILES = {
+    "recipe.yaml": "parts:\n- width: 16\n  text: {transformer: {layers: many}}\n  photo: {transformer: {}}\n"
+}
+"""Inputs that are spelled anew: their fields are nested."""
 _NEW_FIELDS = {
     "batch_size": "batches.size",
     "learning_rate": "optimiser.learning_rate",

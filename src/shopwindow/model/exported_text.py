@@ -2,7 +2,7 @@
 
 ```
 text.json         format, sizes, rules of spelling, precision; the marker
-text.onnx         tokens [texts, longest] and lengths [texts], or names [texts, most], or all -> vectors [texts, dim]
+text.onnx         tokens [texts, longest] and lengths [texts], or names [texts, most], or all -> vectors [texts, values]
 tokenizer.json
 keys.npy          where the text side has a bag: the numbers of its names, rising (int64)
 ```
@@ -35,7 +35,7 @@ _FIRST_PAIR: Final = np.int64(1 << 24)
 
 
 class ExportedText:
-    """The text side of a bundle, from ONNX. Made by `load`; may be asked from several threads."""
+    """The text half of an `Encoder`, from ONNX. Made by `load`; may be asked from several threads."""
 
     def __init__(
         self, card: dict[str, Any], session: Any, tokenizer: Tokenizer, keys: np.ndarray | None
@@ -77,11 +77,11 @@ class ExportedText:
         tokenizer.no_truncation()
         return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
 
-    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dim"]:
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dimensions"]:
         """The vectors of texts, in their order; those of `Bundle.encode_texts`, up to rounding."""
         return self.encode_tokens(self._tokenise(texts))
 
-    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dim"]:
+    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dimensions"]:
         """The vectors of texts from their tokens, those of `Bundle.tokenise`, in their order."""
         out = np.empty((len(tokens), self.dimensions), np.float32)
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))

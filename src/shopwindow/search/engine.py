@@ -39,7 +39,7 @@ from shopwindow.search.hits import (
 )
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, load_same_bundle
 from shopwindow.search.kept_regions import ProductRegions, pool_of
-from shopwindow.search.lookup import OpenPart, Ranked, find, find_by_texts, find_exactly, fused
+from shopwindow.search.lookup import OpenPart, Ranked, find_by_texts, find_exactly, find_quickly, fused
 
 MOST_TEXTS_SHOWN: Final = 8
 _TRIED: Final = 50
@@ -318,7 +318,7 @@ class SearchEngine:
 def _check_same_text_side(text: ExportedText, bundle: Bundle, words: list[str], index: Path) -> None:
     """Asks both for the vectors of some words. Raises: DataError where they are others."""
     words = words[:_TRIED]
-    theirs, ours = text.encode(words), bundle.encode_texts(words)
+    theirs, ours = text.encode_texts(words), bundle.encode_texts(words)
     if theirs.shape == ours.shape:
         lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
         if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
@@ -379,7 +379,7 @@ def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence
         if request.exact:
             scans.setdefault((request.depth, request.where), []).append(row)
         else:
-            nearest[row] = find(state.index.parts, query.vector, request.depth, where=request.where)
+            nearest[row] = find_quickly(state.index.parts, query.vector, request.depth, where=request.where)
     for (depth, where), rows in scans.items():
         vectors = np.stack([queries[row].vector for row in rows])
         exact = find_exactly(state.index.parts, vectors, depth, where=where)

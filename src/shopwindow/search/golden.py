@@ -22,7 +22,7 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.rerankers import Query
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
 from shopwindow.search.kept_regions import ProductRegions, pool_of
-from shopwindow.search.lookup import find, find_exactly
+from shopwindow.search.lookup import find_exactly, find_quickly
 from shopwindow.search.segment import joined_ids
 
 GOLDEN_QUERIES: Final = 200
@@ -43,7 +43,7 @@ class Golden:
     bundle's reranker gives these products (0 where there are fewer), where the index keeps their regions."""
 
     texts: tuple[str, ...]
-    vectors: Float32[np.ndarray, "queries hidden"]
+    vectors: Float32[np.ndarray, "queries dimensions"]
     ids: Shaped[np.ndarray, "queries best"]
     scores: Float64[np.ndarray, "queries best"]
     reranked: Float64[np.ndarray, "queries best"] | None = None
@@ -136,7 +136,7 @@ def choose_texts(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def ask_exactly(
-    index: OpenIndex, texts: Sequence[str], vectors: Float32[np.ndarray, "queries hidden"]
+    index: OpenIndex, texts: Sequence[str], vectors: Float32[np.ndarray, "queries dimensions"]
 ) -> Golden:
     """The golden queries of an index."""
     kind = joined_ids([part.segment.columns.ids[:0] for part in index.parts]).dtype
@@ -157,7 +157,7 @@ def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> fl
     for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
         wanted = int(np.isfinite(scores).sum())
         floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
-        best = find(index.parts, vector, AT, probes=probes)
+        best = find_quickly(index.parts, vector, AT, probes=probes)
         right = np.isin(best.ids, ids[:wanted]) | (best.scores >= floor)
         shares.append(min(1.0, float(right.sum()) / wanted))
     return float(np.mean(shares))

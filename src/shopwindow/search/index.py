@@ -275,16 +275,18 @@ def as_ids(product_ids: Iterable[ProductId]) -> Shaped[np.ndarray, " asked"]:
     return np.array([str(product_id) for product_id in product_ids], np.str_)
 
 
-def vector_bytes(hidden: int, *, approximate: bool) -> int:
+def vector_bytes(dimensions: int, *, approximate: bool) -> int:
     """Bytes on disk of a product's vector: float32, and its codes with their row where there are cells."""
-    return 4 * hidden + (hidden + 8 if approximate else 0)
+    return 4 * dimensions + (dimensions + 8 if approximate else 0)
 
 
 def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     folder, kinds = index / SEGMENTS / part.name, manifest.columns
     segment = Segment.open(folder)
-    if segment.width != manifest.hidden:
-        raise DataError(f"vectors of {segment.width} values, the index says {manifest.hidden}", path=folder)
+    if segment.dimensions != manifest.hidden:
+        raise DataError(
+            f"vectors of {segment.dimensions} values, the index says {manifest.hidden}", path=folder
+        )
     if (segment.kept is None) != (manifest.kept_regions is None):
         kept, wanted = ("", "none") if manifest.kept_regions is None else ("no ", "some")
         raise DataError(f"{kept}regions for re-ranking, the index says {wanted}", path=folder)
@@ -305,7 +307,9 @@ def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
 
 
 def load_bundle(path: Path) -> tuple[Bundle, str]:
-    """A bundle and its hash: over weights, tokenizer and sizes, which decide every vector; not over its scores.
+    """A bundle and its hash: over weights, tokenizer and sizes; not over its scores.
+
+    `Bundle.fingerprint` names the vectors alone. The hash covers the reranker too: an index keeps regions made by it.
 
     Raises: DataError as `Bundle.load`.
     """

@@ -108,9 +108,9 @@ class Ranked:
     scores: Float64[np.ndarray, " products"]
 
 
-def find(
+def find_quickly(
     parts: Sequence[OpenPart],
-    query: Float32[np.ndarray, " hidden"],
+    query: Float32[np.ndarray, " dimensions"],
     k: int,
     *,
     where: Filter = EVERYTHING,
@@ -126,7 +126,7 @@ def find(
 
 def find_exactly(
     parts: Sequence[OpenPart],
-    queries: Float32[np.ndarray, "queries hidden"],
+    queries: Float32[np.ndarray, "queries dimensions"],
     k: int,
     *,
     where: Filter = EVERYTHING,

@@ -125,7 +125,7 @@ class Segment:
         return len(self.columns.ids)
 
     @property
-    def width(self) -> int:
+    def dimensions(self) -> int:
         """Values of a vector."""
         return int(self.exact.vectors.shape[1])
 
@@ -151,9 +151,9 @@ class Segment:
         places = np.minimum(np.searchsorted(ids, asked.astype(ids.dtype)), len(self) - 1)
         return np.where(ids[places] == asked, places, -1)
 
-    def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows width"]:
+    def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows dimensions"]:
         """The vectors of some products."""
-        taken: Float32[np.ndarray, "rows width"] = self.exact.vectors[rows]
+        taken: Float32[np.ndarray, "rows dimensions"] = self.exact.vectors[rows]
         return taken
 
     def passing(self, where: Filter) -> Bool[np.ndarray, " products"]:
@@ -177,7 +177,7 @@ class Segment:
 
 def write_segment(
     folder: Path,
-    vectors: Float32[np.ndarray, "products hidden"],
+    vectors: Float32[np.ndarray, "products dimensions"],
     columns: Columns,
     *,
     approximate: bool,
