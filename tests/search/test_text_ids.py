@@ -132,7 +132,7 @@ def test_ties_stand_by_text_where_some_ids_are_text(tmp_path: Path) -> None:
         assert find_quickly([integers, words], query, k).ids.tolist() == wanted
         assert next(find_exactly([integers, words], query[None], k)).ids.tolist() == wanted
     by_texts = find_by_texts([integers, words], "red", 10, EVERYTHING)
-    assert sorted(by_texts) == ["100", "1b", "2"]
+    assert sorted(by_texts.ids.tolist()) == ["100", "1b", "2"]
     both = fused(find_quickly([integers, words], query, 6), by_texts, 6)
     assert sorted(both.ids.tolist()) == sorted(["10", "100", "1b", "2", "9", "a"])
 

@@ -21,8 +21,8 @@ from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.rerankers import Query
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
-from shopwindow.search.kept_regions import ProductRegions, pool_of
-from shopwindow.search.lookup import find_exactly, find_quickly
+from shopwindow.search.kept_regions import ProductRegions
+from shopwindow.search.lookup import Ranked, find_exactly, find_quickly
 from shopwindow.search.segment import joined_ids
 
 GOLDEN_QUERIES: Final = 200
@@ -68,9 +68,11 @@ class Golden:
         assert reranker is not None
         reranked, tokens = np.zeros(self.scores.shape), bundle.tokenise(list(self.texts))
         for row, count in enumerate(np.isfinite(self.scores).sum(axis=1).tolist()):
-            query, ids = Query(self.texts[row], tokens[row], self.vectors[row]), self.ids[row, :count]
-            pool = pool_of(index, ids, regions.kept(ids, reranker))
-            reranked[row, :count] = reranker.score(query, pool)
+            ids, scores = self.ids[row, :count], self.scores[row, :count]
+            pool = regions.pool(Ranked(ids, scores, *index.rows_of(ids)), reranker)
+            reranked[row, :count] = reranker.score(
+                Query(self.texts[row], tokens[row], self.vectors[row]), pool
+            )
         return replace(self, reranked=reranked)
 
     def _arrays(self) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -242,28 +242,26 @@ class OpenIndex:
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products it holds."""
-        held = np.zeros(len(product_ids), bool)
-        for _, places, _ in self.by_part(product_ids):
-            held[places] = True
-        return held
+        return self.rows_of(product_ids)[0] >= 0
+
+    def rows_of(
+        self, product_ids: Shaped[np.ndarray, " asked"]
+    ) -> tuple[Int64[np.ndarray, " asked"], Int64[np.ndarray, " asked"]]:
+        """The number of the part that holds each product, -1 where there is none, and its row there."""
+        numbers, places = np.full(len(product_ids), -1), np.zeros(len(product_ids), np.int64)
+        for number, part in enumerate(self.parts):
+            rows = part.segment.rows_of(product_ids)
+            here = (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+            numbers[here], places[here] = number, rows[here]
+        return numbers, places
 
     def places(self, product_ids: Shaped[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
         """The part that holds each product, and its row there; None where there is none."""
-        located: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
-        for part, places, rows in self.by_part(product_ids):
-            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                located[place] = part, row
-        return located
-
-    def by_part(
-        self, product_ids: Shaped[np.ndarray, " asked"]
-    ) -> Iterator[tuple[OpenPart, Int64[np.ndarray, " here"], Int64[np.ndarray, " here"]]]:
-        """Each part that holds some of the products: which of those asked for, rising, and their rows there."""
-        for part in self.parts:
-            rows = part.segment.rows_of(product_ids)
-            here = np.flatnonzero((rows >= 0) if part.live is None else (rows >= 0) & part.live[rows])
-            if len(here):
-                yield part, here, rows[here]
+        numbers, rows = (found.tolist() for found in self.rows_of(product_ids))
+        return [
+            None if number < 0 else (self.parts[number], row)
+            for number, row in zip(numbers, rows, strict=True)
+        ]
 
     def locate(self, product_id: ProductId) -> tuple[OpenPart, int] | None:
         """The part that holds one product, and its row there; None where there is none."""
