@@ -13,7 +13,6 @@ numpy, tokenizers and onnxruntime; another language needs these hundred lines. K
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 
 from shopwindow.data.queries import choose_query_rules, normalise
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card
 
 MARKER: Final = "text.json"
 FORMAT: Final = "shopwindow text 1"
@@ -138,12 +137,7 @@ def _padded(rows: list[Int64[np.ndarray, " _"]], filling: int) -> Int64[np.ndarr
 def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
         raise DataError(f"no exported text side (a directory with {MARKER})", path=path)
-    try:
-        card = json.loads(read_text(path / MARKER))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=path / MARKER)
+    card = read_card(path / MARKER, format=FORMAT, made_by="export onnx")
     for field in ("dimensions", "longest", "query_rules", "tower", "bag"):
         if field not in card:
             raise DataError("missing", path=path / MARKER, field=field)

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
 from shopwindow.files import DataError
+from shopwindow.ids import joined_ids
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.rerankers import Query
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
 from shopwindow.search.kept_regions import ProductRegions
 from shopwindow.search.lookup import Ranked, find_exactly, find_quickly
-from shopwindow.search.segment import joined_ids
 
 GOLDEN_QUERIES: Final = 200
 AT: Final = 10

@@ -31,7 +31,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card
 from shopwindow.model.bundle import MARKER, Bundle, describe
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE
@@ -43,8 +43,7 @@ from shopwindow.search.segment import Segment
 from shopwindow.search.texts import TEXTS_FILE, Texts
 
 MANIFEST: Final = "index.json"
-_FORMATS: Final = "shopwindow index "
-FORMAT: Final = f"{_FORMATS}2"
+FORMAT: Final = "shopwindow index 2"
 BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
 _COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
@@ -110,16 +109,8 @@ class Manifest:
             raise DataError(
                 f"no index (a directory with {MANIFEST} that `shopwindow index make` writes)", path=index
             )
-        try:
-            content = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise DataError(f"no JSON: {error}", path=path) from error
-        written = content.pop("format", None) if isinstance(content, dict) else None
-        if written != FORMAT:
-            problem = f"not of the format {FORMAT!r}"
-            if str(written).startswith(_FORMATS):
-                problem += f" but {written!r}; make the index again (shopwindow index make)"
-            raise DataError(problem, path=path)
+        content = read_card(path, format=FORMAT, made_by="index make")
+        del content["format"]
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from shopwindow.files import DataError, whole_directory
+from shopwindow.ids import joined_ids
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes, nothing_known
 from shopwindow.search.index import (
     MANIFEST,
@@ -27,7 +28,6 @@ from shopwindow.search.index import (
 )
 from shopwindow.search.lookup import OpenPart
 from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
-from shopwindow.search.segment import joined_ids
 
 Remark = Callable[[str], None]
 """Called with what a user should know, in words."""
