@@ -144,6 +144,13 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         ("index --check i", "index --check: no such verb; did you mean check?"),
         ("export", "export: one of parquet, pgvector, qdrant, onnx, bert is wanted"),
         ("xyzzy", "xyzzy: no such verb"),
+        ("delete i 7", "delete: no such verb; did you mean index delete?"),
+        ("index mak", "index mak: no such verb; did you mean make?"),
+        ("export vectors i", "export vectors: no such verb; did you mean pgvector?"),
+        (
+            "export xyzzy",
+            "export xyzzy: no such verb; one of parquet, pgvector, qdrant, onnx, bert is wanted",
+        ),
         ("", "a verb is wanted"),
         ("search i red --tpo 3", "--tpo: no such option; did you mean --top?"),
         ("search i red --xyzzy", "--xyzzy: no such option"),
@@ -152,6 +159,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
         ("rank b d --out x --device tpu", "--device: invalid choice: 'tpu'"),
         ("rank b d", "the following arguments are required: --out"),
         ("rank b --out x", "the following arguments are required: DATASET"),
+        ("rank b", "the following arguments are required: DATASET, --out"),
         ("index compact i more", "unrecognized arguments: more"),
     ],
 )

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import gzip
 import io
+import json
 import os
 import shutil
 import sys
@@ -194,6 +195,24 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 def read_text(path: str | os.PathLike[str]) -> str:
     """The whole of a UTF-8 text, read as `text_lines` reads it."""
     return "\n".join(line for _, line in text_lines(path))
+
+
+def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dict[str, Any]:
+    """What a marker says: a JSON object of a format such as `shopwindow bundle 3`.
+
+    Raises: DataError for no JSON, or another format; it names the command that makes the directory again.
+    """
+    try:
+        card = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"no JSON: {error}", path=path) from error
+    written = card.get("format") if isinstance(card, dict) else None
+    if written != format:
+        raise DataError(
+            f"not of the format {format!r} but {written!r}; make it again with `shopwindow {made_by}`",
+            path=path,
+        )
+    return dict(card)
 
 
 @contextlib.contextmanager

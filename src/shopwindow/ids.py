@@ -100,6 +100,13 @@ def as_ids(values: Shaped[np.ndarray, "rows"], *, field: str = "id") -> Shaped[n
     raise ValueError(f"{field}: ids are integers or strings, got {values.dtype}")
 
 
+def joined_ids(parts: Sequence[Shaped[np.ndarray, " _"]]) -> Shaped[np.ndarray, " all"]:
+    """Ids end to end; all as text where some are."""
+    if any(part.dtype.kind == "U" for part in parts):
+        parts = [part.astype(np.str_) for part in parts]
+    return np.concatenate(parts)
+
+
 def in_one_kind(
     one: Shaped[np.ndarray, "ones"], other: Shaped[np.ndarray, "others"]
 ) -> tuple[Shaped[np.ndarray, "ones"], Shaped[np.ndarray, "others"]]:

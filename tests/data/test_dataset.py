@@ -139,7 +139,7 @@ def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
         ('{"format": "shopwindow dataset 2", "feature_size": "8"}', "feature_size: missing or of another"),
         (
             '{"format": "shopwindow dataset 1"}',
-            "made by an older shopwindow; make it again with `shopwindow prepare`",
+            "but 'shopwindow dataset 1'; make it again with `shopwindow prepare`",
         ),
     ]:
         (tmp_path / "manifest.json").write_text(text)

@@ -51,19 +51,19 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_are_those_of_the_bundle(tiny_shop: TinyShop, tmp_path: Path, kind: str) -> None:
     wanted, text = written(tiny_shop, tmp_path, kind)
-    found = text.encode(TEXTS)
+    found = text.encode_texts(TEXTS)
     np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=0)
     assert cosines(found, wanted).min() >= 0.99999
-    alone = np.concatenate([text.encode([one]) for one in TEXTS])
+    alone = np.concatenate([text.encode_texts([one]) for one in TEXTS])
     np.testing.assert_allclose(alone, found, atol=1e-5, rtol=0)  # padded or not
-    assert text.encode([]).shape == (0, 16)
+    assert text.encode_texts([]).shape == (0, 16)
 
 
 @needs_onnx
 @pytest.mark.parametrize("kind", KINDS)
 def test_int8_vectors_point_the_same_way(tiny_shop: TinyShop, tmp_path: Path, kind: str) -> None:
     wanted, text = written(tiny_shop, tmp_path, kind, int8=True)
-    found = text.encode(TEXTS)
+    found = text.encode_texts(TEXTS)
     assert cosines(found, wanted).min() >= 0.99
     assert not np.array_equal(found, wanted)
 
@@ -73,7 +73,7 @@ def test_words_become_vectors_without_torch(tiny_shop: TinyShop, tmp_path: Path)
     wanted, _ = written(tiny_shop, tmp_path, "bag and bert")
     code = (
         "import sys; from shopwindow.model.exported_text import ExportedText; import json;"
-        f"print(json.dumps(ExportedText.load({str(tmp_path / 'text')!r}).encode(['lamp']).tolist()));"
+        f"print(json.dumps(ExportedText.load({str(tmp_path / 'text')!r}).encode_texts(['lamp']).tolist()));"
         "assert 'torch' not in sys.modules"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -94,7 +94,7 @@ def test_the_verb_writes_what_can_be_opened_and_says_how_near_it_is(
     assert 1e-6 < float(says[3]) < float(says[2]) < 0.01
     card = json.loads((tmp_path / "text" / "text.json").read_text())
     assert (card["precision"], card["bag"]) == ("int8", {"pairs": True})
-    assert ExportedText.load(tmp_path / "text").encode(["lamp"]).shape == (1, 16)
+    assert ExportedText.load(tmp_path / "text").encode_texts(["lamp"]).shape == (1, 16)
 
 
 @needs_onnx
@@ -133,7 +133,7 @@ def test_broken_directories_are_told(tiny_shop: TinyShop, tmp_path: Path) -> Non
         with pytest.raises(DataError, match=name):
             ExportedText.load(tmp_path / "text")
         (tmp_path / "text" / name).write_bytes(before)
-    assert ExportedText.load(tmp_path / "text").encode(["lamp"]).shape == (1, 16)
+    assert ExportedText.load(tmp_path / "text").encode_texts(["lamp"]).shape == (1, 16)
     with pytest.raises(DataError, match="no exported text side"):
         ExportedText.load(tmp_path)
 

@@ -44,7 +44,7 @@ BETTERED: dict[str, Any] = json.loads(
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
 - A photo can be asked with: `search` without anything names it.
-- Rerankers go by name: `ways.rerankers`, "its own re-ranking". The recipe `shop` is named among the others.
+- Rerankers go by name: `ways.rerankers`, "a reranker of its own". The recipe `shop` is named among the others.
 """
 
 _ALL = ["text.vocabulary=300", "batches.size=18", "optimiser.epochs=1", "optimiser.validations=1"]
@@ -79,6 +79,10 @@ _NO_DROPOUT = {
     "seed": [f"parts.0.{side}.transformer.dropout=0" for side in ("text", "photo")],
 }
 RECIPES = tuple(_SIZES)
+FILES = {
+    "recipe.yaml": "parts:\n- width: 16\n  text: {transformer: {layers: many}}\n  photo: {transformer: {}}\n"
+}
+"""Inputs that are spelled anew: their fields are nested."""
 _NEW_FIELDS = {
     "batch_size": "batches.size",
     "learning_rate": "optimiser.learning_rate",

@@ -56,7 +56,7 @@ def weights_of(recipe: str) -> dict[str, np.ndarray]:
 def write_files() -> None:
     """Writes the small inputs, good and broken, into the current folder."""
     for name, content in load("files.json").items():
-        Path(name).write_text(content, encoding="utf-8", newline="")
+        Path(name).write_text(adapter.FILES.get(name, content), encoding="utf-8", newline="")
 
 
 def write_bundles() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ import yaml
 
 from shopwindow.model.bags import Names, PooledRegions, WordBag
 from shopwindow.model.encoder import Part, PartsEncoder, Side
+from shopwindow.model.state import CURVES, CurveRow
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 
 TINY: dict[str, Any] = {"layers": 1, "heads": 2, "inner": 24}
@@ -68,3 +71,15 @@ def named_bag(keys: list[int], width: int, *, pairs: bool = True) -> tuple[Names
 def mean_view(width: int, feature_size: int) -> PooledRegions:
     """A linear view of the mean region."""
     return PooledRegions(width, feature_size, look="unit", pools=("mean",))
+
+
+def read_curves(folder: Path) -> list[CurveRow]:
+    """The points of a training's `curves.csv`."""
+    with (folder / CURVES).open(encoding="utf-8", newline="") as file:
+        return [CurveRow(**_numbers(row)) for row in csv.DictReader(file)]
+
+
+def _numbers(row: dict[str, str]) -> dict[str, Any]:
+    """The step as a whole number; an empty cell is None."""
+    numbers = {name: float(cell) if cell else None for name, cell in row.items()}
+    return {**numbers, "step": int(row["step"])}

@@ -27,12 +27,11 @@ from shopwindow.model.mining import (
     summary,
 )
 from shopwindow.model.recipe import load_recipe
-from shopwindow.model.state import read_curves
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import COLOURS, FEATURES, GOODS, TinyShop
-from tests.model.parts import WORDS, linear, part, typed
+from tests.model.parts import WORDS, linear, part, read_curves, typed
 from tests.model.test_mining import clusters
 from tests.model.test_training import TINY, KillError, killed_at
 

@@ -12,14 +12,13 @@ import torch
 from shopwindow.data.queries import numbers_of
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.recipe import Recipe, load_recipe
-from shopwindow.model.state import read_curves
 from shopwindow.model.steps import WeightAverage
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import TinyShop
-from tests.model.parts import SINGLE, WORDS, linear, part, transformer
+from tests.model.parts import SINGLE, WORDS, linear, part, read_curves, transformer
 
 BASE: dict[str, Any] = {
     "batches.size": 30,

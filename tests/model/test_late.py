@@ -297,7 +297,7 @@ def test_a_model_without_late_interaction_has_no_reranker_and_refuses_late_score
     assert bundle.reranker == find("late", bundle)
     bundle.model.late = None
     assert own_reranker(bundle.model) is None
-    with pytest.raises(ValueError, match="no late interaction"):
+    with pytest.raises(ValueError, match="no reranker of its own; the recipe late has one"):
         find("late", bundle)
     tokens, lengths = packed([3])
     with pytest.raises(ValueError, match="no late interaction"):

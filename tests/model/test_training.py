@@ -22,7 +22,6 @@ from shopwindow.data.prepare import prepare
 from shopwindow.files import DataError, alone
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.recipe import Recipe, load_recipe
-from shopwindow.model.state import read_curves
 from shopwindow.model.steps import learning_rate
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.training import train
@@ -30,7 +29,7 @@ from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment, validation_steps
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import FEATURES, TinyShop
-from tests.model.parts import part, transformer, typed
+from tests.model.parts import part, read_curves, transformer, typed
 
 TINY: dict[str, Any] = {
     "parts": [part(transformer(inner=48, dropout=0.1), transformer(inner=48, dropout=0.1))],
@@ -357,9 +356,9 @@ def test_bundle_opens_and_encodes_as_trained(
         (
             "bundle.json",
             "{}",
-            "format None, wanted 'shopwindow bundle 3': make it again with `shopwindow train`",
+            "not of the format 'shopwindow bundle 3' but None; make it again with `shopwindow train`",
         ),
-        ("bundle.json", '{"format": "shopwindow bundle 2"}', "format 'shopwindow bundle 2', wanted"),
+        ("bundle.json", '{"format": "shopwindow bundle 2"}', "but 'shopwindow bundle 2'; make"),
         ("model.safetensors", "abc", "broken or missing weights"),
         ("tokenizer.json", "", "no tokenizer file"),
     ],

@@ -21,14 +21,13 @@ from shopwindow.model.bundle import Bundle
 from shopwindow.model.encoder import encode_products, encode_texts
 from shopwindow.model.initial import initial_model
 from shopwindow.model.recipe import Recipe, load_recipe
-from shopwindow.model.state import read_curves
 from shopwindow.model.steps import weighted
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
 from tests.model.conftest import FEATURES, TinyShop
-from tests.model.parts import WORDS, linear, part, typed
+from tests.model.parts import WORDS, linear, part, read_curves, typed
 from tests.model.test_training import TINY, KillError, killed_at
 
 BAG: dict[str, Any] = {**TINY, "parts": [part(WORDS, linear(dropout=0.0))], "optimiser.epochs": 2}

@@ -299,7 +299,10 @@ def test_truncated_file_is_named(own_index: Path, cut: int) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format": "shopwindow index 1"}, "but 'shopwindow index 1'; make the index again"),
+        (
+            {"format": "shopwindow index 1"},
+            "but 'shopwindow index 1'; make it again with `shopwindow index make`",
+        ),
         ({"format": "something else"}, "not of the format"),
         ({"parts": [{"name": "../../x", "products": 3}]}, "a part named"),
         ({"parts": [{"name": "nothing", "products": 3}]}, "a segment is missing"),

@@ -110,7 +110,7 @@ def test_candidates_say_how_many_are_scored_anew(engine: SearchEngine) -> None:
 @pytest.mark.parametrize("text", ["late", "expand"])
 def test_reranking_that_does_not_fit_the_model_is_refused(shop: Shop, late: Shop, text: str) -> None:
     engine = SearchEngine.open((shop if text == "late" else late).index)
-    says = "has no late interaction" if text == "late" else "takes no operator, only late"
+    says = "has no reranker of its own" if text == "late" else "takes no operator, only late"
     with pytest.raises(ValueError, match=says):
         engine.search("red", rerank=text)
     with pytest.raises(ValueError, match=says):
@@ -221,7 +221,7 @@ def test_verb_reranks_and_measures(late: Shop, tmp_path: Path, capsys: pytest.Ca
     [
         (["red", "--rerank", "nearest"], "or late, where the model has it"),
         (["red", "--rerank", "expand:0,1"], "at least 1"),
-        (["red", "--rerank", "late"], "this model has no late interaction"),
+        (["red", "--rerank", "late"], "this model has no reranker of its own"),
         (["red", "--rerank", "expand", "--candidates", "0"], "--candidates: 0, at least 1"),
     ],
 )

@@ -21,7 +21,7 @@ from shopwindow.search.golden import check
 from shopwindow.search.hits import EVERYTHING, Filter, UnknownProduct
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.index_columns import update_columns
-from shopwindow.search.lookup import OpenPart, find, find_by_texts, find_exactly, fused
+from shopwindow.search.lookup import OpenPart, find_by_texts, find_exactly, find_quickly, fused
 from shopwindow.search.segment import Columns, Segment, write_segment
 from shopwindow.search.texts import TEXTS_FILE, Texts, write_texts
 from tests.search.catalogue import PRODUCTS, write_dataset
@@ -127,13 +127,13 @@ def mixed_part(folder: Path, ids: np.ndarray, texts: list[list[str]]) -> OpenPar
 def test_ties_stand_by_text_where_some_ids_are_text(tmp_path: Path) -> None:
     integers = mixed_part(tmp_path / "a", np.array([2, 9, 10, 100]), [["red"], [], [], ["red shoe"]])
     words = mixed_part(tmp_path / "b", np.array(["1b", "a"]), [["red"], []])
-    query = np.ones(integers.segment.width, np.float32)
+    query = np.ones(integers.segment.dimensions, np.float32)
     for k, wanted in ((1, ["10"]), (3, ["10", "100", "1b"]), (6, ["10", "100", "1b", "2", "9", "a"])):
-        assert find([integers, words], query, k).ids.tolist() == wanted
+        assert find_quickly([integers, words], query, k).ids.tolist() == wanted
         assert next(find_exactly([integers, words], query[None], k)).ids.tolist() == wanted
     by_texts = find_by_texts([integers, words], "red", 10, EVERYTHING)
-    assert sorted(by_texts) == ["100", "1b", "2"]
-    both = fused(find([integers, words], query, 6), by_texts, 6)
+    assert sorted(by_texts.ids.tolist()) == ["100", "1b", "2"]
+    both = fused(find_quickly([integers, words], query, 6), by_texts, 6)
     assert sorted(both.ids.tolist()) == sorted(["10", "100", "1b", "2", "9", "a"])
 
 

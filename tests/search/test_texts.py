@@ -83,6 +83,7 @@ def test_deep_matches_of_a_rare_value_are_found_by_text(own_index: Path) -> None
     index = OpenIndex.open(own_index)
     where = Filter(conditions=parse_conditions(["price=1"]))
     ranked = [one for one, _ in read_all(segment / "texts.sqlite", "red") if one in (3, 250, 299)]
-    assert find_by_texts(index.parts, "red", 100, where) == ranked
-    assert find_by_texts(index.parts, "red", 2, where) == ranked[:2]
-    assert find_by_texts(index.parts, "red", 2, Filter(conditions=parse_conditions(["price=2"]))) == []
+    assert find_by_texts(index.parts, "red", 100, where).ids.tolist() == ranked
+    assert find_by_texts(index.parts, "red", 2, where).ids.tolist() == ranked[:2]
+    nothing = Filter(conditions=parse_conditions(["price=2"]))
+    assert find_by_texts(index.parts, "red", 2, nothing).ids.tolist() == []

@@ -77,6 +77,12 @@ def test_labels_filter(client: httpx.Client, engine: ToyEngine) -> None:
     assert all({4, 9} & set(engine.product(hit["product_id"]).labels) for hit in hits)
 
 
+def test_as_many_labels_may_be_asked_for_as_a_detector_has(client: httpx.Client) -> None:
+    some = client.get("/search", params={"q": "red", "label": [4, 9]}).json()
+    many = client.get("/search", params={"q": "red", "label": [4, 9, *range(1_000, 2_000)]}).json()
+    assert many["hits"] == some["hits"]
+
+
 def test_product_similar_explain_and_photo(client: httpx.Client, engine: ToyEngine) -> None:
     product_id = engine.search("red", k=1)[0].product_id
     view = engine.product(product_id)

@@ -235,7 +235,7 @@ def test_a_real_index_answers_every_way_that_it_has(drawn_index: Path) -> None:
             ("price", "number"), ("colour", "word"), ("material", "word"),
         ]  # fmt: skip
         late = client.get("/search", params={"q": "red", "rerank": "late"})
-        assert "no late interaction" in problem(late, 422, "invalid-request")["detail"]
+        assert "no reranker of its own" in problem(late, 422, "invalid-request")["detail"]
 
 
 def test_hybrid_of_an_index_without_texts_is_a_problem(drawn_index: Path, tmp_path: Path) -> None:

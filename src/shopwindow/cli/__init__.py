@@ -108,15 +108,18 @@ def _named(words: list[str], names: list[str], nouns: set[str]) -> str:
     """The verb that a command begins with; exits 2 where there is none."""
     if not words:
         wrong_usage("a verb is wanted, such as demo")
-    noun = words[0] if words[0] in nouns else ""
-    known = [name.split()[-1] for name in names if not noun or name.startswith(f"{noun} ")]
-    word = words[1] if noun and len(words) > 1 else words[0]
-    if noun and len(words) == 1:
-        wrong_usage(f"{noun}: one of {', '.join(known)} is wanted")
-    name = f"{noun} {word}".strip()
-    if name not in names:
-        wrong_usage(f"{name}: no such verb{meant(word, known if noun else [*known, *nouns])}")
-    return name
+    noun = words[0]
+    if noun not in nouns:
+        if noun not in names:
+            wrong_usage(f"{noun}: no such verb{meant(noun, [*names, *nouns])}")
+        return noun
+    known = [name.split()[1] for name in names if name.startswith(f"{noun} ")]
+    one_of = f"one of {', '.join(known)} is wanted"
+    if len(words) == 1:
+        wrong_usage(f"{noun}: {one_of}")
+    if words[1] not in known:
+        wrong_usage(f"{noun} {words[1]}: no such verb{meant(words[1], known) or f'; {one_of}'}")
+    return f"{noun} {words[1]}"
 
 
 def _help(noun: str = "") -> str:

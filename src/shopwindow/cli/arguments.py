@@ -108,6 +108,10 @@ class VerbParser(argparse.ArgumentParser):
                 usage.append(f"{option(parameter.name)} {settings['metavar']}")
         options.add_argument("--help", "-h", action="help", help="Show this help.")
         self.usage = " ".join([*usage, "[options]"]).replace("%", "%%")
+        # argparse would name the options that are missing first, and the words only where no option is.
+        self._wanted = [action for action in self._actions if action.required]
+        for action in self._wanted:
+            action.required = False
 
     def read(self, words: Sequence[str]) -> dict[str, Any]:
         """The arguments of the verb.
@@ -121,7 +125,15 @@ class VerbParser(argparse.ArgumentParser):
                 self.error(f"{name}: no such option{meant(name, self._option_string_actions)}")
             if given.count(name) > 1 and name not in self._repeatable:
                 raise DataError("is given twice", field=name)
-        return vars(self.parse_intermixed_args(words))
+        arguments = vars(self.parse_intermixed_args(words))
+        missing = [
+            action.option_strings[0] if action.option_strings else str(action.metavar)
+            for action in self._wanted
+            if arguments[action.dest] is None
+        ]
+        if missing:
+            self.error(f"the following arguments are required: {', '.join(missing)}")
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         """Says in one line what is wrong with the words of the command, and exits 2."""

@@ -11,7 +11,9 @@ from shopwindow.cli.console import counted, remark, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 
 if TYPE_CHECKING:
+    from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
+    from shopwindow.model.recipe import Recipe
     from shopwindow.model.watch import Moment
     from shopwindow.ranking.operators import Operator
 
@@ -71,7 +73,6 @@ def train(
     _device(device)
     _enough(device, devices)
     from shopwindow.data.dataset import Dataset
-    from shopwindow.model.mining import Contamination, summary
     from shopwindow.model.training import train as train_model
     from shopwindow.model.validation import CatalogueValidation, SomeValidation, Validation
     from shopwindow.ranking.answers import read_answers
@@ -100,31 +101,8 @@ def train(
             devices=devices,
             progress=tell,
         )
-    console = standard_output()
-    for reads in bundle.provenance.get("left_out", ()):
-        remark(_LEFT_OUT[reads])
-    best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
-    console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
-    false = bundle.provenance["false_negatives_a_batch"]
-    if false is not None:
-        cells = batches.size * (batches.size - 1)
-        console.print(
-            f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
-            f"a batch; masking {chosen.loss.masking}",
-            soft_wrap=True,
-        )
-    tables = [Contamination(**table) for table in bundle.provenance.get("contamination", ())]
-    if of_mined := summary(tables):
-        console.print(of_mined, soft_wrap=True)
-    if pairs.has_weights:
-        weights = pairs.pair_weights[pairs.pair_training]
-        console.print(
-            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {chosen.loss.weighting}",
-            soft_wrap=True,
-        )
-    console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)
-    console.print(f"bundle: {out}", soft_wrap=True)
+    _print_trained(bundle, pairs, chosen)
+    standard_output().print(f"bundle: {out}", soft_wrap=True)
 
 
 def rank(
@@ -203,6 +181,36 @@ def rank(
         write_explanations(found, pools, explain, photos=photos)
         if out != STANDARD_STREAM:
             console.print(f"explanations: {explain}", soft_wrap=True)
+
+
+def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
+    """Says what the model reached, and what was left out or weighted on the way."""
+    from shopwindow.model.mining import Contamination, summary
+
+    console = standard_output()
+    for reads in bundle.provenance.get("left_out", ()):
+        remark(_LEFT_OUT[reads])
+    best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
+    console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
+    false = bundle.provenance["false_negatives_a_batch"]
+    if false is not None:
+        cells = recipe.batches.size * (recipe.batches.size - 1)
+        console.print(
+            f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
+            f"a batch; masking {recipe.loss.masking}",
+            soft_wrap=True,
+        )
+    tables = [Contamination(**table) for table in bundle.provenance.get("contamination", ())]
+    if of_mined := summary(tables):
+        console.print(of_mined, soft_wrap=True)
+    if pairs.has_weights:
+        weights = pairs.pair_weights[pairs.pair_training]
+        console.print(
+            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {recipe.loss.weighting}",
+            soft_wrap=True,
+        )
+    console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)
 
 
 def assignments(texts: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ the first rule -> 2,999,043 by both).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -94,19 +94,6 @@ class Report:
             "malformed": dict(sorted(self.malformed.items())),
             **({"weights": dict(sorted(self.weights.items()))} if self.weights else {}),
         }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Report:
-        """The report that `to_json` wrote."""
-        return cls(
-            **{
-                name: values[name]
-                for name in ("rows", "pairs", "training_pairs", "products", "queries", "regions")
-            },
-            rules=Counter(values["rules"]),
-            malformed=Counter(values["malformed"]),
-            weights=Counter(values.get("weights", {})),
-        )
 
     def lines(self) -> list[tuple[str, int]]:
         """The report as (what, count), in the order in which a reader wants it."""

@@ -22,7 +22,6 @@ Legend of axes: regions = the regions of the asked-for products, end to end.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import weakref
@@ -37,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, Shaped, UInt8
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card
 
 if TYPE_CHECKING:
     from shopwindow.data.regions import Regions
@@ -50,7 +49,6 @@ PAIRS: Final = "pairs.arrow"
 WEIGHTS: Final = "weights.arrow"
 REJECTED: Final = "rejected.jsonl"
 CATALOGUE: Final = "catalogue.arrow"
-_FORMATS_BEFORE: Final = ("shopwindow dataset 1",)
 _MANIFEST_FIELDS: Final = {
     "feature_size": int,
     "label_count": int,
@@ -428,11 +426,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("no such dataset (a directory that `shopwindow prepare` writes)", path=path)
     if not (path / MANIFEST).is_file():
         raise DataError(f"no dataset: it holds no {MANIFEST}", path=path)
-    try:
-        manifest: dict[str, Any] = json.loads(read_text(path / MANIFEST))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
-    _check_format(manifest, path)
+    manifest = read_card(path / MANIFEST, format=FORMAT, made_by="prepare")
     for key, kind in _MANIFEST_FIELDS.items():
         if not isinstance(manifest.get(key), kind):
             raise DataError("missing or of another kind", path=path / MANIFEST, field=key)
@@ -447,14 +441,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if not isinstance(shard.get("products"), int):
             raise DataError("names no number of products", path=path / MANIFEST, field="shards")
     return manifest
-
-
-def _check_format(manifest: Any, path: Path) -> None:
-    written = manifest.get("format") if isinstance(manifest, dict) else None
-    if written in _FORMATS_BEFORE:
-        raise DataError("was made by an older shopwindow; make it again with `shopwindow prepare`", path=path)
-    if written != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
 
 
 def _opened(path: Path, mapped: bool, manifest: dict[str, Any]) -> Dataset:

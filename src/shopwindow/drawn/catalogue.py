@@ -47,7 +47,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlannedRow:
     """One line of a file: which item (its place in the plan) for which query."""
 
     item: int
@@ -56,7 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Pool:
+class PlannedPool:
     """A query's candidates and the relevant ones among them, as places in the plan."""
 
     query: Query
@@ -69,7 +69,7 @@ class Plan:
     """Everything about a shop but its pixels."""
 
     items: tuple[Item, ...]
-    rows: dict[str, tuple[Row, ...]]  # per split
+    rows: dict[str, tuple[PlannedRow, ...]]  # per split
     answers: dict[str, dict[int, tuple[int, ...]]]  # per held-out split: query id -> product ids
     queries: dict[str, dict[int, Query]]  # per held-out split: query id -> what it asks for
 
@@ -93,7 +93,9 @@ def plan_shop(
         ids = sorted(rng.permutation(len(split_pools) * 4)[: len(split_pools)].tolist())
         numbered = dict(zip(ids, split_pools, strict=True))
         rows[split] = tuple(
-            Row(k, pool.query.text, number) for number, pool in numbered.items() for k in pool.candidates
+            PlannedRow(k, pool.query.text, number)
+            for number, pool in numbered.items()
+            for k in pool.candidates
         )
         answers[split] = {
             number: tuple(sorted(items[k].product_id for k in pool.relevant))
@@ -147,7 +149,7 @@ def _alike(first: Good, rng: np.random.Generator) -> Good:
 
 def _training_rows(
     items: Sequence[Item], own: Sequence[int], rng: np.random.Generator, possessive_share: float
-) -> tuple[Row, ...]:
+) -> tuple[PlannedRow, ...]:
     """Matching pairs in random order, each once; a share of the queries begins with 's as some real ones do."""
     shoppers = Shoppers(rng)
     pairs: dict[tuple[int, str], None] = {}
@@ -160,10 +162,10 @@ def _training_rows(
         found[k] = (found[k][0], f"'s {found[k][1]}")
     texts = list(dict.fromkeys(text for _, text in found))
     ids = dict(zip(texts, rng.permutation(len(texts) * 10)[: len(texts)].tolist(), strict=True))
-    return tuple(Row(item, text, ids[text]) for item, text in found)
+    return tuple(PlannedRow(item, text, ids[text]) for item, text in found)
 
 
-def _pools(items: Sequence[Item], own: Sequence[int], rng: np.random.Generator) -> list[Pool]:
+def _pools(items: Sequence[Item], own: Sequence[int], rng: np.random.Generator) -> list[PlannedPool]:
     """Pools over one split's products in which every product occurs about equally often, relevant or not."""
     size = min(_POOL, max(8, round(len(own) * 0.7)))
     wanted = max(4, round(len(own) * _OCCURRENCES / size))
@@ -175,7 +177,7 @@ def _pools(items: Sequence[Item], own: Sequence[int], rng: np.random.Generator) 
     ]
     _even_out(items, chosen, wrong, occurred, rng)
     return [
-        Pool(query, relevant, _shuffled(relevant + tuple(distractors), rng))
+        PlannedPool(query, relevant, _shuffled(relevant + tuple(distractors), rng))
         for (query, relevant), distractors in zip(chosen, wrong, strict=True)
     ]
 
@@ -206,7 +208,7 @@ def _even_out(
 
 def _leaking_pools(
     items: Sequence[Item], held_out: Sequence[Sequence[int]], rng: np.random.Generator
-) -> list[list[Pool]]:
+) -> list[list[PlannedPool]]:
     """The competition's flaw: a relevant product is in one pool only, distractors come back in many, in both splits."""
     smallest = min(len(own) for own in held_out)
     size = min(_POOL, max(8, round(smallest * 0.7)))
@@ -218,7 +220,7 @@ def _leaking_pools(
     occurred = dict.fromkeys(rest, 0)
     return [
         [
-            Pool(
+            PlannedPool(
                 query,
                 relevant,
                 _shuffled(

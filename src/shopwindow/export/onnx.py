@@ -111,7 +111,7 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apar
         card = {"format": FORMAT, **_card(model), "precision": precision}
         (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         texts = some_texts(bundle.tokenizer)
-        apart = how_far_apart(ExportedText.load(folder).encode(texts), bundle.encode_texts(texts))
+        apart = how_far_apart(ExportedText.load(folder).encode_texts(texts), bundle.encode_texts(texts))
         if not apart.worst <= ALLOWED[precision]:
             raise ValueError(
                 f"{precision}: the vector of a text is {apart.worst:.2g} off (1 - cosine; mean {apart.mean:.2g}), "

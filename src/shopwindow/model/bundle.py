@@ -33,7 +33,7 @@ from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions, TitleTokens
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card, read_text
 from shopwindow.model.bags import Names, PooledRegions, TitleWords, WordBag
 from shopwindow.model.checkpoint import load_weights, save_weights
 from shopwindow.model.encoder import (
@@ -348,14 +348,4 @@ def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
 def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
         raise DataError(f"no bundle (a directory with {MARKER} that `shopwindow train` writes)", path=path)
-    try:
-        card = json.loads(read_text(path / MARKER))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        written = card.get("format") if isinstance(card, dict) else None
-        raise DataError(
-            f"format {written!r}, wanted {FORMAT!r}: make it again with `shopwindow train`",
-            path=path / MARKER,
-        )
-    return card
+    return read_card(path / MARKER, format=FORMAT, made_by="train")

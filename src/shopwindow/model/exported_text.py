@@ -2,7 +2,7 @@
 
 ```
 text.json         format, sizes, rules of spelling, precision; the marker
-text.onnx         tokens [texts, longest] and lengths [texts], or names [texts, most], or all -> vectors [texts, dim]
+text.onnx         tokens [texts, longest] and lengths [texts], or names [texts, most], or all -> vectors [texts, values]
 tokenizer.json
 keys.npy          where the text side has a bag: the numbers of its names, rising (int64)
 ```
@@ -13,7 +13,6 @@ numpy, tokenizers and onnxruntime; another language needs these hundred lines. K
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 
 from shopwindow.data.queries import choose_query_rules, normalise
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card
 
 MARKER: Final = "text.json"
 FORMAT: Final = "shopwindow text 1"
@@ -35,7 +34,7 @@ _FIRST_PAIR: Final = np.int64(1 << 24)
 
 
 class ExportedText:
-    """The text side of a bundle, from ONNX. Made by `load`; may be asked from several threads."""
+    """The text half of an `Encoder`, from ONNX. Made by `load`; may be asked from several threads."""
 
     def __init__(
         self, card: dict[str, Any], session: Any, tokenizer: Tokenizer, keys: np.ndarray | None
@@ -77,11 +76,11 @@ class ExportedText:
         tokenizer.no_truncation()
         return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
 
-    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dim"]:
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dimensions"]:
         """The vectors of texts, in their order; those of `Bundle.encode_texts`, up to rounding."""
         return self.encode_tokens(self._tokenise(texts))
 
-    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dim"]:
+    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dimensions"]:
         """The vectors of texts from their tokens, those of `Bundle.tokenise`, in their order."""
         out = np.empty((len(tokens), self.dimensions), np.float32)
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
@@ -138,12 +137,7 @@ def _padded(rows: list[Int64[np.ndarray, " _"]], filling: int) -> Int64[np.ndarr
 def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
         raise DataError(f"no exported text side (a directory with {MARKER})", path=path)
-    try:
-        card = json.loads(read_text(path / MARKER))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=path / MARKER)
+    card = read_card(path / MARKER, format=FORMAT, made_by="export onnx")
     for field in ("dimensions", "longest", "query_rules", "tower", "bag"):
         if field not in card:
             raise DataError("missing", path=path / MARKER, field=field)

@@ -9,7 +9,7 @@ neighbor negative contrastive learning" (ANCE), ICLR 2021. The margin by the pos
 "NV-Retriever: improving text embedding models with effective hard-negative mining", 2024 (TopK-PercPos, 0.95).
 
 Legend of axes: texts = distinct texts by number; asked = those that are mined for, all of them or some; pairs = known
-(text, product); candidates = what may be mined, one a text; hidden = values of a vector.
+(text, product); candidates = what may be mined, one a text; dimensions = values of a vector.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Contamination:
 
 
 def nearest_texts(
-    vectors: Float32[np.ndarray, "texts hidden"],
-    candidates: Float32[np.ndarray, "texts hidden"],
+    vectors: Float32[np.ndarray, "texts dimensions"],
+    candidates: Float32[np.ndarray, "texts dimensions"],
     count: int,
     *,
     asked: Int64[np.ndarray, " asked"] | None = None,
@@ -74,7 +74,7 @@ def nearest_texts(
     not finite.
     So are scores above the text's value of `ceilings`. Rows are filled up with -1. The order is by higher
     score, then by
-    smaller number. Scores are equal up to float32's rounding of a product. Cost: asked x texts x hidden
+    smaller number. Scores are equal up to float32's rounding of a product. Cost: asked x texts x dimensions
     multiplications, in blocks of rows with at most `scores_at_once` scores in memory.
     """
     texts = len(vectors)
@@ -104,8 +104,8 @@ def nearest_texts(
 
 
 def mine(
-    vectors: Float32[np.ndarray, "texts hidden"],
-    products: Float32[np.ndarray, "products hidden"],
+    vectors: Float32[np.ndarray, "texts dimensions"],
+    products: Float32[np.ndarray, "products dimensions"],
     pair_texts: Int64[np.ndarray, " pairs"],
     pair_products: Int64[np.ndarray, " pairs"],
     meanings: Int64[np.ndarray, " texts"],
@@ -136,12 +136,12 @@ def mine(
 
 
 def centres(
-    products: Float32[np.ndarray, "products hidden"],
+    products: Float32[np.ndarray, "products dimensions"],
     pair_texts: Int64[np.ndarray, " pairs"],
     pair_products: Int64[np.ndarray, " pairs"],
     *,
     texts: int,
-) -> Float32[np.ndarray, "texts hidden"]:
+) -> Float32[np.ndarray, "texts dimensions"]:
     """The mean vector of the products of every text; NaN where it has none."""
     counts = np.bincount(pair_texts, minlength=texts).astype(np.float32)
     pairs = sparse.csr_array(
@@ -227,8 +227,8 @@ def known_share(table: Table, known: sparse.csr_array) -> float:
 
 
 def estimate(
-    vectors: Float32[np.ndarray, "texts hidden"],
-    products: Float32[np.ndarray, "products hidden"],
+    vectors: Float32[np.ndarray, "texts dimensions"],
+    products: Float32[np.ndarray, "products dimensions"],
     pair_texts: Int64[np.ndarray, " pairs"],
     pair_products: Int64[np.ndarray, " pairs"],
     meanings: Int64[np.ndarray, " texts"],

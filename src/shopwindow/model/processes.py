@@ -39,7 +39,7 @@ class Place:
         return self.number == 0
 
 
-def gathered(own: Float[Tensor, "share hidden"]) -> Float[Tensor, "pairs hidden"]:
+def gathered(own: Float[Tensor, "share dimensions"]) -> Float[Tensor, "pairs dimensions"]:
     """The rows of all processes, those of the first first; every process must call it with as many rows.
 
     Its gradient is that of the own rows times the number of processes: all of them find the same loss of all rows, and

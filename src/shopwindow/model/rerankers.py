@@ -32,7 +32,7 @@ class Query:
 
     text: str
     tokens: Int64[np.ndarray, " tokens"]
-    vector: Float32[np.ndarray, " hidden"]
+    vector: Float32[np.ndarray, " dimensions"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pool:
     """The candidates of one query, best first where they are known to be. `kept`: what `Reranker.keep` made of them."""
 
     ids: Shaped[np.ndarray, " candidates"]
-    vectors: Float32[np.ndarray, "candidates hidden"]
+    vectors: Float32[np.ndarray, "candidates dimensions"]
     kept: Regions | None = None
 
     def take(self, rows: Int64[np.ndarray, " chosen"]) -> Pool:
@@ -83,7 +83,9 @@ class LateReranker:
     def of(cls, bundle: Bundle) -> LateReranker:
         """That of a bundle. Raises: ValueError where its model has none."""
         if bundle.model.late is None:
-            raise ValueError("re-ranking late: this model has no late interaction; the recipe late has")
+            raise ValueError(
+                "re-ranking late: this model has no reranker of its own; the recipe late has one"
+            )
         return cls(bundle.model)
 
     @property
@@ -194,7 +196,7 @@ def find(how: str | Operator | Reranker | ScoreFunction, bundle: Bundle) -> Rera
     own = bundle.reranker
     if own is not None:
         raise ValueError(
-            f"re-ranking {name}: a model with its own re-ranking takes no operator, only {own.name}"
+            f"re-ranking {name}: a model with a reranker of its own takes no operator, only {own.name}"
         )
     return PoolReranker(Operator.parse(name))
 

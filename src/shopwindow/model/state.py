@@ -200,28 +200,6 @@ def write_curves(rows: Sequence[CurveRow], folder: Path) -> None:
     _draw(rows, folder / "curves.png")
 
 
-def read_curves(folder: str | Path) -> list[CurveRow]:
-    """The points that `write_curves` wrote.
-
-    Raises: DataError where `curves.csv` is missing or has other columns.
-    """
-    path = Path(folder) / CURVES
-    names = [field.name for field in dataclasses.fields(CurveRow)]
-    rows = list(csv.reader(read_text(path).splitlines()))
-    if not rows or rows[0] not in (names, names[:-1]):  # older ones have no contamination
-        raise DataError(f"other columns than {', '.join(names)}", path=path, line=1)
-    try:
-        return [_row(cells) for cells in rows[1:]]
-    except (ValueError, IndexError) as error:
-        raise DataError(f"not a curve: {error}", path=path) from error
-
-
-def _row(cells: list[str]) -> CurveRow:
-    epoch, seconds, rate = (float(cell) for cell in cells[1:4])
-    means = (float(cell) if cell else None for cell in cells[4:9])
-    return CurveRow(int(cells[0]), epoch, seconds, rate, *means)
-
-
 def _draw(rows: Sequence[CurveRow], path: Path) -> None:
     from matplotlib.figure import Figure  # slow to import, and needed once at the end
 

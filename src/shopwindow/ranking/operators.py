@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from scipy import sparse
 
 PoolOperator = Callable[
-    [Float[np.ndarray, " hidden"], Float[np.ndarray, "candidates hidden"]], Float64[np.ndarray, " candidates"]
+    [Float[np.ndarray, " dimensions"], Float[np.ndarray, "candidates dimensions"]],
+    Float64[np.ndarray, " candidates"],
 ]
 """(the words' vector, the candidates' vectors) -> the candidates' scores."""
 
@@ -28,8 +29,8 @@ _MOST_NEIGHBOURS: Final = 2**31 - 1
 
 
 def smooth_vectors(
-    photos: Float[np.ndarray, "photos hidden"], weights: tuple[float, ...] = SEED_WEIGHTS
-) -> Float[np.ndarray, "photos hidden"]:
+    photos: Float[np.ndarray, "photos dimensions"], weights: tuple[float, ...] = SEED_WEIGHTS
+) -> Float[np.ndarray, "photos dimensions"]:
     """Each vector becomes weights[0] of itself + weights[1] of its nearest other + weights[2] of its second ...
 
     So a photo's score becomes the same mean of its own and its nearest others' scores. Nearest by Euclidean distance,
@@ -37,7 +38,7 @@ def smooth_vectors(
     fewer others than weights, the weights left over go to the vector itself. Vectors of length 1 come out shorter,
     most where the neighbours are far: divide by the length where that is not wanted. float32 or float64 as given.
 
-    Cost: photos^2 x hidden operations; memory the result and a few blocks of ROWS_AT_ONCE x OTHERS_AT_ONCE.
+    Cost: photos^2 x dimensions operations; memory the result and a few blocks of ROWS_AT_ONCE x OTHERS_AT_ONCE.
     Catalogue form, offered: the same call on the vectors of all products, exact. Each product then has one vector,
     the same for every query, that can be indexed.
 
@@ -72,7 +73,10 @@ def check_weights(weights: tuple[float, ...]) -> None:
 
 
 def _nearest_others(
-    values: Float[np.ndarray, "photos hidden"], mean: Float[np.ndarray, " hidden"], start: int, count: int
+    values: Float[np.ndarray, "photos dimensions"],
+    mean: Float[np.ndarray, " dimensions"],
+    start: int,
+    count: int,
 ) -> Int64[np.ndarray, "some count"]:
     """The `count` nearest others of the ROWS_AT_ONCE vectors from `start` on, nearest first, then the earlier.
 
@@ -99,8 +103,8 @@ def _nearest_others(
 
 
 def expand_query(
-    words: Float[np.ndarray, " hidden"],
-    photos: Float[np.ndarray, "candidates hidden"],
+    words: Float[np.ndarray, " dimensions"],
+    photos: Float[np.ndarray, "candidates dimensions"],
     *,
     top: int = 5,
     alpha: float = 3.0,
@@ -114,7 +118,7 @@ def expand_query(
     all it has. alpha 0 is the plain average; a photo with a cosine of 0 or below adds nothing, whatever alpha. Equal
     photos have equal scores.
 
-    Cost: 2 x candidates x hidden operations; memory candidates x hidden numbers (float64).
+    Cost: 2 x candidates x dimensions operations; memory candidates x dimensions numbers (float64).
     Catalogue form, not offered: two searches instead of one, the first for `top` products, the second with the
     expanded vector; exact as far as the search is.
 
@@ -136,8 +140,8 @@ def expand_query(
 
 
 def reciprocal_rerank(
-    words: Float[np.ndarray, " hidden"],
-    photos: Float[np.ndarray, "candidates hidden"],
+    words: Float[np.ndarray, " dimensions"],
+    photos: Float[np.ndarray, "candidates dimensions"],
     *,
     k1: int = 20,
     k2: int = 6,
@@ -159,7 +163,7 @@ def reciprocal_rerank(
     alone. A model whose vectors are not of length 1 is ranked by cosine here. Photos may be nearer to each other than
     to any words: then the query is no photo's neighbour in pools larger than k1, and reaches them only by step 3.
 
-    Cost: n^2 x hidden + about n x k1^2 operations, n = candidates + 1; memory 3 n^2 numbers (24 MB for 1,000
+    Cost: n^2 x dimensions + about n x k1^2 operations, n = candidates + 1; memory 3 n^2 numbers (24 MB for 1,000
     candidates, 2.4 GB for 10,000) and n x k1 x k2 in the sparse V. Many exact copies make N, and so V, as large as
     n^2. Catalogue form, not offered: steps 1 to 3 of the products do not need the query. N, R* and V of all products
     (sparse) would be kept with the index, and a query would join by its own neighbours. That is not the same as in a
@@ -187,7 +191,7 @@ def reciprocal_rerank(
     return scores
 
 
-def _relative_distances(vectors: Float[np.ndarray, "n hidden"]) -> Float64[np.ndarray, "n n"]:
+def _relative_distances(vectors: Float[np.ndarray, "n dimensions"]) -> Float64[np.ndarray, "n n"]:
     """Squared Euclidean distances between the vectors brought to length 1; each row over its greatest, where not 0.
 
     Computed once for each distinct vector, in the order of their bytes. So copies have equal distances to the last bit,
@@ -233,16 +237,16 @@ def _encode(
     return sparse.csr_array((np.exp(-distances[rows, columns]), (rows, columns)), shape=half.shape)
 
 
-def _of_length_1(vectors: Float[np.ndarray, "n hidden"]) -> Float64[np.ndarray, "n hidden"]:
+def _of_length_1(vectors: Float[np.ndarray, "n dimensions"]) -> Float64[np.ndarray, "n dimensions"]:
     """The vectors over their lengths, float64; a vector of zeros stays one."""
     values = vectors.astype(np.float64)
     lengths = np.sqrt(np.einsum("nh,nh->n", values, values))[:, None]
-    units: Float64[np.ndarray, "n hidden"] = values / np.where(lengths > 0, lengths, 1)
+    units: Float64[np.ndarray, "n dimensions"] = values / np.where(lengths > 0, lengths, 1)
     return units
 
 
 def _dots(
-    words: Float[np.ndarray, " hidden"], photos: Float[np.ndarray, "candidates hidden"]
+    words: Float[np.ndarray, " dimensions"], photos: Float[np.ndarray, "candidates dimensions"]
 ) -> Float64[np.ndarray, " candidates"]:
     """Dot products in float64, row by row, so that equal photos have equal scores to the last bit."""
     scores: Float64[np.ndarray, " candidates"] = np.einsum(
@@ -305,7 +309,7 @@ class Operator:
         return cls(kind, numbers)
 
     def __call__(
-        self, words: Float[np.ndarray, " hidden"], photos: Float[np.ndarray, "candidates hidden"]
+        self, words: Float[np.ndarray, " dimensions"], photos: Float[np.ndarray, "candidates dimensions"]
     ) -> Float64[np.ndarray, " candidates"]:
         """The scores of one pool's candidates, in their order; an empty pool has none."""
         match self.kind:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
-from shopwindow.ids import RowError, ids_from_text
+from shopwindow.ids import RowError, ids_from_text, joined_ids
 
 _LINES_AT_ONCE: Final = 256
 _DELIMITERS: Final = {"tabs": "\t", "commas": ",", "spaces": None}
@@ -102,7 +102,7 @@ def read_table(
         count += len(block)
     if count == 0:
         raise DataError("has a header and no rows", path=name)
-    ids = {column: _joined(parts) for column, parts in collected.items() if column not in numbers}
+    ids = {column: joined_ids(parts) for column, parts in collected.items() if column not in numbers}
     if not header and count > 1 and all(map(_begins_with_a_name, ids.values())):
         names = " ".join(column for column, _ in layouts[0].columns)
         raise DataError(
@@ -216,10 +216,3 @@ def _begins_with_a_name(ids: Shaped[np.ndarray, "rows"]) -> bool:
     if ids.dtype.kind != "U" or ids[0].isdecimal() or not ids[1].isdecimal():
         return False
     return ids_from_text(ids[1:].tolist()).dtype.kind != "U"
-
-
-def _joined(parts: list[Shaped[np.ndarray, "_"]]) -> Shaped[np.ndarray, "rows"]:
-    """The blocks as one column: integers only where every block is."""
-    if any(part.dtype.kind == "U" for part in parts):
-        parts = [part.astype(np.str_) for part in parts]
-    return np.concatenate(parts)

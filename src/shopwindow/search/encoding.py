@@ -6,7 +6,7 @@ Knows no segment.
 
 ```
 of.json             bundle, dataset and settings that it was made of
-vectors.f32         products x hidden
+vectors.f32         products x dimensions
 kept_counts.i64     how many regions of each product are kept
 kept_regions.f16    these regions, as the reranker compares them
 ```
@@ -46,7 +46,7 @@ Progress = Callable[[int, int], None]
 class Encoded:
     """What the model makes of the products of a dataset, by row; mapped."""
 
-    vectors: Float32[np.ndarray, "products hidden"]
+    vectors: Float32[np.ndarray, "products dimensions"]
     kept: KeptRegions | None
 
 
@@ -92,7 +92,7 @@ class _Files:
     """The files that are appended to. `width`: values kept of a region; 0: none are kept."""
 
     folder: Path
-    hidden: int
+    dimensions: int
     width: int
 
     @property
@@ -109,7 +109,7 @@ class _Files:
 
     def cut_to_whole(self) -> int:
         """How many products are whole in all files, which end with them afterwards."""
-        done = _rows(self.vectors, 4 * self.hidden)
+        done = _rows(self.vectors, 4 * self.dimensions)
         if self.width:
             counts = np.fromfile(self.counts, np.int64) if self.counts.is_file() else np.zeros(0, np.int64)
             bounds = bounds_of(counts)
@@ -117,11 +117,11 @@ class _Files:
             done = min(done, int(whole))
             _cut(self.counts, 8 * done)
             _cut(self.regions, 2 * self.width * int(bounds[done]))
-        _cut(self.vectors, 4 * self.hidden * done)
+        _cut(self.vectors, 4 * self.dimensions * done)
         return done
 
     def read(self, total: int) -> Encoded:
-        vectors = np.asarray(np.memmap(self.vectors, np.float32, "r", shape=(total, self.hidden)))
+        vectors = np.asarray(np.memmap(self.vectors, np.float32, "r", shape=(total, self.dimensions)))
         if not self.width:
             return Encoded(vectors, None)
         bounds = bounds_of(np.fromfile(self.counts, np.int64))

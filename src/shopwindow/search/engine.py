@@ -42,8 +42,16 @@ from shopwindow.search.hits import (
     View,
 )
 from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, load_same_bundle
-from shopwindow.search.kept_regions import ProductRegions, pool_of
-from shopwindow.search.lookup import OpenPart, Ranked, find, find_by_texts, find_exactly, fused
+from shopwindow.search.kept_regions import ProductRegions
+from shopwindow.search.lookup import (
+    NOTHING,
+    OpenPart,
+    Ranked,
+    find_by_texts,
+    find_exactly,
+    find_quickly,
+    fused,
+)
 from shopwindow.search.photos import PhotoSide, takes_photos, weighted_sum
 from shopwindow.vision.backbone import Backbone
 
@@ -51,7 +59,6 @@ MOST_TEXTS_SHOWN: Final = 8
 _TRIED: Final = 50
 _SAME: Final = 0.99
 """The lowest cosine of an exported text side's vector (int8's) with the bundle's."""
-_NOTHING: Final = Ranked(np.zeros(0, np.int64), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -355,7 +362,7 @@ class SearchEngine:
 def _check_same_text_side(text: ExportedText, bundle: Bundle, words: list[str], index: Path) -> None:
     """Asks both for the vectors of some words. Raises: DataError where they are others."""
     words = words[:_TRIED]
-    theirs, ours = text.encode(words), bundle.encode_texts(words)
+    theirs, ours = text.encode_texts(words), bundle.encode_texts(words)
     if theirs.shape == ours.shape:
         lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
         if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
@@ -422,7 +429,7 @@ def _product_vector(
 
 def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence[Query]) -> list[Ranked]:
     """What the vectors find for each request. Exact searches of one depth and filter are done in one scan."""
-    nearest = [_NOTHING] * len(requests)
+    nearest = [NOTHING] * len(requests)
     scans: dict[tuple[int, Filter], list[int]] = {}
     for row, (request, query) in enumerate(zip(requests, queries, strict=True)):
         if request.by_words_alone and not _says_something(state, query):
@@ -430,7 +437,7 @@ def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence
         if request.exact:
             scans.setdefault((request.depth, request.where), []).append(row)
         else:
-            nearest[row] = find(state.index.parts, query.vector, request.depth, where=request.where)
+            nearest[row] = find_quickly(state.index.parts, query.vector, request.depth, where=request.where)
     for (depth, where), rows in scans.items():
         vectors = np.stack([queries[row].vector for row in rows])
         exact = find_exactly(state.index.parts, vectors, depth, where=where)
@@ -440,18 +447,16 @@ def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence
         if request.product is not None:
             part, place = state.locate(request.product)
             others = nearest[row].ids != part.ids(np.array([place]))
-            nearest[row] = Ranked(nearest[row].ids[others], nearest[row].scores[others])
+            nearest[row] = nearest[row].take(np.flatnonzero(others))
     return nearest
 
 
 def _reranked(state: _State, query: Query, ranked: Ranked, reranker: Reranker) -> Ranked:
     """The products found by their new scores; of equal ones the smaller id first."""
-    kept = state.regions.kept(ranked.ids, reranker)
-    scores = reranker.score(query, pool_of(state.index, ranked.ids, kept))
+    scores = reranker.score(query, state.regions.pool(ranked, reranker))
     if scores.shape != ranked.ids.shape:
         raise ValueError(f"{scores.size} new scores for {len(ranked.ids)} products")
-    order = np.lexsort((ranked.ids, -scores))
-    return Ranked(ranked.ids[order], scores[order])
+    return replace(ranked, scores=scores).best()
 
 
 def _hits(ranked: Ranked, k: int) -> list[Hit]:

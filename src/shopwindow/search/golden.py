@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
 from shopwindow.files import DataError
+from shopwindow.ids import joined_ids
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.rerankers import Query
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
-from shopwindow.search.kept_regions import ProductRegions, pool_of
-from shopwindow.search.lookup import find, find_exactly
-from shopwindow.search.segment import joined_ids
+from shopwindow.search.kept_regions import ProductRegions
+from shopwindow.search.lookup import Ranked, find_exactly, find_quickly
 
 GOLDEN_QUERIES: Final = 200
 AT: Final = 10
@@ -43,7 +43,7 @@ class Golden:
     bundle's reranker gives these products (0 where there are fewer), where the index keeps their regions."""
 
     texts: tuple[str, ...]
-    vectors: Float32[np.ndarray, "queries hidden"]
+    vectors: Float32[np.ndarray, "queries dimensions"]
     ids: Shaped[np.ndarray, "queries best"]
     scores: Float64[np.ndarray, "queries best"]
     reranked: Float64[np.ndarray, "queries best"] | None = None
@@ -68,9 +68,11 @@ class Golden:
         assert reranker is not None
         reranked, tokens = np.zeros(self.scores.shape), bundle.tokenise(list(self.texts))
         for row, count in enumerate(np.isfinite(self.scores).sum(axis=1).tolist()):
-            query, ids = Query(self.texts[row], tokens[row], self.vectors[row]), self.ids[row, :count]
-            pool = pool_of(index, ids, regions.kept(ids, reranker))
-            reranked[row, :count] = reranker.score(query, pool)
+            ids, scores = self.ids[row, :count], self.scores[row, :count]
+            pool = regions.pool(Ranked(ids, scores, *index.rows_of(ids)), reranker)
+            reranked[row, :count] = reranker.score(
+                Query(self.texts[row], tokens[row], self.vectors[row]), pool
+            )
         return replace(self, reranked=reranked)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -136,7 +138,7 @@ def choose_texts(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def ask_exactly(
-    index: OpenIndex, texts: Sequence[str], vectors: Float32[np.ndarray, "queries hidden"]
+    index: OpenIndex, texts: Sequence[str], vectors: Float32[np.ndarray, "queries dimensions"]
 ) -> Golden:
     """The golden queries of an index."""
     kind = joined_ids([part.segment.columns.ids[:0] for part in index.parts]).dtype
@@ -157,7 +159,7 @@ def recall(index: OpenIndex, golden: Golden, *, probes: int | None = None) -> fl
     for vector, ids, scores in zip(golden.vectors, golden.ids, golden.scores, strict=True):
         wanted = int(np.isfinite(scores).sum())
         floor = scores[wanted - 1] - _ROUNDING * max(1.0, abs(float(scores[wanted - 1])))
-        best = find(index.parts, vector, AT, probes=probes)
+        best = find_quickly(index.parts, vector, AT, probes=probes)
         right = np.isin(best.ids, ids[:wanted]) | (best.scores >= floor)
         shares.append(min(1.0, float(right.sum()) / wanted))
     return float(np.mean(shares))

@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card
 from shopwindow.model.bundle import MARKER, Bundle, describe
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE
@@ -43,8 +43,7 @@ from shopwindow.search.segment import Segment
 from shopwindow.search.texts import TEXTS_FILE, Texts
 
 MANIFEST: Final = "index.json"
-_FORMATS: Final = "shopwindow index "
-FORMAT: Final = f"{_FORMATS}2"
+FORMAT: Final = "shopwindow index 2"
 BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
 _COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
@@ -112,16 +111,8 @@ class Manifest:
             raise DataError(
                 f"no index (a directory with {MANIFEST} that `shopwindow index make` writes)", path=index
             )
-        try:
-            content = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise DataError(f"no JSON: {error}", path=path) from error
-        written = content.pop("format", None) if isinstance(content, dict) else None
-        if written != FORMAT:
-            problem = f"not of the format {FORMAT!r}"
-            if str(written).startswith(_FORMATS):
-                problem += f" but {written!r}; make the index again (shopwindow index make)"
-            raise DataError(problem, path=path)
+        content = read_card(path, format=FORMAT, made_by="index make")
+        del content["format"]
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -251,28 +242,26 @@ class OpenIndex:
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products it holds."""
-        held = np.zeros(len(product_ids), bool)
-        for _, places, _ in self.by_part(product_ids):
-            held[places] = True
-        return held
+        return self.rows_of(product_ids)[0] >= 0
+
+    def rows_of(
+        self, product_ids: Shaped[np.ndarray, " asked"]
+    ) -> tuple[Int64[np.ndarray, " asked"], Int64[np.ndarray, " asked"]]:
+        """The number of the part that holds each product, -1 where there is none, and its row there."""
+        numbers, places = np.full(len(product_ids), -1), np.zeros(len(product_ids), np.int64)
+        for number, part in enumerate(self.parts):
+            rows = part.segment.rows_of(product_ids)
+            here = (rows >= 0) if part.live is None else (rows >= 0) & part.live[rows]
+            numbers[here], places[here] = number, rows[here]
+        return numbers, places
 
     def places(self, product_ids: Shaped[np.ndarray, " asked"]) -> list[tuple[OpenPart, int] | None]:
         """The part that holds each product, and its row there; None where there is none."""
-        located: list[tuple[OpenPart, int] | None] = [None] * len(product_ids)
-        for part, places, rows in self.by_part(product_ids):
-            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                located[place] = part, row
-        return located
-
-    def by_part(
-        self, product_ids: Shaped[np.ndarray, " asked"]
-    ) -> Iterator[tuple[OpenPart, Int64[np.ndarray, " here"], Int64[np.ndarray, " here"]]]:
-        """Each part that holds some of the products: which of those asked for, rising, and their rows there."""
-        for part in self.parts:
-            rows = part.segment.rows_of(product_ids)
-            here = np.flatnonzero((rows >= 0) if part.live is None else (rows >= 0) & part.live[rows])
-            if len(here):
-                yield part, here, rows[here]
+        numbers, rows = (found.tolist() for found in self.rows_of(product_ids))
+        return [
+            None if number < 0 else (self.parts[number], row)
+            for number, row in zip(numbers, rows, strict=True)
+        ]
 
     def locate(self, product_id: ProductId) -> tuple[OpenPart, int] | None:
         """The part that holds one product, and its row there; None where there is none."""
@@ -284,16 +273,18 @@ def as_ids(product_ids: Iterable[ProductId]) -> Shaped[np.ndarray, " asked"]:
     return np.array([str(product_id) for product_id in product_ids], np.str_)
 
 
-def vector_bytes(hidden: int, *, approximate: bool) -> int:
+def vector_bytes(dimensions: int, *, approximate: bool) -> int:
     """Bytes on disk of a product's vector: float32, and its codes with their row where there are cells."""
-    return 4 * hidden + (hidden + 8 if approximate else 0)
+    return 4 * dimensions + (dimensions + 8 if approximate else 0)
 
 
 def _open_part(index: Path, part: Part, manifest: Manifest) -> OpenPart:
     folder, kinds = index / SEGMENTS / part.name, manifest.columns
     segment = Segment.open(folder)
-    if segment.width != manifest.hidden:
-        raise DataError(f"vectors of {segment.width} values, the index says {manifest.hidden}", path=folder)
+    if segment.dimensions != manifest.hidden:
+        raise DataError(
+            f"vectors of {segment.dimensions} values, the index says {manifest.hidden}", path=folder
+        )
     if (segment.kept is None) != (manifest.kept_regions is None):
         kept, wanted = ("", "none") if manifest.kept_regions is None else ("no ", "some")
         raise DataError(f"{kept}regions for re-ranking, the index says {wanted}", path=folder)
@@ -321,7 +312,9 @@ def fingerprint(backbone: Mapping[str, Any] | None) -> str | None:
 
 
 def load_bundle(path: Path) -> tuple[Bundle, str]:
-    """A bundle and its hash: over weights, tokenizer and sizes, which decide every vector; not over its scores.
+    """A bundle and its hash: over weights, tokenizer and sizes; not over its scores.
+
+    `Bundle.fingerprint` names the vectors alone. The hash covers the reranker too: an index keeps regions made by it.
 
     Raises: DataError as `Bundle.load`.
     """

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from shopwindow.files import DataError, whole_directory
+from shopwindow.ids import joined_ids
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes, nothing_known
 from shopwindow.search.index import (
     MANIFEST,
@@ -27,7 +28,6 @@ from shopwindow.search.index import (
 )
 from shopwindow.search.lookup import OpenPart
 from shopwindow.search.product_table import MOST_COLUMNS, ProductTable, read_product_table
-from shopwindow.search.segment import joined_ids
 
 Remark = Callable[[str], None]
 """Called with what a user should know, in words."""
@@ -92,15 +92,17 @@ def values_to_add(
 def _values_before(before: OpenIndex, product_ids: Shaped[np.ndarray, " products"]) -> Attributes:
     """The values that an index has of these products."""
     known, places = [], []
-    for part, held, rows in before.by_part(product_ids):
-        if part.segment.attributes is not None:
-            known.append(part.segment.attributes.take(rows))
+    numbers, rows = before.rows_of(product_ids)
+    for number, part in enumerate(before.parts):
+        held = np.flatnonzero(numbers == number)
+        if part.segment.attributes is not None and len(held):
+            known.append(part.segment.attributes.take(rows[held]))
             places.append(held)
     if not known:
         return nothing_known(len(product_ids))
-    rows = np.full(len(product_ids), -1)
-    rows[np.concatenate(places)] = np.arange(sum(map(len, known)))
-    return Attributes.join(known).take(rows)
+    joined = np.full(len(product_ids), -1)
+    joined[np.concatenate(places)] = np.arange(sum(map(len, known)))
+    return Attributes.join(known).take(joined)
 
 
 def _laid_over(

@@ -11,14 +11,13 @@ Legend of axes: products = rows of a segment; regions = those that are kept, pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int64, Shaped
+from jaxtyping import Float16, Int64
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
@@ -28,7 +27,7 @@ from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges,
 
 if TYPE_CHECKING:
     from shopwindow.search.index import OpenIndex
-    from shopwindow.search.lookup import OpenPart
+    from shopwindow.search.lookup import OpenPart, Ranked
 
 BOUNDS_FILE: Final = "kept_bounds.npy"
 REGIONS_FILE: Final = "kept_regions.npy"
@@ -125,21 +124,30 @@ class ProductRegions:
             return False
         return True
 
-    def kept(self, product_ids: Shaped[np.ndarray, " asked"], reranker: Reranker) -> Regions | None:
-        """What a reranker keeps of some products of the index, in their order; None where it keeps nothing. Taken from
-        the index, or made anew from the datasets where the index keeps none of it.
+    def pool(self, ranked: Ranked, reranker: Reranker) -> Pool:
+        """Products found as the pool of a query, with what a reranker keeps of them: taken from the index, or made anew
+        from the datasets where the index keeps none of it.
 
         Raises: as `raw`.
         """
-        if not reranker.kept_values or not len(product_ids):
-            return None
-        if self.index.manifest.kept_regions == reranker.name:
-            return _joined(self.index, product_ids, _kept_in)
+        vectors = np.empty((len(ranked.ids), self.index.manifest.hidden), np.float32)
+        kept, order = [], []
+        for part, places, rows in ranked.by_part(self.index.parts):
+            vectors[places] = part.segment.vectors(rows)
+            if reranker.kept_values:
+                kept.append(self._kept(part, rows, reranker))
+                order.append(places)
+        return Pool(ranked.ids, vectors, _in_order(kept, order) if kept else None)
 
-        def made(part: OpenPart, rows: Int64[np.ndarray, " rows"]) -> Regions | None:
-            return reranker.keep(self._read(part, rows))
-
-        return _joined(self.index, product_ids, made)
+    def _kept(self, part: OpenPart, rows: Int64[np.ndarray, " rows"], reranker: Reranker) -> Regions:
+        kept = part.segment.kept
+        if kept is not None and self.index.manifest.kept_regions == reranker.name:
+            some = kept.take(rows)
+            return Regions(torch.from_numpy(some.regions).float(), torch.from_numpy(some.counts))
+        made = reranker.keep(self._read(part, rows))
+        if made is None:
+            raise ValueError(f"re-ranking {reranker.name}: it says that it keeps regions, and kept none")
+        return made
 
     def raw(self, part: OpenPart, row: int) -> Regions:
         """The regions and the title of one product as the dataset has them.
@@ -155,7 +163,7 @@ class ProductRegions:
             some = np.flatnonzero(columns.source[rows] == source)
             pieces.append(self.read(self._dataset(source), columns.dataset_row[rows[some]]))
             order.append(some)
-        return Regions.join(pieces).take(torch.from_numpy(np.argsort(np.concatenate(order))))
+        return _in_order(pieces, order)
 
     def _dataset(self, source: int) -> Dataset:
         """A dataset that products came from; stays open, and the same, when it is replaced later."""
@@ -175,31 +183,6 @@ class ProductRegions:
         return self.datasets[source]
 
 
-def pool_of(index: OpenIndex, product_ids: Shaped[np.ndarray, " asked"], kept: Regions | None) -> Pool:
-    """Some products of an index as the pool of a query, with what a reranker keeps of them."""
-    vectors = np.empty((len(product_ids), index.manifest.hidden), np.float32)
-    for part, places, rows in index.by_part(product_ids):
-        vectors[places] = part.segment.vectors(rows)
-    return Pool(product_ids, vectors, kept)
-
-
-def _kept_in(part: OpenPart, rows: Int64[np.ndarray, " rows"]) -> Regions | None:
-    if part.segment.kept is None:
-        return None
-    some = part.segment.kept.take(rows)
-    return Regions(torch.from_numpy(some.regions).float(), torch.from_numpy(some.counts))
-
-
-def _joined(
-    index: OpenIndex,
-    product_ids: Shaped[np.ndarray, " asked"],
-    regions_of: Callable[[OpenPart, Int64[np.ndarray, " rows"]], Regions | None],
-) -> Regions:
-    """The regions of products of several segments, in the order asked for."""
-    order, pieces = [], []
-    for part, places, rows in index.by_part(product_ids):
-        some = regions_of(part, rows)
-        if some is not None:
-            pieces.append(some)
-            order.append(places)
+def _in_order(pieces: list[Regions], order: list[Int64[np.ndarray, " _"]]) -> Regions:
+    """Those of all products, each where `order` says."""
     return Regions.join(pieces).take(torch.from_numpy(np.argsort(np.concatenate(order))))

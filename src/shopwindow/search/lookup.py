@@ -7,9 +7,8 @@ Source of fusing: Cormack, Clarke and Büttcher, SIGIR 2009.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -17,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from shopwindow.ids import as_ids
-from shopwindow.search.hits import EVERYTHING, Filter, ProductId
-from shopwindow.search.neighbours import Exact, Nearest, Neighbours
+from shopwindow.search.hits import EVERYTHING, Filter
+from shopwindow.search.neighbours import Exact, Neighbours
 from shopwindow.search.segment import Segment
 from shopwindow.search.texts import Texts
 
@@ -49,7 +48,7 @@ class OpenPart:
         if not self.text_ids or self.segment.has_text_ids:
             return self.segment.exact
         ranks = np.argsort(np.argsort(self.segment.columns.ids.astype(np.str_), kind="stable"))
-        return dataclasses.replace(self.segment.exact, ranks=ranks)
+        return replace(self.segment.exact, ranks=ranks)
 
     @cached_property
     def neighbours(self) -> Neighbours:
@@ -59,7 +58,7 @@ class OpenPart:
     def probing(self, probes: int) -> Neighbours:
         """The search of so many cells; the exact one in a small segment."""
         ivf = self.segment.ivf
-        return self.exact if ivf is None else dataclasses.replace(ivf, exact=self.exact, probes=probes)
+        return self.exact if ivf is None else replace(ivf, exact=self.exact, probes=probes)
 
     @cached_property
     def passing(self) -> Callable[[Filter], Bool[np.ndarray, " products"]]:
@@ -110,15 +109,46 @@ class OpenPart:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Product ids and scores, best first."""
+    """Products found. `parts` and `rows` say where each lies: the number of its part of the index, and its row there.
+    `best` orders them: higher score first, of equal scores the smaller id."""
 
     ids: Shaped[np.ndarray, " products"]
     scores: Float64[np.ndarray, " products"]
+    parts: Int64[np.ndarray, " products"]
+    rows: Int64[np.ndarray, " products"]
+
+    @classmethod
+    def of(
+        cls, parts: Sequence[OpenPart], rows: Sequence[Int64[np.ndarray, " _"]], scores: Sequence[np.ndarray]
+    ) -> Ranked:
+        """Some rows of each part with their scores, part by part."""
+        ids = np.concatenate([part.ids(some) for part, some in zip(parts, rows, strict=True)])
+        numbers = np.repeat(np.arange(len(parts)), [len(some) for some in rows])
+        return cls(ids, np.concatenate(scores), numbers, np.concatenate(rows))
+
+    def best(self, k: int | None = None) -> Ranked:
+        """The best k (None: all) by their scores, in order."""
+        return self.take(np.lexsort((self.ids, -self.scores))[:k])
+
+    def take(self, chosen: Int64[np.ndarray, " chosen"]) -> Ranked:
+        """The chosen products, in the order given."""
+        return Ranked(self.ids[chosen], self.scores[chosen], self.parts[chosen], self.rows[chosen])
+
+    def by_part(
+        self, parts: Sequence[OpenPart]
+    ) -> Iterator[tuple[OpenPart, Int64[np.ndarray, " here"], Int64[np.ndarray, " here"]]]:
+        """Each part that has some of the products: which they are, rising, and their rows there."""
+        for number in np.unique(self.parts).tolist():
+            here = np.flatnonzero(self.parts == number)
+            yield parts[number], here, self.rows[here]
 
 
-def find(
+NOTHING: Final = Ranked(*(np.zeros(0, kind) for kind in (np.int64, np.float64, np.int64, np.int64)))
+
+
+def find_quickly(
     parts: Sequence[OpenPart],
-    query: Float32[np.ndarray, " hidden"],
+    query: Float32[np.ndarray, " dimensions"],
     k: int,
     *,
     where: Filter = EVERYTHING,
@@ -129,12 +159,12 @@ def find(
     for part in parts:
         neighbours = part.neighbours if probes is None else part.probing(probes)
         nearest += neighbours.search(query[None], k, allowed=part.allowed(where))
-    return _merged(parts, nearest, k)
+    return Ranked.of(parts, [best.rows for best in nearest], [best.scores for best in nearest]).best(k)
 
 
 def find_exactly(
     parts: Sequence[OpenPart],
-    queries: Float32[np.ndarray, "queries hidden"],
+    queries: Float32[np.ndarray, "queries dimensions"],
     k: int,
     *,
     where: Filter = EVERYTHING,
@@ -142,35 +172,27 @@ def find_exactly(
     """The best k products of each query, every vector read."""
     searches = [part.exact.search(queries, k, allowed=part.allowed(where)) for part in parts]
     for nearest in zip(*searches, strict=True):
-        yield _merged(parts, nearest, k)
+        yield Ranked.of(parts, [best.rows for best in nearest], [best.scores for best in nearest]).best(k)
 
 
-def find_by_texts(parts: Sequence[OpenPart], words: str, k: int, where: Filter) -> list[ProductId]:
-    """The best k product ids by full text. Ties at the cut of an integer segment stand by value: the file's order."""
-    ranked: list[tuple[float, ProductId]] = []
+def find_by_texts(parts: Sequence[OpenPart], words: str, k: int, where: Filter) -> Ranked:
+    """The best k products by full text. Ties at the cut of an integer segment stand by value: the file's order."""
+    rows, scores = [], []
     for part in parts:
-        if part.texts is None:
-            continue
         allowed = part.allowed(where)
-        if allowed is None or allowed.any():
-            best = part.texts.find(words, k, allowed)
-            ranked += [(-score, str(product) if part.text_ids else product) for product, score in best]
-    return [product for _, product in sorted(ranked)[:k]]
+        searched = part.texts is not None and (allowed is None or allowed.any())
+        best = part.texts.find(words, k, allowed) if part.texts is not None and searched else []
+        rows.append(part.segment.rows_of(as_ids(np.array([product for product, _ in best]))))
+        scores.append(np.array([score for _, score in best], np.float64))
+    return Ranked.of(parts, rows, scores).best(k)
 
 
-def fused(vectors: Ranked, texts: list[ProductId], k: int) -> Ranked:
+def fused(vectors: Ranked, texts: Ranked, k: int) -> Ranked:
     """The best k of both rankings: of 1 / (60 + rank) in either, summed; of equal ones the smaller id first."""
-    scores: dict[ProductId, float] = {}
-    for ranking in (vectors.ids.tolist(), texts):
-        for rank, product in enumerate(ranking, start=1):
-            scores[product] = scores.get(product, 0.0) + 1 / (_RRF_CONSTANT + rank)
-    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-    ids = as_ids(np.array([product for product, _ in best]))
-    return Ranked(ids, np.array([score for _, score in best]))
-
-
-def _merged(parts: Sequence[OpenPart], nearest: Sequence[Nearest], k: int) -> Ranked:
-    ids = np.concatenate([part.ids(best.rows) for part, best in zip(parts, nearest, strict=True)])
-    scores = np.concatenate([best.scores for best in nearest])
-    order = np.lexsort((ids, -scores))[:k]
-    return Ranked(ids[order], scores[order])
+    pairs = [(vectors.ids, texts.ids), (vectors.parts, texts.parts), (vectors.rows, texts.rows)]
+    ids, parts, rows = (np.concatenate(pair) for pair in pairs)
+    _, first, same = np.unique(ids, return_index=True, return_inverse=True)
+    ranks = np.concatenate([np.arange(1, 1 + len(ranking.ids)) for ranking in (vectors, texts)])
+    scores = np.zeros(len(first))
+    np.add.at(scores, same, 1 / (_RRF_CONSTANT + ranks))
+    return Ranked(ids[first], scores, parts[first], rows[first]).best(k)

@@ -53,7 +53,7 @@ class Neighbours(Protocol):
 
     def search(
         self,
-        queries: Float32[np.ndarray, "queries hidden"],
+        queries: Float32[np.ndarray, "queries dimensions"],
         k: int,
         *,
         allowed: Bool[np.ndarray, " rows"] | None = None,
@@ -67,17 +67,17 @@ class Exact:
     """Reads every vector. `vectors` may be a mapped file. `ranks`: places of the rows in the order of equal
     scores, where it is another than that of the rows."""
 
-    vectors: Float32[np.ndarray, "rows hidden"]
+    vectors: Float32[np.ndarray, "rows dimensions"]
     ranks: Int64[np.ndarray, " rows"] | None = None
 
     def search(
         self,
-        queries: Float32[np.ndarray, "queries hidden"],
+        queries: Float32[np.ndarray, "queries dimensions"],
         k: int,
         *,
         allowed: Bool[np.ndarray, " rows"] | None = None,
     ) -> list[Nearest]:
-        """As `Neighbours`. Cost: rows x hidden x queries, in blocks of queries and rows."""
+        """As `Neighbours`. Cost: rows x dimensions x queries, in blocks of queries and rows."""
         rows = None if allowed is None else np.flatnonzero(allowed)
         gathered = rows if rows is not None and len(rows) <= _GATHERED * len(self.vectors) else None
         count = len(self.vectors) if gathered is None else len(gathered)
@@ -98,7 +98,7 @@ class Exact:
         return found
 
     def score(
-        self, query: Float32[np.ndarray, " hidden"], rows: Int64[np.ndarray, " some"], k: int
+        self, query: Float32[np.ndarray, " dimensions"], rows: Int64[np.ndarray, " some"], k: int
     ) -> Nearest:
         """The best k of some rows. Row by row in one order of summing: equal vectors have equal scores."""
         vectors = self.vectors[rows].astype(np.float64)
@@ -117,7 +117,7 @@ class Ivf:
     probes: int
 
     @classmethod
-    def open(cls, path: Path, vectors: Float32[np.ndarray, "rows hidden"], *, probes: int) -> Ivf:
+    def open(cls, path: Path, vectors: Float32[np.ndarray, "rows dimensions"], *, probes: int) -> Ivf:
         """Maps what `write_ivf` wrote of these vectors.
 
         Raises: DataError where the file is missing, broken, or of other vectors.
@@ -135,7 +135,7 @@ class Ivf:
 
     def search(
         self,
-        queries: Float32[np.ndarray, "queries hidden"],
+        queries: Float32[np.ndarray, "queries dimensions"],
         k: int,
         *,
         allowed: Bool[np.ndarray, " rows"] | None = None,
@@ -152,7 +152,7 @@ class Ivf:
         return [self.exact.score(query, self._candidates(query, k, probes, bits), k) for query in queries]
 
     def _candidates(
-        self, query: Float32[np.ndarray, " hidden"], k: int, probes: int, bits: np.ndarray | None
+        self, query: Float32[np.ndarray, " dimensions"], k: int, probes: int, bits: np.ndarray | None
     ) -> Int64[np.ndarray, " rows"]:
         """Rows among which the best k are likely to be, and all that are tied with the last of them."""
         import faiss
@@ -177,10 +177,12 @@ class Ivf:
                 asked = min(4 * asked, most + 1)
 
 
-def write_ivf(path: Path, vectors: Float32[np.ndarray, "rows hidden"], *, cells: int, seed: int = 0) -> None:
+def write_ivf(
+    path: Path, vectors: Float32[np.ndarray, "rows dimensions"], *, cells: int, seed: int = 0
+) -> None:
     """Writes an inverted file of the vectors' codes, a byte a value. A mapped file of vectors is not copied.
 
-    Cost: 2 x rows x cells x hidden operations, and 6 rounds of the same over a sample of 39 rows a cell.
+    Cost: 2 x rows x cells x dimensions operations, and 6 rounds of the same over a sample of 39 rows a cell.
     Raises: ValueError for no vectors or more cells than vectors, OSError where the file cannot be written.
     """
     import faiss
@@ -239,7 +241,7 @@ def _nearest_of(
     return np.take_along_axis(candidates, order, 1)
 
 
-def _built(vectors: Float32[np.ndarray, "rows hidden"], cells: int, metric: int, seed: int) -> Any:
+def _built(vectors: Float32[np.ndarray, "rows dimensions"], cells: int, metric: int, seed: int) -> Any:
     """faiss's IndexIVF of the vectors' codes."""
     import faiss
 

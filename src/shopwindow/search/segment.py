@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card
+from shopwindow.ids import joined_ids
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.conditions import PHOTO_COLUMNS
@@ -132,7 +133,7 @@ class Segment:
         return len(self.columns.ids)
 
     @property
-    def width(self) -> int:
+    def dimensions(self) -> int:
         """Values of a vector."""
         return int(self.exact.vectors.shape[1])
 
@@ -158,9 +159,9 @@ class Segment:
         places = np.minimum(np.searchsorted(ids, asked.astype(ids.dtype)), len(self) - 1)
         return np.where(ids[places] == asked, places, -1)
 
-    def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows width"]:
+    def vectors(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows dimensions"]:
         """The vectors of some products."""
-        taken: Float32[np.ndarray, "rows width"] = self.exact.vectors[rows]
+        taken: Float32[np.ndarray, "rows dimensions"] = self.exact.vectors[rows]
         return taken
 
     def passing(self, where: Filter) -> Bool[np.ndarray, " products"]:
@@ -184,7 +185,7 @@ class Segment:
 
 def write_segment(
     folder: Path,
-    vectors: Float32[np.ndarray, "products hidden"],
+    vectors: Float32[np.ndarray, "products dimensions"],
     columns: Columns,
     *,
     approximate: bool,
@@ -222,13 +223,6 @@ def write_segment(
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
 
 
-def joined_ids(parts: Sequence[Shaped[np.ndarray, " _"]]) -> Shaped[np.ndarray, " all"]:
-    """Ids end to end; all as text where some are."""
-    if any(part.dtype.kind == "U" for part in parts):
-        parts = [part.astype(np.str_) for part in parts]
-    return np.concatenate(parts)
-
-
 def _integer(text: str) -> int | None:
     """The id as an integer where it is one written plainly and fits 64 bits."""
     with contextlib.suppress(ValueError):
@@ -258,10 +252,4 @@ def _load(folder: Path, name: str) -> np.ndarray:
 def _read_card(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(folder)
-    try:
-        card = json.loads(read_text(folder / CARD))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=folder / CARD) from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=folder / CARD)
-    return card
+    return read_card(folder / CARD, format=FORMAT, made_by="index make")

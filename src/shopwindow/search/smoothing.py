@@ -40,17 +40,17 @@ _ROWS_AT_ONCE: Final = 512
 
 
 def smooth_catalogue(
-    vectors: Float32[np.ndarray, "products hidden"],
+    vectors: Float32[np.ndarray, "products dimensions"],
     weights: tuple[float, ...],
     *,
     unit: bool,
     exact: bool | None = None,
     probes: int = PROBES,
-) -> Float32[np.ndarray, "products hidden"]:
+) -> Float32[np.ndarray, "products dimensions"]:
     """Each vector becomes weights[0] of itself + weights[1] of its nearest other + ..., as `smooth_vectors` says; of
     length 1 again where vectors are.
 
-    `exact`: every pair is compared (products^2 x hidden operations), up to EXACT_VECTORS products when not said; else
+    `exact`: every pair is compared (products^2 x dimensions operations), up to EXACT_VECTORS products if not said; else
     neighbours are looked for in `probes` cells. Memory: the result, and a byte a value.
     Raises: ValueError as `smooth_vectors`.
     """
@@ -114,7 +114,9 @@ class SmoothedRegions:
             nearest = made._approximate(count, scratch, probes)
         return cls(dataset, weights, bounds, nearest)
 
-    def encode(self, bundle: Bundle, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows hidden"]:
+    def encode(
+        self, bundle: Bundle, rows: Int64[np.ndarray, " rows"]
+    ) -> Float32[np.ndarray, "rows dimensions"]:
         """The vectors of product rows, from their smoothed regions."""
         titles = bundle.titles(self.dataset)
         pieces = [

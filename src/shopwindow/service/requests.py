@@ -25,7 +25,6 @@ LONGEST_QUERY: Final = 500
 MOST_CONDITIONS: Final = 16
 LONGEST_CONDITION: Final = 500
 LONGEST_RERANKING: Final = 64
-_MOST_LABELS: Final = 33
 _LARGEST_LABEL: Final = 2**31 - 1
 _VISIBLE: Final = r"[^\s\x00-\x1f\x7f-\x9f]"
 _QUOTED_SLASH_OR_PERCENT: Final = re.compile(rb"%(?=2[Ff5])")
@@ -105,7 +104,7 @@ Candidates = Annotated[
 ]
 Labels = Annotated[
     list[Annotated[int, Field(ge=0, le=_LARGEST_LABEL), BeforeValidator(no_bool)]],
-    Field(max_length=_MOST_LABELS, description="only products with a region of one of these labels"),
+    Field(description="only products with a region of one of these labels"),
 ]
 Conditions = Annotated[
     list[Annotated[str, Field(max_length=LONGEST_CONDITION), AfterValidator(_parsable)]],
