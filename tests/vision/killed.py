@@ -30,14 +30,14 @@ class Slow(MeanColour):
 
 
 def main(table: str, out: str) -> None:
-    extracting._BATCH, shards._SHARD_PHOTOS = 4, 5  # type: ignore[misc] # many small steps to be killed between
+    extracting._BATCH, shards._SHARD_PHOTOS = 4, 8  # type: ignore[misc] # many small steps to be killed between
     shop, backbone = find_photos(table), Slow()
     for killed in count():
         process = os.fork()
         if process == 0:
             extracting.extract(shop.products, out, backbone=backbone, threads=2)
             os._exit(0)
-        end = time.monotonic() + 0.02 + 0.03 * killed
+        end = time.monotonic() + 0.05 * 1.3**killed
         while time.monotonic() < end and os.waitpid(process, os.WNOHANG)[0] == 0:
             time.sleep(0.002)
         try:

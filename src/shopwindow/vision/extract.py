@@ -10,6 +10,7 @@ sources -> read (threads) -> new photos -> batches -> encode (threads) -> shards
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import warnings
@@ -133,9 +134,11 @@ def _encode_new(flow: _Flow, sources: Sequence[str], threads: int) -> None:
     # A thread that encodes computes alone: on a busy machine torch's own threads wait for each other for seconds.
     torch_threads = torch.get_num_threads()
     with (
+        contextlib.ExitStack() as stack,
         ThreadPoolExecutor(readers) as reading,
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as encoding,
     ):
+        stack.callback(torch.set_num_threads, torch_threads)
         jobs = ((source, flow.writer.known(source)) for source in sources)
         reads = _ahead(reading, lambda job: _read(flow, *job), jobs, most=2 * _BATCH + readers)
         batches = _ahead(
@@ -145,7 +148,6 @@ def _encode_new(flow: _Flow, sources: Sequence[str], threads: int) -> None:
             for photo in batch:
                 flow.writer.add(photo)
             flow.encoded += len(batch)
-    torch.set_num_threads(torch_threads)
 
 
 def _ahead(
