@@ -19,6 +19,7 @@ def extract(
     photos: str | None = None,
     backbone: str = "lite0",
     detector: str | None = None,
+    nouns: str | None = None,
     id: str | None = None,
     title: str | None = None,
     photo: str | None = None,
@@ -34,7 +35,9 @@ def extract(
         photos: The folder of the photos, where the table does not lie beside them or names none.
         backbone: What encodes a photo: lite0; plain, which needs no package; a directory or hub id for transformers; an
             ONNX description (.yaml); or a file of vectors by id (.parquet, .npz, .lance).
-        detector: What finds the things in a photo, each of which becomes a region.
+        detector: What finds the things in a photo, each of which becomes a region: a YOLOX file (.onnx), or a directory
+            or hub id for transformers (DETR, RT-DETR, OWLv2).
+        nouns: What the detector OWLv2 seeks, with commas between: apple, milk carton.
         id: The column of ids; none given: found by its usual names.
         title: The column of titles.
         photo: The column of photos: paths or URLs, several with | between them.
@@ -68,7 +71,7 @@ def extract(
             shop.products,
             out,
             backbone=open_backbone(backbone),
-            detector=None if detector is None else _detector(detector),
+            detector=None if detector is None else _detector(detector, nouns),
             allow_unreadable=allow_unreadable,
             threads=threads,
             progress=tell,
@@ -76,10 +79,10 @@ def extract(
     _print(done, shop, out)
 
 
-def _detector(name: str) -> Detector:
+def _detector(name: str, nouns: str | None) -> Detector:
     from shopwindow.vision.detectors import open_detector
 
-    return open_detector(name)
+    return open_detector(name, nouns=[noun.strip() for noun in (nouns or "").split(",") if noun.strip()])
 
 
 def _print(done: Extracted, shop: ShopPhotos | None, out: str) -> None:
