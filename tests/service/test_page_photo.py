@@ -63,6 +63,25 @@ def test_a_chosen_photo_finds_what_is_like_it_and_words_narrow_it(page: Page, en
     assert page.focused() == "words"
 
 
+def test_a_large_photo_is_made_smaller_before_it_is_sent(
+    page: Page, engine: ToyEngine, tmp_path: Path
+) -> None:
+    with Image.open(photo_of(engine, 3)) as image:
+        image.resize((3000, 2400)).save(tmp_path / "large.bmp")
+    script = """
+    window.sent = [];
+    const send = window.fetch;
+    window.fetch = (path, how) => { if (how?.body) window.sent.push(how.body); return send(path, how); };
+    """
+    page.driver.execute_script(script)
+    page.one("#file").send_keys(str(tmp_path / "large.bmp"))
+    page.until("return document.querySelectorAll('#results .tile').length > 0")
+    kind, size = page.driver.execute_script("return [sent[0].type, sent[0].size]")
+    assert kind == "image/jpeg"
+    assert size < 500_000 < (tmp_path / "large.bmp").stat().st_size
+    assert set(page.shown()[:3]) <= set(ids(engine, photo_of(engine, 3))[:6])
+
+
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_photo_is_dropped_or_pasted(page: Page, engine: ToyEngine, way: str) -> None:
     path = photo_of(engine, 8)

@@ -1,18 +1,36 @@
 // A photo that somebody searches with: chosen, dropped or pasted. It stays in this page; the address numbers it only.
 
 import { go, photos, state } from "./address.js";
-import { $ } from "./elements.js";
+import { $, make } from "./elements.js";
 
 const MOST_KEPT = 8;           // photos that the back button can return to
+const LONGEST_PX = 1600;       // more is only longer on its way
+const KINDS = ["image/jpeg", "image/png", "image/webp", "image/gif"];
 let count = 0;
 
 const isOffered = () => !$("by-photo").hidden;
 const pictureIn = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/"));
 
-function take(file) {
-  photos.set(String(++count), file);
+// The photo as it is sent: a large one, or one of a kind that the service does not read, is drawn anew as a JPEG.
+async function ready(file) {
+  try {
+    const picture = await createImageBitmap(file);
+    const scale = Math.min(1, LONGEST_PX / Math.max(picture.width, picture.height));
+    if (scale === 1 && KINDS.includes(file.type)) return file;
+    const canvas = make("canvas", { width: Math.round(picture.width * scale), height: Math.round(picture.height * scale) });
+    const paper = canvas.getContext("2d");
+    paper.fillStyle = "#fff";
+    paper.fillRect(0, 0, canvas.width, canvas.height);
+    paper.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    return await new Promise((done) => canvas.toBlob((blob) => done(blob ?? file), "image/jpeg", .92));
+  } catch { return file; }     // the service says what is wrong with it
+}
+
+async function take(file) {
+  const number = String(++count);
+  photos.set(number, await ready(file));
   for (const old of [...photos.keys()].slice(0, -MOST_KEPT)) photos.delete(old);
-  go({ photo: String(count), like: null, region: null, open: null });
+  go({ photo: number, like: null, region: null, open: null });
   scrollTo({ top: 0 });
 }
 
