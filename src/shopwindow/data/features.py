@@ -181,7 +181,8 @@ class Features:
             "photos": photos,
         }
         joined = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in columns.items()}
-        return Regions(counts=torch.tensor(counts, dtype=torch.int64), **joined)
+        counted = torch.tensor(counts, dtype=torch.int64)
+        return Regions(counts=counted, **joined)  # type: ignore[arg-type] # none of them is the titles
 
     @cached_property
     def _catalogue(self) -> pa.Table:

@@ -26,6 +26,8 @@ from shopwindow.model.rerankers import Pool, Reranker
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shopwindow.search.index import OpenIndex
     from shopwindow.search.lookup import OpenPart, Ranked
 

@@ -78,7 +78,8 @@ def vector_ranker(
     """Dot products of the queries' vectors with [products, values]."""
 
     def scores(queries: Sequence[str]) -> Float64[np.ndarray, "queries products"]:
-        return (encode(list(queries)) @ products.T).astype(np.float64)
+        matrix: Float64[np.ndarray, "queries products"] = (encode(list(queries)) @ products.T).astype(float)
+        return matrix
 
     return Ranker(name, scores, serve)
 
