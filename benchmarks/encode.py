@@ -142,7 +142,7 @@ def words(folder: Path, recipe: str, rounds: int) -> None:
     for way, more in (("ONNX", ()), ("ONNX int8", ("--int8",))):
         out = folder / f"{recipe} {way}"
         run_verb("export", "onnx", path, "--out", out, *more)
-        ways[way] = ExportedText.load(out).encode
+        ways[way] = ExportedText.load(out).encode_texts
         found = np.concatenate([ways[way]([text]) for text in texts])
         figures[f"{way}: largest 1 - cosine with PyTorch"] = float(cosine_errors(found, wanted).max())
     times: dict[str, list[list[float]]] = {way: [[] for _ in range(rounds)] for way in ways}

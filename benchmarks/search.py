@@ -32,7 +32,7 @@ from shopwindow.search.attributes import Attributes
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import EVERYTHING, Filter
-from shopwindow.search.lookup import OpenPart, find, find_exactly
+from shopwindow.search.lookup import OpenPart, find_exactly, find_quickly
 from shopwindow.search.segment import Columns, Segment, write_segment
 
 HIDDEN: Final = 256
@@ -229,7 +229,7 @@ def build_ours(path: Path, products: np.ndarray, attributes: Attributes | None =
 def open_ours(path: Path, effort: int, *, where: Filter = EVERYTHING) -> Ask:
     """Our search in `effort` cells."""
     part = OpenPart(Segment.open(path), None, None)
-    return lambda query: find([part], query, AT, probes=effort, where=where).ids
+    return lambda query: find_quickly([part], query, AT, probes=effort, where=where).ids
 
 
 def exactly_ours(path: Path, where: Filter) -> Ask:

@@ -12,7 +12,7 @@ from shopwindow.cli import main
 from shopwindow.data.clicks import BIAS
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.features import Features
-from shopwindow.data.shop import TITLES_SAY, prepare_shop, title_phrases
+from shopwindow.data.shop import NOTHING_SAYS, TITLES_SAY, prepare_shop, title_phrases
 from shopwindow.files import DataError
 from tests.data.small_features import BACKBONE, SIZE, write_features
 
@@ -154,11 +154,18 @@ def test_judgements_are_checked_and_kept(features: Features, tmp_path: Path) -> 
 
 def test_what_cannot_be_learned_from_is_an_error(tmp_path: Path) -> None:
     features = Features(write_features(tmp_path / "features", IDS))
-    with pytest.raises(DataError, match="no titles, and no clicks"):
-        prepare_shop(features, None, tmp_path / "ds")
     with pytest.raises(DataError, match="no pair is left"):
         prepare_shop(features, click_log(tmp_path), tmp_path / "ds", least_clicks=99)
     assert not (tmp_path / "ds").exists()
+
+
+def test_without_clicks_and_titles_there_are_products_and_no_pairs(tmp_path: Path) -> None:
+    features = Features(write_features(tmp_path / "features", IDS))
+    report = prepare_shop(features, None, tmp_path / "ds")
+    dataset = Dataset(tmp_path / "ds")
+    assert dataset.product_ids.tolist() == IDS
+    assert len(dataset.pair_products) == len(dataset.query_texts) == 0
+    assert report.notes[-1] == NOTHING_SAYS
 
 
 def test_the_verb_prints_what_became_of_the_clicks(

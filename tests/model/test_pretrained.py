@@ -22,6 +22,7 @@ from shopwindow.model.pretrained import PretrainedTexts, WholePhotos, open_text_
 from shopwindow.model.recipe import Recipe, load_recipe
 from shopwindow.model.training import train
 from shopwindow.model.validation import Validation
+from shopwindow.model.zero_shot import write_zero_shot
 from shopwindow.ranking.answers import read_answers
 from tests.model.catalogues import BACKBONE, FakeTower, with_catalogue
 from tests.model.conftest import FEATURES, TinyShop
@@ -204,3 +205,20 @@ def test_pretrained_parts_alone_need_no_pairs(shop: TinyShop) -> None:
     )
     with pytest.raises(DataError, match="holds no pair to train on"):
         initial_model(dataset, recipe_of(learned(), {"pretrained": True}), text_tower=tower)
+
+
+def test_a_bundle_that_learned_nothing_ranks_as_the_towers_do(shop: TinyShop, tmp_path: Path) -> None:
+    tower = FakeTower(FEATURES)
+    write_zero_shot(shop.train, tmp_path / "bundle", text_tower=tower)
+    bundle = Bundle.load(tmp_path / "bundle", text_tower=tower)
+    scores = bundle.encode_texts(shop.train.query_texts) @ bundle.encode_dataset(shop.train).T
+    np.testing.assert_allclose(scores, zero_shot(shop.train, tower), atol=1e-5)
+
+
+def test_without_a_text_tower_there_is_no_zero_shot(shop: TinyShop, tmp_path: Path) -> None:
+    plain = with_catalogue(
+        shop.train, tmp_path / "plain", backbone={"name": "precomputed", "fingerprint": "f"}
+    )
+    with pytest.raises(DataError, match="there is nothing for pretrained"):
+        write_zero_shot(plain, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

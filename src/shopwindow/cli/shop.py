@@ -87,16 +87,14 @@ def shop(
     stage(2, "prepare: clicks into pairs, a part of them held out")
     given = {"clicks": file_hash(clicks), "judgements": file_hash(judgements)}
     make("dataset", given, partial(_prepare, folder, clicks, judgements))
+    changes = assignments(set or ())
+    made_of["recipe"] = load_recipe(recipe, changes).to_yaml()
     stage(3, f"train: recipe {recipe}")
-    make(
-        "bundle",
-        {"recipe": load_recipe(recipe, assignments(set or ())).to_yaml()},
-        partial(_train, folder, recipe, set),
-    )
+    make("bundle", {}, partial(_train, folder, recipe, changes, console))
     stage(4, "index: the whole catalogue, with its photos")
     make("index", {}, partial(_index, folder))
     stage(5, "measure: what the model is worth, beside simpler ways to rank")
-    verdicts = _measure(folder, console)
+    verdicts = _measure(folder, console, from_clicks=clicks is not None)
     stages.finish({"products": str(products), "verdicts": verdicts})
     console.print(f"\nsearch page: shopwindow serve {out}", soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s in all", style="dim")
@@ -108,10 +106,31 @@ def _prepare(folder: Path, clicks: str | None, judgements: str | None, out: Path
     prepare([], products=str(folder / "features"), clicks=clicks, judgements=judgements, out=str(out))
 
 
-def _train(folder: Path, recipe: str, changes: list[str] | None, out: Path) -> None:
+def _train(folder: Path, recipe: str, changes: dict[str, str], console: Console, out: Path) -> None:
+    """Learns from clicks, or else from titles. Towers that read texts need neither: without clicks they stay as they
+    are."""
     from shopwindow.cli.learn import train
+    from shopwindow.data.dataset import Dataset
+    from shopwindow.model.pretrained import open_text_tower
+    from shopwindow.model.recipe import load_recipe
+    from shopwindow.model.zero_shot import write_zero_shot
 
-    train(str(folder / "dataset"), out=str(out), recipe=recipe, set=changes)
+    dataset = Dataset(folder / "dataset")
+    if not dataset.has_weights and (tower := open_text_tower(dataset.backbone)) is not None:
+        write_zero_shot(dataset, out, text_tower=tower)
+        console.print(
+            "No clicks: the pretrained towers search as they are, nothing was trained.", soft_wrap=True
+        )
+        return
+    fitting = {"loss.weighting": "none"} if not dataset.has_weights else {}
+    pairs, size = int(dataset.pair_training.sum()), load_recipe(recipe, changes).batches.size
+    if size > pairs // _FEWEST_BATCHES:
+        fitting["batches.size"] = str(max(2, pairs // _FEWEST_BATCHES))
+        console.print(
+            f"Few pairs: {pairs:,}; batches of {fitting['batches.size']} instead of {size}.", soft_wrap=True
+        )
+    settings = {**changes, **fitting}
+    train(str(folder / "dataset"), out=str(out), recipe=recipe, set=[f"{k}={v}" for k, v in settings.items()])
 
 
 def _index(folder: Path, out: Path) -> None:
@@ -120,17 +139,19 @@ def _index(folder: Path, out: Path) -> None:
     make(str(folder / "bundle"), str(folder / "dataset"), out=str(out))
 
 
-def _measure(folder: Path, console: Console) -> dict[str, Any]:
-    """Prints the tables and sentences; gives them as plain values."""
+def _measure(folder: Path, console: Console, *, from_clicks: bool) -> dict[str, Any]:
+    """Prints the tables and the sentence; gives them as plain values. Titles are no test of a search for titles."""
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
     from shopwindow.ranking.measures import unjudged_note
     from shopwindow.shop.measuring import Judged, measure, rankers_of
 
     dataset = Dataset(folder / "dataset")
-    files = {name: dataset.held_out(name) for name in _WHAT}
+    files = {name: dataset.held_out(name) for name in _WHAT if from_clicks or name != "test"}
     if not any(files.values()):
-        console.print("Nothing is measured: there are neither clicks nor judgements.", soft_wrap=True)
+        console.print(
+            "Nothing can be measured: no clicks are held out, and there are no judgements.", soft_wrap=True
+        )
         return {}
     rankers = rankers_of(Bundle.load(folder / "bundle"), dataset)
     verdicts = {}
@@ -150,6 +171,8 @@ def _measure(folder: Path, console: Console) -> dict[str, Any]:
     return verdicts
 
 
+_FEWEST_BATCHES: Final = 4
+"""Steps of an epoch; where the pairs are fewer, batches are smaller than the recipe says."""
 _WHAT: Final = {"judgements": "judged queries", "test": "queries of held-out clicks"}
 """What is held out, in the order in which it is measured."""
 

@@ -292,10 +292,10 @@ def weigh(clicks: Clicks, *, eta: float = 1.0, least_clicks: int = 1) -> Pairs:
     looked_at = np.ones(len(places))
     if clicks.positions is not None:
         looked_at = np.nan_to_num(clicks.positions, nan=1.0) ** -eta
-    total = np.bincount(places, weights=clicks.clicks)
+    total = np.bincount(places, weights=clicks.clicks).astype(float)  # of none, counts are integers
     if clicks.impressions is None:
         lifted = clicks.clicks * np.minimum(1.0 / looked_at, MOST_LIFT)
-        weights = np.bincount(places, weights=lifted)
+        weights = np.bincount(places, weights=lifted).astype(float)
     else:
         looks = np.bincount(places, weights=clicks.impressions * looked_at)
         weights = np.clip(smoothed_rates(total, looks), 1.0 / MOST_LIFT, MOST_LIFT)

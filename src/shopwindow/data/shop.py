@@ -39,6 +39,7 @@ TITLES_SAY: Final = (
     "No clicks were given: phrases of the titles are the queries. Scores on them say how well photos are found by their"
     " own titles, not what shoppers want."
 )
+NOTHING_SAYS: Final = "No clicks were given and there are no titles: only pretrained towers can search."
 _COLUMNS: Final = ("counts", "features", "boxes", "photo_sizes", "labels", "photos")
 _AT_ONCE: Final = 256
 """Products in a chunk of a file."""
@@ -89,8 +90,10 @@ def prepare_shop(
     those of `weigh`. Without clicks, phrases of the titles are the queries: the title, its thing, and the thing with
     the word before it. `judgements` are checked against the catalogue and kept beside, to measure on.
 
-    Raises: DataError as `read_clicks` and `read_judgements`; without clicks and titles; where no pair is left to learn
-    from; where the disk is full. ValueError as `split`.
+    Without titles too there are no pairs: then only pretrained towers can search.
+
+    Raises: DataError as `read_clicks` and `read_judgements`; where no click is left to learn from; where the disk is
+    full. ValueError as `split`.
     """
     if clicks is None:
         log = _titles(features)
@@ -127,12 +130,9 @@ def title_phrases(title: str) -> list[str]:
 
 
 def _titles(features: Features) -> Clicks:
-    """Every phrase of a title as a click on its product. Raises: DataError where there is no title."""
+    """Every phrase of a title as a click on its product; none where there is no title."""
     phrases = [title_phrases(title) for title in features.titles or ()]
     texts = sorted({phrase for some in phrases for phrase in some})
-    if not texts:
-        problem = "has no titles, and no clicks were given: nothing can be learned"
-        raise DataError(problem, path=features.path)
     places = {text: place for place, text in enumerate(texts)}
     queries = np.array([places[phrase] for some in phrases for phrase in some], np.int64)
     products = np.repeat(np.arange(len(phrases)), [len(some) for some in phrases])
@@ -146,7 +146,7 @@ def _part(log: Clicks, parts: Split, *, eta: float, least_clicks: int) -> _Parts
         weigh(log.take(parts.parts == part), eta=eta, least_clicks=least_clicks)
         for part in (TRAIN, VALID, TEST)
     )
-    if not len(training.queries):
+    if log.found and not len(training.queries):
         raise DataError("no pair is left to learn from", path=log.path)
     held_out = {name: pairs for name, pairs in (("valid", valid), ("test", test)) if len(pairs.queries)}
     return _Parts(log, parts, training, held_out)
@@ -253,7 +253,7 @@ def _report(features: Features, parts: _Parts, graded: Judgements | None, *, fro
     notes += [f"{name}: {strata(pairs, training).says}" for name, pairs in parts.held_out.items()]
     if "valid" not in parts.held_out:
         notes.append("nothing is held out to validate on: train needs --valid and --answers")
-    notes.append(TITLES_SAY if from_titles else BIAS)
+    notes.append(BIAS if not from_titles else TITLES_SAY if len(training.queries) else NOTHING_SAYS)
     if graded is not None:
         counts += [
             ("judgements: pairs", len(graded.grades)),

@@ -52,7 +52,7 @@ def rankers_of(bundle: Bundle, dataset: Dataset) -> list[Ranker]:
         rankers.append(full_text)
     rankers += _of_model(bundle, dataset)
     if full_text is not None:
-        serve = "the trained model and full text together (the default of the page)"
+        serve = 'the trained model and full text together ("Also by full text" on the page)'
         rankers.append(fused_ranker(rankers[-1], full_text, "trained + full text", serve))
     return rankers
 

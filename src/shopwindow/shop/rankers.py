@@ -91,8 +91,10 @@ def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = N
     """
 
     def scores(queries: Sequence[str]) -> Float64[np.ndarray, "queries products"]:
-        total: Float64[np.ndarray, "queries products"] = _reciprocal(first.scores(queries))
-        return total + _reciprocal(second.scores(queries))
+        total: Float64[np.ndarray, "queries products"] = sum(
+            _reciprocal(ranker.scores(queries)) for ranker in (first, second)
+        )
+        return total
 
     return Ranker(name, scores, serve)
 
