@@ -1,0 +1,127 @@
+"""The one command: a shop's own files in, a searched and measured shop out; what is done is kept."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shopwindow.cli import main
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.features import Features
+from shopwindow.drawn.writing import draw_shop
+from shopwindow.search.engine import SearchEngine
+
+PRODUCTS = 90
+QUICK = ["--backbone", "plain", "--recipe", "bow", "--set", "optimiser.epochs=2", "parts.0.width=32"]
+STAGES = ["features", "dataset", "bundle", "index"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "shop"
+    draw_shop(folder, products=PRODUCTS, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop with clicks and judgements, which tests copy before they change it."""
+    out = tmp_path_factory.mktemp("made") / "myshop"
+    shop(drawn, out, "--clicks", str(drawn / "clicks.csv"), "--judgements", str(drawn / "judgements.csv"))
+    return out
+
+
+def shop(drawn: Path, out: Path, *options: str) -> None:
+    main(["shop", str(drawn / "products.csv"), "--out", str(out), *QUICK, *options])
+
+
+def states(out: Path) -> dict[str, int]:
+    return {name: (out / name).stat().st_ino for name in STAGES}
+
+
+def test_the_shop_is_searched_by_words_and_shows_titles(made: Path) -> None:
+    engine = SearchEngine.open(made / "index")
+    hits = engine.with_views(engine.search("red bag", k=3))
+    assert len(hits) == 3
+    titles = dict(
+        zip(Features(made / "features").ids.tolist(), Features(made / "features").titles or [], strict=True)
+    )
+    assert all(hit.view is not None and hit.view.title == titles[hit.product_id] for hit in hits)
+
+
+def test_every_way_to_rank_is_in_the_table_with_its_interval_and_test(made: Path) -> None:
+    verdicts = json.loads((made / "shop.json").read_text())["verdicts"]
+    assert list(verdicts) == ["judgements", "test"]
+    for verdict in verdicts.values():
+        names = [system["name"] for system in verdict["systems"]]
+        assert names == ["random", "popularity", "full text over titles", "trained", "trained + full text"]
+        best = max(verdict["systems"], key=lambda system: system["nDCG@5"])
+        for system in verdict["systems"]:
+            assert system["low"] <= system["nDCG@5"] <= system["high"]
+            assert system is best or system["best_other"] == best["name"]
+            assert 0 <= system["p"] <= 1
+    assert "erve" in verdicts["test"]["sentence"]
+
+
+def test_what_is_made_of_the_same_is_kept(
+    drawn: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(made, out)
+    before, verdicts = states(out), json.loads((out / "shop.json").read_text())["verdicts"]
+    shop(drawn, out, "--clicks", str(drawn / "clicks.csv"), "--judgements", str(drawn / "judgements.csv"))
+    assert states(out) == before
+    assert json.loads((out / "shop.json").read_text())["verdicts"] == verdicts
+    assert capsys.readouterr().out.count("kept, nothing it is made of has changed") == 3
+
+
+def test_another_recipe_trains_anew_and_prepares_nothing(drawn: Path, made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(made, out)
+    before = states(out)
+    files = ["--clicks", str(drawn / "clicks.csv"), "--judgements", str(drawn / "judgements.csv")]
+    shop(drawn, out, *files, "--set", "optimiser.seed=1")
+    after = states(out)
+    assert after["dataset"] == before["dataset"]
+    assert after["bundle"] != before["bundle"]
+    assert after["index"] != before["index"]
+
+
+def test_a_new_photo_costs_one_photo(
+    drawn: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "own", tmp_path / "again"
+    shutil.copytree(drawn, own)
+    shutil.copytree(made, out)
+    with (own / "products.csv").open("a", newline="") as file:
+        csv.writer(file).writerow(["NEW-1", "Alder bag", "photos/new.jpg", "9.99", "red", "canvas"])
+    photo = next((drawn / "photos").iterdir()).read_bytes()
+    (own / "photos" / "new.jpg").write_bytes(photo + b"\0")  # other bytes, the same picture
+    shop(own, out, "--clicks", str(own / "clicks.csv"))
+    assert "photos encoded by this run 1" in " ".join(capsys.readouterr().out.split())
+    assert "NEW-1" in Dataset(out / "dataset").product_ids.tolist()
+
+
+def test_without_clicks_titles_teach_and_judgements_measure(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "myshop"
+    shop(drawn, out, "--judgements", str(drawn / "judgements.csv"))
+    said = capsys.readouterr().out
+    assert "No clicks were given: phrases of the titles are the queries." in said
+    assert list(json.loads((out / "shop.json").read_text())["verdicts"]) == ["judgements"]
+
+
+def test_a_folder_of_other_files_is_left_alone(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "letters.txt").write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        shop(drawn, tmp_path)
+    assert stopped.value.code == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
