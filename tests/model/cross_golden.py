@@ -1,4 +1,4 @@
-"""The golden numbers of the original UNITER and Oscar, as packed pairs. Small files lie beside; the others in SHARED."""
+"""The golden numbers of the original UNITER and Oscar, as packed pairs. Small files lie here, the others in SHARED."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def uniter_pairs(batch: Arrays) -> tuple[CrossPairs, Tensor, Tensor]:
     ids = batch["input_ids"].expand(len(total), -1)
     words = ids > 0
     lengths = words.sum(1)
-    features, geometry = (
-        batch[name].expand(len(total), -1, -1) for name in ("img_feat", "img_pos_feat")
-    )
+    features, geometry = (batch[name].expand(len(total), -1, -1) for name in ("img_feat", "img_pos_feat"))
     counts = total - lengths
     kept = torch.arange(features.shape[1]) < counts[:, None]
     regions = boxed(features[kept], geometry[kept][:, :4], counts)

@@ -6,24 +6,20 @@ their own float64 by 5e-7), 1e-6 between packed and padded.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 
 from shopwindow.data.regions import Regions
 from shopwindow.model.cross import CrossPairs, Kind, box_shares
 from shopwindow.model.cross_checkpoint import load_original
 from shopwindow.model.cross_heads import KINDS, CrossModel
-from shopwindow.model.packing import Layout
 from shopwindow.model.towers import EncoderSize
-from tests.model.cross_golden import Arrays, arrays, golden, oscar_pairs, slots, uniter_pairs
+from tests.model.cross_golden import arrays, golden, oscar_pairs, slots, uniter_pairs
 
 UNITER_FILES = [
     ("weights_2048.safetensors", "forward_2048.npz", 2),
@@ -128,7 +124,10 @@ def test_oscars_other_masks_are_the_same_model_with_something_left_out(
 @torch.no_grad()
 def test_text_alone_and_photo_alone_are_uniters() -> None:
     model = load_original(golden("uniter", "weights_retrieval.safetensors"), "uniter", attention_heads=4)
-    batch, wanted = arrays("uniter", "forward_retrieval.npz", "batch."), arrays("uniter", "forward_retrieval.npz")
+    batch, wanted = (
+        arrays("uniter", "forward_retrieval.npz", "batch."),
+        arrays("uniter", "forward_retrieval.npz"),
+    )
     pairs, words, kept = uniter_pairs(batch)
     nothing = torch.zeros_like(pairs.lengths)
     none = pairs.regions.take_regions(torch.empty(0, dtype=torch.int64), nothing)
@@ -189,9 +188,7 @@ def test_a_visual_bert_of_transformers_takes_the_encoder_by_name(
     )
     theirs = transformers.VisualBertModel(config).eval()
     named = {
-        name: tensor
-        for name, tensor in body.state_dict().items()
-        if name.startswith(("encoder.", "pooler."))
+        name: tensor for name, tensor in body.state_dict().items() if name.startswith(("encoder.", "pooler."))
     }
     assert not theirs.load_state_dict(named, strict=False).unexpected_keys
     batch = arrays(kind, forward, "batch.")
@@ -254,7 +251,8 @@ def some_pairs(lengths: list[int], counts: list[int], *, tags: bool, seed: int =
 def padded_output(model: CrossModel, pairs: CrossPairs) -> tuple[Tensor, Tensor]:
     """Every slot's vector, pair by pair, and the pooled ones, by a padded encoder with a mask, written as formulas."""
     hidden, kept = padded_slots(model, pairs)
-    for layer in model.body.encoder.layer:
+    layers: Any = model.body.encoder.layer
+    for layer in layers:
         own = layer.attention.self
         q, k, v = (
             part(hidden).unflatten(2, (own.heads, -1)).transpose(1, 2)
@@ -328,5 +326,3 @@ def test_regions_without_boxes_and_hidden_regions_of_oscar_are_refused() -> None
         some_model("oscar").score(masked)
     with pytest.raises(ValueError, match="oscar has no head rank"):
         CrossModel("oscar", SIZE, feature_size=4, vocabulary=9, heads=("rank",))
-
-

@@ -161,13 +161,12 @@ class CrossEncoder(nn.Module):
 
     def embed_regions(self, pairs: CrossPairs) -> Float[Tensor, "regions hidden"]:
         """Regions as they enter the encoder."""
+        given: tuple[object, ...] = ()
         if isinstance(self.regions, UniterRegions):
-            own = self.embeddings.token_type_embeddings.weight[REGION_TYPE]
-            out: Tensor = self.regions(pairs.regions, own, pairs.masked)
-            return out
-        if pairs.masked is not None:
+            given = self.embeddings.token_type_embeddings.weight[REGION_TYPE], pairs.masked
+        elif pairs.masked is not None:
             raise ValueError("hidden regions need UNITER; Oscar has no mask for them")
-        out = self.regions(pairs.regions)
+        out: Tensor = self.regions(pairs.regions, *given)
         return out
 
 
@@ -195,4 +194,6 @@ def box_shares(regions: Regions) -> Float[Tensor, "regions 7"]:
     height, width = regions.photo_sizes.to(torch.float32).unbind(1)
     top, left, bottom, right = regions.boxes.to(torch.float32).unbind(1)
     wide, high = (right - left) / width, (bottom - top) / height
-    return torch.stack([left / width, top / height, right / width, bottom / height, wide, high, wide * high], 1)
+    return torch.stack(
+        [left / width, top / height, right / width, bottom / height, wide, high, wide * high], 1
+    )

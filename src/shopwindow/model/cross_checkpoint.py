@@ -20,7 +20,6 @@ from shopwindow.files import DataError
 from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.cross import OSCAR_GEOMETRY, Kind
 from shopwindow.model.cross_heads import KINDS, CrossModel, Head
-from shopwindow.model.given import WEIGHTS
 from shopwindow.model.towers import EncoderSize
 
 HEAD_WIDTH: Final = 64
@@ -164,7 +163,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"broken, or more than tensors: {' '.join(str(error).split())[:200]}", path=path) from error
+        raise DataError(
+            f"broken, or more than tensors: {' '.join(str(error).split())[:200]}", path=path
+        ) from error
     if not isinstance(values, Mapping) or not all(isinstance(one, Tensor) for one in values.values()):
         raise DataError("no dictionary of tensors", path=path)
     return dict(values)

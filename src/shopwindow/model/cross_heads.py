@@ -10,7 +10,7 @@ Legend of axes: pairs; hidden = width of the encoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import torch
@@ -103,7 +103,7 @@ class CrossModel(nn.Module):
             else OscarRegions(size, feature_size=feature_size, norm=region_norm)
         )
         self.body = CrossEncoder(size, regions, vocabulary=vocabulary, longest=longest)
-        made = {
+        made: dict[Head, Callable[[], nn.Module]] = {
             "rank": lambda: nn.Linear(size.hidden, 1),
             "match": lambda: nn.Linear(size.hidden, 2),
             "contrast": lambda: nn.Linear(size.hidden, contrasts),
@@ -146,5 +146,7 @@ class CrossModel(nn.Module):
     def rank_as_match(self) -> None:
         """Gives the rank head the weights of the class that says match. A copy: afterwards the two learn apart."""
         rank, match = self.heads["rank"], self.heads["match"]
+        assert isinstance(rank, nn.Linear)
+        assert isinstance(match, nn.Linear)
         rank.weight.copy_(match.weight[1:])
         rank.bias.copy_(match.bias[1:])
