@@ -137,7 +137,7 @@ class ProductRegions:
             return _joined(self.index, product_ids, _kept_in)
 
         def made(part: OpenPart, rows: Int64[np.ndarray, " rows"]) -> Regions | None:
-            return reranker.keep(self._read(part, rows))
+            return reranker.keep(self._read(part, rows, boxes=True))
 
         return _joined(self.index, product_ids, made)
 
@@ -146,14 +146,14 @@ class ProductRegions:
 
         Raises: DataError where the dataset is gone or was replaced.
         """
-        return self._read(part, np.array([row]))
+        return self._read(part, np.array([row]), boxes=self.boxes)
 
-    def _read(self, part: OpenPart, rows: Int64[np.ndarray, " rows"]) -> Regions:
+    def _read(self, part: OpenPart, rows: Int64[np.ndarray, " rows"], *, boxes: bool) -> Regions:
         columns = part.segment.columns
         order, pieces = [], []
         for source in np.unique(columns.source[rows]).tolist():
             some = np.flatnonzero(columns.source[rows] == source)
-            pieces.append(self._dataset(source).regions(columns.dataset_row[rows[some]], boxes=self.boxes))
+            pieces.append(self._dataset(source).regions(columns.dataset_row[rows[some]], boxes=boxes))
             order.append(some)
         return Regions.join(pieces).take(torch.from_numpy(np.argsort(np.concatenate(order))))
 
