@@ -45,6 +45,17 @@ TINY = {
     "model.dropout": 0.0,
 }
 
+LEARNS = {
+    "model.width": 128,
+    "model.layers": 1,
+    "model.inner": 128,
+    "pretrain.epochs": 1,
+    "rank.epochs": 15,
+    "rank.drawn": 3,
+    "optimiser.learning_rate": 2e-3,
+}
+"""Enough to learn the tiny shop: a narrower one of these initial weights stays long at what chance costs."""
+
 
 def tiny(kind: str, **changes: object) -> CrossRecipe:
     return load_cross_recipe(f"{kind}-small", TINY | changes)
@@ -60,7 +71,7 @@ def trained(
 ) -> Path:
     """A cross-encoder of each kind, trained on the tiny shop."""
     out: Path = tmp_path_factory.mktemp("cross") / request.param
-    recipe = tiny(request.param, **{"rank.epochs": 30, "rank.drawn": 3, "optimiser.learning_rate": 3e-3})
+    recipe = tiny(request.param, **LEARNS)
     train_cross(tiny_shop.train, recipe, out, validation=validation(tiny_shop), device="cpu")
     return out
 
@@ -72,7 +83,7 @@ def test_a_trained_one_ranks_and_opens_as_it_was(trained: Path, tiny_shop: TinyS
     assert score == pytest.approx(bundle.scores["nDCG@5"], abs=1e-6)
     chance = evaluate(unranked(tiny_shop.valid), read_answers(tiny_shop.answers)).mean(Measure("nDCG", 5))
     assert score > chance + 0.15
-    assert bundle.provenance["steps"] == 32 * (len(tiny_shop.train.pair_queries) // 32)
+    assert bundle.provenance["steps"] == 16 * (len(tiny_shop.train.pair_queries) // 32)
     assert not trained.with_name(trained.name + ".training").exists()
     with pytest.raises(DataError, match="no bundle"):
         Bundle.load(trained)
