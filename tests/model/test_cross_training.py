@@ -46,15 +46,13 @@ TINY = {
 }
 
 LEARNS = {
-    "model.width": 128,
-    "model.layers": 1,
-    "model.inner": 128,
+    "model.width": 64,
     "pretrain.epochs": 1,
-    "rank.epochs": 15,
+    "rank.epochs": 16,
     "rank.drawn": 3,
     "optimiser.learning_rate": 2e-3,
 }
-"""Enough to learn the tiny shop: a narrower one of these initial weights stays long at what chance costs."""
+"""Enough to learn the tiny shop."""
 
 
 def tiny(kind: str, **changes: object) -> CrossRecipe:
@@ -82,8 +80,8 @@ def test_a_trained_one_ranks_and_opens_as_it_was(trained: Path, tiny_shop: TinyS
     score = evaluate(run, read_answers(tiny_shop.answers)).mean(Measure("nDCG", 5))
     assert score == pytest.approx(bundle.scores["nDCG@5"], abs=1e-6)
     chance = evaluate(unranked(tiny_shop.valid), read_answers(tiny_shop.answers)).mean(Measure("nDCG", 5))
-    assert score > chance + 0.15
-    assert bundle.provenance["steps"] == 16 * (len(tiny_shop.train.pair_queries) // 32)
+    assert score > chance + 0.4
+    assert bundle.provenance["steps"] == 17 * (len(tiny_shop.train.pair_queries) // 32)
     assert not trained.with_name(trained.name + ".training").exists()
     with pytest.raises(DataError, match="no bundle"):
         Bundle.load(trained)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import choose_query_rules, normalise
@@ -23,6 +25,8 @@ from shopwindow.model.given import check_pieces, of_field
 from shopwindow.model.tokenizer_files import load_tokenizer
 from shopwindow.model.tokens import train_tokenizer
 from shopwindow.model.towers import EncoderSize
+
+BERT_WIDTH: Final = 768
 
 
 def names_of_labels(dataset: Dataset, given: Mapping[int, str]) -> dict[int, str]:
@@ -67,12 +71,27 @@ def initial_cross(
             classes=dataset.label_count + 1,
             region_norm=own.region_norm,
         )
+    if path is None:
+        keep_gain(model)
     if bert is not None:
         with of_field("model.checkpoint"):
             start_from_bert(model, bert.path)
     if original is not None:
         _copy(original, model, own.checkpoint)
     return tokenizer, model
+
+
+@torch.no_grad()
+def keep_gain(model: CrossModel) -> None:
+    """Widens random first weights so that a narrow model multiplies as much as one of BERT's width.
+
+    BERT's spread is made for 768. On a tiny shop a model of width 32 stays 80 steps and more at the loss of chance with
+    it, and leaves that after 40 with this.
+    """
+    factor = (BERT_WIDTH / model.body.size.hidden) ** 0.5
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.mul_(factor)
 
 
 def _copy(original: CrossModel, model: CrossModel, path: str | None) -> None:

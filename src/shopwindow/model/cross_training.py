@@ -358,7 +358,7 @@ class _Training:
     def _point(self, rate: float, score: float | None) -> None:
         """A point of the curve."""
         epoch = self.step / self.ranking.steps_per_epoch
-        loss = float(np.mean(self.losses)) if self.losses else None
+        loss = float(np.mean(self.losses))
         self.rows.append(CurveRow(self.step, epoch, self.seconds, rate, loss, None, None, score))
         self.losses.clear()
 
@@ -372,7 +372,8 @@ class _Training:
     def _tell(self, now: float) -> None:
         assert self.progress is not None
         speed = self.job.recipe.batches.size * self.step / self.seconds
-        loss = float(np.mean(self.losses)) if self.losses else float("nan")
+        loss = float(np.mean(self.losses)) if self.losses else self.rows[-1].train_loss
+        assert loss is not None  # every point has one
         self.progress(Moment(self.step, self.steps, speed, loss, self.best_score))
         self.told = now
 
