@@ -356,6 +356,9 @@ def test_every_recipe_of_a_cross_encoder_is_read(tmp_path: Path) -> None:
     assert names == ["oscar", "oscar-small", "uniter", "uniter-small"]
     for name in names:
         assert names_cross_recipe(name)
+        text = (CROSS_RECIPES / f"{name}.yaml").read_text()
+        assert f"--recipe {name}" in text
+        assert all(f"# {what}:" in text for what in ("command", "hardware", "score"))
         recipe = load_cross_recipe(name)
         assert recipe.model.kind == name.split("-")[0]
         (tmp_path / f"{name}.yaml").write_text(recipe.to_yaml())
