@@ -20,9 +20,11 @@ from shopwindow.model.cross_recipe import CROSS_RECIPES, CrossRecipe, load_cross
 from shopwindow.model.cross_reranker import AT_A_TIME, CrossReranker
 from shopwindow.model.cross_tasks import Spelling, hide, hide_words, ranking_loss
 from shopwindow.model.cross_training import others_of, train_cross
+from shopwindow.model.encoder import Part, PartsEncoder, Side
 from shopwindow.model.negatives import KnownPairs
 from shopwindow.model.rerankers import Pool, Query, Reranker
 from shopwindow.model.tokens import train_tokenizer
+from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment
 from shopwindow.ranking.answers import read_answers
@@ -45,6 +47,7 @@ TINY = {
     "model.dropout": 0.0,
 }
 
+SMALL = EncoderSize(hidden=8, layers=1, heads=2, inner=8, dropout=0.0)
 LEARNS = {
     "model.width": 64,
     "pretrain.epochs": 1,
@@ -161,6 +164,22 @@ def test_chunks_give_the_gradients_of_the_whole(tiny_shop: TinyShop, tmp_path: P
     for name, tensor in made[0].items():
         if ".key.bias" not in name:  # no gradient but rounding
             torch.testing.assert_close(made[1][name], tensor, atol=2e-4, rtol=0)
+
+
+def test_easy_epochs_leave_the_first_stage_unasked(tiny_shop: TinyShop, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(tiny_shop.train.query_texts, vocabulary=60)
+    part = Part(
+        8, Side(TextTower(SMALL, vocabulary=60, longest=16)), Side(PhotoTower(SMALL, feature_size=16))
+    )
+    first = Bundle(PartsEncoder([part], feature_size=16, vocabulary=60, longest=16).eval(), tokenizer)
+    made = {}
+    for name, asked, easy in (("none", None, 0), ("easy", first, 1), ("hard", first, 0)):
+        recipe = tiny("uniter", **{"pretrain.epochs": 0, "rank.epochs": 1, "rank.easy_epochs": easy})
+        given = {"validation": validation(tiny_shop), "first_stage": asked, "device": "cpu"}
+        made[name] = train_cross(tiny_shop.train, recipe, tmp_path / name, **given).model.state_dict()  # type: ignore[arg-type] # a dictionary of several types
+    weights = "body.embeddings.word_embeddings.weight"
+    assert torch.equal(made["easy"][weights], made["none"][weights])
+    assert not torch.equal(made["hard"][weights], made["none"][weights])
 
 
 def query(text: str) -> Query:

@@ -68,6 +68,8 @@ class RankRecipe:
     epochs: int = 10
     depth: int = 100
     """Negatives come from so many best of the first stage, known pairs left out; without one they are any."""
+    easy_epochs: int = 0
+    """Epochs before the first stage is asked: negatives are any. Random weights learn little from hard ones."""
     drawn: int = 7
     """Negatives drawn for a right pair, in each direction."""
     negatives: int = 7
@@ -78,6 +80,7 @@ class RankRecipe:
 
     def __post_init__(self) -> None:
         _check(self, "epochs", "negatives", least=1)
+        _check(self, "easy_epochs", least=0)
         _check(self, "drawn", least=self.negatives)
         _check(self, "depth", least=self.drawn)
         _check(self, "margin", least=0, below=1)

@@ -183,8 +183,11 @@ class _Training:
         if self.step == self.pretraining_steps and self.pretraining_steps and self.model.kind == "uniter":
             self.model.rank_as_match()
         if self.step < self.steps:
-            rows, negatives = self._first_rows(), self._negatives()
+            rows, easy = self._first_rows(), self.job.recipe.rank.easy_epochs * self.ranking.steps_per_epoch
+            negatives = self._negatives(None)
             for batch in self.ranking:
+                if self.step - self.pretraining_steps == max(easy, self.ranking.start):
+                    negatives = self._negatives(self.job.first_stage)
                 rate = self._rate(self.ranking.steps, self.pretraining_steps)
                 self._take(partial(self._rank, batch, rows, negatives), rate)
 
@@ -318,12 +321,13 @@ class _Training:
         """A row of the dataset's queries for each number of a text."""
         return np.unique(self.texts.numbers.numpy(), return_index=True)[1]
 
-    def _negatives(self) -> Negatives:
+    def _negatives(self, first_stage: Bundle | None) -> Negatives:
+        """The tables of a first stage; without one, of random negatives."""
         job, rows = self.job, self._first_rows()
         words = photos = None
-        if job.first_stage is not None:
-            words = job.first_stage.encode_texts([job.dataset.query_texts[row] for row in rows.tolist()])
-            photos = job.first_stage.encode_dataset(job.dataset, self._products)
+        if first_stage is not None:
+            words = first_stage.encode_texts([job.dataset.query_texts[row] for row in rows.tolist()])
+            photos = first_stage.encode_dataset(job.dataset, self._products)
         training = job.dataset.pair_training
         numbers = self.texts.numbers.numpy()[job.dataset.pair_queries[training]]
         places = np.searchsorted(self._products, job.dataset.pair_products[training])
