@@ -20,7 +20,7 @@ from shopwindow.model.recipe import (
 )
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_loads_and_opens_with_its_command(path: Path) -> None:
     recipe = load_recipe(path.stem)
     assert load_recipe(str(path)) == recipe

@@ -19,6 +19,7 @@ from shopwindow.files import STANDARD_STREAM, DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from shopwindow.model.rerankers import Reranker
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Measure
     from shopwindow.ranking.runs import Run
@@ -39,7 +40,7 @@ class Asking:
     hybrid: bool = False
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    rerank: str | None = None
+    rerank: str | Reranker | None = None
     candidates: int | None = None
 
     @classmethod
@@ -78,13 +79,18 @@ class Asking:
             "hybrid": self.hybrid,
             f"labels {','.join(map(str, self.labels))}": self.labels,
             " ".join(map(str, self.conditions)): self.conditions,
-            f"{self.rerank}": self.rerank,
+            getattr(self.rerank, "name", str(self.rerank)): self.rerank,
             f"of {self.candidates}": self.candidates,
         }
         return " ".join(word for word, said in words.items() if said)
 
 
 PLAIN: Final = Asking()
+
+
+def is_cross_encoder(path: str) -> bool:
+    """Whether a path is the directory of a trained cross-encoder."""
+    return (Path(path) / "cross.json").is_file()
 
 
 def is_index(path: str) -> bool:
@@ -202,9 +208,15 @@ def _conditions(texts: list[str]) -> tuple[Condition, ...]:
         raise DataError(f"{error}{hint}", field="--where") from error
 
 
-def _reranker(text: str) -> str:
+def _reranker(text: str) -> str | Reranker:
+    """The name of a reranker, or the cross-encoder that lies at a path."""
     from shopwindow.model.rerankers import full_name
 
+    if is_cross_encoder(text):
+        from shopwindow.model.cross_bundle import CrossBundle
+        from shopwindow.model.cross_reranker import CrossReranker
+
+        return CrossReranker(CrossBundle.load(text))
     try:
         return full_name(text)
     except ValueError as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shopwindow.model.recipe import Recipe
     from shopwindow.model.watch import Moment
     from shopwindow.ranking.operators import Operator
+    from shopwindow.ranking.runs import Run
 
 Device = Literal["auto", "cpu", "cuda"]
 EXPLANATIONS = "explanations.json"
@@ -23,6 +24,8 @@ _LEFT_OUT = {
     "title": "the dataset has no titles: the recipe's part of titles was left out",
     "pretrained": "the dataset's backbone reads no text: the recipe's pretrained part was left out",
 }
+FIRST = 50
+"""Products of a pool that a cross-encoder scores, where nothing else is asked for."""
 
 
 def train(
@@ -34,6 +37,8 @@ def train(
     recipe: str = "default",
     set: list[str] | None = None,
     resume: bool = False,
+    first_stage: str | None = None,
+    labels: str | None = None,
     device: Device = "auto",
     devices: int = 1,
     bounded_memory: bool = False,
@@ -48,10 +53,14 @@ def train(
         valid: The pools to validate on, a dataset.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
         recipe: A recipe's name (default, shop, linear, late, bow, small, seed) or a YAML file of differences from the
-            defaults, or from the recipe it names as its base.
+            defaults, or from the recipe it names as its base. A cross-encoder, which orders the first products of
+            another model anew, has uniter, oscar, uniter-small or oscar-small.
         set: Fields of the recipe changed, by dotted name: optimiser.epochs=3 parts.0.width=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
+        first_stage: Of a cross-encoder: the bundle whose nearest products and texts are its negatives; random ones are
+            taken without it.
+        labels: Of a cross-encoder: the competition's table of label names, which oscar reads as tags.
         device: Where to compute; auto takes a GPU where there is one.
         devices: How many GPUs (or, on a CPU, processes) share every batch; they must divide its size.
             The weights are those of one device but for rounding, and for dropout unless the recipe's chunk divides a
@@ -60,12 +69,33 @@ def train(
             once does not count as memory of the process.
     """
     from shopwindow.cli.progress import progress
+    from shopwindow.model.cross_recipe import names_cross_recipe
     from shopwindow.model.given import check_devices, check_given
     from shopwindow.model.recipe import load_recipe
 
     if (valid is None) != (answers is None):
         raise DataError("go together: give both or neither", field="--valid, --answers")
     # What can be refused without data or a library that takes seconds to import comes first.
+    if names_cross_recipe(recipe):
+        if devices != 1:
+            raise DataError(f"{devices}, a cross-encoder trains on 1", field="--devices")
+        if valid is None or answers is None:
+            raise DataError("a cross-encoder is validated on pools: give both", field="--valid, --answers")
+        _train_cross(
+            recipe,
+            assignments(set or ()),
+            dataset=dataset,
+            valid=valid,
+            answers=answers,
+            out=out,
+            first_stage=first_stage,
+            labels=labels,
+            resume=resume,
+            device=device,
+            mapped=not bounded_memory,
+        )
+        return
+    only_with("goes with the recipe of a cross-encoder", first_stage=first_stage, labels=labels)
     chosen = load_recipe(recipe, assignments(set or ()))
     batches = chosen.batches
     check_devices(devices, size=batches.size, order=batches.order, late=chosen.late is not None)
@@ -112,6 +142,8 @@ def rank(
     out: str,
     smooth: str | None = None,
     operator: str | None = None,
+    rerank: str | None = None,
+    first: int | None = None,
     explain: str | None = None,
     explain_queries: int = 20,
     explain_top: int = 3,
@@ -129,6 +161,9 @@ def rank(
         operator: How the vectors of each pool score it: smooth:0.7,0.2,0.1 (each photo leans on its nearest),
             expand:5,3 (alpha query expansion: top, alpha), reciprocal:20,6,0.3 (k-reciprocal re-ranking: k1, k2, weight
             of the plain distance); a name alone has these numbers. None is the dot product.
+        rerank: A cross-encoder, a directory that train writes by the recipe uniter or oscar, which orders the first
+            products of each pool anew.
+        first: How many products of a pool it scores: 50 when not given.
         explain: A directory to write which word looks at which box: explanations.jsonl, and a picture each.
         explain_queries: Of how many queries, in the order of their ids.
         explain_top: Of how many of each query's first products.
@@ -147,6 +182,9 @@ def rank(
             raise DataError("no such folder", path=photos, field="--photos")
     else:
         only_with("goes with --explain", photos=photos)
+    if rerank is None:
+        only_with("goes with --rerank", first=first)
+    at_least(1, first=first)
     if out != STANDARD_STREAM:
         check_writable(out)
     from shopwindow.model.bundle import Bundle
@@ -165,6 +203,8 @@ def rank(
             smooth=weights,
             progress=tell,
         )
+    if rerank is not None:
+        run = _reranked(run, rerank, pools, first or FIRST, device)
     write_run(run, out)
     if strange := _without_known_words(opened, pools.query_texts):
         whose = counted(strange, "query has", "queries have")
@@ -211,6 +251,69 @@ def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
             soft_wrap=True,
         )
     console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)
+
+
+def _train_cross(
+    recipe: str,
+    changed: dict[str, str],
+    *,
+    dataset: str,
+    valid: str,
+    answers: str,
+    out: str,
+    first_stage: str | None,
+    labels: str | None,
+    resume: bool,
+    device: Device,
+    mapped: bool,
+) -> None:
+    """Trains a cross-encoder and says what came of it."""
+    from shopwindow.cli.progress import progress
+    from shopwindow.model.cross_recipe import load_cross_recipe
+
+    chosen = load_cross_recipe(recipe, changed)
+    place = _device(device)
+    from shopwindow.data.dataset import Dataset
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.model.cross_training import train_cross
+    from shopwindow.model.validation import Validation
+    from shopwindow.ranking.answers import read_answers
+    from shopwindow.search.building import read_label_names
+
+    with progress("train") as show:
+
+        def tell(moment: Moment) -> None:
+            best = "" if moment.best is None else f", best nDCG@5 {moment.best:.4f}"
+            says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
+            show(float(moment.step), float(moment.steps), f"{says}, loss {moment.loss:.4f}{best}")
+
+        bundle = train_cross(
+            Dataset(dataset, mapped=mapped),
+            chosen,
+            out,
+            validation=Validation(Dataset(valid), read_answers(answers)),
+            first_stage=None if first_stage is None else Bundle.load(first_stage, device=place),
+            label_names=None if labels is None else read_label_names(labels),
+            resume=resume,
+            device=place,
+            progress=tell,
+        )
+    console = standard_output()
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
+    done = f"after step {bundle.provenance['best_step']} of {bundle.provenance['steps']}"
+    console.print(f"valid, whole pools: {scores} ({done})", soft_wrap=True)
+    console.print(f"cross-encoder: {out}", soft_wrap=True)
+
+
+def _reranked(run: Run, path: str, pools: Dataset, first: int, device: Device) -> Run:
+    """The run with its first products in the order of a cross-encoder."""
+    from shopwindow.cli.progress import counting
+    from shopwindow.model.cross_bundle import CrossBundle
+    from shopwindow.model.cross_rank import rerank
+
+    bundle = CrossBundle.load(path, device=_device(device))
+    with counting("rerank", "pairs") as tell:
+        return rerank(bundle, pools, run, first=first, name=run.name, progress=tell)
 
 
 def assignments(texts: Iterable[str]) -> dict[str, str]:

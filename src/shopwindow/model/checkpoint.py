@@ -45,7 +45,7 @@ class BertCheckpoint:
         self.longest: int = config["max_position_embeddings"]
         self._tensors = _read_tensors(self.path / WEIGHTS)
 
-    def load_into(self, tower: TextTower | PhotoTower) -> list[str]:
+    def load_into(self, tower: nn.Module) -> list[str]:
         """Copies what the tower can take; gives the names of its parameters that the checkpoint lacks.
 
         A photo tower takes layers, pooler and LayerNorm. Raises: DataError for a tensor of another shape,

@@ -377,7 +377,7 @@ def load_recipe(name: str, changes: Mapping[str, object] | None = None) -> Recip
         typed = _parsed(value, dotted) if isinstance(value, str) else value
         _put(fields, dotted, _with_paths(typed, Path(), dotted.rpartition(".")[2]))
     path = TYPED if changes else Path(name)
-    return _read(Recipe, fields, path, "")
+    return read_group(Recipe, fields, path, "")
 
 
 def _file_of(name: str, *, folder: Path = Path()) -> Path:
@@ -390,7 +390,7 @@ def _file_of(name: str, *, folder: Path = Path()) -> Path:
 
 def _fields_of(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """What a recipe file sets, over what its base sets. `above`: the files whose base it is."""
-    own = _with_paths(_mapping(read_text(path), path), path.parent)
+    own = _with_paths(read_mapping(read_text(path), path), path.parent)
     inherited: dict[str, Any] = {}
     if BASE in own:
         base, chain = own.pop(BASE), (*above, path.resolve())
@@ -405,7 +405,7 @@ def _fields_of(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
             raise DataError(f"a circle: {names}", path=path, field=BASE)
         inherited = _fields_of(file, chain)
     fields = _over(inherited, own)
-    _read(Recipe, fields, path, "")  # refused here, where the file can be named
+    read_group(Recipe, fields, path, "")  # refused here, where the file can be named
     return fields
 
 
@@ -450,10 +450,10 @@ def _step(place: Any, name: str, so_far: str) -> Any:
 
 
 def _parsed(text: str, dotted: str) -> Any:
-    return _mapping(f"value: {text}", TYPED, field=dotted)["value"]
+    return read_mapping(f"value: {text}", TYPED, field=dotted)["value"]
 
 
-def _mapping(text: str, path: Path, *, field: str | None = None) -> dict[str, Any]:
+def read_mapping(text: str, path: Path, *, field: str | None = None) -> dict[str, Any]:
     """The mapping that a YAML text says; an empty text is an empty one.
 
     Raises: DataError for no YAML, no mapping, and a key given twice, of which YAML would silently take the last.
@@ -501,7 +501,7 @@ def _with_paths(value: Any, folder: Path, key: str = "") -> Any:
 Group = TypeVar("Group")
 
 
-def _read(kind: type[Group], values: Any, path: Path, dotted: str) -> Group:
+def read_group(kind: type[Group], values: Any, path: Path, dotted: str) -> Group:
     """The dataclass of a mapping. Raises: DataError with file and dotted field."""
     if not isinstance(values, dict):
         raise DataError(
@@ -533,7 +533,7 @@ def _read(kind: type[Group], values: Any, path: Path, dotted: str) -> Group:
 def _convert(value: Any, hint: Any, path: Path, name: str) -> Any:
     """The value as the type of its field. Raises: DataError that says what was got and what is wanted."""
     if dataclasses.is_dataclass(hint):
-        return _read(hint, value, path, name)  # type: ignore[arg-type] # a class, not an instance
+        return read_group(hint, value, path, name)  # type: ignore[arg-type] # a class, not an instance
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise DataError(f"{value!r}, wanted a list", path=path, field=name)

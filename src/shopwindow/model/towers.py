@@ -186,7 +186,7 @@ class Pooler(nn.Module):
 
 
 class WordEmbeddings(nn.Module):
-    """BERT's `embeddings`: word + position + token type 0, LayerNorm, dropout."""
+    """BERT's `embeddings`: word + position + token type (0 where none is given), LayerNorm, dropout."""
 
     def __init__(self, size: EncoderSize, *, vocabulary: int, longest: int) -> None:
         super().__init__()
@@ -197,13 +197,13 @@ class WordEmbeddings(nn.Module):
         self.dropout = nn.Dropout(size.dropout)
 
     def forward(
-        self, tokens: Int64[Tensor, " tokens"], places: Int64[Tensor, " tokens"]
+        self,
+        tokens: Int64[Tensor, " tokens"],
+        places: Int64[Tensor, " tokens"],
+        types: Int64[Tensor, " tokens"] | None = None,
     ) -> Float[Tensor, "tokens hidden"]:
-        total = (
-            self.word_embeddings(tokens)
-            + self.position_embeddings(places)
-            + self.token_type_embeddings.weight[0]
-        )
+        typed = self.token_type_embeddings.weight[0] if types is None else self.token_type_embeddings(types)
+        total = self.word_embeddings(tokens) + self.position_embeddings(places) + typed
         out: Tensor = self.dropout(self.LayerNorm(total))
         return out
 
@@ -231,7 +231,7 @@ class TextTower(nn.Module):
         self.embeddings = WordEmbeddings(size, vocabulary=vocabulary, longest=longest)
         self.encoder = Layers(size)
         self.pooler = Pooler(size)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(
         self, tokens: Int64[Tensor, " tokens"], lengths: Lengths
@@ -267,7 +267,7 @@ class PhotoTower(nn.Module):
         self.encoder = Layers(size)
         self.pooler = Pooler(size)
         for part in (self.embeddings, self.encoder, self.pooler):
-            part.apply(_initialise)
+            part.apply(initialise)
         if labels is not None:
             self.geometry = nn.Linear(GEOMETRY, size.hidden)
             self.labels = nn.Embedding(labels, size.hidden)
@@ -321,7 +321,7 @@ def compile_parts(model: nn.Module, *, backend: str = "inductor") -> None:
             module.compile(dynamic=True, fullgraph=True, backend=backend)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """BERT's random initial weights, from torch's generator (seed it, or fork it, around the construction)."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INITIAL_SPREAD)

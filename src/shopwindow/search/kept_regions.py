@@ -11,6 +11,7 @@ Legend of axes: products = rows of a segment; regions = those that are kept, pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,8 +27,6 @@ from shopwindow.model.rerankers import Pool, Reranker
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shopwindow.search.index import OpenIndex
     from shopwindow.search.lookup import OpenPart, Ranked
 
@@ -35,6 +34,10 @@ BOUNDS_FILE: Final = "kept_bounds.npy"
 REGIONS_FILE: Final = "kept_regions.npy"
 _ROWS_AT_ONCE: Final = 16_384
 _TO_DO: Final = "what is asked needs its regions; bring it back there, or make the index again"
+
+
+Read = Callable[[Dataset, Int64[np.ndarray, " rows"]], Regions]
+"""Gives regions of rows of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class ProductRegions:
     """
 
     index: OpenIndex
-    read: Callable[[Dataset, Int64[np.ndarray, " rows"]], Regions]
+    read: Read
     datasets: dict[int, Dataset] = field(default_factory=dict)
 
     def check(self, reranker: Reranker) -> None:
@@ -146,7 +149,7 @@ class ProductRegions:
         if kept is not None and self.index.manifest.kept_regions == reranker.name:
             some = kept.take(rows)
             return Regions(torch.from_numpy(some.regions).float(), torch.from_numpy(some.counts))
-        made = reranker.keep(self._read(part, rows))
+        made = reranker.keep(self._read(part, rows, _whole))
         if made is None:
             raise ValueError(f"re-ranking {reranker.name}: it says that it keeps regions, and kept none")
         return made
@@ -156,14 +159,14 @@ class ProductRegions:
 
         Raises: DataError where the dataset is gone or was replaced.
         """
-        return self._read(part, np.array([row]))
+        return self._read(part, np.array([row]), self.read)
 
-    def _read(self, part: OpenPart, rows: Int64[np.ndarray, " rows"]) -> Regions:
+    def _read(self, part: OpenPart, rows: Int64[np.ndarray, " rows"], read: Read) -> Regions:
         columns = part.segment.columns
         order, pieces = [], []
         for source in np.unique(columns.source[rows]).tolist():
             some = np.flatnonzero(columns.source[rows] == source)
-            pieces.append(self.read(self._dataset(source), columns.dataset_row[rows[some]]))
+            pieces.append(read(self._dataset(source), columns.dataset_row[rows[some]]))
             order.append(some)
         return _in_order(pieces, order)
 
@@ -183,6 +186,11 @@ class ProductRegions:
             _ = dataset.region_counts  # maps its files now: later ones may be of another dataset
             self.datasets[source] = dataset
         return self.datasets[source]
+
+
+def _whole(dataset: Dataset, rows: Int64[np.ndarray, " rows"]) -> Regions:
+    """Regions with all that a reranker may look at."""
+    return dataset.regions(rows, boxes=True)
 
 
 def _in_order(pieces: list[Regions], order: list[Int64[np.ndarray, " _"]]) -> Regions:

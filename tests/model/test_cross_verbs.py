@@ -1,0 +1,104 @@
+"""The commands that train a cross-encoder, re-rank with it and search with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shopwindow.cli import main
+from shopwindow.ranking.answers import read_answers
+from shopwindow.ranking.measures import Measure, evaluate
+from shopwindow.ranking.runs import read_run
+from tests.model.conftest import TinyShop
+from tests.model.test_cross_training import LEARNS, TINY
+
+FIRST = 8
+
+
+@pytest.fixture(scope="module")
+def models(tiny_shop: TinyShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `first`, a bundle, and `cross`, a cross-encoder whose negatives are of it."""
+    folder = tmp_path_factory.mktemp("models")
+    data = [
+        str(tiny_shop.train.path),
+        "--valid",
+        str(tiny_shop.valid.path),
+        "--answers",
+        str(tiny_shop.answers),
+    ]
+    few = ("batches.size=32", "optimiser.epochs=2", "optimiser.validations=0.5")
+    main(["train", *data, "--out", str(folder / "first"), "--recipe", "linear", "--set", *few])
+    changes = [f"{name}={value}" for name, value in (TINY | LEARNS).items()]
+    of_first = ("--first-stage", str(folder / "first"), "--device", "cpu")
+    main(
+        [
+            "train",
+            *data,
+            "--out",
+            str(folder / "cross"),
+            "--recipe",
+            "oscar-small",
+            *of_first,
+            "--set",
+            *changes,
+        ]
+    )
+    return folder
+
+
+def test_a_run_is_reranked(models: Path, tiny_shop: TinyShop, capsys: pytest.CaptureFixture[str]) -> None:
+    valid, runs = str(tiny_shop.valid.path), models / "runs"
+    runs.mkdir()
+    main(["rank", str(models / "first"), valid, "--out", str(runs / "plain.trec")])
+    again = ("--rerank", str(models / "cross"), "--first", str(FIRST))
+    main(["rank", str(models / "first"), valid, "--out", str(runs / "again.trec"), *again])
+    plain, reranked = (read_run(runs / f"{name}.trec") for name in ("plain", "again"))
+    for index in range(len(plain.queries)):
+        before, after = (run.products_of(index).tolist() for run in (plain, reranked))
+        assert before[FIRST:] == after[FIRST:]
+        assert set(before[:FIRST]) == set(after[:FIRST])
+    answers = read_answers(tiny_shop.answers)
+    assert evaluate(reranked, answers).mean(Measure("nDCG", 5)) > 0.7
+    assert any((plain.products_of(i) != reranked.products_of(i)).any() for i in range(len(plain.queries)))
+
+
+def test_a_search_is_reranked(models: Path, tiny_shop: TinyShop, capsys: pytest.CaptureFixture[str]) -> None:
+    index = models / "index"
+    main(["index", "make", str(models / "first"), str(tiny_shop.valid.path), "--out", str(index)])
+    capsys.readouterr()
+    hits = []
+    for options in ([], ["--rerank", str(models / "cross"), "--candidates", "12"]):
+        main(["search", str(index), "red", "shoe", "--top", "12", "--json", *options])
+        hits.append(json.loads(capsys.readouterr().out))
+    plain, reranked = ([hit["product_id"] for hit in found] for found in hits)
+    assert set(plain) == set(reranked)
+    assert plain != reranked
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--recipe", "uniter-small", "--devices", "2"], "--devices: 2, a cross-encoder trains on 1"),
+        (["--recipe", "uniter-small", "--set", "rank.depth=1"], "rank.depth: 1, from 7"),
+        (
+            ["--recipe", "small", "--first-stage", "x"],
+            "--first-stage: goes with the recipe of a cross-encoder",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    words: list[str], says: str, tiny_shop: TinyShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [
+        str(tiny_shop.train.path),
+        "--valid",
+        str(tiny_shop.valid.path),
+        "--answers",
+        str(tiny_shop.answers),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *data, "--out", str(tmp_path / "out"), *words])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
