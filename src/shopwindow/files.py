@@ -11,11 +11,12 @@ import ctypes
 import errno
 import gzip
 import io
+import json
 import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
@@ -194,6 +195,23 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 def read_text(path: str | os.PathLike[str]) -> str:
     """The whole of a UTF-8 text, read as `text_lines` reads it."""
     return "\n".join(line for _, line in text_lines(path))
+
+
+def parse_json(
+    text: str, path: str | os.PathLike[str], *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """The value of a JSON text; `pairs` makes an object of its pairs.
+
+    Raises: DataError naming file and line, also for nesting and numbers beyond what Python reads.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise DataError(f"broken JSON: {error.msg}", path=path, line=error.lineno) from error
+    except ValueError as error:
+        raise DataError(f"broken JSON: {error}", path=path) from error
+    except RecursionError as error:
+        raise DataError("broken JSON: nested too deep", path=path) from error
 
 
 @contextlib.contextmanager
