@@ -163,7 +163,7 @@ def test_open_engine_goes_on_when_its_files_are_replaced(shop: Shop, own_index: 
 def test_broken_new_state_leaves_the_old_one_open(own_index: Path) -> None:
     engine = SearchEngine.open(own_index)
     (own_index / MANIFEST).write_text("{")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="broken JSON"):
         engine.reload()
     assert len(engine.search("red")) == 10
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,42 @@ def test_deep_matches_of_a_rare_value_are_found_by_text(own_index: Path) -> None
     assert find_by_texts(index.parts, "red", 100, where) == ranked
     assert find_by_texts(index.parts, "red", 2, where) == ranked[:2]
     assert find_by_texts(index.parts, "red", 2, Filter(conditions=parse_conditions(["price=2"]))) == []
+
+
+SCRIPTS = {
+    "Latin": ("crêpe", "Ångström"),
+    "Vietnamese": ("áo dài đẹp", "đẹp"),
+    "Greek": ("Κόκκινο φόρεμα", "φόρεμα"),
+    "Cyrillic": ("синий пуловер", "Синий"),
+    "Hebrew": ("נַעַל אדומה", "נַעַל"),
+    "Arabic": ("حِذَاء أحمر", "حِذَاء"),
+    "Devanagari": ("लाल साड़ी", "साड़ी"),
+    "Bengali": ("লাল শাড়ি", "শাড়ি"),
+    "Tamil": ("சிவப்பு சேலை", "சேலை"),
+    "Telugu": ("ఎరుపు చీర", "చీర"),
+    "Thai": ("กระเป๋า แดง", "กระเป๋า"),
+    "Burmese": ("အနီရောင် အင်္ကျီ", "အင်္ကျီ"),
+    "Hangul": ("빨간 가방", "가방"),
+    "Japanese": ("パーティー ドレス", "ドレス"),
+    "Chinese": ("红色 手提包", "手提包"),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_words_of_every_script_are_found_composed_and_decomposed(tmp_path: Path, script: str) -> None:
+    text, word = SCRIPTS[script]
+    text = text if word in text or word.lower() in text else f"{text} {word}"
+    for stored in ("NFC", "NFD"):
+        path = tmp_path / f"{stored}.sqlite"
+        write_texts(path, [[unicodedata.normalize(stored, text)], [word[0]]])
+        texts = Texts(path, np.array([5, 6]))
+        for asked in ("NFC", "NFD"):
+            assert [product for product, _ in texts.find(unicodedata.normalize(asked, word), 9)][:1] == [5]
+        assert texts.of(5) == (unicodedata.normalize("NFC", text),)
+
+
+def test_a_word_is_not_cut_at_its_marks(tmp_path: Path) -> None:
+    write_texts(tmp_path / "t.sqlite", [["साड़ी"], ["स"]])
+    texts = Texts(tmp_path / "t.sqlite", np.array([1, 2]))
+    assert [product for product, _ in texts.find("साड़ी", 9)] == [1]
+    assert [product for product, _ in texts.find("स", 9)] == [2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 EXPLANATIONS = "explanations.json"
+_MOST_PROCESSES = 4
+"""That share a processor in one training."""
 
 
 def train(
@@ -223,8 +226,21 @@ def _operator(text: str) -> Operator:
 def _enough(device: Device, devices: int) -> None:
     import torch
 
-    if device != "cpu" and torch.cuda.is_available() and devices > torch.cuda.device_count():
-        raise DataError(f"{devices}, there are {torch.cuda.device_count()} CUDA devices", field="--devices")
+    if device != "cpu" and torch.cuda.is_available():
+        if devices > torch.cuda.device_count():
+            raise DataError(
+                f"{devices}, there are {torch.cuda.device_count()} CUDA devices", field="--devices"
+            )
+        return
+    processors = os.cpu_count() or 1
+    if devices > _MOST_PROCESSES * processors:
+        raise DataError(
+            f"{devices} processes, there are {counted(processors, 'processor')}", field="--devices"
+        )
+    if devices > processors:
+        remark(
+            f"--devices {devices}: as many processes share {counted(processors, 'processor')} and are slower"
+        )
 
 
 def _device(device: Device) -> str:

@@ -20,7 +20,6 @@ Legend of axes: regions = the regions of the asked-for products, end to end.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import weakref
@@ -35,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, Shaped, UInt8
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, parse_json, read_text
 
 if TYPE_CHECKING:
     from shopwindow.data.regions import Regions
@@ -366,10 +365,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("no such dataset (a directory that `shopwindow prepare` writes)", path=path)
     if not (path / MANIFEST).is_file():
         raise DataError(f"no dataset: it holds no {MANIFEST}", path=path)
-    try:
-        manifest: dict[str, Any] = json.loads(read_text(path / MANIFEST))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MANIFEST) from error
+    manifest: dict[str, Any] = parse_json(read_text(path / MANIFEST), path / MANIFEST)
     _check_format(manifest, path)
     for key, kind in _MANIFEST_FIELDS.items():
         if not isinstance(manifest.get(key), kind):

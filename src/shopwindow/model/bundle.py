@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,7 +33,7 @@ from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, parse_json, read_text
 from shopwindow.model.bags import Names, PooledRegions, WordBag
 from shopwindow.model.checkpoint import load_weights, save_weights
 from shopwindow.model.encoder import (
@@ -86,10 +87,7 @@ class Bundle:
         """
         path = Path(path)
         card = _read_card(path)
-        try:
-            model = build(card["model"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
+        model = _build_as_weighed(card.get("model"), path)
         load_weights(model, path / WEIGHTS)
         tokenizer = load_tokenizer(path / TOKENIZER_FILE)
         if max(tokenizer.get_vocab().values()) >= model.vocabulary:
@@ -193,6 +191,34 @@ class Bundle:
         return rank_pools(self, dataset, reranker=self.reranker, smooth=smooth, name=name)
 
 
+def _build_as_weighed(described: Any, path: Path) -> PartsEncoder:
+    """The model that a card describes, once it is sure that its weights are no more than the file of weights holds.
+
+    Raises: DataError for a description that is none, or of another size.
+    """
+    try:
+        with torch.device("meta"):  # takes no memory, whatever the card says
+            values = sum(tensor.numel() for tensor in build(described).state_dict().values())
+        held = (path / WEIGHTS).stat().st_size if (path / WEIGHTS).is_file() else values
+        if values > held:
+            raise ValueError(f"{values:,} values, {WEIGHTS} has {held:,} bytes")
+        model = build(described)
+        if any(not isinstance(part.share, str) and not 0 < part.share < math.inf for part in model.parts):
+            raise ValueError("a share is above 0")
+        return model
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        problem = f"wrong sizes: {' '.join(str(error).split())[:200]}"
+        raise DataError(problem, path=path / MARKER, field="model") from error
+
+
 def describe(model: PartsEncoder) -> dict[str, Any]:
     """The sizes and switches from which `build` makes the same model without its weights."""
     late = None
@@ -281,10 +307,7 @@ def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
 def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
         raise DataError(f"no bundle (a directory with {MARKER} that `shopwindow train` writes)", path=path)
-    try:
-        card = json.loads(read_text(path / MARKER))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
+    card = parse_json(read_text(path / MARKER), path / MARKER)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         written = card.get("format") if isinstance(card, dict) else None
         raise DataError(

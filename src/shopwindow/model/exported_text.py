@@ -13,7 +13,6 @@ numpy, tokenizers and onnxruntime; another language needs these hundred lines. K
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +21,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 
-from shopwindow.data.queries import choose_query_rules, normalise
-from shopwindow.files import DataError, read_text
+from shopwindow.data.queries import choose_query_rules, composed, normalise
+from shopwindow.files import DataError, parse_json, read_text
 
 MARKER: Final = "text.json"
 FORMAT: Final = "shopwindow text 1"
@@ -92,7 +91,7 @@ class ExportedText:
 
     def _tokenise(self, texts: Sequence[str]) -> list[Int64[np.ndarray, " _"]]:
         spelled = [normalise(text, self._rules) for text in texts] if self._rules else list(texts)
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(spelled)]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(map(composed, spelled)))]
         longest = self.longest
         return [
             np.array(ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]], np.int64) for ids in rows
@@ -138,10 +137,7 @@ def _padded(rows: list[Int64[np.ndarray, " _"]], filling: int) -> Int64[np.ndarr
 def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
         raise DataError(f"no exported text side (a directory with {MARKER})", path=path)
-    try:
-        card = json.loads(read_text(path / MARKER))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
+    card = parse_json(read_text(path / MARKER), path / MARKER)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MARKER)
     for field in ("dimensions", "longest", "query_rules", "tower", "bag"):

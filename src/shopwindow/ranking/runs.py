@@ -204,14 +204,14 @@ def _run_of_table(
 
 
 def run_name(path: str | os.PathLike[str]) -> str:
-    """The name of a run's file without folder and endings.
+    """The name of a run's file without folder and endings; what is no UTF-8 becomes `?`.
 
     >>> run_name("runs/imagebert.csv.gz"), run_name("-")
     ('imagebert', 'stdin')
     """
     if os.fspath(path) == STANDARD_STREAM:
         return "stdin"
-    name = Path(path).name.removesuffix(".gz")
+    name = Path(path).name.encode("utf-8", "replace").decode().removesuffix(".gz")
     for ending in (".csv", ".tsv", ".txt", ".run", ".trec", ".json"):
         name = name.removesuffix(ending)
     return name

@@ -21,6 +21,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, parse_json, read_text
 from shopwindow.model.bundle import MARKER, Bundle, describe
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE
@@ -49,6 +50,10 @@ BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
 _COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
 _TRIES: Final = 5
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
+_WHOLE_NUMBERS: Final = {"hidden": 1, "probes": 1, "approximate_from": 0, "revision": 0}
+"""Those that a manifest names, each with the least that it may be."""
+_MOST: Final = 2**31
 _READ_BYTES: Final = 2**20
 
 
@@ -110,10 +115,7 @@ class Manifest:
             raise DataError(
                 f"no index (a directory with {MANIFEST} that `shopwindow index make` writes)", path=index
             )
-        try:
-            content = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise DataError(f"no JSON: {error}", path=path) from error
+        content = parse_json(read_text(path), path)
         written = content.pop("format", None) if isinstance(content, dict) else None
         if written != FORMAT:
             problem = f"not of the format {FORMAT!r}"
@@ -122,27 +124,29 @@ class Manifest:
             raise DataError(problem, path=path)
         try:
             return cls._of(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"missing or wrong: {error}", path=path) from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DataError(f"missing or wrong: {str(error)[:200]}", path=path) from error
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
-        for name in (name for part in parts for name in (part.name, part.deleted or "-")):
-            if "/" in name or name.startswith("."):
-                raise ValueError(f"a part named {name!r}")
+        names = [name for part in parts for name in (part.name, part.deleted or "-")]
+        for name in (*names, content.get("golden") or "-"):
+            if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"a file named {name!r}")
         for name, kind in (
             ("bundle_hash", str),
-            ("hidden", int),
             ("unit", bool),
-            ("probes", int),
-            ("revision", int),
+            ("photos", str | None),
             ("kept_regions", str | None),
         ):
             if not isinstance(content[name], kind):
-                raise ValueError(f"{name} {content[name]!r}")
-        if content["hidden"] < 1 or content["probes"] < 1:
-            raise ValueError(f"hidden {content['hidden']}, probes {content['probes']}: at least 1 is wanted")
+                raise ValueError(f"{name} {str(content[name])[:80]!r}")
+        whole = {name: (content[name], least) for name, least in _WHOLE_NUMBERS.items()}
+        for name, (value, least) in (whole | {part.name: (part.products, 0) for part in parts}).items():
+            if type(value) is not int or not least <= value <= _MOST:
+                raise ValueError(f"{name} {str(value)[:80]!r}, a whole number from {least} is wanted")
+        recall = {str(name): float(value) for name, value in content.pop("recall", {}).items()}
         columns = content.pop("columns", {})
         if not set(columns.values()) <= {"number", "word"}:
             raise ValueError(f"columns {columns!r}")
@@ -151,9 +155,10 @@ class Manifest:
             parts=parts,
             sources=tuple(Source(**source) for source in content.pop("sources")),
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
-            smooth=None if smooth is None else tuple(smooth),
-            smooth_regions=None if regions is None else tuple(regions),
+            smooth=None if smooth is None else tuple(map(float, smooth)),
+            smooth_regions=None if regions is None else tuple(map(float, regions)),
             columns=dict(columns),
+            recall=recall,
             **content,
         )
 

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, parse_json, read_text
 from shopwindow.search.arrays import bounds_of, load_array, load_bounds, ranges, save_array, save_pieces
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes
 from shopwindow.search.conditions import PHOTO_COLUMNS
@@ -107,7 +107,7 @@ class Segment:
             vectors, values = load_array(folder / VECTORS_FILE), folder / ATTRIBUTES_FILE
             if vectors.dtype != np.float32 or vectors.ndim != 2:
                 raise DataError(f"{vectors.dtype} of shape {list(vectors.shape)}", path=folder / VECTORS_FILE)
-            kept_values = int(card["kept"])
+            kept_values, products = int(card["kept"]), int(card["products"])
             segment = cls(
                 folder.name,
                 columns,
@@ -116,9 +116,9 @@ class Segment:
                 Attributes.open(values) if values.is_file() else None,
                 KeptRegions.open(folder, kept_values) if kept_values else None,
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
-        _check_belonging(segment, int(card["products"]), folder)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise DataError(f"broken segment: {repr(error)[:200]}", path=folder / CARD) from error
+        _check_belonging(segment, products, folder)
         return segment
 
     def __len__(self) -> int:
@@ -247,10 +247,7 @@ def _load(folder: Path, name: str) -> np.ndarray:
 def _read_card(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(folder)
-    try:
-        card = json.loads(read_text(folder / CARD))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=folder / CARD) from error
+    card = parse_json(read_text(folder / CARD), folder / CARD)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=folder / CARD)
     return card

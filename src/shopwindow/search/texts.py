@@ -7,9 +7,9 @@ segment. Knows no vector.
 from __future__ import annotations
 
 import contextlib
-import re
 import sqlite3
 import threading
+import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from shopwindow.data.queries import composed
 from shopwindow.files import DataError
 from shopwindow.search.hits import ProductId
 
@@ -26,7 +27,8 @@ MOST_TEXTS: Final = 32
 """Texts kept of a product."""
 _MOST_WORDS: Final = 64
 _READ_AT_ONCE: Final = 1000
-_WORD: Final = re.compile(r"\w+")
+_TOKENIZE: Final = "unicode61 categories 'L* N* M* Co'"
+"""Words are letters, digits and the marks on them, without which words of many scripts would be cut."""
 
 
 def write_texts(path: Path, texts: Iterable[list[str]]) -> int:
@@ -34,12 +36,12 @@ def write_texts(path: Path, texts: Iterable[list[str]]) -> int:
 
     Raises: DataError where the disk is full.
     """
-    rows = ((place, "\n".join(some[:MOST_TEXTS])) for place, some in enumerate(texts) if some)
+    rows = ((place, composed("\n".join(some[:MOST_TEXTS]))) for place, some in enumerate(texts) if some)
     try:
         with contextlib.closing(sqlite3.connect(path)) as base:
             base.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-                "CREATE VIRTUAL TABLE product USING fts5(words, tokenize='unicode61');"
+                f'CREATE VIRTUAL TABLE product USING fts5(words, tokenize="{_TOKENIZE}");'
             )
             base.executemany("INSERT INTO product(rowid, words) VALUES (?, ?)", rows)
             base.execute("INSERT INTO product(product) VALUES ('optimize')")
@@ -48,6 +50,18 @@ def write_texts(path: Path, texts: Iterable[list[str]]) -> int:
     except sqlite3.Error as error:
         raise DataError(f"cannot be written: {error}", path=path) from error
     return count
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in Unicode's form NFC: letters, digits, the marks on them, and `_`.
+
+    >>> words_of("cre\u0302pe, T-shirt")
+    ['cr\u00eape', 'T', 'shirt']
+    """
+    return "".join(
+        letter if letter == "_" or unicodedata.category(letter)[0] in "LNM" else " "
+        for letter in composed(text)
+    ).split()
 
 
 class Texts:
@@ -84,7 +98,7 @@ class Texts:
         Raises: DataError where the file is broken.
         """
         # Quoted, a word is only a word: FTS5's own operators mean nothing here.
-        asked = " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(words)[:_MOST_WORDS]))
+        asked = " OR ".join(f'"{word}"' for word in dict.fromkeys(words_of(words)[:_MOST_WORDS]))
         if not asked:
             return []
         question = "SELECT rowid, -rank FROM product WHERE product MATCH ? ORDER BY rank, rowid"
