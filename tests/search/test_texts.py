@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import unicodedata
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.hits import Filter
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.lookup import find_by_texts
-from shopwindow.search.texts import Texts, write_texts
+from shopwindow.search.texts import Texts, scores_together, write_texts
 from tests.search.conftest import give_columns
 
 Passes = Callable[[np.ndarray], np.ndarray]
@@ -126,3 +127,27 @@ def test_a_word_is_not_cut_at_its_marks(tmp_path: Path) -> None:
     texts = Texts(tmp_path / "t.sqlite", np.array([1, 2]))
     assert [product for product, _ in texts.find("साड़ी", 9)] == [1]
     assert [product for product, _ in texts.find("स", 9)] == [2]
+
+
+def test_segments_together_score_as_one_segment_to_the_last_bit(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    words = np.array(["red", "blue", "bag", "shoe", "dress", "lamp", "a_b", "crêpe", "x", "y", "z", "the"])
+    shares = np.arange(1, len(words) + 1) / np.arange(1, len(words) + 1).sum()
+    texts = [[" ".join(chance.choice(words, chance.integers(1, 200), p=shares))] for _ in range(600)]
+    texts[10:20] = [[] for _ in range(10)]
+    living = chance.random(600) < 0.7
+    alive = [one if lives else [] for one, lives in zip(texts, living, strict=True)]
+    write_texts(tmp_path / "whole", alive)
+    whole = Texts(tmp_path / "whole", np.arange(600))
+    bounds = [0, 7, 300, 600]
+    pieces = []
+    for start, end in itertools.pairwise(bounds):
+        write_texts(tmp_path / str(start), texts[start:end])
+        pieces.append(Texts(tmp_path / str(start), np.arange(start, end)))
+    masks = [living[start:end] for start, end in itertools.pairwise(bounds)]
+    for asked in ("red", "the red lamp", "a_b crepe x", "nothing", "Red red the the", "z y x lamp dress"):
+        together = np.concatenate(scores_together(pieces, masks, asked)) * living
+        expected = np.zeros(600)
+        for product, score in whole.find(asked, 600):
+            expected[int(product)] = score
+        assert together.tolist() == expected.tolist()

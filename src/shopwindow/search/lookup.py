@@ -20,7 +20,7 @@ from shopwindow.ids import as_ids
 from shopwindow.search.hits import EVERYTHING, Filter, ProductId
 from shopwindow.search.neighbours import Exact, Nearest, Neighbours
 from shopwindow.search.segment import Segment
-from shopwindow.search.texts import Texts
+from shopwindow.search.texts import Texts, scores_together
 
 MASKS_KEPT: Final = 32
 """Of the filters asked last, for each segment; a byte a product each."""
@@ -138,16 +138,33 @@ def find_exactly(
 
 
 def find_by_texts(parts: Sequence[OpenPart], words: str, k: int, where: Filter) -> list[ProductId]:
-    """The best k product ids by full text. Ties at the cut of an integer segment stand by value: the file's order."""
+    """The best k product ids by full text. Ties at the cut of an integer segment stand by value: the file's order.
+
+    The answer is the same however the products lie in segments: words are counted over all living ones.
+    """
+    with_texts = [(part, part.texts) for part in parts if part.texts is not None]
     ranked: list[tuple[float, ProductId]] = []
-    for part in parts:
-        if part.texts is None:
-            continue
-        allowed = part.allowed(where)
-        if allowed is None or allowed.any():
-            best = part.texts.find(words, k, allowed)
-            ranked += [(-score, str(product) if part.text_ids else product) for product, score in best]
+    if len(with_texts) == 1 and with_texts[0][0].live is None:
+        ((part, texts),) = with_texts
+        best = texts.find(words, k, part.allowed(where))
+        ranked = [(-score, str(product) if part.text_ids else product) for product, score in best]
+    else:
+        scores = scores_together(
+            [texts for _, texts in with_texts], [part.live for part, _ in with_texts], words
+        )
+        for (part, _), own in zip(with_texts, scores, strict=True):
+            ranked += _best_by_texts(part, own, k, where)
     return [product for _, product in sorted(ranked)[:k]]
+
+
+def _best_by_texts(
+    part: OpenPart, scores: Float64[np.ndarray, " products"], k: int, where: Filter
+) -> list[tuple[float, ProductId]]:
+    """(score below 0, id) of the best k products of a segment; of equal scores the earlier rows."""
+    allowed = part.allowed(where)
+    rows = np.flatnonzero(scores > 0 if allowed is None else (scores > 0) & allowed)
+    rows = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+    return list(zip((-scores[rows]).tolist(), part.ids(rows).tolist(), strict=True))
 
 
 def fused(vectors: Ranked, texts: list[ProductId], k: int) -> Ranked:
