@@ -130,6 +130,8 @@ class Manifest:
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
+        if not parts:
+            raise ValueError("no segment")
         names = [name for part in parts for name in (part.name, part.deleted or "-")]
         for name in (*names, content.get("golden") or "-"):
             if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
