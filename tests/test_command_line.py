@@ -16,6 +16,7 @@ import pytest
 from shopwindow import __version__
 from shopwindow.cli import VERBS, main, parser_of
 from shopwindow.cli.arguments import _PLACEHOLDERS, VerbParser
+from shopwindow.cli.learn import _enough
 from shopwindow.files import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -236,3 +237,10 @@ def test_an_ascii_terminal_is_told_in_ascii(tmp_path: Path) -> None:
         assert done.stderr.isascii()
         assert b"no such file" in done.stderr
         assert done.stderr.count(b"\n") == 1
+
+
+def test_many_more_processes_than_processors_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match=r"^--devices: 1000000 processes, there are "):
+        _enough("cpu", 1_000_000)
+    _enough("cpu", 1 + (os.cpu_count() or 1))
+    assert "are slower" in capsys.readouterr().err

@@ -168,7 +168,7 @@ def test_no_manifest_reads_a_file_elsewhere(own: Shop, tmp_path: Path) -> None:
         content[field] = "../../../etc/passwd"
         path.write_text(json.dumps(content))
         try:
-            with pytest.raises(DataError, match=r"a file named '\.\./"):
+            with pytest.raises(DataError, match=r"a part named '\.\./"):
                 SearchEngine.open(own.index)
         finally:
             path.write_text(whole)

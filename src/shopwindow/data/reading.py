@@ -143,7 +143,7 @@ class RowReader:
                 yield from _with_features(lines.result(), features, feature_size)
                 waiting.extend(map(ask, islice(begins, 1)))
         except BrokenProcessPool as error:
-            raise DataError("a process that read it was killed; is the memory full?", path=path) from error
+            raise DataError("a process that read it ended early; is the memory full?", path=path) from error
 
 
 def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:

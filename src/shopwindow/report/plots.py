@@ -161,11 +161,11 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _short(name: str) -> str:
-    """The name, its middle left out where it is long; `$` would begin a formula."""
+    """The name, its middle left out where it is long."""
     if len(name) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         name = f"{name[:half]}…{name[-half:]}"
-    return name.replace("$", r"\$")
+    return name
 
 
 def _escaped(text: str) -> str:

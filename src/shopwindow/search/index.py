@@ -135,7 +135,7 @@ class Manifest:
         names = [name for part in parts for name in (part.name, part.deleted or "-")]
         for name in (*names, content.get("golden") or "-"):
             if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-                raise ValueError(f"a file named {name!r}")
+                raise ValueError(f"a part named {name!r}")
         for name, kind in (
             ("bundle_hash", str),
             ("unit", bool),
