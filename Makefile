@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check fix bench bench-gpu results
+.PHONY: setup demo test check fix fuzz soak bench bench-gpu results
 
 setup: $(READY)
 
@@ -33,6 +33,16 @@ check: $(READY)
 fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every reader with wrong files, for longer than the gate takes: FUZZ examples a test.
+FUZZ ?= 2000
+fuzz: $(READY)
+	SHOPWINDOW_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -n 2 tests/test_fuzz_readers.py tests/search/test_fuzz_cards.py
+
+# The service under load and faults, for MINUTES.
+MINUTES ?= 30
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -13,6 +16,7 @@ import pytest
 from shopwindow import __version__
 from shopwindow.cli import VERBS, main, parser_of
 from shopwindow.cli.arguments import _PLACEHOLDERS, VerbParser
+from shopwindow.cli.learn import _enough
 from shopwindow.files import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -206,3 +210,45 @@ def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None
     assert refusal(capsys, "index", "make", "b", "d", "--ou", "x").startswith(
         "shopwindow: --ou: no such option; did you mean --out?"
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.run").write_text("1 Q0 7 1 0.5 a\n1 Q0 8 2 0.4 a\n")
+    (tmp_path / "b.json").write_text('{"1": [7]}')
+    command = [
+        sys.executable,
+        "-m",
+        "shopwindow",
+        "evaluate",
+        str(tmp_path / "a.run"),
+        str(tmp_path / "b.json"),
+    ]
+    for more in ([], ["--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*command, *more], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert (done.returncode, done.stderr) == (
+            2,
+            "shopwindow: standard output: cannot be written: No space left on device\n",
+        )
+
+
+def test_an_ascii_terminal_is_told_in_ascii(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    names = (b"cr\xc3\xaape.run", b"\xff.run")
+    for name in names:
+        command = [sys.executable.encode(), b"-m", b"shopwindow", b"evaluate", name, b"x"]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.isascii()
+        assert b"no such file" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_many_more_processes_than_processors_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match=r"^--devices: 1000000 processes, there are "):
+        _enough("cpu", 1_000_000)
+    _enough("cpu", 1 + (os.cpu_count() or 1))
+    assert "are slower" in capsys.readouterr().err

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from shopwindow.files import DataError, alone, open_whole, text_lines, whole_directory, whole_file
+from shopwindow.files import (
+    DataError,
+    alone,
+    find_photo,
+    open_whole,
+    parse_json,
+    text_lines,
+    whole_directory,
+    whole_file,
+)
+from shopwindow.service.auth import add_key
 
 MARKER = "manifest"
 
@@ -300,3 +310,55 @@ def test_text_is_read_with_bom_crlf_and_without_final_newline(tmp_path: Path) ->
     assert list(text_lines(tmp_path / "a.txt")) == [(1, "a"), (2, "é")]
     (tmp_path / "b.txt").write_bytes(b"")
     assert list(text_lines(tmp_path / "b.txt")) == []
+
+
+def test_a_photo_is_found_in_any_case_and_in_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "01" / "b").mkdir(parents=True)
+    paths = {"1": "1.jpg", "2": "2.JPG", "3": "3.Jpeg", "4": "01/4.webp", "5": "01/b/5.PNG"}
+    for name in (*paths.values(), "6.txt", "01/7"):
+        (tmp_path / name).touch()
+    for product, name in paths.items():
+        assert find_photo(tmp_path, product) == tmp_path / name
+        assert find_photo(str(tmp_path), int(product)) == tmp_path / name
+    for product in ("6", "7", "8", "01/4", "../1"):
+        assert find_photo(tmp_path, product) is None
+    assert find_photo(tmp_path / "nowhere", "1") is None
+
+
+def test_a_gzip_bomb_is_refused_and_what_is_well_packed_is_not(tmp_path: Path) -> None:
+    bomb, fine = tmp_path / "bomb", tmp_path / "fine"
+    with gzip.open(bomb, "wb") as file:
+        for _ in range(100):
+            file.write(bytes(2**20))
+    with gzip.open(fine, "wb") as file:
+        file.write(b"1\t2\t0.5\n" * 2**20)
+    with pytest.raises(DataError, match="bomb: unpacks to more than 200 times its size"):
+        list(text_lines(bomb))
+    assert sum(1 for _ in text_lines(fine)) == 2**20
+
+
+def test_what_a_killed_writer_of_a_file_left_is_cleared(tmp_path: Path) -> None:
+    dead, own, young = (tmp_path / f".a.txt.{number}.partial" for number in (4194304, os.getpid(), 4194303))
+    for path in (dead, own, young):
+        path.touch()
+    for path in (dead, own):
+        os.utime(path, (0, 0))
+    other = tmp_path / ".b.txt.4194304.partial"
+    other.touch()
+    os.utime(other, (0, 0))
+    with whole_file(tmp_path / "a.txt") as partial:
+        assert not dead.exists()
+        partial.write_text("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, other.name, "a.txt"])
+
+
+def test_a_key_is_added_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with alone(tmp_path / "keys"), pytest.raises(DataError, match="another process is writing it"):
+        add_key(tmp_path / "keys", "shop")
+    add_key(tmp_path / "keys", "shop")
+
+
+def test_nested_and_endless_json_is_named() -> None:
+    for text in ("[" * 200_000, "1" + "0" * 5000, '{"a": ', "nope"):
+        with pytest.raises(DataError, match=r"x\.json.*broken JSON"):
+            parse_json(text, "x.json")

@@ -9,22 +9,28 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import gzip
 import io
 import json
 import os
+import re
 import shutil
 import sys
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 PHOTO_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Of photos in a folder, each named after its product's id."""
 STANDARD_STREAM: Final = "-"
 _READ_BYTES: Final = 2**18
 _ONCE_BYTES: Final = 4 * 2**20
+_UNPACKED_BYTES: Final = 64 * 2**20
+_UNPACKED_TIMES: Final = 200
+_LEFT_SECONDS: Final = 600
 _DONT_CACHE: Final = 0x80
 """RWF_DONTCACHE of linux/fs.h, which Python's `os` does not name."""
 _UNKNOWN_FLAG: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
@@ -41,6 +47,12 @@ _CANNOT_WRITE: Final = frozenset(
         errno.EACCES,
         errno.EPERM,
         errno.ENAMETOOLONG,
+        errno.ESTALE,
+        errno.EOPNOTSUPP,
+        errno.ENOTSUP,
+        errno.EBUSY,
+        errno.ELOOP,
+        errno.ENOLCK,
     }
 )
 
@@ -117,6 +129,55 @@ class OnceFile(io.FileIO):
         return done
 
 
+class Unpacked(io.RawIOBase):
+    """What a gzip file holds, read once. One that unpacks to far more than text does is a bomb.
+
+    Raises: DataError beyond 64 MB, where it has unpacked to more than 200 times its size.
+    """
+
+    def __init__(self, packed: io.BufferedIOBase, path: str) -> None:
+        self.on_disk = packed
+        self._packed = _Counted(packed)
+        self._file = gzip.GzipFile(fileobj=cast(Any, self._packed), mode="rb")
+        self._path = path
+        self._size = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Unpacks what comes next into a buffer."""
+        data = self._file.read(min(len(buffer), _READ_BYTES))
+        buffer[: len(data)] = data
+        self._size += len(data)
+        if self._size > _UNPACKED_BYTES and self._size > _UNPACKED_TIMES * self._packed.size:
+            problem = (
+                f"unpacks to more than {_UNPACKED_TIMES} times its size: a gzip bomb; unpack it first if not"
+            )
+            raise DataError(problem, path=self._path)
+        return len(data)
+
+
+def is_unpacked(file: io.BufferedIOBase) -> bool:
+    """Whether a file of `open_bytes` is unpacked while it is read."""
+    return isinstance(getattr(file, "raw", None), Unpacked)
+
+
+class _Counted:
+    """A file whose bytes are counted as they are read: `size`."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        data = self._file.read(size)
+        self.size += len(data)
+        return data
+
+
 @contextlib.contextmanager
 def open_once(
     path: str | os.PathLike[str], mode: Literal["rb", "wb"] = "rb", *, buffer_bytes: int = _ONCE_BYTES
@@ -146,7 +207,7 @@ def open_bytes(path: str | os.PathLike[str], *, once: bool = False) -> Iterator[
             raw = stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
         file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
         packed = file.peek(2)[:2] == b"\x1f\x8b"
-        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file
+        yield io.BufferedReader(Unpacked(file, name), _READ_BYTES) if packed else file
 
 
 @contextlib.contextmanager
@@ -200,19 +261,33 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dict[str, Any]:
     """What a marker says: a JSON object of a format such as `shopwindow bundle 3`.
 
-    Raises: DataError for no JSON, or another format; it names the command that makes the directory again.
+    Raises: DataError for broken JSON, or another format; it names the command that makes the directory again.
     """
-    try:
-        card = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"no JSON: {error}", path=path) from error
+    card = parse_json(read_text(path), path)
     written = card.get("format") if isinstance(card, dict) else None
     if written != format:
         raise DataError(
-            f"not of the format {format!r} but {written!r}; make it again with `shopwindow {made_by}`",
+            f"not of the format {format!r} but {repr(written)[:80]}; make it again with `shopwindow {made_by}`",
             path=path,
         )
     return dict(card)
+
+
+def parse_json(
+    text: str, path: str | os.PathLike[str], *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """The value of a JSON text; `pairs` makes an object of its pairs.
+
+    Raises: DataError naming file and line, also for nesting and numbers beyond what Python reads.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise DataError(f"broken JSON: {error.msg}", path=path, line=error.lineno) from error
+    except ValueError as error:
+        raise DataError(f"broken JSON: {error}", path=path) from error
+    except RecursionError as error:
+        raise DataError("broken JSON: nested too deep", path=path) from error
 
 
 @contextlib.contextmanager
@@ -225,6 +300,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     goal = check_writable(path)
     partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
+    _clear_left(goal)
     try:
         with _write_errors_as_data_errors(path):
             yield partial
@@ -233,6 +309,26 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             partial.replace(goal)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _clear_left(goal: Path) -> None:
+    """Removes what killed writers of the same file left: their process is gone, and the file is ten minutes old."""
+    pattern = re.compile(re.escape(f".{goal.name}.") + r"([0-9]{1,9})\.partial")
+    with contextlib.suppress(OSError):
+        for path in goal.parent.iterdir():
+            match = pattern.fullmatch(path.name)
+            if match and not _runs(int(match[1])) and time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
@@ -255,6 +351,8 @@ def open_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """A UTF-8 text to write to, whole or not at all; gzipped when the name ends in `.gz`; `-` is standard output."""
     name = os.fspath(path)
     if name == STANDARD_STREAM:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict")
         yield sys.stdout
         sys.stdout.flush()
         return
@@ -391,6 +489,9 @@ def _lock(goal: Path) -> Iterator[None]:
                 raise BlockingIOError
         except (BlockingIOError, FileNotFoundError) as error:
             raise DataError("another process is writing it", path=goal) from error
+        except (DataError, OSError):  # nobody can lock it: no lock
+            path.unlink(missing_ok=True)
+            raise
         try:
             yield
         finally:
@@ -440,10 +541,28 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def find_photo(folder: str | Path | None, product_id: int | str) -> Path | None:
-    """The photo of a product in a folder of PRODUCT_ID.jpg, .jpeg, .png or .webp; None where there is none, or where
-    the id could name a file elsewhere."""
+    """The photo of a product in a folder or its subfolders: PRODUCT_ID.jpg, .jpeg, .png or .webp, in any case.
+
+    None where there is none, or where the id could name a file elsewhere.
+    """
     if folder is None or any(letter in str(product_id) for letter in "/\\\0"):
         return None
     # Asked for every hit of every search: pathlib would take a fifth of that time.
     names = (f"{folder}{os.sep}{product_id}{ending}" for ending in PHOTO_ENDINGS)
-    return next((Path(name) for name in names if os.path.isfile(name)), None)  # noqa: PTH113 - as said
+    found = next((Path(name) for name in names if os.path.isfile(name)), None)  # noqa: PTH113 - as said
+    if found is not None or not os.path.isdir(folder):  # noqa: PTH112 - as said
+        return found
+    return _other_photos(os.fspath(folder), os.stat(folder).st_mtime_ns).get(str(product_id))  # noqa: PTH116
+
+
+@functools.lru_cache(maxsize=8)
+def _other_photos(folder: str, _: int) -> dict[str, Path]:
+    """The photos in a folder by product id that lie in subfolders or have an ending in capitals; read once."""
+    photos: dict[str, Path] = {}
+    for place, below, names in os.walk(folder):
+        below.sort()
+        for name in sorted(names):
+            stem, ending = os.path.splitext(name)  # noqa: PTH122 - a folder may hold millions
+            if ending.lower() in PHOTO_ENDINGS and (place != folder or ending not in PHOTO_ENDINGS):
+                photos.setdefault(stem, Path(place, name))
+    return photos

@@ -6,6 +6,7 @@ plainly, otherwise numpy strings; integers order by value, strings by character.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from jaxtyping import Int64, Shaped
 
 LONGEST_ID = 256
 _LARGEST_INTEGER = 2**63 - 1
+_OTHER_SPELLING = re.compile(r"[0-9]+\.0*|[0-9]+(\.[0-9]*)?[eE]\+[0-9]+")
+_MOST_INTEGERS = 0.9
 _POWERS_OF_TEN = 10 ** np.arange(1, 19, dtype=np.int64)
 
 
@@ -80,6 +83,34 @@ def id_from_text(word: str) -> int | str:
     if "\0" in word:
         raise ValueError("holds a NUL character")
     return word
+
+
+def first_other_spelling(ids: Shaped[np.ndarray, "rows"]) -> int | None:
+    """The first row whose id is an integer spelled as another number, in a column of integers; else None.
+
+    So a spreadsheet or a column of floats changes ids: `100.0`, `1E+08`. Text ids beside them, or no integer at all,
+    make it a column of text.
+
+    >>> first_other_spelling(np.array(["100", "101.0"])), first_other_spelling(np.array(["v1", "1.0", "7"]))
+    (1, None)
+    """
+    if ids.dtype.kind != "U" or len(ids) == 0:
+        return None
+    words = ids.tolist()
+    plain = sum(word.isascii() and word.isdecimal() for word in words)
+    if plain == 0:
+        return None
+    others = [row for row, word in enumerate(words) if _OTHER_SPELLING.fullmatch(word)]
+    if not others or plain + len(others) < _MOST_INTEGERS * len(words):
+        return None
+    return others[0]
+
+
+def other_spelling_problem(word: str) -> str:
+    """What is wrong with an id that `first_other_spelling` found."""
+    return (
+        f"{str(word)!r} among integers: an id that was changed to another number's spelling; write it plainly"
+    )
 
 
 def as_ids(values: Shaped[np.ndarray, "rows"], *, field: str = "id") -> Shaped[np.ndarray, "rows"]:

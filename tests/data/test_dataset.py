@@ -133,7 +133,7 @@ def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"it holds no manifest\.json"):
         Dataset(tmp_path)
     for text, problem in [
-        ("{", "no JSON"),
+        ("{", "broken JSON"),
         ("[]", "not of the format"),
         ('{"format": "shopwindow dataset 9"}', "not of the format"),
         ('{"format": "shopwindow dataset 2", "feature_size": "8"}', "feature_size: missing or of another"),

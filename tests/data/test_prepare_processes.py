@@ -211,3 +211,20 @@ def test_the_verb_takes_processes(tmp_path: Path) -> None:
     main([*command, str(tmp_path / "one")])
     main([*command, str(tmp_path / "two"), "--processes", "2"])
     assert directory_bytes(tmp_path / "one") == directory_bytes(tmp_path / "two")
+
+
+def test_a_script_without_main_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("no competition file\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from shopwindow.data.prepare import prepare\nprepare(['a.tsv'], 'out', processes=2)\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"ValueError: several processes import {script} anew: put its work"
+    )
+    assert done.stderr.count("Traceback") == 1

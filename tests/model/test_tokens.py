@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,15 @@ def test_a_tokenizer_without_cls_and_sep_around_texts_is_named(tmp_path: Path) -
         DataError, match=r"tokenizer\.json: an empty text is \[\], wanted \[CLS\] and \[SEP\]"
     ):
         load_tokenizer(path)
+
+
+def test_a_decomposed_text_has_the_tokens_of_the_composed_one() -> None:
+    text = "crêpe Ångström đẹp กระเป๋า साड़ी"
+    composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    tokenizer = train_tokenizer([decomposed], vocabulary=200)
+    assert tokenizer.to_str() == train_tokenizer([composed], vocabulary=200).to_str()
+    tokens, lengths = tokenize(tokenizer, [composed, decomposed], longest=99)
+    assert lengths[0] == lengths[1]
+    assert tokens[: lengths[0]].tolist() == tokens[lengths[0] :].tolist()
+    assert tokenizer.token_to_id("[UNK]") not in tokens

@@ -352,7 +352,7 @@ def test_bundle_opens_and_encodes_as_trained(
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("bundle.json", "{", "no JSON"),
+        ("bundle.json", "{", "broken JSON"),
         (
             "bundle.json",
             "{}",

@@ -55,7 +55,7 @@ def test_qrels_keep_grades_and_click_weights(tmp_path: Path) -> None:
         ('{"1": [2, 3, 2]}', "query 1: product 2 occurs twice"),
         ('{"1": [2, "2"]}', "query 1: product 2 occurs twice"),
         ('{"1": 2}', "query 1: a list of products was wanted, got 2"),
-        ('{"1": {"2": 1}}', "query 1: a list of products was wanted"),
+        ('{"1": {"2": 1}, "3": 4}', "query 3: {product: score} was wanted, got 4"),
         ('{"1": [2.5]}', "query 1: 2.5 is not a product id"),
         ('{"1": [true]}', "query 1: true is not a product id"),
         ('{"1": [null]}', "query 1: null is not a product id"),
@@ -94,7 +94,7 @@ def test_pools_keep_the_order_of_their_file(tmp_path: Path, content: str) -> Non
     ("content", "message"),
     [
         (
-            "qid,pid\n1,2\n3,4\n",
+            "ask,thing\n1,2\n3,4\n",
             "line 1: looks like a header: only this line holds no numbers; name its columns",
         ),
         ("1\t2\n3\t4\n1\t2\n", "line 3, product_id: query 1, product 2 occurs twice in the pools"),

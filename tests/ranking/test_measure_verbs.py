@@ -71,7 +71,9 @@ def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest
     printed = lines(capsys)
     bad, good = printed.index("good against bad"), printed.index("good against good")
     assert printed[bad + 2] == "hit@1 +1.0000 +1.0000 to +1.0000 0.0001 0.0002 40/0/0 0.0000"
-    assert printed[bad + 3] == "hit@1: the difference is significant (p = 0.0002)."
+    assert printed[bad + 3].startswith(
+        "hit@1: the difference is significant after Holm's correction over 2 comparisons (p = 0.0002; "
+    )
     assert printed[good + 2] == "hit@1 +0.0000 +0.0000 to +0.0000 1.0000 1.0000 0/40/0 0.0000"
     assert printed[good + 3] == "hit@1: no significant difference (p = 1)."
 

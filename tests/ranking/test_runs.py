@@ -86,7 +86,7 @@ def test_one_text_id_late_in_a_long_file_makes_the_column_text(tmp_path: Path) -
         ("\n \n", "is empty"),
         ("query_id,product_id,score\n", "has a header and no rows"),
         ("1\t2\n", "line 1: wanted 3 (query_id product_id score) or 6 (TREC"),
-        ("1 2 3 4\n", "got 1 by tabs, 1 by commas, 4 by spaces"),
+        ("1 2 3 4\n", "got 1 by tabs, 1 by commas, 1 by semicolons, 4 by spaces"),
         (
             "a,b,c\n1,2,3\n",
             "line 1, score: 'c' is not a number (a header would name query_id product_id score)",

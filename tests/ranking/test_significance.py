@@ -140,6 +140,10 @@ def test_several_comparisons_are_corrected_within_their_measure() -> None:
     assert [one.p_corrected for one in found] == holm(np.array([one.p_value for one in found])).tolist()
     assert found[2].is_real
     assert not found[0].is_real
+    assert found[0].verdict.startswith(
+        "no significant difference after Holm's correction over 3 comparisons (p = "
+    )
+    assert f"; alone p = {found[0].p_value:.2g})" in found[0].verdict
 
 
 def test_system_against_itself_differs_by_nothing() -> None:

@@ -252,3 +252,12 @@ def test_page_follows_the_colour_scheme(report: Report, tmp_path: Path, scheme: 
     paper, ink = np.median(grey), np.abs(grey - np.median(grey)).max()
     assert bool(paper < 60) is dark
     assert ink > 150
+
+
+def test_names_with_dollars_are_text_and_no_formula(tmp_path: Path) -> None:
+    name, ones = "cost$5_$10", np.array([0.0, 1.0, 0.5])
+    figure = two_runs(ones, ones[::-1].copy(), names=(name, "b"), measure="MRR")
+    write_figure(figure, tmp_path, "two")
+    assert name in as_svg(figure, title=name)
+    assert name in as_svg(forest([name, "b"], [0.1, 0.2], [0.0, 0.1], [0.2, 0.3], label=name), title="a")
+    assert name in as_svg(bars([name, "b"], [0.5, 0.1], label="share", notes=[name, "b"]), title="a")

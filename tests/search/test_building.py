@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,10 @@ from shopwindow.search.building import (
     delete_products,
     read_label_names,
 )
+from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.encoding import forget_encoded
 from shopwindow.search.engine import SearchEngine
-from shopwindow.search.hits import ProductId, UnknownProduct
+from shopwindow.search.hits import Filter, ProductId, SearchRequest, UnknownProduct
 from shopwindow.search.index import MANIFEST, OpenIndex
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
 from tests.search.conftest import Shop
@@ -98,14 +100,27 @@ def test_unknown_product_is_not_deleted_and_nothing_changes(own_index: Path) -> 
 def test_compacting_changes_no_answer(shop: Shop, tmp_path: Path, approximate_from: int) -> None:
     index = tmp_path / "index"
     build_index(shop.bundle, shop.dataset, index, texts=shop.dataset, approximate_from=approximate_from)
-    add_products(index, write_dataset(tmp_path / "more", range(290, 310), seed=5))
+    more = write_dataset(tmp_path / "more", range(290, 310), seed=5)
+    add_products(index, more, texts=more)
     delete_products(index, [0, 1, 305])
     before = SearchEngine.open(index)
     made = compact_index(index)
     after = SearchEngine.open(index)
     assert len(made.parts) == 1
     assert after.stats()["products"] == before.stats()["products"] == 307
-    assert before.search_many(WORDS, exact=True) == after.search_many(WORDS, exact=True)
+    some = Filter(conditions=parse_conditions(["image_h>=1"]))
+    labelled = Filter(labels=frozenset({0, 1}))
+    ways: tuple[dict[str, Any], ...] = (
+        {},
+        {"hybrid": True},
+        {"hybrid": True, "where": some},
+        {"hybrid": True, "where": labelled},
+        {"rerank": "smooth:0.7,0.2,0.1"},
+        {"hybrid": True, "rerank": "smooth:0.7,0.2,0.1"},
+    )
+    for way in ways:
+        asked = [SearchRequest(words, k=50, exact=True, **way) for words in (*WORDS, "red shoe bag", "Red")]
+        assert before.search_many(asked) == after.search_many(asked), way
     assert after.product(299) == before.product(299)
     assert after.product(12).texts == before.product(12).texts != ()
 
@@ -163,7 +178,7 @@ def test_open_engine_goes_on_when_its_files_are_replaced(shop: Shop, own_index: 
 def test_broken_new_state_leaves_the_old_one_open(own_index: Path) -> None:
     engine = SearchEngine.open(own_index)
     (own_index / MANIFEST).write_text("{")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="broken JSON"):
         engine.reload()
     assert len(engine.search("red")) == 10
 

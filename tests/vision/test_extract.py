@@ -258,7 +258,7 @@ def test_what_float16_cannot_hold_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("features.json", b"{", "no JSON"),
+        ("features.json", b"{", "broken JSON"),
         ("features.json", b'{"format": "shopwindow dataset 2"}', "not of the format 'shopwindow features 1'"),
         ("features.json", b'{"format": "shopwindow features 1"}', "backbone: missing or of another kind"),
         ("features.json", None, r"no features: it holds no features\.json"),

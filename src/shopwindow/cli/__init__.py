@@ -6,15 +6,20 @@ called, and heavy rooms inside it, so that `shopwindow --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import sys
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 from shopwindow.cli.arguments import Description, Verb, VerbParser, meant, wrong_usage
+from shopwindow.cli.console import remark
 from shopwindow.files import DataError
 
 WRONG_INPUT: Final = 2
+_CANNOT_TAKE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""A file that cannot take more is a DataError before it comes here: what is left is standard output."""
 
 VERBS: Final = {
     "Begin": {
@@ -65,17 +70,46 @@ VERBS: Final = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; exits 0 when done, 2 on wrong input with one line saying what and where."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ascii terminal, a file name that is no UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except (DataError, ValueError) as error:
-        print(f"shopwindow: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks of errors
-        sys.exit(WRONG_INPUT)
+        _end(str(error), WRONG_INPUT)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        _end(_system_problem(error), WRONG_INPUT)
+    except RecursionError:
+        _end("nested too deep", WRONG_INPUT)
+    except MemoryError:
+        _end("the memory is full", WRONG_INPUT)
     except KeyboardInterrupt:
-        print("shopwindow: interrupted", file=sys.stderr)  # noqa: T201 - as above
-        sys.exit(130)
+        _end("interrupted", 130)
+
+
+def _end(problem: str, status: int) -> NoReturn:
+    remark(problem)
+    sys.exit(status)
+
+
+def _system_problem(error: OSError) -> str:
+    """What the system could not do, in words."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason}"
+    if error.errno in _CANNOT_TAKE:
+        _drop_output()
+        return f"standard output: cannot be written: {reason}"
+    return reason
+
+
+def _drop_output() -> None:
+    """Sends what is left of standard output nowhere, so that the end of the process does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser_of(name: str) -> tuple[VerbParser, Verb]:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from shopwindow.cli.console import AlignedTable, print_json, standard_output
-from shopwindow.cli.systems import check_numbers, check_overlap
+from shopwindow.cli.systems import check_numbers, check_overlap, read_scores
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
@@ -57,14 +57,13 @@ def audit(
     from shopwindow.ranking.audit import MARGIN
     from shopwindow.ranking.measures import Measure
     from shopwindow.ranking.pools import grades_of, read_pools
-    from shopwindow.ranking.runs import read_run
     from shopwindow.report.sources import audit_set
 
     check_numbers(seed=seed)
     parsed, candidates, judged = Measure.parse(measure), read_pools(pools), read_answers(answers)
     if not grades_of(candidates, judged).any():
         raise DataError("no answer is among the candidates: pools of another set?", path=pools)
-    runs = [read_run(path) for path in run or []]
+    runs = [read_scores(path) for path in run or []]
     for one in runs:
         check_overlap(one, judged)
     audited = audit_set(

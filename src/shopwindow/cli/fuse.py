@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.cli.console import AlignedTable, counted, standard_output
-from shopwindow.cli.systems import check_numbers, check_overlap, check_standard_input, score_text, system_of
+from shopwindow.cli.console import AlignedTable, counted, remark, standard_output
+from shopwindow.cli.systems import (
+    check_numbers,
+    check_overlap,
+    check_standard_input,
+    overlap_notes,
+    read_scores,
+    score_text,
+    system_of,
+)
 from shopwindow.files import STANDARD_STREAM, DataError
 
 if TYPE_CHECKING:
@@ -26,13 +34,14 @@ def fuse(
     folds: int = 5,
     answers: str | None = None,
     seed: int = 0,
+    score_column: str | None = None,
 ) -> None:
     """Combine several runs into one.
 
     A product that one of the runs does not score stands below all that this run scores in the query.
 
     Args:
-        runs: Two or more runs, TREC or tables.
+        runs: Two or more runs: TREC, tables, JSON, Parquet, or submissions.
         out: Where the fused run is written (TREC); `-` is standard output.
         method: What is averaged, per query: the scores as they are (mean), less the mean and over the standard
             deviation (zscore), the place from 1 to 0 (rank), or 1/(60+rank) (rrf).
@@ -42,13 +51,14 @@ def fuse(
         folds: Into how many parts the queries are dealt for --learn.
         answers: Without --learn: answers to say what the fused run is worth, beside each run.
         seed: Of the dealing and resampling.
+        score_column: The column of the scores, in tables whose header names other columns too.
     """
     import numpy as np
 
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.fusion import align
     from shopwindow.ranking.fusion import fuse as fuse_runs
-    from shopwindow.ranking.runs import read_run, run_name, write_run
+    from shopwindow.ranking.runs import run_name, write_run
 
     if len(runs) < 2:
         raise DataError("two runs or more are needed")
@@ -58,7 +68,9 @@ def fuse(
         raise DataError("--learn measures on its own answers: leave out --answers")
     check_numbers(seed=seed)
     check_standard_input(*runs, learn, answers)
-    parts, quiet = [read_run(path) for path in runs], out == STANDARD_STREAM
+    parts, quiet = [read_scores(path, score_column) for path in runs], out == STANDARD_STREAM
+    for note in overlap_notes(parts):
+        remark(note)
     name, generator = "fused" if quiet else run_name(out), np.random.default_rng(seed)
     if learn is not None:
         fused = _learned(parts, read_answers(learn), generator, method, folds, name, quiet=quiet)
@@ -77,7 +89,14 @@ def fuse(
     console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}")
 
 
-def submit(run: str, *, out: str | None = None, pools: str | None = None, check: bool = False) -> None:
+def submit(
+    run: str,
+    *,
+    out: str | None = None,
+    pools: str | None = None,
+    check: bool = False,
+    score_column: str | None = None,
+) -> None:
     """Write the competition's submission of a run, or check one from elsewhere.
 
     `shopwindow submit RUN --out CSV` writes `query-id,product1,...,product5`, one line per query, five different
@@ -89,9 +108,9 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
         pools: The candidates of each query of the split (`query_id product_id`, or a competition TSV). Without it
             the run's own products are the pools, and a check sees the form only.
         check: Checks a submission instead of writing one.
+        score_column: The column of the scores, in a table whose header names other columns too.
     """
     from shopwindow.ranking.pools import Pools, read_pools
-    from shopwindow.ranking.runs import read_run
     from shopwindow.ranking.submission import check_submission, write_submission
 
     check_standard_input(run, pools)
@@ -106,7 +125,7 @@ def submit(run: str, *, out: str | None = None, pools: str | None = None, check:
         return
     if out is None:
         raise DataError("--out FILE is needed (or --check to check a submission)")
-    scored = read_run(run)
+    scored = read_scores(run, score_column)
     split = candidates or Pools.of_run(scored)
     write_submission(scored, split, out)
     if out != STANDARD_STREAM:

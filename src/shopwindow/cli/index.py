@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least, numbers
 from shopwindow.cli.console import counted, standard_output
 from shopwindow.cli.progress import counting
-from shopwindow.files import DataError
+from shopwindow.files import DataError, find_photo
 
 if TYPE_CHECKING:
     from shopwindow.search.index import OpenIndex
@@ -34,7 +35,8 @@ def make(
         bundle: The model, a directory that `shopwindow train` wrote.
         dataset: The products, a dataset.
         out: The index to write, a directory.
-        photos: The folder of the photos, PRODUCT_ID.jpg or .png; the index remembers where it is.
+        photos: The folder of the photos, PRODUCT_ID.jpg, .png or .webp, in subfolders too; the index remembers where
+            it is.
         texts: A dataset whose pairs are known to match (training pairs): its queries become full text, beside titles.
         labels: The names of labels, a table `category_id category_name` with tabs.
         columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id. When
@@ -64,7 +66,19 @@ def make(
             progress=tell,
             remark=remarks.append,
         )
+    if photos is not None:
+        remarks.append(_photo_count(out, photos))
     _print_index(out, remarks)
+
+
+def _photo_count(index: str, photos: str) -> str:
+    """How many products of an index have a photo in a folder; a warning where none has."""
+    from shopwindow.search.index import OpenIndex
+
+    ids = [product for part in OpenIndex.open(index).parts for product in part.segment.columns.ids.tolist()]
+    found = sum(find_photo(photos, product) is not None for product in ids)
+    warning = "" if found else ": photos are named by product id, as in SKU-42.jpg"
+    return f"{found:,} of {counted(len(ids), 'product')} have a photo in {photos}{warning}"
 
 
 def add(index: str, dataset: str, *, texts: str | None = None, columns: str | None = None) -> None:
@@ -176,7 +190,8 @@ def _summary(index: OpenIndex) -> str:
         f"{f' ({deleted} with deleted products)' if deleted else ''}"
         f"{f', {index.with_titles:,} with titles' if index.with_titles else ''}"
         f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; "
-        f"{made.hidden} values, {size:,} bytes a product{regions}; recall@10 {made.recall['recall@10']:.3f}"
-        f" of {made.recall['queries']:.0f} queries against exact search"
+        f"{made.hidden} values, {size:,} bytes a product{regions}; "
+        f"recall@10 {made.recall.get('recall@10', math.nan):.3f}"
+        f" of {made.recall.get('queries', 0):.0f} queries against exact search"
         f"{f'; columns {columns}' if columns else ''}{by}"
     )

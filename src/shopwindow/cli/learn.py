@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,8 @@ _LEFT_OUT = {
 }
 FIRST = 50
 """Products of a pool that a cross-encoder scores, where nothing else is asked for."""
+_MOST_PROCESSES = 4
+"""That share a processor in one training."""
 
 
 def train(
@@ -347,8 +350,21 @@ def _operator(text: str) -> Operator:
 def _enough(device: Device, devices: int) -> None:
     import torch
 
-    if device != "cpu" and torch.cuda.is_available() and devices > torch.cuda.device_count():
-        raise DataError(f"{devices}, there are {torch.cuda.device_count()} CUDA devices", field="--devices")
+    if device != "cpu" and torch.cuda.is_available():
+        if devices > torch.cuda.device_count():
+            raise DataError(
+                f"{devices}, there are {torch.cuda.device_count()} CUDA devices", field="--devices"
+            )
+        return
+    processors = os.cpu_count() or 1
+    if devices > _MOST_PROCESSES * processors:
+        raise DataError(
+            f"{devices} processes, there are {counted(processors, 'processor')}", field="--devices"
+        )
+    if devices > processors:
+        remark(
+            f"--devices {devices}: as many processes share {counted(processors, 'processor')} and are slower"
+        )
 
 
 def _device(device: Device) -> str:

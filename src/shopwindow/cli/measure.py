@@ -12,8 +12,10 @@ from shopwindow.cli.console import AlignedTable, counted, print_json, standard_o
 from shopwindow.cli.systems import (
     check_numbers,
     check_standard_input,
+    overlap_notes,
     read_measures,
     read_runs,
+    read_scores,
     score_text,
     system_of,
     systems_of,
@@ -51,6 +53,7 @@ def evaluate(
     candidates: int | None = None,
     resamples: int = 10_000,
     seed: int = 0,
+    score_column: str | None = None,
     json: bool = False,
 ) -> None:
     """Prints how well a run, or the search of an index, ranks the answers, and whether it differs from others.
@@ -61,8 +64,10 @@ def evaluate(
 
     Args:
         run: Scores of (query, product): a TREC run, or a TSV or CSV table `query_id product_id score`; `-` is
-            standard input. Or an index, a directory that `shopwindow index make` wrote.
-        answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC qrels (grades above 0 are answers).
+            standard input. Also JSON `{query: {product: score}}`, lists `query,[[score,'product'],...]`, Parquet, and
+            the competition's submission. Or an index, a directory that `shopwindow index make` wrote.
+        answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC or BEIR qrels (grades above 0 are
+            answers).
         against: Runs, or indexes as they are set, to compare with: difference, 95 % interval (paired bootstrap over
             queries), p (paired randomisation, two-sided; also Holm-corrected for several runs), wins/ties/losses in
             queries, and the smallest true difference that these queries would show in 4 of 5 samples.
@@ -85,6 +90,7 @@ def evaluate(
         candidates: As in search.
         resamples: Draws of the bootstrap and of the randomisation test.
         seed: Of these draws.
+        score_column: The column of the scores, in tables whose header names other columns too.
         json: Prints JSON with the value of every query instead of tables.
     """
     import numpy as np
@@ -99,11 +105,16 @@ def evaluate(
     if not any(map(is_index, run.split(","))):
         only_with("says how RUN is asked where it is an index; it is none", **options)
     if any(map(is_index, _paths(words))):
-        only_with("goes with runs; an index ranks its whole catalogue", pools=pools, also=also)
+        only_with(
+            "goes with runs; an index ranks its whole catalogue",
+            pools=pools,
+            also=also,
+            score_column=score_column,
+        )
         ranked = _ranked_by_index(words, answers, queries, top, measures, options)
     else:
         only_with("goes with an index in place of a run", queries=queries, top=top)
-        ranked = _ranked_in_pools(words, answers, pools, measures)
+        ranked = _ranked_in_pools(words, answers, pools, measures, score_column)
     system, *others = systems_of(words, ranked.runs, ranked.answers, ranked.measures)
     frame = [] if ranked.pools is None else _frame(ranked, ranked.pools)
     card = None if is_index(_paths(words)[0]) else _card(ranked, also or [], seed)
@@ -144,16 +155,22 @@ def _paths(words: Sequence[str]) -> list[str]:
 
 
 def _ranked_in_pools(
-    words: Sequence[str], answers: str, pools: str | None, measures: list[str] | None
+    words: Sequence[str],
+    answers: str,
+    pools: str | None,
+    measures: list[str] | None,
+    score_column: str | None,
 ) -> _Ranked:
     """The runs of all words, read."""
     from shopwindow.ranking.answers import read_answers
     from shopwindow.ranking.pools import misfit, read_pools
 
     parsed, judged = read_measures(measures or DEFAULT_MEASURES), read_answers(answers)
-    runs, candidates = read_runs(words), read_pools(pools) if pools else None
+    runs = read_runs(words, lambda path: read_scores(path, score_column))
+    candidates = read_pools(pools) if pools else None
     every = [run for group in runs for run in group]
     notes = _shallow_notes(every, parsed)
+    shared = overlap_notes(every)
     if candidates is not None:
         names = [f"{run.name}: " if len(every) > 1 else "" for run in every]
         notes = [
@@ -161,7 +178,7 @@ def _ranked_in_pools(
             for name, run in zip(names, every, strict=True)
             for note in misfit(run, candidates).notes
         ]
-    return _Ranked(runs, judged, parsed, candidates, notes)
+    return _Ranked(runs, judged, parsed, candidates, notes + shared)
 
 
 def _ranked_by_index(
@@ -174,7 +191,6 @@ def _ranked_by_index(
 ) -> _Ranked:
     """The runs of all words: an index is asked, the first word's as the options say, the others' plainly."""
     from shopwindow.ranking.answers import read_answers
-    from shopwindow.ranking.runs import read_run
 
     if queries is None:
         raise DataError("an index needs it: the words that it is asked", field="--queries")
@@ -184,7 +200,7 @@ def _ranked_by_index(
     asking = Asking.of(**options)
 
     def read(path: str, asking: Asking = PLAIN) -> Run:
-        return catalogues.ranked(path, asking) if is_index(path) else read_run(path)
+        return catalogues.ranked(path, asking) if is_index(path) else read_scores(path)
 
     runs = [*read_runs(words[:1], lambda path: read(path, asking)), *read_runs(words[1:], read)]
     shallow = _shallow_notes([run for group in runs for run in group], parsed)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from shopwindow.files import STANDARD_STREAM, DataError, text_lines
+from shopwindow.cells import rows_of, separator_of
+from shopwindow.files import STANDARD_STREAM, DataError, is_plain_file, open_bytes, text_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from shopwindow.ranking.measures import Evaluation, Measure
     from shopwindow.ranking.runs import Run
     from shopwindow.ranking.significance import System
+
+_PARQUET: Final = b"PAR1"
+_FEW_SHARED: Final = 0.02
 
 
 def read_measures(words: Iterable[str]) -> list[Measure]:
@@ -46,18 +51,57 @@ def check_numbers(*, resamples: int = 1, seed: int = 0) -> None:
 
 
 def read_runs(words: Sequence[str], read: Callable[[str], Run] | None = None) -> list[list[Run]]:
-    """The runs of each word: of one path, or of several joined by commas. `read` makes a run of one, as `read_run`."""
-    from shopwindow.ranking.runs import read_run
-
-    read = read or read_run
+    """The runs of each word: of one path, or of several joined by commas. `read` makes a run of one."""
+    read = read or read_scores
     for word in words:
         if not all(path.strip() for path in word.split(",")):
             raise DataError(f"{word!r}: an empty file name; seeds of one system are joined as a1.run,a2.run")
     return [[read(path) for path in word.split(",")] for word in words]
 
 
+def read_scores(path: str, score_column: str | None = None) -> Run:
+    """A run from a score file of any kind, Parquet too (known by its first bytes)."""
+    from shopwindow.ranking.runs import read_run
+
+    if is_plain_file(path):
+        with open_bytes(path) as file:
+            is_parquet = file.read(len(_PARQUET)) == _PARQUET
+        if is_parquet:
+            return _read_parquet(path, score_column)
+    return read_run(path, score_column=score_column)
+
+
+def _read_parquet(path: str, score_column: str | None) -> Run:
+    """A run from three columns of a Parquet file, named as those of a table with a header."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from shopwindow.ids import RowError, ids_from_text
+    from shopwindow.ranking.runs import Run, run_name
+    from shopwindow.ranking.tables import header_columns
+
+    try:
+        names = pq.read_schema(path).names
+        columns = header_columns(names, "score" if score_column is None else score_column, path)
+        table = pq.read_table(path, columns=[names[index] for index in columns.values()])
+        table = table.rename_columns(list(columns))
+        scores = table["score"].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        ids = {
+            name: ids_from_text(["" if one is None else str(one) for one in table[name].to_pylist()])
+            for name in ("query_id", "product_id")
+        }
+        return Run.from_arrays(ids["query_id"], ids["product_id"], np.array(scores), name=run_name(path))
+    except RowError as wrong:
+        raise DataError(f"row {wrong.row + 1}: {wrong.problem}", path=path, field=wrong.field) from wrong
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"broken Parquet, or other columns: {error}"[:300], path=path) from error
+
+
 def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
     """Ids and words of queries: of a prepared set, or of a table `query_id<TAB>query`.
+
+    With the header `query_id,query` commas may part the two, or semicolons.
 
     Raises: DataError naming the line that is none, or repeats an id.
     """
@@ -69,16 +113,18 @@ def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
         dataset = Dataset(path)
         return dataset.query_ids, dataset.query_texts
     texts: dict[str, str] = {}
-    for number, line in text_lines(path):
-        query, tab, words = line.partition("\t")
-        query = query.strip()
-        if not line.strip() or (not texts and query == "query_id"):
+    lines = ((number, line) for number, line in text_lines(path) if line.strip())
+    first = next(lines, (1, ""))
+    separator = separator_of(first[1]) if first[1].strip('"').startswith("query_id") else "\t"
+    for number, cells in rows_of(chain([first], lines), separator, path):
+        query, words = cells[0].strip() if cells else "", cells[1:]
+        if not any(cells) or (not texts and query == "query_id"):
             continue
-        if not tab or "\t" in words or not query or not words.strip():
+        if len(words) != 1 or not query or not words[0].strip():
             raise DataError("a query_id, a tab and a query were wanted", path=path, line=number)
         if query in texts:
             raise DataError(f"query {query} stands there twice", path=path, line=number)
-        texts[query] = words
+        texts[query] = words[0]
     if not texts:
         raise DataError("holds no query", path=path)
     return ids_from_text(list(texts)), list(texts.values())
@@ -138,6 +184,24 @@ def check_overlap(run: Run, answers: Answers) -> None:
                 f"{run.name}: no {what} of it is in the answers (its first is {mine[0]}, theirs {wanted[0]}):"
                 " answers of another set, or ids written otherwise?"
             )
+
+
+def overlap_notes(runs: Sequence[Run]) -> list[str]:
+    """A note on each run that hardly shares a product with the first under the same queries."""
+    from shopwindow.ids import Pairs, positions
+
+    first, notes = runs[0], []
+    pairs = Pairs.of(first.queries, first.offsets, first.product_ids)
+    for run in runs[1:]:
+        common = positions(run.queries, first.queries) >= 0
+        rows = int((run.offsets[1:] - run.offsets[:-1])[common].sum())
+        shared = int((pairs.find(run.queries, run.offsets, run.product_ids) >= 0).sum())
+        if rows and shared < _FEW_SHARED * min(rows, len(first.product_ids)):
+            notes.append(
+                f"{run.name} and {first.name} share {shared} of {rows} products under the same queries (their first "
+                f"are {run.product_ids[0]} and {first.product_ids[0]}): ids written otherwise?"
+            )
+    return notes
 
 
 def system_of(evaluation: Evaluation) -> System:

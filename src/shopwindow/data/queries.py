@@ -43,6 +43,15 @@ def normalise(text: str, rules: Sequence[QueryRule]) -> str:
     return changed if changed.strip() else text
 
 
+def composed(text: str) -> str:
+    """The text in Unicode's form NFC: a letter and its marks are one letter where there is one, as most people type it.
+
+    >>> composed("cre\u0302pe") == "cr\u00eape"
+    True
+    """
+    return unicodedata.normalize("NFC", text)
+
+
 def head_noun(text: str) -> str:
     """The thing that an English phrase asks for, in the singular, normalised; empty only where the text is.
 

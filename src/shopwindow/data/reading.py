@@ -7,13 +7,13 @@ without the others. The rows come in the order of the file, whoever read them. K
 from __future__ import annotations
 
 import contextlib
-import gzip
 import importlib
 import io
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from shopwindow.data.competition import HEADER, LONGEST_LINE, MalformedRow, Row, parse_row
-from shopwindow.files import DataError, is_plain_file, open_bytes, open_once, reading
+from shopwindow.files import DataError, is_plain_file, is_unpacked, open_bytes, open_once, reading
 
 MOST_PROCESSES: Final = 64
 """Many more than the one that stores keeps busy. Each takes 0.1 GB of memory, with torch 0.3."""
@@ -53,6 +53,19 @@ class CheckedLine:
     digest: bytes = b""
 
 
+def _check_main_guard() -> None:
+    """Raises: ValueError in a script that fresh interpreters could not import without running it."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or getattr(main, "__spec__", None) is not None:
+        return
+    with contextlib.suppress(OSError):
+        if b"__main__" not in Path(file).read_bytes():
+            raise ValueError(
+                f'several processes import {file} anew: put its work under `if __name__ == "__main__":`, or ask for one'
+            )
+
+
 class RowReader:
     """Reads competition files, one after the other, by this process or by several.
 
@@ -75,6 +88,7 @@ class RowReader:
 
     def __enter__(self) -> RowReader:
         if self._processes > 1:
+            _check_main_guard()
             # Spawned: a fork would copy the locks of this process's threads as they are at the moment.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
@@ -101,7 +115,7 @@ class RowReader:
             first = [] if self.feature_size else _first(lines)
             if self.feature_size is None:
                 self.feature_size = _common_feature_size(first)
-            plain = state is not None and not isinstance(file, gzip.GzipFile)
+            plain = state is not None and not is_unpacked(file)
             if self._pool is not None and plain:
                 yield from self._by_ranges(self._pool, path, start, self.feature_size)
             else:
@@ -219,7 +233,7 @@ def _common_feature_size(lines: list[bytes]) -> int:
 
 def _place(file: io.BufferedIOBase) -> int:
     """How many bytes of the file on disk were read; 0 where it has no places."""
-    on_disk: io.BufferedIOBase = getattr(file, "fileobj", file)
+    on_disk: io.BufferedIOBase = getattr(getattr(file, "raw", None), "on_disk", file)
     return on_disk.tell() if on_disk.seekable() else 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from shopwindow.cells import cells_of, check_distinct_names, column_names, rows_of, separator_of
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
 from shopwindow.ids import id_from_text
 
@@ -113,16 +114,16 @@ def _rows(path: str | Path, shown: str) -> Iterator[_Row]:
     """(product id, query id, weight, line number) of every row after the header; blank lines are passed over."""
     lines = ((number, line) for number, line in text_lines(path) if line and not line.isspace())
     number, header = next(lines, (1, ""))
-    delimiter = "\t" if "\t" in header else ","
-    names = [name.strip() for name in header.split(delimiter)]
+    separator = separator_of(header)
+    names = column_names(cells_of(header, separator, shown, number))
+    check_distinct_names(names, shown, number)
     if sorted(names) != sorted(COLUMNS):
         raise DataError(
             f"wanted a header with the columns {', '.join(COLUMNS)}, got: {header[:80]!r}",
             path=shown,
             line=number,
         )
-    for number, line in lines:
-        cells = line.split(delimiter)
+    for number, cells in rows_of(lines, separator, shown):
         if len(cells) != len(names):
             raise DataError(f"{len(cells)} columns, {len(names)} wanted", path=shown, line=number)
         values = {}

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -107,10 +108,10 @@ class Bundle:
         """
         path = Path(path)
         card = _read_card(path)
-        try:
-            model = build(card["model"], backbone=card.get("backbone"), text_tower=text_tower)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"wrong sizes: {error}", path=path / MARKER, field="model") from error
+        backbone = card.get("backbone")
+        if not isinstance(backbone, dict | None):
+            raise DataError("not of the kind of a backbone", path=path / MARKER, field="backbone")
+        model = _build_as_weighed(card.get("model"), path, backbone=backbone, text_tower=text_tower)
         load_weights(model, path / WEIGHTS)
         tokenizer = load_tokenizer(path / TOKENIZER_FILE)
         if max(tokenizer.get_vocab().values()) >= model.vocabulary:
@@ -237,6 +238,36 @@ class Bundle:
     ) -> Run:
         """The score of every candidate of every query of a dataset, as `rank_pools` gives it with its own reranker."""
         return rank_pools(self, dataset, reranker=self.reranker, smooth=smooth, name=name)
+
+
+def _build_as_weighed(
+    described: Any, path: Path, *, backbone: dict[str, Any] | None, text_tower: TextEncoder | None
+) -> PartsEncoder:
+    """The model that a card describes, once it is sure that its weights are no more than the file of weights holds.
+
+    Raises: DataError for a description that is none, or of another size.
+    """
+    try:
+        with torch.device("meta"):  # takes no memory, whatever the card says
+            values = sum(tensor.numel() for tensor in build(described).state_dict().values())
+        held = (path / WEIGHTS).stat().st_size if (path / WEIGHTS).is_file() else values
+        if values > held:
+            raise ValueError(f"{values:,} values, {WEIGHTS} has {held:,} bytes")
+        model = build(described, backbone=backbone, text_tower=text_tower)
+        if any(not isinstance(part.share, str) and not 0 < part.share < math.inf for part in model.parts):
+            raise ValueError("a share is above 0")
+        return model
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        problem = f"wrong sizes: {' '.join(str(error).split())[:200]}"
+        raise DataError(problem, path=path / MARKER, field="model") from error
 
 
 def describe(model: PartsEncoder) -> dict[str, Any]:

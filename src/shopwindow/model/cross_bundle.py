@@ -31,7 +31,7 @@ from torch import Tensor
 
 from shopwindow.data.queries import choose_query_rules, normalise
 from shopwindow.data.regions import Regions
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_card, read_text
 from shopwindow.model.checkpoint import load_weights, save_weights
 from shopwindow.model.cross import OscarRegions
 from shopwindow.model.cross_heads import KINDS, CrossModel
@@ -188,11 +188,4 @@ def _read_card(path: Path) -> dict[str, Any]:
             f"no cross-encoder (a directory with {MARKER} that `shopwindow train --recipe uniter` writes)",
             path=path,
         )
-    try:
-        card = json.loads(read_text(path / MARKER))
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error}", path=path / MARKER) from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        written = card.get("format") if isinstance(card, dict) else None
-        raise DataError(f"format {written!r}, wanted {FORMAT!r}: train it again", path=path / MARKER)
-    return card
+    return read_card(path / MARKER, format=FORMAT, made_by="train")

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float64
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.data.queries import QueryRule
+from shopwindow.data.queries import QueryRule, composed
 from shopwindow.data.regions import Regions
 from shopwindow.model.encoder import encode_photos, normalised
 from shopwindow.model.tokens import tokenize
@@ -212,7 +212,7 @@ def _pieces(bundle: Bundle, words: tuple[str, ...]) -> tuple[list[int], list[int
     spelled = [_spelled(word, bundle.model.query_rules) for word in words]
     if not any(word.strip() for word in spelled):  # a query of which the rules leave nothing stays as it was
         spelled = list(words)
-    encoded = bundle.tokenizer.encode_batch(spelled, add_special_tokens=False)
+    encoded = bundle.tokenizer.encode_batch(list(map(composed, spelled)), add_special_tokens=False)
     pieces = [(token, owner) for owner, one in enumerate(encoded) for token in one.ids]
     pieces = pieces[: bundle.model.longest - 2]  # [CLS] and [SEP]
     return [token for token, _ in pieces], [owner for _, owner in pieces]

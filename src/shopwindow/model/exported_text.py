@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 
-from shopwindow.data.queries import choose_query_rules, normalise
+from shopwindow.data.queries import choose_query_rules, composed, normalise
 from shopwindow.files import DataError, read_card
 
 MARKER: Final = "text.json"
@@ -91,7 +91,7 @@ class ExportedText:
 
     def _tokenise(self, texts: Sequence[str]) -> list[Int64[np.ndarray, " _"]]:
         spelled = [normalise(text, self._rules) for text in texts] if self._rules else list(texts)
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(spelled)]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(map(composed, spelled)))]
         longest = self.longest
         return [
             np.array(ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]], np.int64) for ids in rows

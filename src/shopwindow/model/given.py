@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from shopwindow.data.grouping import Order
-from shopwindow.files import DataError, read_text, reading
+from shopwindow.files import DataError, parse_json, read_text, reading
 from shopwindow.model.recipe import PartRecipe, TextRecipe, TransformerRecipe
 from shopwindow.model.tokenizer_files import load_tokenizer, tokenizer_file
 
@@ -164,10 +163,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         problem = "a file, a checkpoint is a directory" if folder.exists() else "no such checkpoint directory"
         raise DataError(problem, path=folder)
-    try:
-        config = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"no JSON: {error}", path=path) from error
+    config = parse_json(read_text(path), path)
     if not isinstance(config, dict):
         raise DataError("no JSON object", path=path)
     for field in _SIZES:

@@ -459,6 +459,8 @@ def read_mapping(text: str, path: Path, *, field: str | None = None) -> dict[str
     Raises: DataError for no YAML, no mapping, and a key given twice, of which YAML would silently take the last.
     """
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise DataError("holds an alias (*name): write the value out", path=path, field=field)
         node, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45, 0b_
         raise DataError(f"no YAML: {' '.join(str(error).split())[:200]}", path=path, field=field) from error

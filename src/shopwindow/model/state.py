@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shopwindow.files import DataError, read_text, whole_directory
+from shopwindow.files import DataError, parse_json, read_text, whole_directory
 from shopwindow.model.checkpoint import load_weights, save_weights, write_tensors
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.mining import Contamination
@@ -80,7 +80,7 @@ class TrainingState:
         if not marker.is_file():
             return None
         try:
-            values = json.loads(read_text(marker))
+            values = parse_json(read_text(marker), marker)
             for key, value in identity.items():
                 if values["identity"].get(key) != value:
                     raise DataError(
@@ -101,7 +101,7 @@ class TrainingState:
                 values["mined_at"],
                 tuple(Contamination(**table) for table in values.get("contaminations", ())),
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"broken state: {error!r}; without --resume it is dropped and begun anew", path=marker
             ) from error
@@ -187,7 +187,8 @@ def save_best(folder: Path, model: nn.Module, scores: dict[str, float]) -> None:
 def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
     """Puts the best weights into the model; gives what they scored."""
     load_weights(model, folder / BEST / WEIGHTS)
-    scores: dict[str, float] = json.loads(read_text(folder / BEST / MARKER))["scores"]
+    marker = folder / BEST / MARKER
+    scores: dict[str, float] = parse_json(read_text(marker), marker)["scores"]
     return scores
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from tokenizers import Tokenizer, trainers
 from torch import Tensor
 
+from shopwindow.data.queries import composed
 from shopwindow.model.tokenizer_files import SPECIAL_TOKENS, framed, word_pieces
 
 TEXTS_AT_ONCE: Final = 10_000
@@ -31,7 +32,7 @@ def train_tokenizer(
 
     Equal texts in any order give equal tokenizers. Pieces seen less than `smallest_count` times are left out.
     """
-    texts = sorted(texts)
+    texts = sorted(map(composed, texts))
     learner = word_pieces({})
     # The library numbers the continuing letters in the order of a hash map, which differs from run to run, and
     # its ties follow these numbers. Given as special tokens the letters are numbered first, in their own order.
@@ -56,7 +57,8 @@ def tokenize(
     """
     pieces, lengths = [np.empty(0, np.int64)], np.empty(len(texts), np.int64)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
-        rows = [encoding.ids for encoding in tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE])]
+        some = [composed(text) for text in texts[start : start + TEXTS_AT_ONCE]]
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(some)]
         rows = [ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]] for ids in rows]
         lengths[start : start + len(rows)] = [len(ids) for ids in rows]
         pieces.append(np.array([token for ids in rows for token in ids], np.int64))

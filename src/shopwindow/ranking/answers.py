@@ -14,22 +14,27 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from shopwindow.files import DataError, read_text
+from shopwindow.cells import column_names
+from shopwindow.files import DataError, parse_json, read_text
 from shopwindow.ids import (
     Pairs,
     RowError,
     as_ids,
     codes_of,
+    first_other_spelling,
     first_repeated_pair,
     group,
     ids_from_text,
     offsets_of,
+    other_spelling_problem,
 )
+from shopwindow.ranking.score_files import distinct_keys, rows_of_json
 from shopwindow.ranking.tables import Layout, read_table, shown_name
 
 _QRELS: Final = Layout(
     "TREC qrels: query 0 product grade", 4, (("query_id", 0), ("product_id", 2), ("grade", 3))
 )
+_GRADES: Final = ("grade", "relevance", "label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,52 +125,73 @@ class Answers:
 
 
 def read_answers(path: str | os.PathLike[str]) -> Answers:
-    """Answers from the competition's JSON `{query_id: [product_id, ...]}` or from TREC qrels.
+    """Answers from a file, known by its first letters.
 
-    A file that begins with `{` or `[` is JSON. Grades of qrels may be any finite number (also click weights); above 0
-    is an answer.
+    - The competition's JSON `{query_id: [product_id, ...]}`, or `{query_id: {product_id: grade}}`.
+    - TREC qrels: `query 0 product grade`.
+    - BEIR's qrels, a table with the header `query-id corpus-id score`, or one that names the third column grade,
+      relevance or label.
 
-    Raises: DataError naming file and line (qrels) or file and query (JSON): another shape than these two, a query or
+    Grades may be any finite number (also click weights); above 0 is an answer.
+
+    Raises: DataError naming file and line (qrels) or file and query (JSON): another shape than these, a query or
         a product that occurs twice, an id that is neither integer nor string.
     """
     text = read_text(path)
     name = shown_name(path)
     if text.lstrip()[:1] in ("{", "["):
         return _from_json(text, name)
-    lines = enumerate(text.split("\n"), start=1)
-    table = read_table(path, (_QRELS,), numbers=frozenset({"grade"}), lines=lines)
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    grade = _grade_column(lines[0][1]) if lines else None
+    if grade is not None:
+        qrels = Layout("qrels", -1, (("query_id", 0), ("product_id", 1), (grade, 2)))
+    else:
+        qrels, grade = _QRELS, "grade"
+    table = read_table(path, (qrels,), numbers=frozenset({grade}), lines=lines)
     try:
-        return Answers.from_arrays(table.ids["query_id"], table.ids["product_id"], table.numbers["grade"])
+        return Answers.from_arrays(table.ids["query_id"], table.ids["product_id"], table.numbers[grade])
     except RowError as wrong:
         raise table.error(wrong) from wrong
 
 
-def _from_json(text: str, path: str) -> Answers:
-    def distinct(items: list[tuple[str, object]]) -> dict[str, object]:
-        lists: dict[str, object] = {}
-        for key, value in items:
-            if key in lists:
-                raise DataError("occurs twice", path=path, field=f"query {key}")
-            lists[key] = value
-        return lists
+def _grade_column(first: str) -> str | None:
+    """The name of the grades in a header of qrels; None where the line is none. `score` alone would be a run's."""
+    names = column_names(first.replace(",", " ").replace(";", " ").split())
+    if "corpus_id" in names and "score" in names:
+        return "score"
+    return next((name for name in _GRADES if name in names), None)
 
-    try:
-        content = json.loads(text, object_pairs_hook=distinct)
-    except json.JSONDecodeError as error:
-        raise DataError(f"broken JSON: {error.msg}", path=path, line=error.lineno) from error
-    except ValueError as error:
-        raise DataError(f"broken JSON: {error}", path=path) from error
-    except RecursionError as error:
-        raise DataError("broken JSON: nested too deep", path=path) from error
+
+def _from_json(text: str, path: str) -> Answers:
+    content = parse_json(text, path, pairs=distinct_keys(path))
     if not isinstance(content, dict):
         raise DataError("a list, {query_id: [product_id, ...]} was wanted", path=path)
     if not content:
         raise DataError("holds no query", path=path)
+    if any(isinstance(products, dict) for products in content.values()):
+        return _from_grades(content, path)
     lists = {query: _products(query, products, path) for query, products in content.items()}
     try:
-        return Answers.from_lists(lists)
+        answers = Answers.from_lists(lists)
     except RowError as wrong:
         raise DataError(wrong.problem, path=path, field=wrong.field) from wrong
+    for ids in (answers.queries, answers.product_ids):
+        if (row := first_other_spelling(ids)) is not None:
+            raise DataError(other_spelling_problem(ids[row]), path=path)
+    return answers
+
+
+def _from_grades(content: dict[str, object], path: str) -> Answers:
+    rows = rows_of_json(content, path)
+    columns = rows.columns()
+    try:
+        graded = Answers.from_arrays(columns["query_id"], columns["product_id"], columns["score"])
+    except RowError as wrong:
+        raise rows.error(wrong) from wrong
+    empty = [query for query, products in content.items() if not products]
+    if empty:
+        raise DataError("has no product; give it one of grade 0", path=path, field=f"query {empty[0][:40]}")
+    return graded
 
 
 def _products(query: str, products: object, path: str) -> list[str]:

@@ -5,7 +5,9 @@ Measures, comparisons, fusion and submissions all start from a run. It knows no 
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,9 +15,18 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-from shopwindow.files import STANDARD_STREAM, open_whole
+from shopwindow.cells import column_names
+from shopwindow.files import STANDARD_STREAM, DataError, open_whole, text_lines
 from shopwindow.ids import RowError, as_ids, first_repeated_pair, group, stable_order
-from shopwindow.ranking.tables import Layout, read_table
+from shopwindow.ranking.score_files import (
+    ScoreRows,
+    is_list_line,
+    is_submission,
+    rows_of_lists,
+    rows_of_run_json,
+    rows_of_submission,
+)
+from shopwindow.ranking.tables import Layout, read_table, shown_name
 
 _LAYOUTS: Final = (
     Layout("query_id product_id score", 3, (("query_id", 0), ("product_id", 1), ("score", 2))),
@@ -129,21 +140,63 @@ def _ranking_order(
     return order
 
 
-def read_run(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
-    """A run from a file: TREC (`query Q0 product rank score tag`) or a table `query_id product_id score`.
+def read_run(
+    path: str | os.PathLike[str], *, name: str | None = None, score_column: str | None = None
+) -> Run:
+    """A run from a file, known by its first line. The name is the file's, without its endings.
 
-    Tables are TSV, CSV or parted by spaces, one delimiter per file. With a header a file may have further columns.
-    Only the score decides the order; the rank column is not read.
-    BOM, CRLF, gzip and `-` (standard input) are read. The name is the file's, without its endings.
+    - TREC: `query Q0 product rank score tag`. Only the score decides the order; the rank column is not read.
+    - A table `query_id product_id score`, parted by tabs, commas, semicolons or spaces, one of them per file. With a
+      header the third column may have any name, and there may be further columns: `score_column` says which one.
+    - JSON `{query: {product: score}}`, as pytrec_eval and ranx have it.
+    - Lines `query,[[score,'product'],...]`.
+    - The competition's submission: the score is 1 over the place.
+
+    BOM, CRLF, gzip and `-` (standard input) are read.
 
     Raises: DataError naming file, line and field.
     """
-    table = read_table(path, _LAYOUTS, numbers=frozenset({"score"}))
+    shown = shown_name(path)
+    lines = ((number, line) for number, line in text_lines(path) if line and not line.isspace())
+    first = next(lines, None)
+    table: ScoreRows
+    if first is None:
+        raise DataError("is empty, a run was wanted", path=shown)
+    every = itertools.chain([first], lines)
+    if first[1].lstrip().startswith("{"):
+        table = rows_of_run_json("\n".join(line for _, line in every), shown)
+    elif is_submission(first[1]):
+        table = rows_of_submission(lines, first[1], shown)
+    elif is_list_line(first[1]):
+        table = rows_of_lists(every, shown)
+    else:
+        return _run_of_table(path, every, name, score_column)
+    columns = table.columns()
+    try:
+        return Run.from_arrays(
+            columns["query_id"], columns["product_id"], columns["score"], name=name or run_name(path)
+        )
+    except RowError as wrong:
+        raise table.error(wrong) from wrong
+
+
+def _run_of_table(
+    path: str | os.PathLike[str],
+    lines: Iterable[tuple[int, str]],
+    name: str | None,
+    score_column: str | None,
+) -> Run:
+    score = "score" if score_column is None else column_names([score_column])[0]
+    layouts: tuple[Layout, ...] = _LAYOUTS
+    if score_column is not None:
+        layouts = (Layout("a header", -1, (("query_id", 0), ("product_id", 1), (score, 2))),)
+    any_name = "score" if score_column is None else None
+    table = read_table(path, layouts, numbers=frozenset({score}), lines=lines, any_name=any_name)
     try:
         return Run.from_arrays(
             table.ids["query_id"],
             table.ids["product_id"],
-            table.numbers["score"],
+            table.numbers[score],
             name=name or run_name(path),
         )
     except RowError as wrong:
@@ -151,15 +204,15 @@ def read_run(path: str | os.PathLike[str], *, name: str | None = None) -> Run:
 
 
 def run_name(path: str | os.PathLike[str]) -> str:
-    """The name of a run's file without folder and endings.
+    """The name of a run's file without folder and endings; what is no UTF-8 becomes `?`.
 
     >>> run_name("runs/imagebert.csv.gz"), run_name("-")
     ('imagebert', 'stdin')
     """
     if os.fspath(path) == STANDARD_STREAM:
         return "stdin"
-    name = Path(path).name.removesuffix(".gz")
-    for ending in (".csv", ".tsv", ".txt", ".run", ".trec"):
+    name = Path(path).name.encode("utf-8", "replace").decode().removesuffix(".gz")
+    for ending in (".csv", ".tsv", ".txt", ".run", ".trec", ".json"):
         name = name.removesuffix(ending)
     return name
 

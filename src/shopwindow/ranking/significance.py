@@ -304,6 +304,8 @@ class Comparison:
     noticeable: float
     over_seeds: bool
     single: str | None
+    compared: int = 1
+    """With how many systems `first` is compared in this measure."""
 
     @property
     def is_real(self) -> bool:
@@ -312,9 +314,12 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The result in plain words."""
+        """The result in plain words, and the p by which it goes."""
         result = "the difference is significant" if self.is_real else "no significant difference"
-        return f"{result} ({p_text(self.p_corrected)})"
+        if self.compared == 1:
+            return f"{result} ({p_text(self.p_corrected)})"
+        correction = f"after Holm's correction over {self.compared} comparisons"
+        return f"{result} {correction} ({p_text(self.p_corrected)}; alone {p_text(self.p_value)})"
 
     @property
     def sensitivity(self) -> str:
@@ -416,7 +421,11 @@ def _comparison(
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
     p_values = holm(np.array([one.p_value for one in comparisons]))
-    return [replace(one, p_corrected=float(p)) for one, p in zip(comparisons, p_values, strict=True)]
+    compared = len(comparisons)
+    return [
+        replace(one, p_corrected=float(p), compared=compared)
+        for one, p in zip(comparisons, p_values, strict=True)
+    ]
 
 
 def most_different(

@@ -8,7 +8,6 @@ It knows delimiters and line numbers, and nothing of what the columns mean.
 from __future__ import annotations
 
 import bisect
-import csv
 import itertools
 import math
 import os
@@ -19,16 +18,21 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from shopwindow.cells import DELIMITERS, QUOTING, cells_of, check_distinct_names, column_names, csv_rows
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
-from shopwindow.ids import RowError, ids_from_text, joined_ids
+from shopwindow.ids import RowError, first_other_spelling, ids_from_text, joined_ids, other_spelling_problem
 
 _LINES_AT_ONCE: Final = 256
-_DELIMITERS: Final = {"tabs": "\t", "commas": ",", "spaces": None}
+_OTHER_NAMES: Final = {
+    **dict.fromkeys(("qid", "q_id", "query"), "query_id"),
+    **dict.fromkeys(("pid", "product", "item_id", "doc_id", "docid", "docno", "corpus_id"), "product_id"),
+}
+"""What other systems call the two columns; taken where no column has the name itself."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A table without header that has `width` fields, and where in it the columns stand."""
+    """A table without header that has `width` fields, and where in it the columns stand. -1: it needs a header."""
 
     name: str
     width: int
@@ -66,15 +70,18 @@ def read_table(
     *,
     numbers: frozenset[str] = frozenset(),
     lines: Iterable[tuple[int, str]] | None = None,
+    any_name: str | None = None,
 ) -> Table:
     """The wanted columns of a text table: by its header's names, or by the layout that its field count fits.
 
-    A header names the columns of the first layout; case does not matter, `-` is `_`, and further columns are ignored.
-    Blank lines are skipped. Columns in `numbers` are float64, the others ids. `lines` are those of a file that was
-    already read.
+    A header names the columns of the first layout, or what other systems call them. Case does not matter, `-` is `_`,
+    and further columns are ignored. `any_name` is the column whose name does not matter where a header names the
+    others and one more. Blank lines are skipped. Columns in `numbers` are float64, the others ids. `lines` are those
+    of a file that was already read.
 
     Raises: DataError with line and field for no rows, a first line that fits no layout, or another number of fields
-        than in the first line. Also for an empty id, a word that is no number, or a header of other names.
+        than in the first line. Also for an empty id, a word that is no number, a header of other names or with a name
+        twice, wrong quotes, and a column of integers of which some are spelled as other numbers (`100.0`).
     """
     name = shown_name(path)
     numbered = text_lines(path) if lines is None else lines
@@ -82,15 +89,14 @@ def read_table(
     first = next(filled, None)
     if first is None:
         raise DataError("is empty, a table was wanted", path=name)
-    shape, header = _shape(first, layouts, numbers, name)
+    shape, header = _shape(first, layouts, numbers, name, any_name)
     rows = filled if header else itertools.chain([first], filled)
     collected: dict[str, list[Shaped[np.ndarray, "_"]]] = {column: [] for column in shape.columns}
     stretches: list[tuple[int, int]] = []
     count = 0
     for block in _blocks(rows):
-        line_numbers = [number for number, _ in block]
+        line_numbers, words = shape.split(block, rows, name)
         _note_stretches(stretches, count, line_numbers)
-        words = shape.split(block, name)
         for (column, parts), texts in zip(collected.items(), words, strict=True):
             try:
                 parts.append(_numbers(texts, column) if column in numbers else ids_from_text(texts))
@@ -99,7 +105,7 @@ def read_table(
                 raise DataError(
                     wrong.problem, path=name, line=line_numbers[wrong.row], field=shown
                 ) from wrong
-        count += len(block)
+        count += len(line_numbers)
     if count == 0:
         raise DataError("has a header and no rows", path=name)
     ids = {column: joined_ids(parts) for column, parts in collected.items() if column not in numbers}
@@ -110,12 +116,16 @@ def read_table(
             path=name,
             line=first[0],
         )
-    return Table(
+    table = Table(
         path=name,
         ids=ids,
         numbers={column: np.concatenate(parts) for column, parts in collected.items() if column in numbers},
         _stretches=stretches,
     )
+    for column, column_ids in ids.items():
+        if (row := first_other_spelling(column_ids)) is not None:
+            raise table.error(RowError(other_spelling_problem(column_ids[row]), row=row, field=column))
+    return table
 
 
 @dataclass(frozen=True)
@@ -124,45 +134,105 @@ class _Shape:
     width: int
     columns: dict[str, int]
 
-    def split(self, block: list[tuple[int, str]], path: str) -> list[list[str]]:
-        """The wanted columns of a block of lines, as words."""
-        separator = _DELIMITERS[self.delimiter]
-        wanted = list(self.columns.values())
-        if separator == "," and any('"' in line for _, line in block):
-            rows = [next(csv.reader([line])) for _, line in block]
+    def split(
+        self, block: list[tuple[int, str]], rest: Iterator[tuple[int, str]], path: str
+    ) -> tuple[list[int], list[list[str]]]:
+        """The line numbers of a block's rows, and its wanted columns as words; a quoted cell may go on in the rest."""
+        separator = DELIMITERS[self.delimiter]
+        if separator in QUOTING and any('"' in line for _, line in block):
+            numbers, rows = self._quoted(block, rest, path)
         else:
-            rows = [line.split(separator) for _, line in block]
-        for (number, line), row in zip(block, rows, strict=True):
+            numbers, rows = [number for number, _ in block], [line.split(separator) for _, line in block]
+        for place, row in enumerate(rows):
             if len(row) != self.width:
-                raise DataError(self._misfit(line, len(row)), path=path, line=number)
-        return [[row[index] for row in rows] for index in wanted]
+                line = block[place][1] if len(rows) == len(block) else ""
+                raise DataError(self._misfit(line, len(row)), path=path, line=numbers[place])
+        return numbers, [[row[index] for row in rows] for index in self.columns.values()]
+
+    def _quoted(
+        self, block: list[tuple[int, str]], rest: Iterator[tuple[int, str]], path: str
+    ) -> tuple[list[int], list[list[str]]]:
+        separator = DELIMITERS[self.delimiter]
+        assert separator is not None
+        numbers, rows = [], []
+        for first, last, row in csv_rows(itertools.chain(block, rest), separator, path):
+            numbers.append(first)
+            rows.append(row)
+            if last >= block[-1][0]:
+                break
+        return numbers, rows
 
     def _misfit(self, line: str, got: int) -> str:
-        for other, separator in _DELIMITERS.items():
+        for other, separator in DELIMITERS.items():
             if other != self.delimiter and len(line.split(separator)) == self.width:
                 return f"fields are parted by {other}, in the first line by {self.delimiter}: one file, one delimiter"
         return f"{got} fields parted by {self.delimiter}, the first line has {self.width}"
 
 
 def _shape(
-    first: tuple[int, str], layouts: Sequence[Layout], numbers: frozenset[str], path: str
+    first: tuple[int, str],
+    layouts: Sequence[Layout],
+    numbers: frozenset[str],
+    path: str,
+    any_name: str | None,
 ) -> tuple[_Shape, bool]:
     """How the file is laid out, and whether its first line is a header."""
     number, line = first
     wanted = [column for column, _ in layouts[0].columns]
-    for delimiter, separator in _DELIMITERS.items():
-        fields = [word.strip().strip('"') for word in line.split(separator)]
-        names = [word.lower().replace("-", "_") for word in fields]
-        if all(column in names for column in wanted):
-            columns = {column: names.index(column) for column in wanted}
+    rows = {name: cells_of(line, separator, path, number) for name, separator in DELIMITERS.items()}
+    for delimiter, fields in rows.items():
+        columns = _named(fields, wanted, path, number, any_name)
+        if columns is not None:
             return _Shape(delimiter, len(fields), columns), True
+    for delimiter, fields in rows.items():
         for layout in layouts:
             if len(fields) == layout.width:
+                if delimiter == "commas" and len(rows["semicolons"]) in {one.width for one in layouts}:
+                    problem = "commas and semicolons both part it into a row: give a header"
+                    raise DataError(problem, path=path, line=number)
                 _check_first(fields, layout, numbers, path, number)
                 return _Shape(delimiter, layout.width, dict(layout.columns)), False
+    if all(layout.width < 0 for layout in layouts):
+        raise DataError(f"a header was wanted that names {', '.join(wanted)}", path=path, line=number)
     shapes = " or ".join(f"{layout.width} ({layout.name})" for layout in layouts)
-    counts = ", ".join(f"{len(line.split(separator))} by {name}" for name, separator in _DELIMITERS.items())
+    counts = ", ".join(f"{len(fields)} by {name}" for name, fields in rows.items())
     raise DataError(f"wanted {shapes} fields, got {counts}", path=path, line=number)
+
+
+def header_columns(names: Sequence[str], score: str, path: str) -> dict[str, int]:
+    """Where `query_id`, `product_id` and `score` stand among the columns of a file whose names are known.
+
+    Raises: DataError where one is missing or stands twice.
+    """
+    score = column_names([score])[0]
+    any_name = "score" if score == "score" else None
+    columns = _named(names, ["query_id", "product_id", score], path, 1, any_name)
+    if columns is None:
+        raise DataError(
+            f"columns query_id, product_id, {score} were wanted, got {', '.join(names)[:80]}", path=path
+        )
+    query, product, place = columns.values()
+    return {"query_id": query, "product_id": product, "score": place}
+
+
+def _named(
+    fields: Sequence[str], wanted: Sequence[str], path: str, line: int, any_name: str | None
+) -> dict[str, int] | None:
+    """Where a header's columns stand; None where the line is no header. Raises: DataError for one that is wrong."""
+    names = column_names(fields)
+    names = [name if (common := _OTHER_NAMES.get(name)) in (None, *names) else str(common) for name in names]
+    missing = [column for column in wanted if column not in names]
+    if not missing or (missing == [any_name] and len(wanted) > 1):
+        check_distinct_names(names, path, line)
+    if missing and missing == [any_name]:
+        others = [index for index, name in enumerate(names) if name not in wanted]
+        if len(others) != 1:
+            listed = ", ".join(names[index] for index in others)
+            raise DataError(
+                f"no column {any_name}; --score-column NAME takes one of: {listed}", path=path, line=line
+            )
+        return {column: names.index(column) if column in names else others[0] for column in wanted}
+    return None if missing else {column: names.index(column) for column in wanted}
 
 
 def _check_first(fields: list[str], layout: Layout, numbers: frozenset[str], path: str, line: int) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from shopwindow.files import whole_file
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.runs import Run
+from shopwindow.report.photos import read_photo
 
 _WIDTH: Final = 1200  # px
 _MARGIN: Final = 40
@@ -135,8 +136,7 @@ def _photo(path: Path | None, side: int) -> Image.Image | None:
     """The photo within a square of `side` px; None when there is none to read."""
     if path is None or not path.is_file():
         return None
-    with Image.open(path) as stored:
-        return ImageOps.contain(stored.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    return ImageOps.contain(read_photo(path), (side, side), Image.Resampling.LANCZOS)
 
 
 def _check(sheet: Image.Image, x: int, y: int) -> None:

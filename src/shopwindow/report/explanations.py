@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, find_photo, whole_directory, whole_file
+from shopwindow.files import find_photo, whole_directory, whole_file
 from shopwindow.model.explanation import Explained, Explanation
+from shopwindow.report.photos import read_photo
 
 MARKER: Final = "explanations.json"
 Box = tuple[float, float, float, float]
@@ -161,11 +162,7 @@ class _Word:
 def _photo(photo: Path | None, size: tuple[int, int]) -> Image.Image:
     if photo is None or not photo.is_file():
         return Image.new("RGB", size, _EMPTY)
-    try:
-        with Image.open(photo) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB").resize(size)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow says of broken files
-        raise DataError(f"cannot be read as a photo: {error}", path=photo) from error
+    return read_photo(photo).resize(size)
 
 
 def _placed(box: Box, scale: float, corner: tuple[int, int], size: tuple[int, int]) -> _Rectangle:

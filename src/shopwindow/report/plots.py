@@ -119,6 +119,8 @@ def _saved(figure: Figure, ending: str) -> bytes:
     import matplotlib as mpl
 
     stored = io.BytesIO()
+    for text in figure.findobj(mpl.text.Text):
+        text.set_parse_math(False)  # a name may hold two `$`
     # text stays text, and the same figure gives the same bytes
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "shopwindow", "savefig.dpi": 160}):
         if ending == "svg":
@@ -139,6 +141,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     style = mpl.rc_context(
         {
             "text.color": _INK,
+            "text.parse_math": False,
             "axes.labelcolor": _INK,
             "axes.edgecolor": _INK,
             "xtick.color": _INK,
@@ -158,11 +161,11 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _short(name: str) -> str:
-    """The name, its middle left out where it is long; `$` would begin a formula."""
+    """The name, its middle left out where it is long."""
     if len(name) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         name = f"{name[:half]}…{name[-half:]}"
-    return name.replace("$", r"\$")
+    return name
 
 
 def _escaped(text: str) -> str:

@@ -51,7 +51,7 @@ class Report:
     def write(self, out: str, *, plots: str | None = None) -> None:
         """Writes the page, and each drawing as SVG and PNG to the folder `plots`."""
         with open_whole(out) as file:
-            file.write(self.page.text())
+            file.write(self.page.text().encode("utf-8", "replace").decode())  # names that are no UTF-8
         for name, figure in self.figures.items():
             if plots is not None:
                 write_figure(figure, Path(plots), name)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from shopwindow.files import PHOTO_ENDINGS, STANDARD_STREAM, DataError, read_text
+from shopwindow.files import PHOTO_ENDINGS, STANDARD_STREAM, DataError, parse_json, read_text
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import MARGIN, Audit, audit
 from shopwindow.ranking.blind import box_statistics, equal_rows, in_bins, query_blind_scores
@@ -62,15 +61,12 @@ def thumbnails(folder: str | None) -> Callable[[str], bytes | None]:
 
 
 def _small(path: Path) -> bytes:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    from shopwindow.report.photos import read_photo
 
     stored = io.BytesIO()
-    try:
-        with Image.open(path) as photo:
-            upright = ImageOps.exif_transpose(photo).convert("RGB")
-            ImageOps.fit(upright, (_THUMBNAIL_PX,) * 2).save(stored, "JPEG", quality=80)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"is no photo: {error}", path=path) from error
+    ImageOps.fit(read_photo(path), (_THUMBNAIL_PX,) * 2).save(stored, "JPEG", quality=80)
     return stored.getvalue()
 
 
@@ -90,9 +86,9 @@ def provenance(files: Iterable[str], *, seed: int, bundle: str | None = None) ->
 def _bundle_provenance(bundle: Path) -> dict[str, str]:
     path = bundle / "bundle.json"
     try:
-        card = json.loads(read_text(path))
+        card = parse_json(read_text(path), path)
         values = {f"model {name}": str(value) for name, value in card["provenance"].items()}
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError) as error:
         raise DataError("is no bundle's card", path=path) from error
     recipe = bundle / "recipe.yaml"
     if recipe.is_file():

@@ -21,6 +21,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,10 @@ BUNDLE: Final = "bundle"
 SEGMENTS: Final = "segments"
 _COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
 _TRIES: Final = 5
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
+_WHOLE_NUMBERS: Final = {"hidden": 1, "probes": 1, "approximate_from": 0, "revision": 0}
+"""Those that a manifest names, each with the least that it may be."""
+_MOST: Final = 2**31
 _READ_BYTES: Final = 2**20
 
 
@@ -115,28 +120,33 @@ class Manifest:
         del content["format"]
         try:
             return cls._of(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"missing or wrong: {error}", path=path) from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DataError(f"missing or wrong: {str(error)[:200]}", path=path) from error
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
-        for name in (name for part in parts for name in (part.name, part.deleted or "-")):
-            if "/" in name or name.startswith("."):
+        if not parts:
+            raise ValueError("no segment")
+        names = [name for part in parts for name in (part.name, part.deleted or "-")]
+        for name in (*names, content.get("golden") or "-"):
+            if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
                 raise ValueError(f"a part named {name!r}")
         for name, kind in (
             ("bundle_hash", str),
-            ("hidden", int),
             ("unit", bool),
-            ("probes", int),
-            ("revision", int),
+            ("photos", str | None),
             ("kept_regions", str | None),
             ("backbone", dict | None),
         ):
             if not isinstance(content.setdefault(name, None), kind):
-                raise ValueError(f"{name} {content[name]!r}")
-        if content["hidden"] < 1 or content["probes"] < 1:
-            raise ValueError(f"hidden {content['hidden']}, probes {content['probes']}: at least 1 is wanted")
+                raise ValueError(f"{name} {str(content[name])[:80]!r}")
+        fingerprint(content["backbone"])
+        whole = {name: (content[name], least) for name, least in _WHOLE_NUMBERS.items()}
+        for name, (value, least) in (whole | {part.name: (part.products, 0) for part in parts}).items():
+            if type(value) is not int or not least <= value <= _MOST:
+                raise ValueError(f"{name} {str(value)[:80]!r}, a whole number from {least} is wanted")
+        recall = {str(name): float(value) for name, value in content.pop("recall", {}).items()}
         columns = content.pop("columns", {})
         if not set(columns.values()) <= {"number", "word"}:
             raise ValueError(f"columns {columns!r}")
@@ -145,9 +155,10 @@ class Manifest:
             parts=parts,
             sources=tuple(Source(**source) for source in content.pop("sources")),
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
-            smooth=None if smooth is None else tuple(smooth),
-            smooth_regions=None if regions is None else tuple(regions),
+            smooth=None if smooth is None else tuple(map(float, smooth)),
+            smooth_regions=None if regions is None else tuple(map(float, regions)),
             columns=dict(columns),
+            recall=recall,
             **content,
         )
 

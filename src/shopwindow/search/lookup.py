@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from shopwindow.ids import as_ids
 from shopwindow.search.hits import EVERYTHING, Filter
-from shopwindow.search.neighbours import Exact, Neighbours
+from shopwindow.search.neighbours import Exact, Nearest, Neighbours
 from shopwindow.search.segment import Segment
-from shopwindow.search.texts import Texts
+from shopwindow.search.texts import Texts, scores_together
 
 MASKS_KEPT: Final = 32
 """Of the filters asked last, for each segment; a byte a product each."""
@@ -176,15 +176,32 @@ def find_exactly(
 
 
 def find_by_texts(parts: Sequence[OpenPart], words: str, k: int, where: Filter) -> Ranked:
-    """The best k products by full text. Ties at the cut of an integer segment stand by value: the file's order."""
-    rows, scores = [], []
-    for part in parts:
-        allowed = part.allowed(where)
-        searched = part.texts is not None and (allowed is None or allowed.any())
-        best = part.texts.find(words, k, allowed) if part.texts is not None and searched else []
-        rows.append(part.segment.rows_of(as_ids(np.array([product for product, _ in best]))))
-        scores.append(np.array([score for _, score in best], np.float64))
-    return Ranked.of(parts, rows, scores).best(k)
+    """The best k products by full text. Ties at the cut of an integer segment stand by value: the file's order.
+
+    The answer is the same however the products lie in segments: words are counted over all living ones.
+    """
+    texts = {number: part.texts for number, part in enumerate(parts) if part.texts is not None}
+    nearest = [Nearest(np.zeros(0, np.int64), np.zeros(0))] * len(parts)
+    if len(texts) == 1 and all(parts[number].live is None for number in texts):
+        ((number, alone),) = texts.items()
+        best = alone.find(words, k, parts[number].allowed(where))
+        rows = parts[number].segment.rows_of(as_ids(np.array([product for product, _ in best])))
+        nearest[number] = Nearest(rows, np.array([score for _, score in best], np.float64))
+    else:
+        living = [parts[number].live for number in texts]
+        together = scores_together(list(texts.values()), living, words)
+        for number, scores in zip(texts, together, strict=True):
+            nearest[number] = _best_scored(scores, k, parts[number].allowed(where))
+    return Ranked.of(parts, [best.rows for best in nearest], [best.scores for best in nearest]).best(k)
+
+
+def _best_scored(
+    scores: Float64[np.ndarray, " products"], k: int, allowed: Bool[np.ndarray, " products"] | None
+) -> Nearest:
+    """The best k rows of those above 0; of equal scores the earlier rows."""
+    rows = np.flatnonzero(scores > 0 if allowed is None else (scores > 0) & allowed)
+    rows = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+    return Nearest(rows, scores[rows])
 
 
 def fused(vectors: Ranked, texts: Ranked, k: int) -> Ranked:

@@ -113,7 +113,7 @@ class Segment:
             vectors = load_array(folder / VECTORS_FILE)
             if vectors.dtype != np.float32 or vectors.ndim != 2:
                 raise DataError(f"{vectors.dtype} of shape {list(vectors.shape)}", path=folder / VECTORS_FILE)
-            kept_values = int(card["kept"])
+            kept_values, products = int(card["kept"]), int(card["products"])
             segment = cls(
                 folder.name,
                 columns,
@@ -124,9 +124,9 @@ class Segment:
                 Attributes.open_if_there(folder / CATALOGUE_FILE),
                 card.get("backbone"),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"broken segment: {error!r}", path=folder / CARD) from error
-        _check_belonging(segment, int(card["products"]), folder)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise DataError(f"broken segment: {repr(error)[:200]}", path=folder / CARD) from error
+        _check_belonging(segment, products, folder)
         return segment
 
     def __len__(self) -> int:

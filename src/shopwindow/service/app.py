@@ -64,6 +64,7 @@ class Service:
             lifespan=self._life,
             docs_url=None,  # its page loads scripts from other hosts
             redoc_url=None,
+            redirect_slashes=False,  # the address would come from the request's Host
             # only described here: AuthMiddleware checks the key
             dependencies=[Depends(HTTPBearer(scheme_name="key", auto_error=False))] if keys else [],
         )

@@ -19,7 +19,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shopwindow.files import DataError, text_lines, whole_file
+from shopwindow.files import DataError, alone, text_lines, whole_file
 from shopwindow.service.problems import Problem
 
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -76,14 +76,15 @@ def add_key(path: str | os.PathLike[str], name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"a key's name has letters, digits, _ . - and at most 64 of them, not {name!r}")
     file = Path(path)
-    lines = [line for _, line in text_lines(file)] if file.exists() else []
-    if name in {line.split()[0] for line in lines if line.split()}:
-        raise ValueError(f"{file} has a key {name} already; remove its line first")
-    key = secrets.token_urlsafe(32)
-    with whole_file(file) as partial:
-        text = "".join(f"{line}\n" for line in [*lines, f"{name} {hash_of(key)}"])
-        partial.write_text(text, encoding="utf-8")
-        partial.chmod(0o600)
+    with alone(file):
+        lines = [line for _, line in text_lines(file)] if file.exists() else []
+        if name in {line.split()[0] for line in lines if line.split()}:
+            raise ValueError(f"{file} has a key {name} already; remove its line first")
+        key = secrets.token_urlsafe(32)
+        with whole_file(file) as partial:
+            text = "".join(f"{line}\n" for line in [*lines, f"{name} {hash_of(key)}"])
+            partial.write_text(text, encoding="utf-8")
+            partial.chmod(0o600)
     return key
 
 

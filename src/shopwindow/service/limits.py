@@ -1,4 +1,7 @@
-"""How much may be asked at once? Every bound of the service, and the middleware that keeps requests within them."""
+"""How much may be asked at once? The bounds of requests, and the middleware that keeps requests within them.
+
+Those of connections are in `connections.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shopwindow.service.auth import is_public
@@ -59,6 +63,10 @@ class LimitMiddleware:
         if is_public(scope["path"]):
             await self._in_time(scope, receive, send)
             return
+        coding = Headers(scope=scope).get("content-encoding", "identity")
+        if coding.lower() != "identity":
+            detail = f"Content-Encoding is {coding[:40]!a}, a body is taken as it is only"
+            raise Problem(415, "unsupported-media-type", detail)
         metrics = self._metrics
         if metrics.inside >= self._limits.requests_at_once:
             detail = f"{metrics.inside} requests are being answered"

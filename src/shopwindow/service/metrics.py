@@ -27,6 +27,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call] # it has no types
         registry = self._registry = CollectorRegistry()
         self.inside = 0
+        self.dropped_log_lines: Callable[[], int] = lambda: 0
         self.requests = Counter(
             "shopwindow_requests_total",
             "Requests answered.",
@@ -53,11 +54,15 @@ class Metrics:
         )
         gauges: tuple[tuple[str, str, Callable[[], int]], ...] = (
             ("requests_inside", "Requests being answered now.", lambda: self.inside),
+            ("log_lines_dropped", "Log lines that nobody took.", self._dropped),
             ("index_products", "Products in the index.", products),
             ("resident_memory_bytes", "Memory of the process.", resident_memory_bytes),
         )
         for name, description, figure in gauges:
             Gauge(f"shopwindow_{name}", description, registry=registry).set_function(figure)
+
+    def _dropped(self) -> int:
+        return self.dropped_log_lines()
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format, version 0.0.4."""

@@ -101,7 +101,11 @@ def send_problems(app: FastAPI) -> None:
         return Problem(error.status_code, kind, error.detail, headers=error.headers).response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid_request(_: Request, error: RequestValidationError) -> Response:
+    async def invalid_request(request: Request, error: RequestValidationError) -> Response:
+        got = request.headers.get("content-type", "")
+        if any(one["loc"] == ("body",) for one in error.errors()) and not _is_json(got):
+            detail = f"Content-Type is {_printable(got[:100])!r}" if got else "Content-Type is missing"
+            return Problem(415, "unsupported-media-type", f"{detail}, application/json is wanted").response()
         wrong = [_wrong_value(one) for one in error.errors()[:_MOST_WRONG_VALUES]]
         detail = "; ".join(f"{one.where} {one.says}" for one in wrong[:3])
         return Problem(422, "invalid-request", detail, wrong=wrong).response()
@@ -110,6 +114,11 @@ def send_problems(app: FastAPI) -> None:
     async def fault(_: Request, __: Exception) -> Response:
         detail = "a fault of the service; its log names the X-Request-ID"
         return Problem(500, "internal-error", detail).response()
+
+
+def _is_json(media_type: str) -> bool:
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _wrong_value(error: Mapping[str, Any]) -> WrongValue:

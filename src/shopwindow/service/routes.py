@@ -83,7 +83,7 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
             results = await live.search(asked.search_for(asked.q))
         return search_response(asked.q, results.hits, results.unknown_words)
 
-    @routes.post("/search", responses=documented(400, 401, 413, 422, 503))
+    @routes.post("/search", responses=documented(400, 401, 413, 415, 422, 503))
     async def search_batch(request: Request, asked: BatchBody) -> BatchResponse:
         """The products that answer each of several queries: cheaper than asking for one after the other."""
         request.state.words = " | ".join(asked.queries)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from shopwindow.files import DataError, read_text, whole_file
+from shopwindow.files import DataError, read_card, whole_file
 
 MARKER: Final = "shop.json"
 FORMAT: Final = "shopwindow shop 1"
@@ -60,12 +60,7 @@ class Stages:
 def read_shop(folder: Path) -> dict[str, Any]:
     """What `shop.json` says. Raises: DataError where it is broken or of another format."""
     path = folder / MARKER
-    try:
-        content = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"no JSON: {error}", path=path) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"not of the format {FORMAT!r}", path=path)
+    content = read_card(path, format=FORMAT, made_by="shop")
     if not isinstance(content.get("stages"), dict):
         raise DataError("missing or of another kind", path=path, field="stages")
     return content

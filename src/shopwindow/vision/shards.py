@@ -30,7 +30,15 @@ from shopwindow.data.features import (
     photo_schema,
 )
 from shopwindow.data.products import Products
-from shopwindow.files import DataError, alone, check_replaceable, check_writable, read_text, whole_file
+from shopwindow.files import (
+    DataError,
+    alone,
+    check_replaceable,
+    check_writable,
+    parse_json,
+    read_text,
+    whole_file,
+)
 from shopwindow.vision.backbone import check_same
 
 UNREADABLE: Final = "unreadable.jsonl"
@@ -97,7 +105,7 @@ def _begin(folder: Path, backbone: dict[str, Any], detector: dict[str, Any] | No
     if not path.exists():
         _write_json(path, {"format": UNFINISHED, "backbone": backbone, "detector": detector})
         return
-    before = json.loads(read_text(path))
+    before = parse_json(read_text(path), path)
     if before.get("format") not in (FORMAT, UNFINISHED):
         raise DataError(f"not of the format {FORMAT!r}; give another folder", path=path)
     check_same(before["backbone"], backbone, path=folder, here_is="the one asked for")
@@ -207,7 +215,7 @@ class FeaturesWriter:
             raise DataError("no photo could be read", path=self.folder)
         with whole_file(self.folder / CATALOGUE) as partial:
             _write_catalogue(partial, products, rows)
-        before = json.loads(read_text(self.folder / MANIFEST))
+        before = parse_json(read_text(self.folder / MANIFEST), self.folder / MANIFEST)
         made_by = {"backbone": before["backbone"], "detector": before["detector"]}
         manifest = {
             "format": FORMAT,

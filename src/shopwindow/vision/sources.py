@@ -230,7 +230,7 @@ def _said(content: bytes, ending: str, path: Path, name: str) -> dict[str, Any]:
         if ending == ".txt":
             return {"title": text.strip()}
         row = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: no {ending[1:]} in UTF-8: {error}", path=path) from error
     if not isinstance(row, dict):
         raise DataError(f"{name}: no JSON object", path=path)
