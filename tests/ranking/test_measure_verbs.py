@@ -75,7 +75,9 @@ def test_comparison_says_whether_a_difference_is_real(here: Path, capsys: pytest
         "hit@1: the difference is significant after Holm's correction over 2 comparisons (p = 0.0002; "
     )
     assert printed[good + 2] == "hit@1 +0.0000 +0.0000 to +0.0000 1.0000 1.0000 0/40/0 0.0000"
-    assert printed[good + 3] == "hit@1: no significant difference (p = 1)."
+    assert printed[good + 3] == (
+        "hit@1: no significant difference after Holm's correction over 2 comparisons (p = 1; alone p = 1)."
+    )
 
 
 def test_runs_of_one_file_name_are_told_apart_by_their_folder(

@@ -146,7 +146,7 @@ def parse_row(line: bytes, feature_size: int | None = None) -> Row:
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    """The fields of `Regions`, as plain arrays, of the photos of some rows (at least one), a product each."""
+    """The fields of `Regions` but titles, as plain arrays: the photos of some rows (at least one), a product each."""
     counts = np.array([len(row.labels) for row in rows])
     return {
         "counts": counts,

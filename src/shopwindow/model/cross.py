@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from shopwindow.data.regions import Regions
-from shopwindow.model.packing import Layout, Lengths, places_of, positions, to_device
+from shopwindow.data.regions import Regions, places_of
+from shopwindow.model.packing import Layout, Lengths, positions, to_device
 from shopwindow.model.towers import NORM_EPSILON, EncoderSize, Layers, Pooler, WordEmbeddings, initialise
 
 Kind = Literal["uniter", "oscar"]

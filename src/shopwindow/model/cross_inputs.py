@@ -17,9 +17,9 @@ from jaxtyping import Int64
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from shopwindow.data.regions import Regions
+from shopwindow.data.regions import Regions, places_of
 from shopwindow.model.cross import CrossPairs, box_shares
-from shopwindow.model.packing import Lengths, places_of, positions
+from shopwindow.model.packing import Lengths, positions
 
 BOX_VALUES: Final = 4
 LABEL_VALUES: Final = 2

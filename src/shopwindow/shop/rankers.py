@@ -91,10 +91,7 @@ def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = N
     """
 
     def scores(queries: Sequence[str]) -> Float64[np.ndarray, "queries products"]:
-        total: Float64[np.ndarray, "queries products"] = sum(
-            _reciprocal(ranker.scores(queries)) for ranker in (first, second)
-        )
-        return total
+        return _reciprocal(first.scores(queries)) + _reciprocal(second.scores(queries))
 
     return Ranker(name, scores, serve)
 
