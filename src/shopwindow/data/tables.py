@@ -6,7 +6,6 @@ code such as 00123 stays as written. Knows no product and no click.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import json
 import math
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
+from shopwindow.cells import rows_of, separator_of
 from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
 from shopwindow.ids import RowError, ids_from_text
 
@@ -79,7 +79,7 @@ def open_table(path: str | Path, *, several: bool = False) -> Table:
     first = next(lines, (1, ""))
     if first[1].lstrip().startswith("{"):
         return _open_json(shown, chain([first], lines), several=several)
-    return _open_delimited(shown, first[1], (line for _, line in lines))
+    return _open_delimited(shown, chain([first], lines), separator_of(first[1]))
 
 
 def parse_number(text: str) -> float:
@@ -152,11 +152,9 @@ def _first_repeated(ids: Shaped[np.ndarray, " rows"]) -> tuple[int, int] | None:
     return int(order[again[best]]), int(later[best])
 
 
-def _open_delimited(path: str, first: str, lines: Iterator[str]) -> Table:
-    how: dict[str, Any] = {"delimiter": ";" if ";" in first and "," not in first else ",", "strict": True}
-    if "\t" in first:
-        how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    rows = _filled(csv.reader((line + "\n" for line in chain([first], lines)), **how), path)
+def _open_delimited(path: str, lines: Iterator[tuple[int, str]], separator: str) -> Table:
+    blank = ([""],) if separator == "\t" else ([],)
+    rows = ((line, row) for line, row in rows_of(lines, separator, path) if row not in blank)
     header = [cell.strip() for cell in next(rows, (1, []))[1]]
     names, kinds = [], dict[str, Kind]()
     for text in header:
@@ -166,22 +164,9 @@ def _open_delimited(path: str, first: str, lines: Iterator[str]) -> Table:
         if said:
             kinds[name] = "number" if kind == "number" else "word"
     _check_distinct(names, path, line=1)
-    table = Table(path, tuple(names), kinds, rows)
+    table = Table(path, tuple(names), kinds, iter(()))
     table.rows = _whole(table, rows)
     return table
-
-
-def _filled(reader: Any, path: str) -> Rows:
-    """The rows that are not empty, with the number of their (last) line."""
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"no CSV: {error}", path=path, line=max(1, reader.line_num)) from error
-        if row:
-            yield reader.line_num, row
 
 
 def _whole(table: Table, rows: Rows) -> Rows:

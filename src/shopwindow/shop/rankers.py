@@ -91,7 +91,9 @@ def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = N
     """
 
     def scores(queries: Sequence[str]) -> Float64[np.ndarray, "queries products"]:
-        return _reciprocal(first.scores(queries)) + _reciprocal(second.scores(queries))
+        total: Float64[np.ndarray, "queries products"] = _reciprocal(first.scores(queries))
+        total += _reciprocal(second.scores(queries))
+        return total
 
     return Ranker(name, scores, serve)
 
