@@ -251,10 +251,15 @@ def test_a_broken_one_is_refused(trained: Path, tmp_path: Path) -> None:
         (folder / file.name).write_bytes(file.read_bytes())
     card = json.loads((folder / MARKER).read_text())
     (folder / MARKER).write_text(json.dumps(card | {"format": "other"}))
-    with pytest.raises(DataError, match="format 'other'"):
+    with pytest.raises(DataError, match="but 'other'"):
         CrossBundle.load(folder)
     (folder / MARKER).write_text(json.dumps(card | {"model": {"kind": "lxmert"}}))
     with pytest.raises(DataError, match="lxmert"):
+        CrossBundle.load(folder)
+    card = json.loads((trained / MARKER).read_text())
+    card["model"]["size"]["inner"] = 10**12
+    (folder / MARKER).write_text(json.dumps(card))
+    with pytest.raises(DataError, match=r"wrong sizes: .* values, model\.safetensors has"):
         CrossBundle.load(folder)
 
 

@@ -36,7 +36,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions, TitleTokens
 from shopwindow.files import DataError, read_card, read_text
 from shopwindow.model.bags import Names, PooledRegions, TitleWords, WordBag
-from shopwindow.model.checkpoint import load_weights, save_weights
+from shopwindow.model.checkpoint import check_weighed, load_weights, save_weights
 from shopwindow.model.encoder import (
     Part,
     PartsEncoder,
@@ -248,11 +248,7 @@ def _build_as_weighed(
     Raises: DataError for a description that is none, or of another size.
     """
     try:
-        with torch.device("meta"):  # takes no memory, whatever the card says
-            values = sum(tensor.numel() for tensor in build(described).state_dict().values())
-        held = (path / WEIGHTS).stat().st_size if (path / WEIGHTS).is_file() else values
-        if values > held:
-            raise ValueError(f"{values:,} values, {WEIGHTS} has {held:,} bytes")
+        check_weighed(lambda: build(described), path / WEIGHTS)
         model = build(described, backbone=backbone, text_tower=text_tower)
         if any(not isinstance(part.share, str) and not 0 < part.share < math.inf for part in model.parts):
             raise ValueError("a share is above 0")

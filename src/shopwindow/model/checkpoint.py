@@ -7,6 +7,7 @@ vocabulary. Only safetensors: no pickle is ever loaded. Knows no bundle.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,6 +95,18 @@ def write_tower(tower: TextTower | PhotoTower, tokenizer: Tokenizer, path: str |
         config = _config(tower.size, vocabulary=vocabulary, longest=longest)
         (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         (folder / TOWER).write_text(json.dumps({"format": "shopwindow tower 1"}) + "\n", encoding="utf-8")
+
+
+def check_weighed(build: Callable[[], nn.Module], path: Path) -> None:
+    """Builds a model without memory, to learn whether its weights are no more than a file of weights holds.
+
+    Raises: ValueError where they are more, and what `build` raises.
+    """
+    with torch.device("meta"):  # takes no memory, whatever a card says
+        values = sum(tensor.numel() for tensor in build().state_dict().values())
+    held = path.stat().st_size if path.is_file() else values
+    if values > held:
+        raise ValueError(f"{values:,} values, {path.name} has {held:,} bytes")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -32,7 +32,7 @@ from torch import Tensor
 from shopwindow.data.queries import choose_query_rules, normalise
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_card, read_text
-from shopwindow.model.checkpoint import load_weights, save_weights
+from shopwindow.model.checkpoint import check_weighed, load_weights, save_weights
 from shopwindow.model.cross import OscarRegions
 from shopwindow.model.cross_heads import KINDS, CrossModel
 from shopwindow.model.cross_inputs import TagTable, join_pairs
@@ -71,11 +71,12 @@ class CrossBundle:
         path = Path(path)
         card = _read_card(path)
         try:
+            check_weighed(lambda: build(card["model"]), path / WEIGHTS)
             model = build(card["model"])
             names = {int(label): str(name) for label, name in card["label_names"].items()}
             rules = tuple(card["query_rules"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"wrong sizes: {error!r}", path=path / MARKER, field="model") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            raise DataError(f"wrong sizes: {repr(error)[:200]}", path=path / MARKER, field="model") from error
         load_weights(model, path / WEIGHTS)
         return cls(
             model.to(device).eval(),
