@@ -91,9 +91,8 @@ def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = N
     """
 
     def scores(queries: Sequence[str]) -> Float64[np.ndarray, "queries products"]:
-        total: Float64[np.ndarray, "queries products"] = sum(
-            _reciprocal(ranker.scores(queries)) for ranker in (first, second)
-        )
+        both = [_reciprocal(ranker.scores(queries)) for ranker in (first, second)]
+        total: Float64[np.ndarray, "queries products"] = np.add(*both)
         return total
 
     return Ranker(name, scores, serve)
