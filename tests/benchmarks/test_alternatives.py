@@ -89,7 +89,7 @@ def test_every_way_of_reading_batches_is_measured_in_the_same_run(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sys.argv", [batches.__file__, "--products", "600", "--seconds", "0.01", "--rounds", "1"]
+        "sys.argv", [batches.__file__, "--products", "600", "--seconds", "0.2", "--rounds", "1"]
     )
     batches.main()
     entries = [json.loads(line) for line in results.read_text().splitlines()]

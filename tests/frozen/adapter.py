@@ -44,6 +44,7 @@ BETTERED: dict[str, Any] = json.loads(
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
 - A photo can be asked with: `search` without anything names it.
+- `prepare` takes a shop's files instead of TSV, and `demo` begins with them.
 - Rerankers go by name: `ways.rerankers`, "a reranker of its own". The recipe `shop` is named among the others.
 """
 
