@@ -43,8 +43,8 @@ BETTERED: dict[str, Any] = json.loads(
 - Ties of a shortcut are exact expectations: audits lose the noise of drawn ties (0.01 in these few queries). Ties no
   longer take numbers of the generator, so intervals are of other resamples, means of all else equal. Verdicts name p.
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
-- A photo can be asked with: `search` without anything names it.
-- `prepare` takes a shop's files instead of TSV, and `demo` begins with them.
+- A photo can be asked with: `search` without anything names it. `prepare` takes --features instead of a TSV;
+  the demo is a shop of photos. `index make --photos` counts photos; verdicts name Holm; metrics count lost log lines.
 - Rerankers go by name: `ways.rerankers`, "a reranker of its own". The recipe `shop` is named among the others.
 """
 
