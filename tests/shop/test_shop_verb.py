@@ -116,6 +116,61 @@ def test_without_clicks_titles_teach_and_judgements_measure(
     assert list(json.loads((out / "shop.json").read_text())["verdicts"]) == ["judgements"]
 
 
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a command that is refused before anything is written."""
+    out = words[words.index("--out") + 1]
+    with pytest.raises(SystemExit) as stopped:
+        main(["shop", *words])
+    assert stopped.value.code == 2
+    assert not Path(out).exists()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--clicks", "nope.csv"], "nope.csv"),
+        (["--clicks", "products.csv"], "products.csv line 1: no column of the queries"),
+        (["--judgements", "nope.csv"], "nope.csv"),
+        (["--recipe", "shpo"], "no such recipe"),
+        (["--set", "optimizer.epochs=1"], "optimizer"),
+        (["--id", "Artikel"], "Artikel"),
+        (["--backbone", "lite1"], "no backbone 'lite1': there are lite0, plain"),
+    ],
+)
+def test_wrong_input_is_refused_before_photos_are_encoded(
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(drawn)
+    assert says in refused(capsys, "products.csv", "--out", str(tmp_path / "out"), *options)
+
+
+def test_photos_alone_need_a_backbone_that_reads_text(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(drawn / "photos"), "--out", str(tmp_path / "out"), "--backbone", "plain"]
+    assert "there are neither clicks nor titles" in refused(capsys, *words)
+
+
+def test_too_few_judged_queries_end_with_an_index_and_no_table(
+    drawn: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, few = tmp_path / "again", tmp_path / "few.csv"
+    shutil.copytree(made, out)
+    product = Dataset(out / "dataset").product_ids[0]
+    few.write_text(f"query,id,relevant\nred bag,{product},1\nblue cap,{product},0\n")
+    shop(drawn, out, "--clicks", str(drawn / "clicks.csv"), "--judgements", str(few))
+    said = capsys.readouterr().out
+    assert "judgements.csv: 1 query has no right product, and cannot be measured" in said
+    assert "judgements.csv: 1 query, too few to compare anything" in said
+    assert list(json.loads((out / "shop.json").read_text())["verdicts"]) == ["test"]
+
+
 def test_a_folder_of_other_files_is_left_alone(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

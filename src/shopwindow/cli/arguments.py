@@ -28,7 +28,8 @@ Verb = Callable[..., None]
 _PLACEHOLDERS: Final = {
     "click_columns": "ROLE=COLUMN",
     **dict.fromkeys(("recipe", "table", "collection", "backbone", "detector"), "NAME"),
-    **dict.fromkeys(("id", "title", "photo"), "COLUMN"),
+    **dict.fromkeys(("id", "title"), "COLUMN"),
+    "photo": "NAME",
     **dict.fromkeys(("measure", "measures"), "MEASURE"),
     **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),
     "operator": "NAME[:NUMBERS]",

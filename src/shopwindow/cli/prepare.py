@@ -135,7 +135,7 @@ def _prepare_shop(
             clicks,
             out,
             judgements=judgements,
-            columns=_columns(click_columns or []),
+            columns=columns_by_role(click_columns or []),
             way=split,
             share=HELD_OUT if held_out is None else held_out,
             eta=1.0 if eta is None else eta,
@@ -146,7 +146,7 @@ def _prepare_shop(
     _print_report(report.counts, out, report.notes)
 
 
-def _columns(texts: list[str]) -> dict[str, str]:
+def columns_by_role(texts: list[str]) -> dict[str, str]:
     """Columns by role. Raises: DataError for what is no role=column."""
     from shopwindow.data.clicks import USUAL
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shopwindow import __version__
+from shopwindow.files import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from shopwindow.data.products import Products
     from shopwindow.shop.verdict import Verdict
 
 
@@ -30,6 +32,7 @@ def shop(
     id: str | None = None,
     title: str | None = None,
     photo: str | None = None,
+    click_columns: list[str] | None = None,
     allow_unreadable: bool = False,
 ) -> None:
     """Turn a shop's photos, products and clicks into a search that is measured; then `shopwindow serve OUT`.
@@ -51,6 +54,7 @@ def shop(
         id: The column of ids, where it has an unusual name.
         title: The same of titles.
         photo: The same of photos.
+        click_columns: Columns of the click log by role, where their names are not usual: query=term id=article.
         allow_unreadable: Go on where more than 1 % of the photos cannot be read.
     """
     from shopwindow.cli.console import standard_output
@@ -58,7 +62,17 @@ def shop(
     from shopwindow.cli.learn import assignments
     from shopwindow.model.recipe import load_recipe
     from shopwindow.shop.stages import Stages, file_hash
+    from shopwindow.vision.precomputed import ENDINGS
+    from shopwindow.vision.sources import find_photos
 
+    # What can be refused before photos are encoded comes first.
+    changes = assignments(set or ())
+    chosen = load_recipe(recipe, changes).to_yaml()
+    if not any(
+        place.endswith(ENDINGS) for place in (products, backbone)
+    ):  # vectors made elsewhere name no photos
+        table = find_photos(products, photos=photos, id=id, title=title, photo=photo).products
+        _check(table, clicks, judgements, click_columns or [], backbone)
     started, console, stages = time.monotonic(), standard_output(), Stages(Path(out))
     folder = stages.folder
 
@@ -85,12 +99,10 @@ def shop(
             console.print(f"{folder / name}: kept, nothing it is made of has changed", soft_wrap=True)
 
     stage(2, "prepare: clicks into pairs, a part of them held out")
-    given = {"clicks": file_hash(clicks), "judgements": file_hash(judgements)}
-    make("dataset", given, partial(_prepare, folder, clicks, judgements))
-    changes = assignments(set or ())
-    made_of["recipe"] = load_recipe(recipe, changes).to_yaml()
+    given = {"clicks": file_hash(clicks), "judgements": file_hash(judgements), "columns": click_columns}
+    make("dataset", given, partial(_prepare, folder, clicks, judgements, click_columns))
     stage(3, f"train: recipe {recipe}")
-    make("bundle", {}, partial(_train, folder, recipe, changes, console))
+    make("bundle", {"recipe": chosen}, partial(_train, folder, recipe, changes, console))
     stage(4, "index: the whole catalogue, with its photos")
     make("index", {}, partial(_index, folder))
     stage(5, "measure: what the model is worth, beside simpler ways to rank")
@@ -100,10 +112,35 @@ def shop(
     console.print(f"{time.monotonic() - started:.0f} s in all", style="dim")
 
 
-def _prepare(folder: Path, clicks: str | None, judgements: str | None, out: Path) -> None:
+def _check(
+    table: Products, clicks: str | None, judgements: str | None, click_columns: list[str], backbone: str
+) -> None:
+    """Raises: DataError for a backbone that cannot be opened, clicks or judgements that cannot be read, or where nothing
+    says which words mean what."""
+    from shopwindow.cli.prepare import columns_by_role
+    from shopwindow.data.clicks import read_clicks, read_judgements
+    from shopwindow.model.pretrained import TextEncoder
+    from shopwindow.vision.backbone import open_backbone
+
+    reads_text = isinstance(open_backbone(backbone), TextEncoder)
+    if judgements is not None:
+        read_judgements(judgements, table.ids)
+    if clicks is not None:
+        read_clicks(clicks, table.ids, columns=columns_by_role(click_columns))
+    elif not reads_text and not any(table.titles or ()):
+        raise DataError(
+            "there are neither clicks nor titles, so nothing says which words mean which photo: give --clicks, a table "
+            "with titles, or a --backbone that reads text (CLIP, SigLIP)"
+        )
+
+
+def _prepare(
+    folder: Path, clicks: str | None, judgements: str | None, click_columns: list[str] | None, out: Path
+) -> None:
     from shopwindow.cli.prepare import prepare
 
-    prepare([], products=str(folder / "features"), clicks=clicks, judgements=judgements, out=str(out))
+    files = {"clicks": clicks, "judgements": judgements, "click_columns": click_columns}
+    prepare([], products=str(folder / "features"), out=str(out), **files)  # type: ignore[arg-type] # by name
 
 
 def _train(folder: Path, recipe: str, changes: dict[str, str], console: Console, out: Path) -> None:
@@ -141,10 +178,12 @@ def _index(folder: Path, out: Path) -> None:
 
 def _measure(folder: Path, console: Console, *, from_clicks: bool) -> dict[str, Any]:
     """Prints the tables and the sentence; gives them as plain values. Titles are no test of a search for titles."""
+    from shopwindow.cli.console import counted
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
     from shopwindow.ranking.measures import unjudged_note
     from shopwindow.shop.measuring import Judged, measure, rankers_of
+    from shopwindow.shop.verdict import FEWEST_QUERIES
 
     dataset = Dataset(folder / "dataset")
     files = {name: dataset.held_out(name) for name in _WHAT if from_clicks or name != "test"}
@@ -159,6 +198,13 @@ def _measure(folder: Path, console: Console, *, from_clicks: bool) -> dict[str, 
         if path is None:
             continue
         judged = Judged.read(path, dataset)
+        if judged.unanswered:
+            what = counted(judged.unanswered, "query has", "queries have")
+            console.print(f"{path.name}: {what} no right product, and cannot be measured", soft_wrap=True)
+        if len(judged.texts) < FEWEST_QUERIES:
+            what = counted(len(judged.texts), "query", "queries")
+            console.print(f"{path.name}: {what}, too few to compare anything", soft_wrap=True)
+            continue
         verdict = measure(rankers, dataset, judged, pools=name == "judgements")
         _print_table(console, _WHAT[name], verdict)
         verdicts[name] = verdict.to_json()

@@ -71,20 +71,23 @@ def _of_model(bundle: Bundle, dataset: Dataset) -> list[Ranker]:
 
 @dataclass(frozen=True)
 class Judged:
-    """Graded products of queries: `texts` are the words of each of `answers.queries`."""
+    """Graded products of queries: `texts` are the words of each of `answers.queries`. `unanswered` queries, of which no
+    product is right, are left out."""
 
     answers: Answers
     texts: list[str]
+    unanswered: int
 
     @classmethod
     def read(cls, path: Path, dataset: Dataset) -> Judged:
         """Of a table of query, id, relevant. Raises: DataError as `read_judgements`."""
         judged = read_judgements(path, dataset.product_ids)
-        used = np.unique(judged.queries)
-        ids = dataset.product_ids[judged.products]
-        return cls(
-            Answers.from_arrays(judged.queries, ids, judged.grades), [judged.texts[row] for row in used]
+        right = np.unique(judged.queries[judged.grades > 0])
+        rows = np.isin(judged.queries, right)
+        answers = Answers.from_arrays(
+            judged.queries[rows], dataset.product_ids[judged.products[rows]], judged.grades[rows]
         )
+        return cls(answers, [judged.texts[row] for row in right], len(np.unique(judged.queries)) - len(right))
 
 
 def measure(rankers: Sequence[Ranker], dataset: Dataset, judged: Judged, *, pools: bool) -> Verdict:

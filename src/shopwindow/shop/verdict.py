@@ -27,7 +27,8 @@ from shopwindow.ranking.significance import (
 OFFICIAL: Final = "nDCG@5"
 _SHOWN: Final = (OFFICIAL, "hit@1", "recall@10")
 _LEVEL: Final = 0.05
-_FEWEST: Final = 2
+FEWEST_QUERIES: Final = 2
+"""Judged queries that a paired test needs."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def judge_systems(runs: Sequence[tuple[Run, str | None]], answers: Answers, *, s
 
     Raises: ValueError for fewer than two runs or two judged queries.
     """
-    if len(runs) < _FEWEST or len(answers.queries) < _FEWEST:
+    if min(len(runs), len(answers.queries)) < FEWEST_QUERIES:
         raise ValueError("at least two systems and two judged queries are needed")
     rng = np.random.default_rng(seed)
     measures = [Measure.parse(name) for name in _SHOWN]
@@ -122,7 +123,7 @@ def _sentence(lines: tuple[Line, ...], systems: list[System], rng: np.random.Gen
     Between systems without a significant difference the first listed is served: it is the simpler one.
     """
     served = [(line, system) for line, system in zip(lines, systems, strict=True) if line.serve is not None]
-    if len(served) < _FEWEST:
+    if len(served) < 2:
         return (
             f"Serve {served[0][0].serve}: there is nothing else to serve." if served else "Nothing to serve."
         )

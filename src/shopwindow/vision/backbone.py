@@ -104,6 +104,12 @@ def open_backbone(name_or_spec: str | dict[str, Any]) -> Backbone:
 def _opened(name: str) -> Backbone:
     if name == "precomputed":
         raise DataError("vectors made elsewhere: no backbone is known that could encode another photo")
+    if name not in _BUILT_IN and "/" not in name and not Path(name).exists():
+        known = ", ".join(_BUILT_IN)
+        raise DataError(
+            f"no backbone {name!r}: there are {known}, a description of an ONNX file (.yaml), and for transformers a "
+            "directory or a hub id such as openai/clip-vit-base-patch32"
+        )
     if name in _BUILT_IN:
         module, opener = _BUILT_IN[name].split(":")
     elif Path(name).suffix in (".yaml", ".yml"):
