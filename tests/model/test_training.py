@@ -277,7 +277,7 @@ def test_broken_state_is_named(tiny_shop: TinyShop, validation: Validation, tmp_
     folder = tmp_path / "b.training" / "last"
     folder.mkdir(parents=True)
     (folder / "state.json").write_text('{"identity": {')
-    with pytest.raises(DataError, match="broken state"):
+    with pytest.raises(DataError, match="broken JSON"):
         train(tiny_shop.train, tiny_recipe(), tmp_path / "b", validation=validation, resume=True)
 
 
@@ -359,7 +359,7 @@ def test_bundle_opens_and_encodes_as_trained(
             "not of the format 'shopwindow bundle 3' but None; make it again with `shopwindow train`",
         ),
         ("bundle.json", '{"format": "shopwindow bundle 2"}', "but 'shopwindow bundle 2'; make"),
-        ("model.safetensors", "abc", "broken or missing weights"),
+        ("model.safetensors", "abc", "model.safetensors has 3 bytes"),
         ("tokenizer.json", "", "no tokenizer file"),
     ],
 )
