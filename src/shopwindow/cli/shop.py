@@ -129,8 +129,8 @@ def _check(
         read_clicks(clicks, table.ids, columns=columns_by_role(click_columns))
     elif not reads_text and not any(table.titles or ()):
         raise DataError(
-            "there are neither clicks nor titles, so nothing says which words mean which photo: give --clicks, a table "
-            "with titles, or a --backbone that reads text (CLIP, SigLIP)"
+            "there are neither clicks nor titles, so nothing says which words mean which photo: give --clicks, a "
+            "table with titles, or a --backbone that reads text (CLIP, SigLIP)"
         )
 
 
