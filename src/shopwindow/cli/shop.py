@@ -115,8 +115,8 @@ def shop(
 def _check(
     table: Products, clicks: str | None, judgements: str | None, click_columns: list[str], backbone: str
 ) -> None:
-    """Raises: DataError for a backbone that cannot be opened, clicks or judgements that cannot be read, or where nothing
-    says which words mean what."""
+    """Raises: DataError for a backbone that cannot be opened, for clicks or judgements that cannot be read, and where
+    nothing says which words mean what."""
     from shopwindow.cli.prepare import columns_by_role
     from shopwindow.data.clicks import read_clicks, read_judgements
     from shopwindow.model.pretrained import TextEncoder
