@@ -1,6 +1,6 @@
 """shopwindow finds the product in the picture: learns, ranks, measures, searches.
 
-The rooms are `ranking`, `data` and `model`; each verb of the command line composes them in `cli`.
+docs/design.md names the rooms and which way they look; each verb of the command line composes them in `cli`.
 Importing the package loads nothing heavy.
 """
 

@@ -15,6 +15,7 @@ from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.console import counted
 from shopwindow.cli.systems import read_measures, read_queries
 from shopwindow.files import STANDARD_STREAM, DataError
+from shopwindow.shop.stages import MARKER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from shopwindow.search.conditions import Condition
     from shopwindow.search.engine import SearchEngine
 
-SHOP: Final = "shop.json"
-"""The marker of a folder that `shopwindow shop` wrote."""
 DEPTH: Final = 100
 """Products of each query that are ranked, where nothing else is asked for."""
 
@@ -105,7 +104,7 @@ def is_index(path: str) -> bool:
 
 def index_of(path: str) -> str:
     """The index that a path means: that of a shop's folder, which `shopwindow shop` wrote, else the path itself."""
-    return str(Path(path) / "index") if (Path(path) / SHOP).is_file() else path
+    return str(Path(path) / "index") if (Path(path) / MARKER).is_file() else path
 
 
 class Catalogues:

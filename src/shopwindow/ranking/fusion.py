@@ -21,7 +21,7 @@ from shopwindow.ranking.pools import Pools, grades_of, run_of
 from shopwindow.ranking.runs import Run
 
 METHODS: Final = ("mean", "zscore", "rank", "rrf")
-_RRF_CONSTANT: Final = 60.0
+RRF_CONSTANT: Final = 60.0
 _WEIGHT_DECAY: Final = 1e-3
 
 
@@ -129,10 +129,8 @@ def _comparable(
         return standardised
     ranks = _mean_ranks(scores, codes, counts)
     places: Float64[np.ndarray, "scored"]
-    if method == "rrf":
-        places = 1.0 / (_RRF_CONSTANT + ranks)
-    else:
-        places = 1.0 - (ranks - 1.0) / np.maximum(counts - 1, 1)[codes]
+    by_rank = 1.0 - (ranks - 1.0) / np.maximum(counts - 1, 1)[codes]
+    places = 1.0 / (RRF_CONSTANT + ranks) if method == "rrf" else by_rank
     return places
 
 

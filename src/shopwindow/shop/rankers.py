@@ -18,12 +18,12 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from shopwindow.ids import positions
 from shopwindow.ranking.answers import Answers
+from shopwindow.ranking.fusion import RRF_CONSTANT
 from shopwindow.ranking.runs import Run
 from shopwindow.search.texts import Texts, write_texts
 
 DEPTH: Final = 100
 """Products of a query's ranking of the whole catalogue."""
-_RRF: Final = 60.0
 _CELLS_AT_ONCE: Final = 20_000_000
 Scores = Callable[[Sequence[str]], Float64[np.ndarray, "queries products"]]
 
@@ -85,7 +85,8 @@ def vector_ranker(
 
 
 def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = None) -> Ranker:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) in both rankings.
+    """Reciprocal rank fusion: the sum of 1 / (60 + rank) in both rankings. Whole rankings are fused; a hybrid search
+    fuses the first hundred or so of each.
 
     Source: Cormack, Clarke and Büttcher, SIGIR 2009.
     """
@@ -103,7 +104,7 @@ def _reciprocal(scores: Float64[np.ndarray, "queries products"]) -> Float64[np.n
     order = np.argsort(-scores, axis=1, kind="stable")  # NaN last
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(1, scores.shape[1] + 1)[None], axis=1)
-    return np.where(np.isnan(scores), 0.0, 1.0 / (_RRF + ranks))
+    return np.where(np.isnan(scores), 0.0, 1.0 / (RRF_CONSTANT + ranks))
 
 
 def catalogue_run(
