@@ -126,3 +126,9 @@ def test_chosen_texts_are_different_ones_in_a_fixed_order() -> None:
     assert len(set(chosen)) == len(chosen) == 200
     assert chosen == choose_texts(texts[::-1], np.random.default_rng(0))
     assert choose_texts(["a", "a"], np.random.default_rng(0)) == ["a"]
+
+
+def test_without_any_query_words_of_any_shop_are_asked() -> None:
+    some = choose_texts([], np.random.default_rng(0))
+    assert len(some) > 5
+    assert choose_texts(["red bag", "red bag"], np.random.default_rng(0)) == ["red bag"]

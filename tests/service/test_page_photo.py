@@ -28,7 +28,7 @@ return !document.dispatchEvent(what);
 def photo_of(engine: ToyEngine, row: int) -> Path:
     """The photo of a product."""
     path = list(engine.products.values())[row].photo
-    assert path is not None
+    assert isinstance(path, Path)
     return path
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import struct
+import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,17 +147,38 @@ def test_the_log_and_the_metrics_know_of_a_photo_and_not_what_it_is(client: http
 
 
 def test_a_photo_on_the_web_is_named_and_redirected_to(photo_shop: PhotoShop, tmp_path: Path) -> None:
-    address, dataset = "https://shop.example/a photo.jpg?size=2", tmp_path / "dataset"
-    shutil.copytree(photo_shop.dataset, dataset)
-    with pa.ipc.open_file(dataset / CATALOGUE) as file:
-        table = file.read_all()
-    photos = [[address], *table["photos"].to_pylist()[1:]]
-    table = table.set_column(1, "photos", pa.array(photos, pa.list_(pa.string())))
-    with pa.ipc.new_file(str(dataset / CATALOGUE), table.schema) as file:
-        file.write_table(table)
-    build_index(photo_shop.bundle, dataset, tmp_path / "index")
+    address = "https://shop.example/a photo.jpg?size=2"
+    index = index_of_moved_photo(photo_shop, address, tmp_path)
     product_id = next(iter(photo_shop.photos))
-    with running(Service(SearchEngine.open(tmp_path / "index"))) as client:
+    with running(Service(SearchEngine.open(index))) as client:
         assert client.get(product_path(product_id)).json()["photo"] == address
         answer = client.get(product_path(product_id, "photos"))
         assert (answer.status_code, answer.headers["location"]) == (307, address.replace(" ", "%20"))
+
+
+def test_a_photo_in_a_tar_is_shown(photo_shop: PhotoShop, tmp_path: Path) -> None:
+    product_id, path = next(iter(photo_shop.photos.items()))
+    with tarfile.open(tmp_path / "shop.tar", "w") as tar:
+        tar.add(path, "one.jpg")
+    index = index_of_moved_photo(photo_shop, f"{tmp_path}/shop.tar::one.jpg", tmp_path)
+    with running(Service(SearchEngine.open(index))) as client:
+        link = client.get(product_path(product_id)).json()["photo"]
+        answer = client.get(link)
+        assert (answer.status_code, answer.content) == (200, path.read_bytes())
+        assert client.get(link, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+        (tmp_path / "shop.tar").unlink()
+        assert "cannot be read" in problem(client.get(link), 404, "no-photo")["detail"]
+
+
+def index_of_moved_photo(shop: PhotoShop, source: str, folder: Path) -> Path:
+    """An index whose first product's photo lies elsewhere now."""
+    dataset = folder / "dataset"
+    shutil.copytree(shop.dataset, dataset)
+    with pa.ipc.open_file(dataset / CATALOGUE) as file:
+        table = file.read_all()
+    photos = [[source], *table["photos"].to_pylist()[1:]]
+    table = table.set_column(1, "photos", pa.array(photos, pa.list_(pa.string())))
+    with pa.ipc.new_file(str(dataset / CATALOGUE), table.schema) as file:
+        file.write_table(table)
+    build_index(shop.bundle, dataset, folder / "index")
+    return folder / "index"

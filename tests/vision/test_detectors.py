@@ -16,10 +16,20 @@ import transformers
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from shopwindow.data.dataset import Dataset
+from shopwindow.data.features import Features
+from shopwindow.data.shop import prepare_shop
 from shopwindow.files import DataError
+from shopwindow.search.building import build_index
+from shopwindow.search.engine import SearchEngine
+from shopwindow.search.hits import SearchRequest
 from shopwindow.vision.backbone import Detections, Detector
 from shopwindow.vision.detectors import Yolox, distinct, open_detector
+from shopwindow.vision.extract import extract
+from shopwindow.vision.plain import Plain
+from shopwindow.vision.sources import find_photos
 from tests.conftest import SHARED
+from tests.search.photographed import write_photo_bundle
 from tests.vision import tiny
 
 SIDE = 64
@@ -303,3 +313,30 @@ def test_owlv2_seeks_the_nouns_and_others_have_none(tmp_path: Path) -> None:
     assert one["fingerprint"] != two["fingerprint"]
     assert one["nouns"] == ["milk"]
     assert json.loads(json.dumps(one)) == one
+
+
+def test_a_photo_is_boxed_as_the_products_were_when_it_is_searched_with(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for seed in range(6):
+        colours = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
+        Image.fromarray(colours).resize((120, 90)).save(tmp_path / "photos" / f"{seed}.png")
+    raw = np.zeros((len(CELLS), 7))
+    raw[CELLS.index((32, 0, 0)), :] = [0.4, 0.5, 0.3, 0.2, 0.9, 0.9, 0.1]
+    detector = open_detector(save_yolox(tmp_path / "one.onnx", raw))
+    shop = find_photos(tmp_path / "photos")
+    extract(shop.products, tmp_path / "features", backbone=Plain(), detector=detector, threads=1)
+    prepare_shop(Features(tmp_path / "features"), None, tmp_path / "dataset")
+    dataset = Dataset(tmp_path / "dataset")
+    bundle = write_photo_bundle(tmp_path / "bundle", ["red bag"], dataset.backbone)
+    build_index(bundle, tmp_path / "dataset", tmp_path / "index")
+    engine = SearchEngine.open(tmp_path / "index")
+    assert shop.products.photos is not None
+    for product_id, (photo, *_) in zip(shop.products.ids.tolist(), shop.products.photos, strict=True):
+        (first,) = engine.search(SearchRequest(photo=engine.encode_photo(Path(photo).read_bytes()), k=1))
+        assert first.product_id == product_id
+        assert first.score == pytest.approx(1.0, abs=1e-4)
+
+    raw[:, 4] = 0.99
+    save_yolox(tmp_path / "one.onnx", raw)
+    with pytest.raises(DataError, match="another detector than the photos were boxed by"):
+        SearchEngine.open(tmp_path / "index").encode_photo(Path(photo).read_bytes())

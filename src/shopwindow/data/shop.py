@@ -173,13 +173,14 @@ def _write(
         for product, place, weight in pairs:
             writer.add_pair(product, place, training=True, weight=weight)
     _write_catalogue(folder / CATALOGUE, features)
+    detector = features.manifest.get("detector")
     return {
         "format": FORMAT,
         "feature_size": features.feature_size,
         "label_count": features.label_count,
         "rules": [],
         "shards": writer.shards,
-        "backbone": features.backbone,
+        "backbone": features.backbone | ({"detector": detector} if detector else {}),
         "catalogue": CATALOGUE,
         "features": features.content_hash,
         **({"weights": {"file": WEIGHTS, "sha256": writer.weights_sha256}} if weighted else {}),

@@ -39,7 +39,7 @@ def open_text_tower(spec: dict[str, Any] | None) -> TextEncoder | None:
         return None
     from shopwindow.vision.backbone import open_backbone  # brings libraries that few models need
 
-    backbone = open_backbone(spec)
+    backbone = open_backbone({name: value for name, value in spec.items() if name != "detector"})
     return backbone if isinstance(backbone, TextEncoder) else None
 
 

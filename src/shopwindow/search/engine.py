@@ -54,6 +54,7 @@ from shopwindow.search.lookup import (
 )
 from shopwindow.search.photos import PhotoSide, takes_photos, weighted_sum
 from shopwindow.vision.backbone import Backbone
+from shopwindow.vision.fetch import IN_TAR
 
 MOST_TEXTS_SHOWN: Final = 8
 _TRIED: Final = 50
@@ -464,6 +465,13 @@ def _hits(ranked: Ranked, k: int) -> list[Hit]:
     return [Hit(product, score, rank) for rank, (product, score) in enumerate(pairs, start=1)]
 
 
+def _photo_file(source: str) -> Path | str | None:
+    """The file that a source names; text where it lies in a tar or a store."""
+    if os.path.isfile(source):  # noqa: PTH113 - as `find_photo`
+        return Path(source)
+    return source if IN_TAR in source or "://" in source else None
+
+
 def _shown(index: OpenIndex, product_id: ProductId, part: OpenPart, row: int) -> dict[str, Any]:
     """The fields of the `View` of a product."""
     segment = part.segment
@@ -471,12 +479,10 @@ def _shown(index: OpenIndex, product_id: ProductId, part: OpenPart, row: int) ->
     catalogue = segment.catalogue.of(row) if segment.catalogue else {}
     photo, source = find_photo(index.manifest.photos, product_id), str(catalogue.get("photo", ""))
     is_url = source.startswith(("http://", "https://"))
-    if photo is None and source and not is_url and os.path.isfile(source):  # noqa: PTH113 - as `find_photo`
-        photo = Path(source)
     return {
         "image_h": image_h,
         "image_w": image_w,
-        "photo": photo,
+        "photo": photo or (None if is_url else _photo_file(source)),
         "photo_url": source if is_url and photo is None else None,
         "title": catalogue.get("title"),
         "values": segment.attributes.of(row) if segment.attributes else {},

@@ -33,6 +33,8 @@ _VECTOR_TOLERANCE: Final = 1e-3
 _SCORE_TOLERANCE: Final = 1e-4
 _RECALL_TOLERANCE: Final = 0.02
 _ROUNDING: Final = 1e-6
+_ANY_SHOP: Final = ("bag", "black", "blue", "chair", "fruit", "lamp", "red", "shirt", "shoe", "toy", "white")
+"""Asked of a pretrained text tower where nobody has typed a query yet."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class Verdict:
 
 
 def choose_texts(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """GOLDEN_QUERIES different texts, or all where there are fewer."""
-    distinct = sorted(set(texts))
+    """GOLDEN_QUERIES different texts, or all where there are fewer; where there are none, words of any shop."""
+    distinct = sorted(set(texts)) or list(_ANY_SHOP)
     chosen = rng.choice(len(distinct), min(GOLDEN_QUERIES, len(distinct)), replace=False)
     return [distinct[place] for place in np.sort(chosen)]
 

@@ -145,13 +145,14 @@ class SearchRequest:
 class View:
     """A product as a list shows it: the size of its photo in px, the photo's file, its values, its title.
 
-    `photo` is None where the index knows no file of it, or there is none now; `photo_url` is its address where it lies
+    `photo` is text where the file lies in a tar or a store: a source that `vision.fetch` reads. It is None where the
+    index knows no file, or there is none now; `photo_url` is its address where it lies
     on the web. `values` are those of the columns in which the product has one.
     """
 
     image_h: int
     image_w: int
-    photo: Path | None
+    photo: Path | str | None
     values: Mapping[str, Value]
     photo_url: str | None = field(default=None, kw_only=True)
     title: str | None = field(default=None, kw_only=True)

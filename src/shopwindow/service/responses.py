@@ -5,6 +5,7 @@ Built from the engine's records; knows neither the engine nor an endpoint.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shopwindow.search.conditions import Kind
 from shopwindow.search.hits import ColumnView, Hit, ProductView, View
 from shopwindow.service.problems import Problem
+from shopwindow.vision.fetch import fetch
+from shopwindow.vision.pictures import UnreadablePicture
 
 _PHOTO_CACHE: Final = "private, max-age=300"
 IMAGE_TYPES: Final = (
@@ -237,7 +240,7 @@ def photo_response(view: ProductView, *, known: str | None, most_bytes: int) -> 
         raise _no_photo(view, "the index knows no photo of it")
     try:
         content, etag = _read(view.photo, most_bytes)
-    except OSError as error:
+    except (OSError, UnreadablePicture) as error:
         raise _no_photo(view, "its file cannot be read") from error
     if len(content) > most_bytes:
         raise _no_photo(view, f"its file has more than {most_bytes} bytes")
@@ -259,8 +262,13 @@ def image_type(content: bytes) -> str | None:
     return next((kind for magic, at, kind in IMAGE_TYPES if content[at : at + len(magic)] == magic), None)
 
 
-def _read(path: Path, most_bytes: int) -> tuple[bytes, str]:
-    with path.open("rb") as file:
+def _read(photo: Path | str, most_bytes: int) -> tuple[bytes, str]:
+    """The photo's bytes, more than `most_bytes` of a file at most by one, and its ETag."""
+    if isinstance(photo, str):
+        fetched = fetch(photo)
+        assert fetched.data is not None
+        return fetched.data, f'"{hashlib.sha256(fetched.data).hexdigest()[:32]}"'
+    with photo.open("rb") as file:
         status = os.fstat(file.fileno())
         return file.read(most_bytes + 1), f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
 

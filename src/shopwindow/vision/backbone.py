@@ -85,7 +85,7 @@ class Detector(Protocol):
 
 
 def open_backbone(name_or_spec: str | dict[str, Any]) -> Backbone:
-    """The backbone of a name, or that of a spec: the same one, or an error.
+    """The backbone of a name, or that of a spec: the same one, with the same detector if it had one, or an error.
 
     Names: lite0, plain, an ONNX description (.yaml), else a directory or hub id that transformers can open.
 
@@ -98,7 +98,8 @@ def open_backbone(name_or_spec: str | dict[str, Any]) -> Backbone:
         raise DataError("names no backbone", field="backbone")
     backbone = _opened(name)
     check_same(name_or_spec, backbone.spec(), here_is="what is installed here")
-    return backbone
+    detector = name_or_spec.get("detector")
+    return backbone if detector is None else _boxed(backbone, detector)
 
 
 def _opened(name: str) -> Backbone:
@@ -118,6 +119,20 @@ def _opened(name: str) -> Backbone:
         module, opener = "transformers", "open_transformers"
     arguments = () if name in _BUILT_IN else (name,)
     return cast(Backbone, getattr(importlib.import_module(f"shopwindow.vision.{module}"), opener)(*arguments))
+
+
+def _boxed(backbone: Backbone, spec: Any) -> Backbone:
+    """The backbone with the detector of a spec."""
+    if not (isinstance(spec, dict) and isinstance(spec.get("name"), str)):
+        raise DataError("names no detector", field="detector")
+    from shopwindow.vision.boxed import Boxed  # these import this module
+    from shopwindow.vision.detectors import open_detector
+
+    settings = {name: spec[name] for name in ("nouns", "least_score", "most_boxes") if name in spec}
+    detector = open_detector(spec["name"], **settings)
+    if detector.spec()["fingerprint"] != spec.get("fingerprint"):
+        raise DataError("is another detector than the photos were boxed by", path=spec["name"])
+    return Boxed(backbone, detector)
 
 
 def check_same(

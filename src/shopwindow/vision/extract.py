@@ -23,13 +23,11 @@ from typing import Final, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float32
-from PIL import Image
 
 from shopwindow.data.products import Products
-from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
-from shopwindow.vision.backbone import FIRST_CLASS, WHOLE_PHOTO, Backbone, Detections, Detector
+from shopwindow.vision.backbone import Backbone, Detector
+from shopwindow.vision.boxed import Boxed
 from shopwindow.vision.fetch import fetch
 from shopwindow.vision.pictures import Picture, UnreadablePicture, open_picture
 from shopwindow.vision.shards import UNREADABLE, Encoded, FeaturesWriter, Row, Unreadable, open_writer
@@ -76,20 +74,12 @@ class _Flow:
 
     writer: FeaturesWriter
     backbone: Backbone
-    detector: Detector | None
     progress: Callable[[int], None]
     """Takes how many sources were read."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Of the sources that cannot be read."""
     encoded: int = 0
     read: int = 0
-
-    @property
-    def side(self) -> int:
-        """px that photos are wanted in; crops of boxes want more than the whole."""
-        return (
-            self.backbone.side if self.detector is None else max(self.detector.side, 2 * self.backbone.side)
-        )
 
 
 def extract(
@@ -119,7 +109,8 @@ def extract(
         # Pillow warns of odd metadata and of sizes that are refused anyway.
         warnings.filterwarnings("ignore", module="PIL")
         show = progress or (lambda _done, _total: None)
-        flow = _Flow(writer, backbone, detector, lambda done: show(done, len(sources)))
+        whole = backbone if detector is None else Boxed(backbone, detector)
+        flow = _Flow(writer, whole, lambda done: show(done, len(sources)))
         _encode_new(flow, sources, threads)
         writer.flush()
         return _finish(flow, products, len(sources), allow_unreadable)
@@ -174,7 +165,7 @@ def _read(flow: _Flow, source: str, known: tuple[str, str] | None) -> _Read:
         return _Read(source, fetched.state, key)
     key = hashlib.sha256(fetched.data).hexdigest()
     try:
-        picture = None if key in flow.writer else open_picture(fetched.data, wanted=flow.side)
+        picture = None if key in flow.writer else open_picture(fetched.data, wanted=flow.backbone.side)
     except UnreadablePicture as error:
         return _Read(source, reason=error.reason)
     return _Read(source, fetched.state, key, picture)
@@ -204,11 +195,7 @@ def _new_photos(flow: _Flow, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
 
 def _encode(flow: _Flow, batch: list[_Read]) -> list[Encoded]:
     pictures = [read.picture for read in batch if read.picture is not None]
-    images = [picture.image for picture in pictures]
-    if flow.detector is None:
-        regions = flow.backbone.encode(images)
-    else:
-        regions = encode_boxes(flow.backbone, images, flow.detector.detect(images))
+    regions = flow.backbone.encode([picture.image for picture in pictures])
     assert regions.boxes is not None
     assert regions.labels is not None
     encoded = []
@@ -220,42 +207,6 @@ def _encode(flow: _Flow, batch: list[_Read]) -> list[Encoded]:
         labels = regions.labels[start:end].numpy()
         encoded.append(Encoded(read.key, picture.height, picture.width, features, boxes, labels))
     return encoded
-
-
-def encode_boxes(
-    backbone: Backbone, pictures: Sequence[Image.Image], detections: Sequence[Detections]
-) -> Regions:
-    """The whole of each picture and what is in its boxes, each cropped and encoded as a picture of its own."""
-    crops: list[Image.Image] = []
-    boxes, labels, sizes, photos = [], [], [], []
-    for picture, detected in zip(pictures, detections, strict=True):
-        whole = np.array([[0, 0, picture.height, picture.width]], np.float32)
-        framed = _within(np.concatenate([whole, detected.boxes]), picture)
-        crops += [picture.crop((left, top, right, bottom)) for top, left, bottom, right in framed.tolist()]
-        boxes.append(framed)
-        labels += [WHOLE_PHOTO, *(detected.labels + FIRST_CLASS).tolist()]
-        sizes += [[picture.height, picture.width]] * len(framed)
-        photos += [0] * len(framed)
-    vectors = []
-    for first in range(0, len(crops), _BATCH):
-        regions = backbone.encode(crops[first : first + _BATCH])
-        vectors.append(regions.features[regions.starts])
-    return Regions(
-        torch.cat(vectors),
-        torch.tensor([len(framed) for framed in boxes]),
-        torch.from_numpy(np.concatenate(boxes)),
-        torch.tensor(sizes),
-        torch.tensor(labels),
-        torch.tensor(photos),
-    )
-
-
-def _within(boxes: Float32[np.ndarray, "n 4"], picture: Image.Image) -> Float32[np.ndarray, "n 4"]:
-    """Boxes on whole px, within the picture, at least one px high and wide."""
-    most = np.array([picture.height, picture.width], np.float32)
-    start = np.clip(np.floor(boxes[:, :2]), 0, most - 1)
-    end = np.clip(np.ceil(boxes[:, 2:]), start + 1, most)
-    return np.concatenate([start, end], axis=1)
 
 
 def _finish(flow: _Flow, products: Products, photos: int, allow_unreadable: bool) -> Extracted:
