@@ -52,6 +52,15 @@ def test_fused_sums_reciprocal_ranks() -> None:
     assert fused[0] == pytest.approx([1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 62, 1 / 63])
 
 
+def test_fused_counts_the_first_hundred_as_a_hybrid_search_does() -> None:
+    descending = np.arange(300.0, 0.0, -1.0)[None]
+    swapped = descending.copy()
+    swapped[0, [89, 249]] = swapped[0, [249, 89]]  # product 89 is 90th and 250th, product 149 150th in both
+    fused = fused_ranker(Ranker("a", lambda _: descending), Ranker("b", lambda _: swapped), "a + b")
+    (scores,) = fused.scores(["words"])
+    assert scores[89] > scores[149] > scores[150] > 0
+
+
 def test_vectors_rank_by_dot_product() -> None:
     products = np.eye(4, dtype=np.float32)
     ranker = vector_ranker(lambda texts: np.array([[0.1, 0.4, 0.2, 0.3]] * len(texts)), products, "trained")

@@ -20,10 +20,12 @@ from shopwindow.ids import positions
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.fusion import RRF_CONSTANT
 from shopwindow.ranking.runs import Run
+from shopwindow.search.hits import FUSED
 from shopwindow.search.texts import Texts, write_texts
 
 DEPTH: Final = 100
 """Products of a query's ranking of the whole catalogue."""
+_LATER: Final = 1e-6
 _CELLS_AT_ONCE: Final = 20_000_000
 Scores = Callable[[Sequence[str]], Float64[np.ndarray, "queries products"]]
 
@@ -85,8 +87,8 @@ def vector_ranker(
 
 
 def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = None) -> Ranker:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) in both rankings. Whole rankings are fused; a hybrid search
-    fuses the first hundred or so of each.
+    """Reciprocal rank fusion: the sum of 1 / (60 + rank) in both rankings. As in a hybrid search the first FUSED of each
+    count; later ranks only order what would be equal.
 
     Source: Cormack, Clarke and Büttcher, SIGIR 2009.
     """
@@ -100,11 +102,12 @@ def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = N
 
 
 def _reciprocal(scores: Float64[np.ndarray, "queries products"]) -> Float64[np.ndarray, "queries products"]:
-    """1 / (60 + rank); 0 where there is no score."""
+    """1 / (60 + rank), a millionth of it beyond FUSED; 0 where there is no score."""
     order = np.argsort(-scores, axis=1, kind="stable")  # NaN last
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(1, scores.shape[1] + 1)[None], axis=1)
-    return np.where(np.isnan(scores), 0.0, 1.0 / (RRF_CONSTANT + ranks))
+    counted = np.where(ranks <= FUSED, 1.0, _LATER)
+    return np.where(np.isnan(scores), 0.0, counted / (RRF_CONSTANT + ranks))
 
 
 def catalogue_run(
