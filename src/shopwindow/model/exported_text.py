@@ -54,24 +54,10 @@ class ExportedText:
 
         Raises: DataError naming file and field of what is missing or broken, ImportError without onnxruntime.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
         path = Path(path)
         card = _read_card(path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path / GRAPH), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the library has its own class for every fault
-            raise DataError(f"no graph: {' '.join(str(error).split())[:200]}", path=path / GRAPH) from error
-        try:
-            tokenizer = Tokenizer.from_file(str(path / TOKENIZER))
-        except Exception as error:  # the library raises bare Exception for every broken file
-            raise DataError(f"no tokenizer file: {error}", path=path / TOKENIZER) from error
+        session = open_graph(path / GRAPH, threads=threads)
+        tokenizer = open_tokenizer(path / TOKENIZER)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
@@ -109,6 +95,28 @@ class ExportedText:
                 [_rows_of(names, self._keys) for names in names_of_texts], len(self._keys)
             )
         return inputs
+
+
+def open_graph(path: Path, *, threads: int) -> Any:
+    """A session of onnxruntime. Raises: DataError for what is no graph, ImportError without onnxruntime."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library has its own class for every fault
+        raise DataError(f"no graph: {' '.join(str(error).split())[:200]}", path=path) from error
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Raises: DataError for what is no tokenizer file."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for every broken file
+        raise DataError(f"no tokenizer file: {error}", path=path) from error
 
 
 def names_of(tokens: Int64[np.ndarray, " tokens"], *, pairs: bool) -> Int64[np.ndarray, " names"]:

@@ -87,8 +87,9 @@ def vector_ranker(
 
 
 def fused_ranker(first: Ranker, second: Ranker, name: str, serve: str | None = None) -> Ranker:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) in both rankings. As in a hybrid search the first FUSED of each
-    count; later ranks only order what would be equal.
+    """Reciprocal rank fusion: the sum of 1 / (60 + rank) in both rankings.
+
+    As in a hybrid search the first FUSED of each count; later ranks only order what would be equal.
 
     Source: Cormack, Clarke and Büttcher, SIGIR 2009.
     """

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -189,19 +189,64 @@ class PhotoAndTextModel(PhotoModel):
         with one_thread(), torch.inference_mode():
             for start in range(0, len(order), _TEXTS_AT_ONCE):
                 rows = order[start : start + _TEXTS_AT_ONCE]
-                found = self._model.get_text_features(**self._tokens([texts[row] for row in rows]))
-                # transformers 5 gives a record, 4 the vectors themselves.
-                out[rows] = functional.normalize(getattr(found, "pooler_output", found), dim=1).numpy()
+                out[rows] = self.text_module()(**self.tokens([texts[row] for row in rows])).numpy()
         return out
 
-    def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
-        longest = self._model.config.text_config.max_position_embeddings
+    def tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        """What the text tower reads: input_ids [texts, tokens], and of CLIP its attention_mask."""
         with self._lock:
             return dict(
                 self._tokenizer(
-                    texts, padding=self._padding, truncation=True, max_length=longest, return_tensors="pt"
+                    texts,
+                    padding=self._padding,
+                    truncation=True,
+                    max_length=self._longest,
+                    return_tensors="pt",
                 )
             )
+
+    def text_module(self) -> torch.nn.Module:
+        """Tokens to unit vectors [texts, values]."""
+        return _TextTower(self._model)
+
+    def text_settings(self) -> dict[str, Any]:
+        """How texts become tokens: the longest, what pads and on which side, whether all are padded to the longest."""
+        return {
+            "longest": self._longest,
+            "padding": int(self._tokenizer.pad_token_id or 0),
+            "padding_side": self._tokenizer.padding_side,
+            "always_longest": self._padding == "max_length",
+            "values": self.values,
+        }
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Writes it as a file of the library tokenizers. Raises: ValueError where it is none of these."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError("the tokenizer of this model is none of the library tokenizers")
+        with self._lock:
+            backend.save(str(path))
+
+    @property
+    def _longest(self) -> int:
+        longest: int = self._model.config.text_config.max_position_embeddings
+        return longest
+
+
+class _TextTower(torch.nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self._model = model
+
+    def forward(
+        self,
+        input_ids: Int64[Tensor, "texts tokens"],
+        attention_mask: Int64[Tensor, "texts tokens"] | None = None,
+    ) -> Float[Tensor, "texts values"]:
+        mask = {} if attention_mask is None else {"attention_mask": attention_mask}
+        found = self._model.get_text_features(input_ids=input_ids, **mask)
+        # transformers 5 gives a record, 4 the vectors themselves.
+        return functional.normalize(getattr(found, "pooler_output", found), dim=1)
 
 
 def usual_pixels(settings: Mapping[str, Any]) -> Pixels | None:
