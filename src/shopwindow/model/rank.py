@@ -30,6 +30,7 @@ def rank_pools(
     *,
     reranker: Reranker | None = None,
     smooth: tuple[float, ...] | None = None,
+    pairs: tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]] | None = None,
     name: str = "shopwindow",
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
@@ -38,12 +39,13 @@ def rank_pools(
     `smooth` are the weights of `smooth_regions`, applied to all regions of a pool as one set. Without it every product
     is encoded, and what the reranker needs of it made, once; with it once in each of its pools. A pair that occurs
     twice counts once. Memory: the vectors of all products, or of one group of pools; what the reranker keeps of them;
-    what it takes for one pool. `progress` gets products done and in all.
+    what it takes for one pool. `pairs`: rows of queries and products to score instead of the dataset's own pools, a
+    query's side by side. `progress` gets products done and in all.
 
     Raises: ValueError when the dataset's features are not what the model takes.
     """
     check_features(bundle.model, dataset)
-    queries, products = candidate_pairs(dataset)
+    queries, products = candidate_pairs(dataset) if pairs is None else pairs
     asked = read_queries(dataset.query_texts, bundle)
     if smooth is None:
         used, place = np.unique(products, return_inverse=True)

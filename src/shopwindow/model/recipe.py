@@ -25,6 +25,7 @@ from shopwindow.files import DataError, read_text
 LossName = Literal["sigmoid", "softmax", "siglip", "margin", "multi-similarity", "focal"]
 Masking = Literal["none", "same", "known"]
 Weighting = Literal["none", "linear", "log"]
+TeacherLoss = Literal["kl", "margin-mse"]
 Pool = Literal["first", "mean", "max"]
 Look = Literal["unit", "standard"]
 Readout = Literal["first", "attention"]
@@ -315,6 +316,24 @@ class LateRecipe:
 
 
 @dataclass(frozen=True)
+class TeacherRecipe:
+    """How a model learns from a teacher's run (train --teacher)."""
+
+    name: TeacherLoss = "kl"
+    """kl: the teacher's softmax over the cells of a row that it knows; margin-mse: by how much one leads another."""
+    share: float = 0.5
+    """Of the loss; the rest is the usual one."""
+    temperature: float = 0.5
+    """What the teacher's scores, of standard deviation 1 a query, are divided by: lower is more sure."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share: {self.share}, above 0 and at most 1 is needed")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: {self.temperature}, more than 0 is needed")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The choices of one training; the defaults are the winning solution's of KDD Cup 2020.
 
@@ -325,6 +344,7 @@ class Recipe:
     parts: tuple[PartRecipe, ...] = field(default_factory=_seed_parts)
     regions: RegionsRecipe = field(default_factory=RegionsRecipe)
     late: LateRecipe | None = None
+    teacher: TeacherRecipe | None = None
     loss: LossRecipe = field(default_factory=LossRecipe)
     batches: BatchesRecipe = field(default_factory=BatchesRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
@@ -339,6 +359,10 @@ class Recipe:
         if self.batches.chunk and self.late is not None:
             raise ValueError(
                 "batches.chunk: late interaction takes a whole batch at once; chunk must be 0, or late null"
+            )
+        if self.batches.chunk and self.teacher is not None:
+            raise ValueError(
+                "batches.chunk: a teacher looks at a whole batch at once; chunk must be 0, or teacher null"
             )
 
     @property

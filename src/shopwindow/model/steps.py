@@ -35,8 +35,9 @@ from shopwindow.model.losses import (
 from shopwindow.model.negatives import Cells, KnownPairs, choose_cells, count_false_negatives
 from shopwindow.model.pairs import Pairs, encode_pairs
 from shopwindow.model.processes import gathered
-from shopwindow.model.recipe import LossName, LossRecipe, OptimiserRecipe, Schedule, Weighting
+from shopwindow.model.recipe import LossName, LossRecipe, OptimiserRecipe, Schedule, TeacherRecipe, Weighting
 from shopwindow.model.state import TrainingState
+from shopwindow.model.teacher import Guide, Teacher
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import compile_parts
 
@@ -89,6 +90,7 @@ class Steps(lightning.LightningModule):
         optimiser: OptimiserRecipe,
         titles: TitleTokens | None = None,
         chunk: int = 0,
+        teacher: tuple[Teacher, TeacherRecipe] | None = None,
         state: TrainingState | None = None,
     ) -> None:
         super().__init__()
@@ -106,6 +108,7 @@ class Steps(lightning.LightningModule):
         self._titles = titles
         self._words = batches.dataset.query_texts if model.pretrained_texts else None
         self._chunk = chunk
+        self._teacher = teacher
         self._state = state
         self._known = known_pairs(batches.dataset, table)
         model.log_scale.requires_grad_(loss.name not in ("sigmoid", "focal", "multi-similarity"))
@@ -156,8 +159,16 @@ class Steps(lightning.LightningModule):
             loss = blockwise_loss(self.model, self.loss.name, text, photo, cells_of)
         else:
             cells = cells_of(slice(None), slice(None))
-            loss = batch_loss(self.model, self.loss.name, gathered(text), gathered(photo), cells, late)
+            vectors = gathered(text), gathered(photo)
+            loss = batch_loss(self.model, self.loss.name, *vectors, cells, late, self._guide(batch))
         return {"loss": loss, "false_negatives": batch.false_negatives}
+
+    def _guide(self, batch: StepBatch) -> Guide | None:
+        """What the teacher says of the batch."""
+        if self._teacher is None:
+            return None
+        teacher, recipe = self._teacher
+        return Guide(teacher.cells(batch.queries.cpu(), batch.products.cpu()), recipe)
 
     def _pairs(self, batch: StepBatch) -> Pairs:
         """What this process encodes of a step."""
@@ -280,8 +291,10 @@ def batch_loss(
     photo: Float[Tensor, "pairs values"],
     cells: Cells,
     late: Float[Tensor, "pairs pairs"] | None = None,
+    guide: Guide | None = None,
 ) -> Float[Tensor, ""]:
-    """The loss of a batch of pairs, in float32; `late` scores are added to the vectors'.
+    """The loss of a batch of pairs, in float32; `late` scores are added to the vectors'. `guide`: a teacher's loss is
+    mixed into each part's.
 
     The mean, by share, of the losses of the parts with a fixed share: they learn side by side, each from its own
     mistakes, as the members of an ensemble do. A learned part learns what all of them leave.
@@ -291,7 +304,10 @@ def batch_loss(
         for (weight, own_text), (_, own_photo) in zip(model.by_part(text), model.by_part(photo), strict=True):
             plain = own_text @ own_photo.T
             scores = plain if late is None else plain + late.float()
-            total = total + weight * _loss(model, name, scores, cells)
+            loss = _loss(model, name, scores, cells)
+            if guide is not None:
+                loss = guide.mixed(model.log_scale.exp() * scores, loss)
+            total = total + weight * loss
         return total
 
 

@@ -45,6 +45,7 @@ from shopwindow.model.processes import Place, run_together
 from shopwindow.model.recipe import Recipe
 from shopwindow.model.state import BEST, LAST, TrainingState, read_best, write_curves
 from shopwindow.model.steps import Steps, TokenTable
+from shopwindow.model.teacher import Teacher
 from shopwindow.model.trainer import Device, Loader, interruptible, on_gpu, quietly, trainer
 from shopwindow.model.validation import SomeValidation
 from shopwindow.model.watch import Moment, Progress, Watch
@@ -62,13 +63,15 @@ def train(
     seconds_between_saves: float = 60.0,
     progress: Progress | None = None,
     text_tower: TextEncoder | None = None,
+    teacher: Teacher | None = None,
 ) -> Bundle:
     """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
 
     What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
     and data found there goes on, which gives the same weights as beginning anew; one of another is dropped, or,
     with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
-    `text_tower`: what a pretrained part reads texts with; None is that of the dataset's backbone.
+    `text_tower`: what a pretrained part reads texts with; None is that of the dataset's backbone. `teacher`: another
+    system's opinion, from which the model learns as the recipe's group `teacher` says.
     The last validation is after the last step. Of several `devices` each has a process of its own and an equal share of
     every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
 
@@ -76,7 +79,9 @@ def train(
     recipe or other data; when the training pairs do not fill a batch, or have no weights where the recipe's weighting
     wants some; when `check_given` or `check_devices` refuses the recipe.
     """
-    job = _Job(dataset, recipe, Path(out), validation, device, devices, seconds_between_saves, text_tower)
+    job = _Job(
+        dataset, recipe, Path(out), validation, device, devices, seconds_between_saves, text_tower, teacher
+    )
     job.check()
     with alone(job.folder):
         if resume and (bundle := job.finished()) is not None:
@@ -111,6 +116,7 @@ class _Job:
     devices: int
     seconds_between_saves: float
     text_tower: TextEncoder | None
+    teacher: Teacher | None
 
     def check(self) -> None:
         """Raises: DataError for what can be refused before any process starts."""
@@ -129,6 +135,11 @@ class _Job:
                 f"features of {named_backbone(valid.backbone)},"
                 f" the training's are of {named_backbone(dataset.backbone)}",
                 path=valid.path,
+            )
+        if (self.teacher is None) != (recipe.teacher is None):
+            raise DataError(
+                "the group teacher and a teacher's run go together: give --teacher RUN, or set teacher to null",
+                field="teacher",
             )
         if weighting != "none" and not dataset.has_weights:
             raise DataError(
@@ -152,7 +163,8 @@ class _Job:
             "answers": self.validation.answers_hash,
         }
         given = hash_given(self.recipe.text, self.recipe.parts)
-        return own | ({"tokenizer or checkpoint": given} if given else {})
+        own |= {"tokenizer or checkpoint": given} if given else {}
+        return own | ({"teacher": self.teacher.digest} if self.teacher else {})
 
     def finished(self) -> Bundle | None:
         """The bundle of this training, where there is one."""
@@ -231,6 +243,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
         optimiser=optimiser,
         titles=read_titles(model, tokenizer, job.dataset),
         chunk=recipe.batches.chunk,
+        teacher=(job.teacher, recipe.teacher) if job.teacher and recipe.teacher else None,
         state=state,
     )
     watch = Watch(
