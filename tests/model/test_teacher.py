@@ -76,7 +76,7 @@ def test_losses_are_those_of_a_loop_over_rows() -> None:
     assert teacher_loss(scores[:1], taught[:1], name="kl", temperature=0.5).item() == 0
     scores.requires_grad_()
     for name in ("kl", "margin-mse"):
-        (slope,) = torch.autograd.grad(teacher_loss(scores, taught, name=name, temperature=0.5), scores)  # type: ignore[arg-type] # a literal
+        (slope,) = torch.autograd.grad(teacher_loss(scores, taught, name=name, temperature=0.5), scores)
         assert torch.isfinite(slope).all()
         assert not slope[taught.isnan()].any()
 
