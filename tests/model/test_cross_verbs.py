@@ -102,3 +102,32 @@ def test_what_does_not_fit_is_refused(
         main(["train", *data, "--out", str(tmp_path / "out"), *words])
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_cross_encoder_teaches_a_model_of_one_vector(
+    models: Path, tiny_shop: TinyShop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, first, run = str(tiny_shop.train.path), str(models / "first"), str(models / "teacher.run")
+    pools = ("--pools-from", first, "--nearest", "12", "--others", "6")
+    again = ("--rerank", str(models / "cross"), "--first", "30")
+    main(["rank", first, train, "--out", run, *pools, *again])
+    taught = read_run(run)
+    assert len(taught.queries) == len(tiny_shop.train.query_ids)
+    assert 18 <= taught.depth <= 30
+    data = [train, "--valid", str(tiny_shop.valid.path), "--answers", str(tiny_shop.answers)]
+    few = ("batches.size=32", "optimiser.epochs=2", "optimiser.validations=0.5")
+    words = ["train", *data, "--out", str(models / "pupil"), "--recipe", "linear", "--set", *few]
+    main([*words, "teacher.temperature=0.4", "--teacher", run, run])
+    pupil = json.loads((models / "pupil" / "bundle.json").read_text())
+    assert pupil["provenance"]["teacher"]
+    assert "temperature: 0.4" in (models / "pupil" / "recipe.yaml").read_text()
+    for wrong, says in (
+        (["rank", first, train, "--out", run, "--others", "3"], "goes with --pools-from"),
+        ([*words, "teacher={}"], "the group teacher and a teacher's run go together"),
+        ([*words[:-5], "oscar-small", "--teacher", run], "not with a cross-encoder"),
+        ([*words, "batches.chunk=8", "--teacher", run], "a teacher looks at a whole batch"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(wrong)
+        assert stopped.value.code == 2
+        assert says in capsys.readouterr().err.replace("\n", " ")

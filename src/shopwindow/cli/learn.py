@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from shopwindow.cli import teaching
 from shopwindow.cli.arguments import at_least, numbers, only_with
 from shopwindow.cli.console import counted, remark, standard_output
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
@@ -40,6 +41,7 @@ def train(
     recipe: str = "default",
     set: list[str] | None = None,
     resume: bool = False,
+    teacher: list[str] | None = None,
     first_stage: str | None = None,
     labels: str | None = None,
     device: Device = "auto",
@@ -61,6 +63,8 @@ def train(
         set: Fields of the recipe changed, by dotted name: optimiser.epochs=3 parts.0.width=128.
         resume: Never drop an interrupted training of another recipe or other data, and keep a finished bundle. One of
             the same recipe and data goes on in any case, and ends with the same weights as if begun anew.
+        teacher: Runs that rank pools of the training queries (rank --pools-from makes such pools); the model learns
+            their order beside the pairs, as the recipe's group teacher says. Several count alike.
         first_stage: Of a cross-encoder: the bundle whose nearest products and texts are its negatives; random ones are
             taken without it.
         labels: Of a cross-encoder: the competition's table of label names, which oscar reads as tags.
@@ -74,7 +78,6 @@ def train(
     from shopwindow.cli.progress import progress
     from shopwindow.model.cross_recipe import names_cross_recipe
     from shopwindow.model.given import check_devices, check_given
-    from shopwindow.model.recipe import load_recipe
 
     if (valid is None) != (answers is None):
         raise DataError("go together: give both or neither", field="--valid, --answers")
@@ -84,6 +87,7 @@ def train(
             raise DataError(f"{devices}, a cross-encoder trains on 1", field="--devices")
         if valid is None or answers is None:
             raise DataError("a cross-encoder is validated on pools: give both", field="--valid, --answers")
+        only_with("goes with the recipe of one vector, not with a cross-encoder", teacher=teacher)
         _train_cross(
             recipe,
             assignments(set or ()),
@@ -99,7 +103,7 @@ def train(
         )
         return
     only_with("goes with the recipe of a cross-encoder", first_stage=first_stage, labels=labels)
-    chosen = load_recipe(recipe, assignments(set or ()))
+    chosen = teaching.load_taught_recipe(recipe, assignments(set or ()), teacher)
     batches = chosen.batches
     check_devices(devices, size=batches.size, order=batches.order, late=chosen.late is not None)
     check_given(chosen.text, chosen.parts)
@@ -133,6 +137,7 @@ def train(
             device=device,
             devices=devices,
             progress=tell,
+            teacher=teaching.read_teacher(teacher, pairs),
         )
     _print_trained(bundle, pairs, chosen)
     standard_output().print(f"bundle: {out}", soft_wrap=True)
@@ -147,6 +152,9 @@ def rank(
     operator: str | None = None,
     rerank: str | None = None,
     first: int | None = None,
+    pools_from: str | None = None,
+    nearest: int | None = None,
+    others: int | None = None,
     explain: str | None = None,
     explain_queries: int = 20,
     explain_top: int = 3,
@@ -167,6 +175,10 @@ def rank(
         rerank: A cross-encoder, a directory that train writes by the recipe uniter or oscar, which orders the first
             products of each pool anew.
         first: How many products of a pool it scores: 50 when not given.
+        pools_from: An index or bundle whose nearest products of each training query, and others at random, are scored
+            in place of the dataset's own pools: a run for train --teacher.
+        nearest: How many nearest products: 100 when not given.
+        others: How many others: 100 when not given.
         explain: A directory to write which word looks at which box: explanations.jsonl, and a picture each.
         explain_queries: Of how many queries, in the order of their ids.
         explain_top: Of how many of each query's first products.
@@ -187,7 +199,10 @@ def rank(
         only_with("goes with --explain", photos=photos)
     if rerank is None:
         only_with("goes with --rerank", first=first)
-    at_least(1, first=first)
+    if pools_from is None:
+        only_with("goes with --pools-from", nearest=nearest, others=others)
+    at_least(1, first=first, nearest=nearest)
+    at_least(0, others=others)
     if out != STANDARD_STREAM:
         check_writable(out)
     from shopwindow.model.bundle import Bundle
@@ -197,6 +212,9 @@ def rank(
 
     opened = Bundle.load(bundle, device=_device(device))
     pools = Dataset(dataset)
+    chosen = (
+        None if pools_from is None else teaching.pools_from(pools_from, pools, nearest=nearest, others=others)
+    )
     reranker = opened.reranker if scoring is None else find(scoring, opened)
     with counting("rank", "products") as tell:
         run = rank_pools(
@@ -204,6 +222,7 @@ def rank(
             pools,
             reranker=reranker,
             smooth=weights,
+            pairs=chosen,
             progress=tell,
         )
     if rerank is not None:

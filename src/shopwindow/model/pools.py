@@ -6,7 +6,7 @@ dataset for `rank_pools`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,13 +16,13 @@ from shopwindow.data.dataset import Dataset
 if TYPE_CHECKING:
     from shopwindow.model.bundle import Bundle
 
-_QUERIES_AT_ONCE = 256
+PairRows = tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]
+"""Rows of a dataset's queries and products, a query's side by side."""
+_QUERIES_AT_ONCE: Final = 256
 
 
-def training_pools(
-    bundle: Bundle, dataset: Dataset, *, first: int, others: int, seed: int = 0
-) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Rows of queries and products: for each query of a training pair the `first` products by a first stage, and so
+def training_pools(bundle: Bundle, dataset: Dataset, *, first: int, others: int, seed: int = 0) -> PairRows:
+    """For each query of a training pair the `first` products by a first stage, and so
     many `others` drawn from the rest. A query's pool holds its own products in any case.
 
     Raises: ValueError when the dataset's features are not what the model takes.

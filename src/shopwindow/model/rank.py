@@ -16,6 +16,7 @@ from jaxtyping import Float32, Float64, Int64
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.model.encoder import TOKENS_AT_ONCE, check_features, pieces_of
+from shopwindow.model.pools import PairRows
 from shopwindow.model.rerankers import Pool, Query, Reranker, read_queries
 from shopwindow.model.smoothing import smooth_regions
 from shopwindow.ranking.runs import Run
@@ -30,7 +31,7 @@ def rank_pools(
     *,
     reranker: Reranker | None = None,
     smooth: tuple[float, ...] | None = None,
-    pairs: tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]] | None = None,
+    pairs: PairRows | None = None,
     name: str = "shopwindow",
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
