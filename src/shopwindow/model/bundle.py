@@ -45,7 +45,6 @@ from shopwindow.model.encoder import (
     encode_regions,
     encode_texts,
     encode_tokens,
-    known_pieces,
     knows,
     read_products,
     read_titles,
@@ -57,7 +56,7 @@ from shopwindow.model.pretrained import PretrainedTexts, TextEncoder, WholePhoto
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import Reads
 from shopwindow.model.rerankers import Reranker, own_reranker
-from shopwindow.model.tokenizer_files import TOKENIZER_FILE, load_tokenizer
+from shopwindow.model.tokenizer_files import TOKENIZER_FILE, known_pieces, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
 
@@ -147,6 +146,11 @@ class Bundle:
     def dimensions(self) -> int:
         """Values of a vector."""
         return self.model.dimensions
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a text."""
+        return self.model.longest
 
     @property
     def backbone(self) -> dict[str, Any] | None:

@@ -225,9 +225,7 @@ def _hits_before(query: Int64[np.ndarray, "hits"]) -> Int64[np.ndarray, "hits"]:
     return np.repeat(starts, np.diff(np.append(starts, len(query))))
 
 
-DEFAULT_MEASURES: Final = tuple(
-    map(Measure.parse, ("nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "recall@10", "MRR"))
-)
+DEFAULT_MEASURES: Final = tuple(map(Measure.parse, ("nDCG@5", "hit@1", "recall@5", "recall@10", "MRR")))
 
 
 @dataclass(frozen=True, eq=False)
