@@ -81,9 +81,7 @@ class AlignedTable:
         for index, column in enumerate(self._columns):
             column_cells = [column, *(row[index] for row in self._rows if index < len(row))]
             longest = max((len(word) for cell in column_cells for word in cell.split()), default=0)
-            table.add_column(
-                Text(seen(column)), justify="left" if index == 0 else "right", min_width=longest
-            )
+            table.add_column(Text(seen(column)), justify="left" if index == 0 else "right", min_width=longest)
         for cells in self._rows:
             table.add_row(*(Text(seen(cell)) for cell in cells))
         return table

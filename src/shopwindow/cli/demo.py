@@ -54,6 +54,7 @@ def demo(
     seed: int = 0,
     serve: bool = False,
     port: int = 8000,
+    threads: int | None = None,
 ) -> None:
     """Draw a shop, then do with it what `shopwindow shop` does with yours; say what it is worth and where to look.
 
@@ -64,6 +65,7 @@ def demo(
         seed: Of the drawn shop.
         serve: Then serve the index with its page, until Ctrl-C.
         port: Where to serve.
+        threads: How many to compute with; as many as there are processors when not given.
     """
     from shopwindow.cli.console import say
     from shopwindow.cli.shop import shop
@@ -81,6 +83,7 @@ def demo(
         backbone="plain",
         recipe=recipe,
         out=str(mine),
+        threads=threads,
     )
     judged = Judged.read(drawn / "judgements.csv", Dataset(mine / "dataset"))
     _draw_sheet(mine, judged, drawn / "photos", Path(out) / "contact-sheet.png")

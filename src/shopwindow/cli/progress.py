@@ -43,10 +43,11 @@ def progress(stage: str) -> Iterator[Show]:
 
 
 def started(stage: str, says: str) -> None:
-    """Says on standard error what a stage is about to do, before libraries are imported that take seconds."""
-    line = f"{stage}: {says}"
-    sys.stderr.write(f"{wrapped(line) if sys.stderr.isatty() else line}\n")
-    sys.stderr.flush()
+    """Says on a terminal what a stage is about to do, before libraries are imported that take seconds. A log is spared:
+    where a stage is refused, it has the one line that says why."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{wrapped(f'{stage}: {says}')}\n")
+        sys.stderr.flush()
 
 
 class _Lines:

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.queries import choose_query_rules, composed, normalise
 from shopwindow.files import DataError, read_card
+from shopwindow.model.text_side import as_texts
 from shopwindow.model.tokenizer_files import in_known_case, known_pieces
 
 MARKER: Final = "text.json"
@@ -77,9 +78,11 @@ class ExportedText:
         tokenizer.no_truncation()
         return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
 
-    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dimensions"]:
-        """The vectors of texts, in their order; those of `Bundle.encode_texts`, up to rounding."""
-        return self.encode_tokens(self.tokenise(list(texts)))
+    def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "*texts dimensions"]:
+        """The vectors of texts, in their order; of one text the one vector. Those of `Bundle.encode_texts`, up to
+        rounding. Raises: TypeError as `as_texts`."""
+        vectors = self.encode_tokens(self.tokenise(as_texts(texts)))
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def encode_tokens(
         self,

@@ -5,6 +5,8 @@ A `Bundle` does it with torch, an `ExportedText` with onnxruntime. Knows neither
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -42,3 +44,26 @@ class TextSide(Protocol):
 
     def reads(self, tokens: Int64[np.ndarray, " tokens"]) -> bool:
         """Whether any token of a text stands for something."""
+
+
+def as_texts(texts: object) -> list[str]:
+    """A list of texts from one text, or from several: a list, an array, a column of a table.
+
+    Raises: TypeError for anything else, or something among them that is no text.
+
+    >>> as_texts("red lamp")
+    ['red lamp']
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, bytes | os.PathLike | Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts: {_kind(texts)}; wanted a text or a list of texts")
+    several = list(texts)
+    for place, text in enumerate(several):
+        if not isinstance(text, str):
+            raise TypeError(f"texts: {_kind(text)} at place {place}; wanted a text")
+    return several
+
+
+def _kind(given: object) -> str:
+    return "None" if given is None else f"a {type(given).__name__}"
