@@ -77,8 +77,8 @@ def test_without_a_text_side_torch_reads_the_words(shop: Shop) -> None:
 def test_a_changed_text_side_is_refused(quick: Path, tmp_path: Path) -> None:
     broken = tmp_path / "index"
     subprocess.run(["cp", "-r", str(quick), str(broken)], check=True)
-    file = broken / TEXT_SIDE / "keys.npy"
-    file.unlink(missing_ok=True)
+    with (broken / TEXT_SIDE / "text.onnx").open("ab") as file:
+        file.write(b"more")
     with pytest.raises(DataError, match="not as it was written"):
         SearchEngine.open(broken, quick=True)
     opened = OpenIndex.open(broken)

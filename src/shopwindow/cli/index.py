@@ -213,8 +213,8 @@ def _summary(index: OpenIndex) -> list[str]:
         "with known texts": index.with_texts,
         "with values to filter by": index.with_values,
     }
-    held = [f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"]
-    held += [f"{deleted} of them with deleted products"] if deleted else []
+    gone = f" ({deleted} with deleted products)" if deleted else ""
+    held = [f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}{gone}"]
     held += [f"{number:,} {what}" for what, number in have.items() if number]
     regions = f"; regions for --rerank {kept}: {index.kept_bytes:,.0f} bytes a product" if kept else ""
     lines = [

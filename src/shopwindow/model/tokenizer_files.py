@@ -117,4 +117,4 @@ def in_known_case(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
 
 
 def _piece_count(token_ids: list[int], tokenizer: Tokenizer) -> float:
-    return float("inf") if tokenizer.token_to_id("[UNK]") in token_ids else len(token_ids)
+    return float("inf") if tokenizer.token_to_id("[UNK]") in token_ids else float(len(token_ids))
