@@ -225,7 +225,7 @@ def test_statistics_are_those_of_numpy(tiny_shop: TinyShop, look: Look) -> None:
 def test_the_gradient_of_a_bag_is_the_same_with_any_threads_each_time() -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 400, (3000,), generator=generator)
-    named = Names.of(torch.arange(400))(tokens, torch.full((1000,), 3), pairs=False)
+    named = Names(400)(tokens, torch.full((1000,), 3), pairs=False)
     wanted = torch.randn(1000, 256, generator=generator)
 
     def gradient(threads: int) -> Tensor:

@@ -96,7 +96,7 @@ def test_what_is_no_condition_is_told(text: str, says: str) -> None:
     ("text", "says"),
     [
         ("weight<=2", "no column weight; there are price (numbers), colour (words), image_h (numbers)"),
-        ("Price<=2", "no column Price"),
+        ("Prize<=2", "no column Prize"),
         ("price=cheap", "'cheap' is no finite number"),
         ("price=<20", "'<20' is no finite number"),
         ("price=1|red", "'red' is no finite number"),

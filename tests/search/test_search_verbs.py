@@ -60,8 +60,8 @@ def test_index_then_search_then_change(
     run("index", "compact", index)
     run("index", "check", index)
     said = capsys.readouterr().out
-    assert "297 products in 1 segment (1 with deleted products);" in said
-    assert "307 products in 2 segments (1 with deleted products);" in said
+    assert "297 products in 1 segment (1 with deleted products)\n" in said
+    assert "307 products in 2 segments (1 with deleted products)\n" in said
     assert "307 products in 1 segment;" in said
     assert "vectors within" in said
     run("search", index, "red shoe", "--top", 3)
@@ -75,7 +75,7 @@ def test_cells_and_smoothing_by_option(
 ) -> None:
     options = ["--approximate-from", 100, "--smooth", "0.9,0.1"]
     run("index", "make", shop.bundle, shop.dataset, "--out", tmp_path / "index", *options)
-    assert "32 values, 168 bytes a product; recall@10" in capsys.readouterr().out
+    assert "32 values, 168 bytes a product\nrecall@10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,14 @@ def test_texts_are_counted_where_products_are_added_without(
     index = tmp_path / "index"
     some = write_dataset(tmp_path / "some", range(20))
     run("index", "make", shop.bundle, some, "--out", index, "--texts", some)
-    assert "20 products in 1 segment, 20 with texts; " in capsys.readouterr().out
+    assert "20 products in 1 segment, 20 with known texts\n" in capsys.readouterr().out
     run("index", "add", index, write_dataset(tmp_path / "more", range(15, 30)))
-    assert "30 products in 2 segments (1 with deleted products), 15 with texts; " in capsys.readouterr().out
+    assert (
+        "30 products in 2 segments (1 with deleted products), 15 with known texts\n"
+        in capsys.readouterr().out
+    )
     run("index", "compact", index)
-    assert "30 products in 1 segment, 15 with texts; " in capsys.readouterr().out
+    assert "30 products in 1 segment, 15 with known texts\n" in capsys.readouterr().out
     assert SearchEngine.open(index).stats()["products_with_texts"] == 15
 
 
