@@ -90,10 +90,13 @@ def test_a_dataset_holds_the_catalogue_the_pairs_and_what_is_held_out(
         "test: queries": 2,
     }
     assert report.notes == [
-        "columns: query is 'query', id is 'sku', date is 'date'",
-        "split by date: the last 1 of 10 days for the test, the 1 days before for validation",
-        "valid: query seen in training 2 (100%), product seen 2 (100%), pair seen 2 (100%)",
-        "test: query seen in training 2 (100%), product seen 2 (100%), pair seen 2 (100%)",
+        "columns of the clicks: query is 'query', id is 'sku', date is 'date'",
+        "held out by date: the last 1 of 10 days for the test, the 1 days before for validation",
+        *(
+            f"{name}: of its 2 pairs, 2 (100%) have a query that training has too, 2 (100%) such a product, "
+            "2 (100%) are pairs of training"
+            for name in ("valid", "test")
+        ),
         BIAS,
     ]
     assert dataset.manifest["report"] == report.to_json()
@@ -175,8 +178,8 @@ def test_the_verb_prints_what_became_of_the_clicks(
     main([*command, "--out", str(tmp_path / "ds"), "--click-columns", "date=", "--held-out", "0.3"])
     lines = capsys.readouterr().out.splitlines()
     assert "training: pairs 2" in [" ".join(line.split()) for line in lines]
-    assert "columns: query is 'query', id is 'sku'" in lines
-    assert "split by query: 1 of 4 queries for validation, as many for the test" in lines
+    assert "columns of the clicks: query is 'query', id is 'sku'" in lines
+    assert "held out by query: 1 of 4 queries for validation, as many for the test" in lines
     assert lines[-2:] == [BIAS, f"dataset: {tmp_path / 'ds'}"]
 
 

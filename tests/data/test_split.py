@@ -83,4 +83,7 @@ def test_strata_count_what_training_has_seen() -> None:
 
     found = strata(pairs([0, 0, 2, 3], [5, 6, 5, 9]), pairs([0, 1, 0], [5, 6, 7]))
     assert (found.pairs, found.query_seen, found.product_seen, found.pair_seen) == (4, 2, 3, 1)
-    assert found.says == "query seen in training 2 (50%), product seen 3 (75%), pair seen 1 (25%)"
+    assert found.says == (
+        "of its 4 pairs, 2 (50%) have a query that training has too, 3 (75%) such a product, "
+        "1 (25%) are pairs of training"
+    )

@@ -45,6 +45,9 @@ BETTERED: dict[str, Any] = json.loads(
 - Sub-verbs, nested recipe fields and a parser of plain words say errors anew.
 - A photo can be asked with: `search` without anything names it. `prepare` takes --features instead of a TSV;
   the demo is a shop of photos. `index make --photos` counts photos; verdicts name Holm; metrics count lost log lines.
+- What an index holds is said in lines of plain words; rows of other products are no remark; tables show file names;
+  nDCG-ones@5 is no default measure. `price<20` is a condition. "GREEN" is read as "green" where that is known, in the
+  vectors of `trainings.json`.
 - Rerankers go by name: `ways.rerankers`, "a reranker of its own". The recipe `shop` is named among the others.
 """
 

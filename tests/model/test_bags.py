@@ -220,3 +220,24 @@ def test_statistics_are_those_of_numpy(tiny_shop: TinyShop, look: Look) -> None:
     np.testing.assert_allclose(view.centre, values.mean(0), atol=1e-6)
     spread = values.std(0) if look == "standard" else np.full(values.shape[1], np.sqrt(values.var(0).sum()))
     np.testing.assert_allclose(view.spread, np.maximum(spread, 1e-3), atol=1e-6)
+
+
+def test_the_gradient_of_a_bag_is_the_same_with_any_threads_each_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 400, (3000,), generator=generator)
+    named = Names(400)(tokens, torch.full((1000,), 3), pairs=False)
+    wanted = torch.randn(1000, 256, generator=generator)
+
+    def gradient(threads: int) -> Tensor:
+        torch.set_num_threads(threads)
+        bag = WordBag(torch.ones(400, 256), pairs=False)
+        bag(named).backward(wanted)
+        assert bag.weight.grad is not None
+        return bag.weight.grad
+
+    before = torch.get_num_threads()
+    try:
+        alone = gradient(1)
+        assert all(torch.equal(gradient(2), alone) for _ in range(10))
+    finally:
+        torch.set_num_threads(before)

@@ -127,7 +127,9 @@ def test_of_a_large_catalogue_a_fixed_sample_with_all_relevant_is_ranked(shop: D
     expected = measured_by_hand(shop, Bundle(model, tokenizer), products)
     assert result.scores == pytest.approx(expected, abs=1e-9)
     queries = len(set(read_judgements(path, shop.product_ids).queries.tolist()))
-    says = f"does not apply, there are no pools: {queries} held-out queries rank a fixed sample of 40 of 120 products"
+    says = (
+        f"none, as there are no pools: {queries} held-out queries rank a fixed sample of 40 of 120 products"
+    )
     assert validation.audit() == {"verdict": says}
     few = CatalogueValidation(shop, most_queries=3)
     assert few.audit()["verdict"].endswith("3 held-out queries rank all 120 products")
@@ -143,9 +145,9 @@ def test_training_learns_from_clicks_alone(
     main([*command, "--device", "cpu", "--set", f"parts={settings}", *options])
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.scores["recall@5"] > 0.5  # five of 120 at random: 0.04
-    says = "does not apply, there are no pools: 21 held-out queries rank all 120 products"
+    says = "none, as there are no pools: 21 held-out queries rank all 120 products"
     assert bundle.audit == {"verdict": says}
-    assert f"audit of the valid set: {says}" in capsys.readouterr().out.splitlines()
+    assert f"audit of the validation set: {says}" in capsys.readouterr().out.splitlines()
     assert bundle.provenance["valid"] == bundle.provenance["dataset"] == shop.content_hash
     again = train(shop, tiny(), tmp_path / "bundle", validation=CatalogueValidation(shop), resume=True)
     assert again.scores == bundle.scores

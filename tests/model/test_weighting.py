@@ -237,5 +237,6 @@ def test_weighting_without_weights_is_refused_and_the_verb_tells_weights(
         main(command(shops["clicks"], "loss.weighting=cubic"))
     assert "wanted none or linear or log" in capsys.readouterr().err
     main(command(shops["clicks"], "loss.weighting=log"))
-    assert "weights of pairs: 1 to 40; weighting log" in capsys.readouterr().out
+    said = "pairs have weights from 1 to 40; in the loss each counts by 1 + the logarithm of its weight"
+    assert said in capsys.readouterr().out
     assert Bundle.load(tmp_path / "b").recipe.count("weighting: log") == 1

@@ -75,7 +75,7 @@ def test_report_says_what_was_found(report: Report) -> None:
     for wanted in (
         "better than fair",
         "Differences",
-        "nDCG-ones@5",
+        "recall@10",
         "The worst queries",
         "blue canvas bag (query 1)",
         "No leak found",

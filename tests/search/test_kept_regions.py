@@ -301,7 +301,10 @@ def test_verb_says_what_regions_take(small: Shop, tmp_path: Path, capsys: pytest
     dataset = Dataset(small.dataset)
     mean = round(16 * len(dataset.boxes(np.arange(FEW))) / FEW)  # 8 values of 2 bytes a region
     main(["index", "make", str(small.bundle), str(small.dataset), "--out", index])
-    assert f", 128 bytes a product and {mean} of regions for --rerank late; " in capsys.readouterr().out
+    assert (
+        f", 128 bytes a product; regions for --rerank late: {mean} bytes a product\n"
+        in capsys.readouterr().out
+    )
     main(["index", "check", index])
     assert ", re-ranked scores within 0, recall@10 1.000" in capsys.readouterr().out
     main(["index", "make", str(small.bundle), str(small.dataset), "--out", index, "--no-kept-regions"])

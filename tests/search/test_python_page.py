@@ -33,11 +33,16 @@ def test_the_code_of_the_page_runs(
             main(["export", "onnx", "bundle", "--out", "text"])
         exec(compile(block, str(PAGE), "exec"), names)
         ran += 1
-    assert ran >= 4
+    assert ran >= 6
+    assert names["one"].shape == (32,)
     assert names["words"].shape == (2, 32)
     assert names["photos"].shape == (300, 32)
+    assert len(names["table"]) == 3
     assert len(names["values"]) == 10
     assert names["vectors"].shape == (2, 32)
     printed = capsys.readouterr().out.replace("text side as ONNX, float32: text\n", "").splitlines()
-    assert len(printed) == 1 + 3 + 1
-    assert "1 - cosine over 256 texts" in printed[-1]
+    assert [line.split()[0] for line in printed[:3]] == ["1", "2", "3"]
+    assert printed[3].startswith("Evaluation('run', 2 queries: nDCG@5 0.8155")
+    assert printed[4].startswith("no significant difference")
+    assert printed[5].startswith("No leak found")
+    assert len(printed) == 6 or "1 - cosine over 256 texts" in printed[6]

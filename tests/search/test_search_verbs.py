@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
-from shopwindow.cli.console import AlignedTable, standard_output
+from shopwindow.cli.console import AlignedTable
 from shopwindow.data.dataset import Dataset
 from shopwindow.ranking.operators import Operator
 from shopwindow.ranking.runs import read_run
@@ -50,7 +50,7 @@ def test_index_then_search_then_change(
         shop.photos,
     )
     said = capsys.readouterr().out
-    assert "300 products in 1 segment; 32 values, 128 bytes a product; recall@10 1.000" in said
+    assert "300 products in 1 segment\nvectors of 32 values, 128 bytes a product\nrecall@10 1.000" in said
     run("search", index, "red", "shoe", "--top", 3, "--json")
     hits = json.loads(capsys.readouterr().out)
     wanted = SearchEngine.open(index).search("red shoe", k=3)
@@ -60,8 +60,8 @@ def test_index_then_search_then_change(
     run("index", "compact", index)
     run("index", "check", index)
     said = capsys.readouterr().out
-    assert "297 products in 1 segment (1 with deleted products);" in said
-    assert "307 products in 2 segments (1 with deleted products);" in said
+    assert "297 products in 1 segment (1 with deleted products)\n" in said
+    assert "307 products in 2 segments (1 with deleted products)\n" in said
     assert "307 products in 1 segment;" in said
     assert "vectors within" in said
     run("search", index, "red shoe", "--top", 3)
@@ -75,7 +75,7 @@ def test_cells_and_smoothing_by_option(
 ) -> None:
     options = ["--approximate-from", 100, "--smooth", "0.9,0.1"]
     run("index", "make", shop.bundle, shop.dataset, "--out", tmp_path / "index", *options)
-    assert "32 values, 168 bytes a product; recall@10" in capsys.readouterr().out
+    assert "32 values, 168 bytes a product\nrecall@10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,14 @@ def test_texts_are_counted_where_products_are_added_without(
     index = tmp_path / "index"
     some = write_dataset(tmp_path / "some", range(20))
     run("index", "make", shop.bundle, some, "--out", index, "--texts", some)
-    assert "20 products in 1 segment, 20 with texts; " in capsys.readouterr().out
+    assert "20 products in 1 segment, 20 with known texts\n" in capsys.readouterr().out
     run("index", "add", index, write_dataset(tmp_path / "more", range(15, 30)))
-    assert "30 products in 2 segments (1 with deleted products), 15 with texts; " in capsys.readouterr().out
+    assert (
+        "30 products in 2 segments (1 with deleted products), 15 with known texts\n"
+        in capsys.readouterr().out
+    )
     run("index", "compact", index)
-    assert "30 products in 1 segment, 15 with texts; " in capsys.readouterr().out
+    assert "30 products in 1 segment, 15 with known texts\n" in capsys.readouterr().out
     assert SearchEngine.open(index).stats()["products_with_texts"] == 15
 
 
@@ -228,13 +231,14 @@ def test_words_that_no_product_has_are_told_with_those_most_like_them(
     assert len(json.loads(capsys.readouterr().out)) == 10
 
 
-def test_words_after_the_conditions_are_told_where_to_stand(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
-) -> None:
-    says = refusal(capsys, "search", shop.index, "--where", "image_w<=90", "red", "shoe")
-    assert "--where: condition 'red': wanted one such as" in says
-    assert says.endswith("; words to search for, and files, stand before the options")
-    assert "stand before" not in refusal(capsys, "search", shop.index, "red", "--where", "image_w<=b")
+def test_words_after_options_are_words(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    run("search", shop.index, "red", "shoe", "--top", 3, "--where", "image_w<=800", "--json")
+    wanted = capsys.readouterr().out
+    run("search", shop.index, "--where", "IMAGE_W<801", "red", "--top", 3, "shoe", "--json")
+    assert capsys.readouterr().out == wanted
+    run("search", shop.index, "--labels", 0, 1, "red", "--json", "shoe")
+    assert len(json.loads(capsys.readouterr().out)) == 10
+    assert "--where: condition 'red'" in refusal(capsys, "search", shop.index, "--where", "red")
 
 
 def test_words_and_names_with_brackets_are_shown_as_they_are(
@@ -257,7 +261,7 @@ def test_words_and_names_with_brackets_are_shown_as_they_are(
 def test_a_table_keeps_each_cell_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     table = AlignedTable(["[red]", "n"])
     table.add_row("a\nb\x1b[31m", "[/]")
-    standard_output().print(table)
+    table.show()
     assert capsys.readouterr().out == "[red]       n\na?b?[31m  [/]\n"
 
 

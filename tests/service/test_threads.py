@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from shopwindow.service.run import processors
+from shopwindow.processors import processors
 
 WORKER = """
 import asyncio, json, sys

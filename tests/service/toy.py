@@ -23,7 +23,7 @@ from PIL import Image
 
 from shopwindow.drawn.goods import BY_NAME, CATEGORIES
 from shopwindow.model.explanation import Explanation
-from shopwindow.search.conditions import check_conditions
+from shopwindow.search.conditions import fit_conditions
 from shopwindow.search.hits import (
     ColumnView,
     Filter,
@@ -213,7 +213,7 @@ class ToyEngine:
         )
 
     def _best(self, scores: dict[str, float], k: int, where: Filter, *, tied: int = 1) -> list[Hit]:
-        check_conditions(where.conditions, {"price": "number", "colour": "word", "maker": "word"})
+        fit_conditions(where.conditions, {"price": "number", "colour": "word", "maker": "word"})
         fitting = [one for one, score in scores.items() if score > 0 and self.passes(one, where)]
         fitting = sorted(fitting, key=str, reverse=tied < 0)
         best = sorted(fitting, key=lambda one: -scores[one])[:k]

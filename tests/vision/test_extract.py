@@ -298,7 +298,7 @@ def test_the_verb_prints_columns_and_counts(tmp_path: Path, capsys: pytest.Captu
     table = write_shop(tmp_path, 3)
     main(["extract", str(table), "--out", str(tmp_path / "f"), "--backbone", "plain", "--threads", "1"])
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "columns: id: sku, title: title, photo: photo"
+    assert printed[0] == "columns of the products: id is 'sku', title is 'title', photo is 'photo'"
     assert [line.split() for line in printed[2:5]] == [
         ["products", "3"],
         ["photos", "3"],

@@ -15,6 +15,7 @@ from typing import Final, NoReturn, cast
 
 from shopwindow.cli.arguments import Description, Verb, VerbParser, meant, wrong_usage
 from shopwindow.cli.console import remark
+from shopwindow.cli.threads import wait_passively
 from shopwindow.files import DataError
 
 WRONG_INPUT: Final = 2
@@ -70,6 +71,7 @@ VERBS: Final = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one verb; exits 0 when done, 2 on wrong input with one line saying what and where."""
+    wait_passively()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ascii terminal, a file name that is no UTF-8
             stream.reconfigure(errors="backslashreplace")

@@ -92,6 +92,7 @@ class VerbParser(argparse.ArgumentParser):
         )
         words, options = self.add_argument_group("arguments"), self.add_argument_group("options")
         usage, self._repeatable = [name], set[str]()
+        self._fits: dict[str, Callable[[str], bool]] = {}
         hints = typing.get_type_hints(inspect.unwrap(verb))
         for parameter in inspect.signature(verb).parameters.values():
             settings = _settings(parameter, hints[parameter.name], says.parameters.get(parameter.name, ""))
@@ -106,6 +107,7 @@ class VerbParser(argparse.ArgumentParser):
             action = options.add_argument(option(parameter.name), **settings)
             if settings.get("action") == "extend":
                 self._repeatable.add(option(parameter.name))
+                self._fits[option(parameter.name)] = _fitting(settings)
             if action.required:
                 usage.append(f"{option(parameter.name)} {settings['metavar']}")
         options.add_argument("--help", "-h", action="help", help="Show this help.")
@@ -120,6 +122,7 @@ class VerbParser(argparse.ArgumentParser):
 
         Raises: DataError for an option that is unknown, or given twice where it takes one value.
         """
+        words = self._spread(words)
         before = list(words)[: words.index("--")] if "--" in words else words
         given = [word.partition("=")[0] for word in before if word.startswith("--")]
         for name in given:
@@ -136,6 +139,28 @@ class VerbParser(argparse.ArgumentParser):
         if missing:
             self.error(f"the following arguments are required: {', '.join(missing)}")
         return arguments
+
+    def _spread(self, words: Sequence[str]) -> list[str]:
+        """The words with each value of a list bound to its option, so that a value that cannot be one is a word of the
+        command: `--where 'price<40' lamp` has a condition and a word."""
+        spread: list[str] = []
+        name, taken = "", 0
+        for place, word in enumerate(words):
+            if word == "--":
+                return [*spread, *words[place:]]
+            fits = self._fits.get(name)
+            if word.startswith("--") or fits is None or (taken and not fits(word)):
+                name, taken = (word if word.startswith("--") else ""), 0
+                spread.append(word)
+            elif not fits(word):  # the first value: the verb says what is wrong with it
+                spread.append(word)
+                name = ""
+            else:
+                if not taken:
+                    spread.pop()
+                spread.append(f"{name}={word}")
+                taken += 1
+        return spread
 
     def error(self, message: str) -> NoReturn:
         """Says in one line what is wrong with the words of the command, and exits 2."""
@@ -243,6 +268,24 @@ def _settings(parameter: inspect.Parameter, hint: Any, says: str) -> dict[str, A
         shown = " ".join(parameter.default) if is_list else parameter.default
         says = f"{says} (default: {shown})"
     return {**settings, "help": _escaped(says)}
+
+
+def _fitting(settings: dict[str, Any]) -> Callable[[str], bool]:
+    """Whether a word can be a value of a list: a number, a condition, FIELD=VALUE; any can be another text."""
+    kind, placeholder = settings.get("type", str), settings["metavar"]
+    if kind is not str:
+        return lambda word: _reads(kind, word)
+    if placeholder == "CONDITION":
+        return lambda word: bool(set(word) & set("<=>"))
+    return (lambda word: "=" in word) if "=" in placeholder else lambda _: True
+
+
+def _reads(kind: Callable[[str], Any], word: str) -> bool:
+    try:
+        kind(word)
+    except argparse.ArgumentTypeError:
+        return False
+    return True
 
 
 def _kind(hint: Any) -> tuple[Any, bool]:

@@ -6,13 +6,11 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from shopwindow.cli.console import AlignedTable, print_json, standard_output
+from shopwindow.cli.console import AlignedTable, print_json, say
 from shopwindow.cli.systems import check_numbers, check_overlap, read_scores
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from shopwindow.ranking.audit import Audit, RunAudit
     from shopwindow.ranking.significance import Score
 
@@ -82,7 +80,7 @@ def audit(
     if json:
         print_json(audited.to_json())
     else:
-        _print_audit(standard_output(), audited)
+        _print_audit(audited)
     if fail_above is not None and audited.leaks:
         sys.exit(LEAKS)
 
@@ -94,41 +92,41 @@ def _write_page(audited: Audit, files: list[str], out: str, seed: int) -> None:
     audit_report(audited, outside=Outside(provenance=provenance(files, seed=seed))).write(out)
 
 
-def _print_audit(console: Console, audited: Audit) -> None:
+def _print_audit(audited: Audit) -> None:
     table = AlignedTable(["order", audited.measure, "95 % interval", "over random", "p (Holm)", ""])
     for name, score in (("best possible", audited.oracle), ("random", audited.random)):
         table.add_row(name, *_cells(score), "", "", "")
     for line in sorted(audited.lines, key=lambda line: -line.score.mean):
         lead, p = f"{line.above_random.mean:+.3f}", f"{line.p_corrected:.4f}"
         table.add_row(line.name, *_cells(line.score), lead, p, "leaks" if line.leaks else "")
-    console.print(table)
-    console.print()
+    table.show()
+    say("")
     table = AlignedTable(["candidates", "number", "answers", "P(answer)"])
     for stratum in audited.strata:
         numbers = str(stratum.candidates), str(stratum.answers), f"{stratum.probability:.3f}"
         table.add_row(stratum.name, *numbers)
-    console.print(table)
+    table.show()
     for run in audited.runs:
-        _print_run(console, run, audited)
+        _print_run(run, audited)
     for note in audited.notes:
-        console.print(f"\n{note}")
-    console.print(f"\n{audited.verdict}")
+        say(f"\n{note}")
+    say(f"\n{audited.verdict}")
 
 
-def _print_run(console: Console, run: RunAudit, audited: Audit) -> None:
+def _print_run(run: RunAudit, audited: Audit) -> None:
     """What leaking shortcuts add to a run, and its score where grouping shortcuts say nothing."""
-    console.print(f"\n{run.name}", style="bold")
+    say(f"\n{run.name}", style="bold")
     table = AlignedTable(["", audited.measure, "95 % interval"])
     table.add_row("the run", *_cells(run.score))
     leaking = {line.name for line in audited.leaks}
     for name, score in run.after.items():
         if name in leaking:
             table.add_row(f"+ {name}", *_cells(score))
-    console.print(table)
-    console.print()
-    console.print(_de_leaked(run, audited))
+    table.show()
+    say("")
+    _de_leaked(run, audited).show()
     for note in audited.notes_on(run):
-        console.print(note)
+        say(note)
 
 
 def _de_leaked(run: RunAudit, audited: Audit) -> AlignedTable:

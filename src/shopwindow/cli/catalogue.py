@@ -128,7 +128,7 @@ class Catalogues:
         """The run of an index."""
         from shopwindow.search.engine import SearchEngine
 
-        engine = SearchEngine.open(index)
+        engine = SearchEngine.open(index, quick=asking.rerank is None)
         run = rank_index(engine, index, self._ids, self._texts, asking, self._depth)
         self.notes.append(f"{run.name} ranks {self._searched(engine, asking)}")
         return run
@@ -202,9 +202,7 @@ def _conditions(texts: list[str]) -> tuple[Condition, ...]:
     try:
         return parse_conditions(texts)
     except ValueError as error:
-        bare = not all(set(text) & set("<=>") for text in texts)
-        hint = "; words to search for, and files, stand before the options" if bare else ""
-        raise DataError(f"{error}{hint}", field="--where") from error
+        raise DataError(str(error), field="--where") from error
 
 
 def _reranker(text: str) -> str | Reranker:

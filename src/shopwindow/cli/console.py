@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+NARROWEST: Final = 60
+"""Columns of the narrowest terminal that lines are wrapped for."""
+_IN_A_PIPE: Final = 100_000
+"""Columns of standard output where nothing is wrapped."""
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 
-def standard_output() -> Console:
+def _standard_output() -> Console:
     """Standard output as it is: colours and wrapping on a terminal, neither in a pipe. What is printed is text,
     never markup."""
     from functools import partial
@@ -22,7 +29,29 @@ def standard_output() -> Console:
 
     plain = partial(Console, highlight=False, emoji=False)
     console: Console = plain()
-    return console if console.is_terminal else plain(width=1000, no_color=True)
+    return console if console.is_terminal else plain(width=_IN_A_PIPE, no_color=True)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Prints a text on standard output: on a terminal wrapped at words, in a pipe each line as it is."""
+    shown = wrapped(text) if sys.stdout.isatty() else text
+    _standard_output().print(shown, style=style, soft_wrap=True, markup=False)
+
+
+def wrapped(text: str, width: int | None = None) -> str:
+    """The text in lines of at most so many columns (None: the terminal's), broken between words only.
+
+    >>> print(wrapped("best nDCG@5 0.6665, of /a/folder/that/is/long", 20))
+    best nDCG@5 0.6665,
+    of
+    /a/folder/that/is/long
+    """
+    width = width or max(NARROWEST, shutil.get_terminal_size().columns)
+    lines = (
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+        for line in text.split("\n")
+    )
+    return "\n".join(line for some in lines for line in some)
 
 
 class AlignedTable:
@@ -36,6 +65,10 @@ class AlignedTable:
         """A row: a cell for each column, or fewer. Nothing in a cell is markup."""
         self._rows.append(cells)
 
+    def show(self) -> None:
+        """Prints it on standard output."""
+        _standard_output().print(self)
+
     def __rich__(self) -> Table:
         """The table as rich draws it."""
         from rich import box
@@ -46,7 +79,9 @@ class AlignedTable:
         # two spaces between columns either way: the box brings one of its own
         table = Table(box=head, show_edge=False, pad_edge=False, padding=(0, 1 if head else 2, 0, 0))
         for index, column in enumerate(self._columns):
-            table.add_column(Text(seen(column)), justify="left" if index == 0 else "right", no_wrap=True)
+            column_cells = [column, *(row[index] for row in self._rows if index < len(row))]
+            longest = max((len(word) for cell in column_cells for word in cell.split()), default=0)
+            table.add_column(Text(seen(column)), justify="left" if index == 0 else "right", min_width=longest)
         for cells in self._rows:
             table.add_row(*(Text(seen(cell)) for cell in cells))
         return table
@@ -63,7 +98,8 @@ def seen(text: str) -> str:
 
 def remark(text: str) -> None:
     """Says something beside the output, on standard error."""
-    sys.stderr.write(f"shopwindow: {seen(text)}\n")
+    line = f"shopwindow: {seen(text)}"
+    sys.stderr.write(f"{wrapped(line) if sys.stderr.isatty() else line}\n")
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from shopwindow.shop.measuring import Judged
 
 
@@ -31,7 +29,7 @@ def draw(
         crowded_share: Share of the photos with more than 40 boxes.
         occurrence_leak: Plant the competition's leak: right products stand in one pool only, wrong ones in many.
     """
-    from shopwindow.cli.console import standard_output
+    from shopwindow.cli.console import say
     from shopwindow.cli.progress import counting
     from shopwindow.drawn.writing import draw_shop
 
@@ -45,7 +43,7 @@ def draw(
             occurrence_leak=occurrence_leak,
             progress=tell,
         )
-    standard_output().print(f"{summary}\nshop: {out}", soft_wrap=True)
+    say(f"{summary}\nshop: {out}")
 
 
 def demo(
@@ -56,6 +54,7 @@ def demo(
     seed: int = 0,
     serve: bool = False,
     port: int = 8000,
+    threads: int | None = None,
 ) -> None:
     """Draw a shop, then do with it what `shopwindow shop` does with yours; say what it is worth and where to look.
 
@@ -66,15 +65,16 @@ def demo(
         seed: Of the drawn shop.
         serve: Then serve the index with its page, until Ctrl-C.
         port: Where to serve.
+        threads: How many to compute with; as many as there are processors when not given.
     """
-    from shopwindow.cli.console import standard_output
+    from shopwindow.cli.console import say
     from shopwindow.cli.shop import shop
     from shopwindow.data.dataset import Dataset
     from shopwindow.shop.measuring import Judged
 
-    console, started = standard_output(), time.monotonic()
+    started = time.monotonic()
     drawn, mine = Path(out) / "drawn", Path(out) / "shop"
-    console.print("\n0  draw: photos, products.csv, clicks.csv, judgements.csv", style="bold")
+    say("\n0  draw: photos, products.csv, clicks.csv, judgements.csv", style="bold")
     draw(str(drawn), products=products, seed=seed)
     shop(
         str(drawn / "products.csv"),
@@ -83,10 +83,11 @@ def demo(
         backbone="plain",
         recipe=recipe,
         out=str(mine),
+        threads=threads,
     )
     judged = Judged.read(drawn / "judgements.csv", Dataset(mine / "dataset"))
     _draw_sheet(mine, judged, drawn / "photos", Path(out) / "contact-sheet.png")
-    _print_places(Path(out), console, time.monotonic() - started)
+    _print_places(Path(out), time.monotonic() - started)
     if serve:
         from shopwindow.cli import serve as service
 
@@ -113,9 +114,7 @@ def _suggestions(texts: list[str]) -> list[str]:
     return middling[:: max(1, len(middling) // 4)][:4]
 
 
-def _print_places(folder: Path, console: Console, seconds: float) -> None:
-    from rich.text import Text
-
+def _print_places(folder: Path, seconds: float) -> None:
     places = {
         "contact-sheet.png": "queries and their first photos, right ones framed: look here first",
         "shop/bundle/curves.png": "loss and score over the training",
@@ -124,7 +123,7 @@ def _print_places(folder: Path, console: Console, seconds: float) -> None:
         "shop/index": f"the search index; its page: shopwindow serve {folder / 'shop'}",
     }
     width = max(len(str(folder / place)) for place in places)
-    console.print()
+    say("")
     for place, says in places.items():
-        console.print(f"{folder / place!s:<{width}} ", Text(says, style="dim"), soft_wrap=True)
-    console.print(f"{seconds:.0f} s in all", style="dim")
+        say(f"{folder / place!s:<{width}}  {says}")
+    say(f"{seconds:.0f} s in all", style="dim")

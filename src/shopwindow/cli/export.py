@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from shopwindow.cli.arguments import optional_libraries
-from shopwindow.cli.console import counted, standard_output
+from shopwindow.cli.console import counted, say
 from shopwindow.cli.progress import counting
 from shopwindow.files import DataError
 
@@ -89,12 +89,10 @@ def onnx(bundle: str, *, out: str, int8: bool = False) -> None:
         from shopwindow.export.onnx import export_text
 
         apart = export_text(Bundle.load(bundle), out, int8=int8)
-    console = standard_output()
-    console.print(f"text side as ONNX, {'int8' if int8 else 'float32'}: {out}", soft_wrap=True)
-    console.print(
+    say(f"text side as ONNX, {'int8' if int8 else 'float32'}: {out}")
+    say(
         f"its vectors against the bundle's, 1 - cosine over {counted(apart.texts, 'text')}: "
         f"at most {apart.worst:.1e}, mean {apart.mean:.1e}",
-        soft_wrap=True,
     )
 
 
@@ -114,8 +112,8 @@ def bert(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> 
     if len(towers) != 1:
         raise DataError(f"has {len(towers)} {tower} transformers, wanted one to write", path=bundle)
     write_tower(towers[0], opened.tokenizer, out)
-    standard_output().print(f"{tower} tower: {out}", soft_wrap=True)
+    say(f"{tower} tower: {out}")
 
 
 def _print_count(count: int, goal: str) -> None:
-    standard_output().print(f"{counted(count, 'product')}: {goal}", soft_wrap=True)
+    say(f"{counted(count, 'product')}: {goal}")

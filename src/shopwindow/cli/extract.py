@@ -86,13 +86,12 @@ def _detector(name: str, nouns: str | None) -> Detector:
 
 
 def _print(done: Extracted, shop: ShopPhotos | None, out: str) -> None:
-    from shopwindow.cli.console import AlignedTable, standard_output
+    from shopwindow.cli.console import AlignedTable, say
     from shopwindow.vision.shards import UNREADABLE
 
-    console = standard_output()
     if shop is not None and shop.products.found:
-        columns = ", ".join(f"{role}: {name}" for role, name in shop.products.found.items())
-        console.print(f"columns: {columns}", soft_wrap=True)
+        columns = ", ".join(f"{role} is {name!r}" for role, name in shop.products.found.items())
+        say(f"columns of the products: {columns}")
     table = AlignedTable(["extract", "count"])
     table.add_row("products", f"{done.products:,}")
     table.add_row("photos", f"{done.photos:,}")
@@ -103,5 +102,5 @@ def _print(done: Extracted, shop: ShopPhotos | None, out: str) -> None:
         table.add_row("products left out, without a photo", f"{done.without_photo:,}")
     if shop is not None and shop.unclaimed:
         table.add_row("photos of no product, passed over", f"{shop.unclaimed:,}")
-    console.print(table)
-    console.print(f"features: {out}", soft_wrap=True)
+    table.show()
+    say(f"features: {out}")

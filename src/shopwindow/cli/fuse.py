@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from shopwindow.cli.console import AlignedTable, counted, remark, standard_output
+from shopwindow.cli.console import AlignedTable, counted, remark, say
 from shopwindow.cli.systems import (
     check_numbers,
     check_overlap,
@@ -81,12 +81,12 @@ def fuse(
         return
     if answers is not None:
         _print_fused(fused, parts, read_answers(answers), generator)
-    console, aligned = standard_output(), align(parts)
+    aligned = align(parts)
     for run, count in zip(parts, aligned.unscored.tolist(), strict=True):
         if count:
-            console.print(f"{run.name}: {count} of {len(aligned.pools)} candidates not scored")
+            say(f"{run.name}: {count} of {len(aligned.pools)} candidates not scored")
     queries = counted(len(aligned.pools.queries), "query", "queries")
-    console.print(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}")
+    say(f"{out}: {queries}, {counted(len(aligned.pools), 'candidate')}")
 
 
 def submit(
@@ -115,13 +115,12 @@ def submit(
 
     check_standard_input(run, pools)
     candidates = read_pools(pools) if pools else None
-    console = standard_output()
     if check:
         if out is not None:
             raise DataError("--check writes nothing; leave out --out or --check")
         count = check_submission(run, candidates)
         scope = "every product in its pool" if candidates else "form only; give --pools to check membership"
-        console.print(f"{run}: right, {counted(count, 'query', 'queries')} ({scope})")
+        say(f"{run}: right, {counted(count, 'query', 'queries')} ({scope})")
         return
     if out is None:
         raise DataError("--out FILE is needed (or --check to check a submission)")
@@ -129,7 +128,7 @@ def submit(
     split = candidates or Pools.of_run(scored)
     write_submission(scored, split, out)
     if out != STANDARD_STREAM:
-        console.print(f"{out}: {counted(len(split.queries), 'query', 'queries')}")
+        say(f"{out}: {counted(len(split.queries), 'query', 'queries')}")
 
 
 def _learned(
@@ -153,7 +152,7 @@ def _learned(
         ]
         _print_fused(learned.held_out, runs, answers, generator, weights=weights)
         of_all = " ".join(f"{weight:.4f}" for weight in learned.weights)
-        standard_output().print(f"for other queries: --method {method} --weights {of_all}")
+        say(f"for other queries: --method {method} --weights {of_all}")
     return learned.held_out
 
 
@@ -187,4 +186,4 @@ def _print_fused(
             f"{comparison.low:+.4f} to {comparison.high:+.4f}",
             f"{comparison.p_corrected:.4f}",
         )
-    standard_output().print(table)
+    table.show()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least, numbers
-from shopwindow.cli.console import counted, standard_output
-from shopwindow.cli.progress import counting
+from shopwindow.cli.console import counted, say
+from shopwindow.cli.progress import counting, started
+from shopwindow.cli.threads import take_threads
 from shopwindow.files import DataError, find_photo
 
 if TYPE_CHECKING:
+    from shopwindow.model.bundle import Bundle
     from shopwindow.search.index import OpenIndex
 
 
@@ -28,6 +32,7 @@ def make(
     smooth: str | None = None,
     smooth_regions: str | None = None,
     no_kept_regions: bool = False,
+    threads: int | None = None,
 ) -> None:
     """Encode the products of a dataset into an index to search; an interrupted run goes on where it was.
 
@@ -45,10 +50,13 @@ def make(
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
         no_kept_regions: Keep no regions for `search --rerank late`: a smaller index, slower re-ranking.
+        threads: How many to compute with; as many as there are processors when not given.
     """
+    at_least(1, approximate_from=approximate_from)
+    take_threads(threads)
+    started("index", f"the products of {dataset} by {bundle}, into {out}")
     from shopwindow.search.building import APPROXIMATE_FROM, build_index
 
-    at_least(1, approximate_from=approximate_from)
     remarks: list[str] = []
     with counting("index", "products") as tell:
         build_index(
@@ -63,12 +71,22 @@ def make(
             smooth=numbers(smooth, field="--smooth", such_as="0.8,0.2"),
             smooth_regions=numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1"),
             kept_regions=False if no_kept_regions else None,
+            text_side=_text_side_writer(),
             progress=tell,
             remark=remarks.append,
         )
     if photos is not None:
         remarks.append(_photo_count(out, photos))
     _print_index(out, remarks)
+
+
+def _text_side_writer() -> Callable[[Bundle, Path], object] | None:
+    """What writes the text side into an index; None where the extra `onnx` is missing."""
+    if not all(map(find_spec, ("onnx", "onnxruntime"))):
+        return None
+    from shopwindow.export.onnx import write_text_side
+
+    return write_text_side
 
 
 def _photo_count(index: str, photos: str) -> str:
@@ -81,7 +99,14 @@ def _photo_count(index: str, photos: str) -> str:
     return f"{found:,} of {counted(len(ids), 'product')} have a photo in {photos}{warning}"
 
 
-def add(index: str, dataset: str, *, texts: str | None = None, columns: str | None = None) -> None:
+def add(
+    index: str,
+    dataset: str,
+    *,
+    texts: str | None = None,
+    columns: str | None = None,
+    threads: int | None = None,
+) -> None:
     """Add the products of a dataset to an index; those it holds already are replaced.
 
     Args:
@@ -89,7 +114,10 @@ def add(index: str, dataset: str, *, texts: str | None = None, columns: str | No
         dataset: The products, a dataset.
         texts: A dataset whose pairs are known to match; products added without it have no full text.
         columns: A table of prices, sizes, colours ... of these products, first column product_id.
+        threads: How many to compute with; as many as there are processors when not given.
     """
+    take_threads(threads)
+    started("index", f"the products of {dataset}, into {index}")
     from shopwindow.search.building import add_products
 
     remarks: list[str] = []
@@ -147,20 +175,18 @@ def check(index: str) -> None:
     Args:
         index: The index, a directory that `shopwindow index make` wrote.
     """
-    from pathlib import Path
-
     from shopwindow.search.golden import check as check_golden
-    from shopwindow.search.index import BUNDLE, OpenIndex, load_same_bundle
+    from shopwindow.search.index import BUNDLE, OpenIndex
+    from shopwindow.search.own_bundle import load_same_bundle
 
     opened = OpenIndex.open(index)
     verdict = check_golden(opened, load_same_bundle(Path(index) / BUNDLE, opened.manifest.bundle_hash))
     error = verdict.reranked_error
     reranked = "" if error is None else f", re-ranked scores within {error:.1g}"
     asked = counted(verdict.queries, "golden query", "golden queries")
-    standard_output().print(
+    say(
         f"{asked}: vectors within {verdict.vector_error:.1g}, exact scores within "
-        f"{verdict.score_error:.1g}{reranked}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})",
-        soft_wrap=True,
+        f"{verdict.score_error:.1g}{reranked}, recall@10 {verdict.recall:.3f} (was {verdict.recall_before:.3f})"
     )
     if verdict.problems:
         raise DataError("; ".join(verdict.problems), path=index)
@@ -170,28 +196,36 @@ def _print_index(index: str, remarks: Iterable[str] = ()) -> None:
     """Says what was remarked on the way, and what the index now holds."""
     from shopwindow.search.index import OpenIndex
 
-    for line in (*remarks, _summary(OpenIndex.open(index)), f"index: {index}"):
-        standard_output().print(line, soft_wrap=True)
+    for line in (*remarks, *_summary(OpenIndex.open(index)), f"index: {index}"):
+        say(line)
 
 
-def _summary(index: OpenIndex) -> str:
+def _summary(index: OpenIndex) -> list[str]:
+    """What an index holds, in a few lines."""
     from shopwindow.search.index import vector_bytes
 
     made = index.manifest
     deleted = sum(part.deleted is not None for part in made.parts)
     size = vector_bytes(made.hidden, approximate=any(part.segment.cells for part in index.parts))
-    columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
-    valued = f", {index.with_values:,} with values" if made.columns else ""
-    kept_for = made.kept_regions
-    by = f"; photos by {made.backbone.get('name')}" if made.backbone else ""
-    regions = "" if kept_for is None else f" and {index.kept_bytes:,.0f} of regions for --rerank {kept_for}"
-    return (
-        f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}"
-        f"{f' ({deleted} with deleted products)' if deleted else ''}"
-        f"{f', {index.with_titles:,} with titles' if index.with_titles else ''}"
-        f"{f', {index.with_texts:,} with texts' if index.has_texts else ''}{valued}; "
-        f"{made.hidden} values, {size:,} bytes a product{regions}; "
-        f"recall@10 {made.recall.get('recall@10', math.nan):.3f}"
-        f" of {made.recall.get('queries', 0):.0f} queries against exact search"
-        f"{f'; columns {columns}' if columns else ''}{by}"
-    )
+    kept = made.kept_regions
+    have = {
+        "with a title": index.with_titles,
+        "with known texts": index.with_texts,
+        "with values to filter by": index.with_values,
+    }
+    gone = f" ({deleted} with deleted products)" if deleted else ""
+    held = [f"{counted(len(index), 'product')} in {counted(len(made.parts), 'segment')}{gone}"]
+    held += [f"{number:,} {what}" for what, number in have.items() if number]
+    regions = f"; regions for --rerank {kept}: {index.kept_bytes:,.0f} bytes a product" if kept else ""
+    lines = [
+        ", ".join(held),
+        f"vectors of {made.hidden:,} values, {size:,} bytes a product{regions}",
+        f"recall@10 {made.recall.get('recall@10', math.nan):.3f} against exact search "
+        f"({made.recall.get('queries', 0):.0f} queries tried)",
+    ]
+    if made.columns:
+        columns = ", ".join(f"{name} ({kind}s)" for name, kind in made.columns.items())
+        lines.append(f"columns to filter by: {columns}")
+    if made.backbone:
+        lines.append(f"photos are encoded by {made.backbone.get('name')}")
+    return lines

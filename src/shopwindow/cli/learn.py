@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shopwindow.cli import teaching
 from shopwindow.cli.arguments import at_least, numbers, only_with
-from shopwindow.cli.console import counted, remark, standard_output
+from shopwindow.cli.console import counted, remark, say
+from shopwindow.cli.threads import take_threads
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
+from shopwindow.processors import processors
 
 if TYPE_CHECKING:
     from shopwindow.data.dataset import Dataset
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 EXPLANATIONS = "explanations.json"
 _LEFT_OUT = {
-    "title": "the dataset has no titles: the recipe's part of titles was left out",
-    "pretrained": "the dataset's backbone reads no text: the recipe's pretrained part was left out",
+    "title": "trained without a part for titles: the dataset has none",
+    "pretrained": "trained without a pretrained part: what encoded the photos reads no text (CLIP and SigLIP do)",
+}
+_MASKED = {
+    "none": "are known matches; they count as negatives all the same (loss.masking)",
+    "same": "are known matches; those of the same text or product were masked (loss.masking)",
+    "known": "are known matches (same text, same product, a known pair) and were masked",
+}
+_WEIGHED = {
+    "none": "in the loss each counts once",
+    "linear": "in the loss each counts by its weight",
+    "log": "in the loss each counts by 1 + the logarithm of its weight",
 }
 FIRST = 50
 """Products of a pool that a cross-encoder scores, where nothing else is asked for."""
@@ -46,6 +57,7 @@ def train(
     labels: str | None = None,
     device: Device = "auto",
     devices: int = 1,
+    threads: int | None = None,
     bounded_memory: bool = False,
 ) -> None:
     """Learn a model from the pairs of a dataset and keep the one that ranks best in validation.
@@ -72,15 +84,18 @@ def train(
         devices: How many GPUs (or, on a CPU, processes) share every batch; they must divide its size.
             The weights are those of one device but for rounding, and for dropout unless the recipe's chunk divides a
             device's share.
+        threads: Threads of one process; as many as there are processors when not given. Weights differ by rounding
+            with their number.
         bounded_memory: Read the training's regions by system calls instead of the memory map, so that what was read
             once does not count as memory of the process.
     """
-    from shopwindow.cli.progress import progress
+    from shopwindow.cli.progress import progress, started
     from shopwindow.model.cross_recipe import names_cross_recipe
     from shopwindow.model.given import check_devices, check_given
 
     if (valid is None) != (answers is None):
         raise DataError("go together: give both or neither", field="--valid, --answers")
+    take_threads(threads)
     # What can be refused without data or a library that takes seconds to import comes first.
     if names_cross_recipe(recipe):
         if devices != 1:
@@ -107,6 +122,7 @@ def train(
     batches = chosen.batches
     check_devices(devices, size=batches.size, order=batches.order, late=chosen.late is not None)
     check_given(chosen.text, chosen.parts)
+    started("train", f"recipe {recipe}, the pairs of {dataset}, into {out}")
     _device(device)
     _enough(device, devices)
     from shopwindow.data.dataset import Dataset
@@ -140,7 +156,7 @@ def train(
             teacher=teaching.read_teacher(teacher, pairs),
         )
     _print_trained(bundle, pairs, chosen)
-    standard_output().print(f"bundle: {out}", soft_wrap=True)
+    say(f"bundle: {out}")
 
 
 def rank(
@@ -160,6 +176,7 @@ def rank(
     explain_top: int = 3,
     photos: str | None = None,
     device: Device = "auto",
+    threads: int | None = None,
 ) -> None:
     """Score every candidate of every query of a dataset and write the run.
 
@@ -184,10 +201,12 @@ def rank(
         explain_top: Of how many of each query's first products.
         photos: The folder of the photos, PRODUCT_ID.jpg or .png, for the pictures; without it boxes stand alone.
         device: Where to compute; auto takes a GPU where there is one.
+        threads: How many to compute with; as many as there are processors when not given.
     """
-    from shopwindow.cli.progress import counting
+    from shopwindow.cli.progress import counting, started
     from shopwindow.data.dataset import Dataset
 
+    take_threads(threads)
     weights = numbers(smooth, field="--smooth", such_as="0.7,0.2,0.1")
     scoring = None if operator is None else _operator(operator)
     if explain is not None:
@@ -205,6 +224,7 @@ def rank(
     at_least(0, others=others)
     if out != STANDARD_STREAM:
         check_writable(out)
+        started("rank", f"the candidates of {dataset} by {bundle}, into {out}")
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.rank import rank_pools
     from shopwindow.model.rerankers import find
@@ -231,10 +251,9 @@ def rank(
     if strange := _without_known_words(opened, pools.query_texts):
         whose = counted(strange, "query has", "queries have")
         remark(f"{whose} no word that the model knows: the order of their candidates says nothing")
-    console = standard_output()
     if out != STANDARD_STREAM:
         queries, candidates = counted(len(run.queries), "query", "queries"), counted(len(run), "candidate")
-        console.print(f"{out}: {queries}, {candidates}", soft_wrap=True)
+        say(f"{out}: {queries}, {candidates}")
     if explain is not None:
         from shopwindow.model.explanation import explain_run
         from shopwindow.report.explanations import write_explanations
@@ -242,37 +261,30 @@ def rank(
         found = explain_run(opened, pools, run, queries=explain_queries, top=explain_top)
         write_explanations(found, pools, explain, photos=photos)
         if out != STANDARD_STREAM:
-            console.print(f"explanations: {explain}", soft_wrap=True)
+            say(f"explanations: {explain}")
 
 
 def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
     """Says what the model reached, and what was left out or weighted on the way."""
     from shopwindow.model.mining import Contamination, summary
 
-    console = standard_output()
     for reads in bundle.provenance.get("left_out", ()):
-        remark(_LEFT_OUT[reads])
+        say(_LEFT_OUT[reads])
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
-    console.print(f"valid: {scores} (after step {best_step} of {steps})", soft_wrap=True)
-    false = bundle.provenance["false_negatives_a_batch"]
-    if false is not None:
+    say(f"validation: {scores} (best after step {best_step} of {steps})")
+    known_matches = bundle.provenance["false_negatives_a_batch"]
+    if known_matches is not None:
         cells = recipe.batches.size * (recipe.batches.size - 1)
-        console.print(
-            f"cells that are no negatives (an equal text, an equal product, a known pair): {false:,.0f} of {cells:,} "
-            f"a batch; masking {recipe.loss.masking}",
-            soft_wrap=True,
-        )
+        say(f"{known_matches / cells:.1%} of the negatives in a batch {_MASKED[recipe.loss.masking]}")
     tables = [Contamination(**table) for table in bundle.provenance.get("contamination", ())]
     if of_mined := summary(tables):
-        console.print(of_mined, soft_wrap=True)
+        say(of_mined)
     if pairs.has_weights:
         weights = pairs.pair_weights[pairs.pair_training]
-        console.print(
-            f"weights of pairs: {weights.min():g} to {weights.max():g}; weighting {recipe.loss.weighting}",
-            soft_wrap=True,
-        )
-    console.print(f"audit of the valid set: {bundle.audit['verdict']}", soft_wrap=True)
+        counts = _WEIGHED[recipe.loss.weighting]
+        say(f"pairs have weights from {weights.min():g} to {weights.max():g}; {counts} (loss.weighting)")
+    say(f"audit of the validation set: {bundle.audit['verdict']}")
 
 
 def _train_cross(
@@ -290,10 +302,11 @@ def _train_cross(
     mapped: bool,
 ) -> None:
     """Trains a cross-encoder and says what came of it."""
-    from shopwindow.cli.progress import progress
+    from shopwindow.cli.progress import progress, started
     from shopwindow.model.cross_recipe import load_cross_recipe
 
     chosen = load_cross_recipe(recipe, changed)
+    started("train", f"recipe {recipe}, the pairs of {dataset}, into {out}")
     place = _device(device)
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
@@ -320,11 +333,10 @@ def _train_cross(
             device=place,
             progress=tell,
         )
-    console = standard_output()
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
     done = f"after step {bundle.provenance['best_step']} of {bundle.provenance['steps']}"
-    console.print(f"valid, whole pools: {scores} ({done})", soft_wrap=True)
-    console.print(f"cross-encoder: {out}", soft_wrap=True)
+    say(f"valid, whole pools: {scores} ({done})")
+    say(f"cross-encoder: {out}")
 
 
 def _reranked(run: Run, path: str, pools: Dataset, first: int, device: Device) -> Run:
@@ -375,15 +387,11 @@ def _enough(device: Device, devices: int) -> None:
                 f"{devices}, there are {torch.cuda.device_count()} CUDA devices", field="--devices"
             )
         return
-    processors = os.cpu_count() or 1
-    if devices > _MOST_PROCESSES * processors:
-        raise DataError(
-            f"{devices} processes, there are {counted(processors, 'processor')}", field="--devices"
-        )
-    if devices > processors:
-        remark(
-            f"--devices {devices}: as many processes share {counted(processors, 'processor')} and are slower"
-        )
+    here = processors()
+    if devices > _MOST_PROCESSES * here:
+        raise DataError(f"{devices} processes, there are {counted(here, 'processor')}", field="--devices")
+    if devices > here:
+        remark(f"--devices {devices}: as many processes share {counted(here, 'processor')} and are slower")
 
 
 def _device(device: Device) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopwindow.cli.arguments import only_with
 from shopwindow.cli.catalogue import PLAIN, Asking, Catalogues, is_index, measures_to
-from shopwindow.cli.console import AlignedTable, counted, print_json, standard_output
+from shopwindow.cli.console import AlignedTable, counted, print_json, say
 from shopwindow.cli.systems import (
     check_numbers,
     check_standard_input,
@@ -23,8 +23,6 @@ from shopwindow.cli.systems import (
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Measure
     from shopwindow.ranking.pools import Pools
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from shopwindow.ranking.significance import Comparison, System
 
 _MOST_AUDITED = 200_000
-DEFAULT_MEASURES = ["nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "recall@10", "MRR"]
 
 
 def evaluate(
@@ -76,8 +73,8 @@ def evaluate(
             ranks for the candidates.
         also: Pools of other splits, for the audit.
         measures: nDCG@5 (the official score), nDCG-ones@5 (divides by five ones always), nDCG-exp@k (gain
-            2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k. When not given, of a run nDCG@5,
-            nDCG-ones@5, hit@1, recall@5, recall@10, MRR; of an index nDCG@10, hit@1, recall@10, recall@100, MRR@100.
+            2^grade-1), hit@k, precision@k, recall@k, MRR, MRR@k, MAP, MAP@k. When not given, of a run nDCG@5, hit@1,
+            recall@5, recall@10, MRR; of an index nDCG@10, hit@1, recall@10, recall@100, MRR@100.
         queries: The words that an index is asked: a dataset, or a table `query_id<TAB>query`.
         top: How many products of each query an index ranks; 100, or as many as a measure reads, when not given.
         exact: How RUN, an index, is asked, as in search; so do --hybrid, --labels, --where, --rerank and --candidates.
@@ -129,14 +126,13 @@ def evaluate(
             }
         )
         return
-    console = standard_output()
-    _print_scores(console, [system, *others], frame, len(ranked.answers.queries))
+    _print_scores([system, *others], frame, len(ranked.answers.queries))
     for note in ranked.notes:
-        console.print(note)
+        say(note)
     if card is not None:
-        console.print(f"audit of {card['candidates']}: {card['verdict']}")
+        say(f"audit of {card['candidates']}: {card['verdict']}")
     for other in others:
-        _print_comparison(console, system, other, [one for one in comparisons if one.second == other.name])
+        _print_comparison(system, other, [one for one in comparisons if one.second == other.name])
 
 
 @dataclass(frozen=True)
@@ -163,9 +159,11 @@ def _ranked_in_pools(
 ) -> _Ranked:
     """The runs of all words, read."""
     from shopwindow.ranking.answers import read_answers
+    from shopwindow.ranking.measures import DEFAULT_MEASURES
     from shopwindow.ranking.pools import misfit, read_pools
 
-    parsed, judged = read_measures(measures or DEFAULT_MEASURES), read_answers(answers)
+    parsed = list(DEFAULT_MEASURES) if measures is None else read_measures(measures)
+    judged = read_answers(answers)
     runs = read_runs(words, lambda path: read_scores(path, score_column))
     candidates = read_pools(pools) if pools else None
     every = [run for group in runs for run in group]
@@ -235,25 +233,23 @@ def _card(ranked: _Ranked, also: Sequence[str], seed: int) -> dict[str, Any]:
     return {"candidates": subject} | card
 
 
-def _print_scores(console: Console, systems: Sequence[System], frame: Sequence[System], queries: int) -> None:
+def _print_scores(systems: Sequence[System], frame: Sequence[System], queries: int) -> None:
     table = AlignedTable(["measure", *(system.name for system in (*systems, *frame))])
     for measure in map(str, systems[0].evaluations[0].measures):
         table.add_row(measure, *(score_text(system, measure) for system in (*systems, *frame)))
-    console.print(table)
-    console.print(f"mean over {counted(queries, 'query', 'queries')} ± its standard error", style="dim")
+    table.show()
+    say(f"mean over {counted(queries, 'query', 'queries')} ± its standard error", style="dim")
     if any(len(system.evaluations) > 1 for system in systems):
-        console.print("[...]: standard deviation over seeds; the standard error holds both", style="dim")
+        say("[...]: standard deviation over seeds; the standard error holds both", style="dim")
     evaluations = [evaluation for system in systems for evaluation in system.evaluations]
     for evaluation in evaluations:
         name = f"{evaluation.run}: " if len(evaluations) > 1 else ""
         for note in evaluation.notes:
-            console.print(f"{name}{note}")
+            say(f"{name}{note}")
 
 
-def _print_comparison(
-    console: Console, system: System, other: System, comparisons: Sequence[Comparison]
-) -> None:
-    console.print(f"\n{system.name} against {other.name}", style="bold")
+def _print_comparison(system: System, other: System, comparisons: Sequence[Comparison]) -> None:
+    say(f"\n{system.name} against {other.name}", style="bold")
     table = AlignedTable(["measure", "ahead by", "95 % interval", "p", "p (Holm)", "w/t/l", "detects"])
     for comparison in comparisons:
         table.add_row(
@@ -265,17 +261,17 @@ def _print_comparison(
             f"{comparison.wins}/{comparison.ties}/{comparison.losses}",
             f"{comparison.detectable:.4f}",
         )
-    console.print(table)
+    table.show()
     main = comparisons[0]
-    console.print(f"{main.measure}: {main.verdict}.")
-    console.print(main.sensitivity)
-    console.print("w/t/l: queries won, tied, lost. Holm: over the runs compared, within one measure.")
+    say(f"{main.measure}: {main.verdict}.")
+    say(main.sensitivity)
+    say("w/t/l: queries won, tied, lost. Holm: over the runs compared, within one measure.")
     if main.single_note is not None:
-        console.print(main.single_note)
-    _print_most_different(console, system, other, main.measure)
+        say(main.single_note)
+    _print_most_different(system, other, main.measure)
 
 
-def _print_most_different(console: Console, system: System, other: System, measure: str) -> None:
+def _print_most_different(system: System, other: System, measure: str) -> None:
     from shopwindow.ranking.significance import most_different
 
     gains, losses = most_different(system, other, measure)
@@ -283,7 +279,7 @@ def _print_most_different(console: Console, system: System, other: System, measu
     for rows, better in ((gains, system.name), (losses, other.name)):
         if len(rows):
             values = ", ".join(f"{system.queries[row]} ({ours[row]:.2f}, {theirs[row]:.2f})" for row in rows)
-            console.print(f"{better} is most ahead in queries {values}")
+            say(f"{better} is most ahead in queries {values}")
 
 
 def _shallow_notes(runs: Sequence[Run], measures: Sequence[Measure]) -> list[str]:

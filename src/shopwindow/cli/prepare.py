@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.files import DataError, is_plain_file
+from shopwindow.processors import processors
 
 if TYPE_CHECKING:
     from shopwindow.cli.progress import Show
@@ -165,22 +165,19 @@ def _processes_for(tsv: list[str]) -> int:
     plain = [Path(name) for name in tsv if is_plain_file(name)]
     if sum(path.stat().st_size for path in plain) < _LARGE_BYTES:
         return 1
-    return min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MOST
-    )
+    return min(processors(), _MOST)
 
 
 def _print_report(lines: list[tuple[str, int]], out: str, notes: Sequence[str] = ()) -> None:
-    from shopwindow.cli.console import AlignedTable, standard_output
+    from shopwindow.cli.console import AlignedTable, say
 
     table = AlignedTable(["prepare", "count"])
     for what, count in lines:
         table.add_row(what, f"{count:,}")
-    console = standard_output()
-    console.print(table)
+    table.show()
     for note in notes:
-        console.print(note, soft_wrap=True)
-    console.print(f"dataset: {out}", soft_wrap=True)
+        say(note)
+    say(f"dataset: {out}")
 
 
 def _with_speed(show: Show) -> Callable[[int, int, int], None]:

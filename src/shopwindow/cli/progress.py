@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
+
+from shopwindow.cli.console import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 SECONDS_BETWEEN_LINES: Final = 5.0
+_KNOWN_AFTER: Final = 0.02
+"""Of all that is to be done: from there on the time that is left is estimated."""
 
 Show = Callable[[float, float, str], None]
 """Takes what is done, what there is in all (0 when unknown), and words beside the bar."""
@@ -37,21 +42,44 @@ def progress(stage: str) -> Iterator[Show]:
         yield show
 
 
+def started(stage: str, says: str) -> None:
+    """Says on a terminal what a stage is about to do, before libraries are imported that take seconds. A log is spared:
+    where a stage is refused, it has the one line that says why."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{wrapped(f'{stage}: {says}')}\n")
+        sys.stderr.flush()
+
+
 class _Lines:
     """Progress for logs."""
 
     def __init__(self, stage: str, console: Console) -> None:
         self._stage = stage
         self._console = console
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def __call__(self, done: float, total: float, says: str) -> None:
         now = time.monotonic()
+        first, first_done = self._first = self._first or (now, done)
         if now - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = now
-        left = f", {(total - done) * (now - self._start) / done:.0f} s left" if total and done else ""
+        # The first step stands for libraries that warm up, and is left out; of a few nothing can be promised.
+        known = total and done - first_done >= total * _KNOWN_AFTER
+        left = f", {duration((total - done) * (now - first) / (done - first_done))} left" if known else ""
         self._console.print(f"{self._stage}: {says}{left}", markup=False, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """A time in words, as exact as an estimate is.
+
+    >>> duration(48), duration(400), duration(45948)
+    ('48 s', '7 min', '12.8 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def rate(done: float, what: str) -> Callable[[float], str]:

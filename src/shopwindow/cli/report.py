@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shopwindow.cli.console import counted, standard_output
+from shopwindow.cli.console import counted, say
 from shopwindow.cli.systems import check_numbers, read_measures, read_queries, read_runs, systems_of
 
 
@@ -19,7 +19,7 @@ def report(
     photos: str | None = None,
     bundle: str | None = None,
     plots: str | None = None,
-    measures: list[str] = ["nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "MRR"],  # noqa: B006 - shown in the help, never changed
+    measures: list[str] = ["nDCG@5", "hit@1", "recall@5", "MRR"],  # noqa: B006 - shown in the help, never changed
     seed: int = 0,
 ) -> None:
     """Writes one HTML file that says how good the runs are, where, and whether they differ.
@@ -86,7 +86,7 @@ def report(
     )
     page.write(out, plots=plots)
     compared, asked = counted(len(systems), "run"), counted(len(judged.queries), "query", "queries")
-    standard_output().print(f"{out}: {compared}, {asked}")
+    say(f"{out}: {compared}, {asked}")
 
 
 def _words(path: str | None) -> dict[str, str]:

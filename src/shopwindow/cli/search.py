@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least, only_with
-from shopwindow.cli.console import AlignedTable, counted, print_json, remark, standard_output
+from shopwindow.cli.console import AlignedTable, counted, print_json, remark, say
 from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def search(
     only_with("goes with --queries, not with words", run=run)
     from shopwindow.search.engine import SearchEngine
 
-    engine, text = SearchEngine.open(index), " ".join(words or ())
+    text = " ".join(words or ())
+    engine = SearchEngine.open(index, quick=photo is None and rerank is None)
     query = None if photo is None else _photo_query(engine, photo)
     weight = 0.5 if share is None else share
     hits = engine.search(text, photo=query, share=weight, k=top or 10, **asking.options())
@@ -154,9 +155,11 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
         shown = ", ".join(dict.fromkeys(view.label_names))
         values = [", ".join(f"{name} {_shown(value)}" for name, value in view.values.items()) for _ in valued]
         titles = [view.title or "" for _ in titled]
-        rest = (f"{hit.score:.4f}", shown, *values, _place(view) or "")
+        # The name of the file: whole paths make a table unreadable, and --json has them.
+        name = (_place(view) or "").rstrip("/").rpartition("/")[2]
+        rest = (f"{hit.score:.4f}", shown, *values, name)
         table.add_row(str(hit.rank), str(hit.product_id), *titles, *rest)
-    standard_output().print(table)
+    table.show()
 
 
 def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -> None:
@@ -167,7 +170,7 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
 
     if out != STANDARD_STREAM:
         check_writable(out)
-    engine = SearchEngine.open(index)
+    engine = SearchEngine.open(index, quick=asking.rerank is None)
     ids, texts = read_queries(queries)
     found = rank_index(engine, index, ids, texts, asking, depth)
     if not len(found.queries):
@@ -178,7 +181,7 @@ def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -
         remark(f"{counted(nothing, 'query finds', 'queries find')} nothing: the run leaves them out")
     if out != STANDARD_STREAM:
         says = f"{out}: {counted(len(found.queries), 'query', 'queries')}"
-        standard_output().print(f"{says}, {ranked_products(engine, asking, depth)}", soft_wrap=True)
+        say(f"{says}, {ranked_products(engine, asking, depth)}")
 
 
 def _place(view: ProductView) -> str | None:

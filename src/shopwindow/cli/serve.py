@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least, optional_libraries
 from shopwindow.files import DataError
+from shopwindow.processors import processors
 
 if TYPE_CHECKING:
     from shopwindow.model.exported_text import ExportedText
@@ -43,7 +44,7 @@ def serve(
     from functools import partial
 
     from shopwindow.cli.catalogue import index_of
-    from shopwindow.cli.console import standard_output
+    from shopwindow.cli.console import say
     from shopwindow.search.engine import SearchEngine
 
     at_least(1, threads=threads, requests_at_once=requests_at_once)
@@ -53,7 +54,7 @@ def serve(
         from shopwindow.service.app import Service
         from shopwindow.service.auth import read_keys
         from shopwindow.service.limits import Limits
-        from shopwindow.service.run import check_reach, limit_library_threads, open_socket, processors
+        from shopwindow.service.run import check_reach, limit_library_threads, open_socket
         from shopwindow.service.run import serve as run_service
 
     ring = None if keys is None else read_keys(keys)
@@ -68,10 +69,7 @@ def serve(
     )
     with open_socket(host, port) as listener:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
-        console = standard_output()
-        run_service(
-            service, listener, on_listening=lambda: console.print(f"search page: {shown}", soft_wrap=True)
-        )
+        run_service(service, listener, on_listening=lambda: say(f"search page: {shown}"))
 
 
 def _text_side(path: str) -> ExportedText:
@@ -88,8 +86,8 @@ def key(name: str, *, keys: str) -> None:
         name: Whose key it is; the log names it.
         keys: The file for its hash; made when there is none.
     """
-    from shopwindow.cli.console import standard_output
+    from shopwindow.cli.console import say
 
     with optional_libraries():
         from shopwindow.service.auth import add_key
-    standard_output().print(add_key(keys, name), soft_wrap=True)
+    say(add_key(keys, name))

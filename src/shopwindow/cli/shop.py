@@ -12,8 +12,6 @@ from shopwindow import __version__
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from shopwindow.data.products import Products
     from shopwindow.shop.verdict import Verdict
 
@@ -34,6 +32,7 @@ def shop(
     photo: str | None = None,
     click_columns: list[str] | None = None,
     allow_unreadable: bool = False,
+    threads: int | None = None,
 ) -> None:
     """Turn a shop's photos, products and clicks into a search that is measured; then `shopwindow serve OUT`.
 
@@ -56,15 +55,18 @@ def shop(
         photo: The same of photos.
         click_columns: Columns of the click log by role, where their names are not usual: query=term id=article.
         allow_unreadable: Go on where more than 1 % of the photos cannot be read.
+        threads: How many to compute with; as many as there are processors when not given.
     """
-    from shopwindow.cli.console import standard_output
+    from shopwindow.cli.console import say
     from shopwindow.cli.extract import extract
     from shopwindow.cli.learn import assignments
+    from shopwindow.cli.threads import take_threads
     from shopwindow.model.recipe import load_recipe
     from shopwindow.shop.stages import Stages, file_hash
     from shopwindow.vision.precomputed import ENDINGS
     from shopwindow.vision.sources import find_photos
 
+    take_threads(threads)
     # What can be refused before photos are encoded comes first.
     changes = assignments(set or ())
     chosen = load_recipe(recipe, changes).to_yaml()
@@ -73,11 +75,11 @@ def shop(
     ):  # vectors made elsewhere name no photos
         table = find_photos(products, photos=photos, id=id, title=title, photo=photo).products
         _check(table, clicks, judgements, click_columns or [], backbone)
-    started, console, stages = time.monotonic(), standard_output(), Stages(Path(out))
+    started, stages = time.monotonic(), Stages(Path(out))
     folder = stages.folder
 
     def stage(number: int, says: str) -> None:
-        console.print(f"\n{number}  {says}", style="bold", soft_wrap=True)
+        say(f"\n{number}  {says}", style="bold")
 
     stage(1, "extract: photos into regions")
     extract(
@@ -90,26 +92,27 @@ def shop(
         title=title,
         photo=photo,
         allow_unreadable=allow_unreadable,
+        threads=threads,
     )
     made_of: dict[str, Any] = {"features": _content(folder / "features"), "version": __version__}
 
     def make(name: str, inputs: dict[str, Any], verb: Callable[[Path], None]) -> None:
         made_of.update(inputs)
         if not stages.run(name, made_of, verb):
-            console.print(f"{folder / name}: kept, nothing it is made of has changed", soft_wrap=True)
+            say(f"{folder / name}: kept, nothing it is made of has changed")
 
     stage(2, "prepare: clicks into pairs, a part of them held out")
     given = {"clicks": file_hash(clicks), "judgements": file_hash(judgements), "columns": click_columns}
     make("dataset", given, partial(_prepare, folder, clicks, judgements, click_columns))
     stage(3, f"train: recipe {recipe}")
-    make("bundle", {"recipe": chosen}, partial(_train, folder, recipe, changes, console))
+    make("bundle", {"recipe": chosen}, partial(_train, folder, recipe, changes))
     stage(4, "index: the whole catalogue, with its photos")
     make("index", {}, partial(_index, folder))
     stage(5, "measure: what the model is worth, beside simpler ways to rank")
-    verdicts = _measure(folder, console, from_clicks=clicks is not None)
+    verdicts = _measure(folder, from_clicks=clicks is not None)
     stages.finish({"products": str(products), "verdicts": verdicts})
-    console.print(f"\nsearch page: shopwindow serve {out}", soft_wrap=True)
-    console.print(f"{time.monotonic() - started:.0f} s in all", style="dim")
+    say(f"\nsearch page: shopwindow serve {out}")
+    say(f"{time.monotonic() - started:.0f} s in all", style="dim")
 
 
 def _check(
@@ -143,7 +146,7 @@ def _prepare(
     prepare([], products=str(folder / "features"), out=str(out), **files)  # type: ignore[arg-type] # by name
 
 
-def _train(folder: Path, recipe: str, changes: dict[str, str], console: Console, out: Path) -> None:
+def _train(folder: Path, recipe: str, changes: dict[str, str], out: Path) -> None:
     """Learns from clicks, or else from titles. Towers that read texts need neither: without clicks they stay as they
     are."""
     from shopwindow.cli.learn import train
@@ -155,17 +158,13 @@ def _train(folder: Path, recipe: str, changes: dict[str, str], console: Console,
     dataset = Dataset(folder / "dataset")
     if not dataset.has_weights and (tower := open_text_tower(dataset.backbone)) is not None:
         write_zero_shot(dataset, out, text_tower=tower)
-        console.print(
-            "No clicks: the pretrained towers search as they are, nothing was trained.", soft_wrap=True
-        )
+        say("No clicks: the pretrained towers search as they are, nothing was trained.")
         return
     fitting = {"loss.weighting": "none"} if not dataset.has_weights else {}
     pairs, size = int(dataset.pair_training.sum()), load_recipe(recipe, changes).batches.size
     if size > pairs // _FEWEST_BATCHES:
         fitting["batches.size"] = str(max(2, pairs // _FEWEST_BATCHES))
-        console.print(
-            f"Few pairs: {pairs:,}; batches of {fitting['batches.size']} instead of {size}.", soft_wrap=True
-        )
+        say(f"Few pairs: {pairs:,}; batches of {fitting['batches.size']} instead of {size}.")
     settings = {**changes, **fitting}
     train(str(folder / "dataset"), out=str(out), recipe=recipe, set=[f"{k}={v}" for k, v in settings.items()])
 
@@ -176,9 +175,9 @@ def _index(folder: Path, out: Path) -> None:
     make(str(folder / "bundle"), str(folder / "dataset"), out=str(out))
 
 
-def _measure(folder: Path, console: Console, *, from_clicks: bool) -> dict[str, Any]:
+def _measure(folder: Path, *, from_clicks: bool) -> dict[str, Any]:
     """Prints the tables and the sentence; gives them as plain values. Titles are no test of a search for titles."""
-    from shopwindow.cli.console import counted
+    from shopwindow.cli.console import counted, say
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
     from shopwindow.ranking.measures import unjudged_note
@@ -188,9 +187,7 @@ def _measure(folder: Path, console: Console, *, from_clicks: bool) -> dict[str, 
     dataset = Dataset(folder / "dataset")
     files = {name: dataset.held_out(name) for name in _WHAT if from_clicks or name != "test"}
     if not any(files.values()):
-        console.print(
-            "Nothing can be measured: no clicks are held out, and there are no judgements.", soft_wrap=True
-        )
+        say("Nothing can be measured: no clicks are held out, and there are no judgements.")
         return {}
     rankers = rankers_of(Bundle.load(folder / "bundle"), dataset)
     verdicts = {}
@@ -200,20 +197,20 @@ def _measure(folder: Path, console: Console, *, from_clicks: bool) -> dict[str, 
         judged = Judged.read(path, dataset)
         if judged.unanswered:
             what = counted(judged.unanswered, "query has", "queries have")
-            console.print(f"{path.name}: {what} no right product, and cannot be measured", soft_wrap=True)
+            say(f"{path.name}: {what} no right product, and cannot be measured")
         if len(judged.texts) < FEWEST_QUERIES:
             what = counted(len(judged.texts), "query", "queries")
-            console.print(f"{path.name}: {what}, too few to compare anything", soft_wrap=True)
+            say(f"{path.name}: {what}, too few to compare anything")
             continue
         verdict = measure(rankers, dataset, judged, pools=name == "judgements")
-        _print_table(console, _WHAT[name], verdict)
+        _print_table(_WHAT[name], verdict)
         verdicts[name] = verdict.to_json()
         if name == "judgements":
-            console.print("Ranked: the judged products of each query alone.", soft_wrap=True)
+            say("Ranked: the judged products of each query alone.")
         else:
             note = unjudged_note(judged.answers, dataset.product_ids)
-            console.print(f"Ranked: the whole catalogue. {note and note + '.'}", soft_wrap=True)
-            console.print(verdict.sentence, style="bold", soft_wrap=True)
+            say(f"Ranked: the whole catalogue. {note and note + '.'}")
+            say(verdict.sentence, style="bold")
     return verdicts
 
 
@@ -223,8 +220,8 @@ _WHAT: Final = {"judgements": "judged queries", "test": "queries of held-out cli
 """What is held out, in the order in which it is measured."""
 
 
-def _print_table(console: Console, what: str, verdict: Verdict) -> None:
-    from shopwindow.cli.console import AlignedTable
+def _print_table(what: str, verdict: Verdict) -> None:
+    from shopwindow.cli.console import AlignedTable, say
 
     names = ("nDCG@5", "95 % interval", *verdict.lines[0].others, "to the best other")
     table = AlignedTable([f"{verdict.queries:,} {what}", *names])
@@ -233,8 +230,8 @@ def _print_table(console: Console, what: str, verdict: Verdict) -> None:
         others = [f"{value:.3f}" for value in line.others.values()]
         interval = f"{score.low:.3f} to {score.high:.3f}"
         table.add_row(line.name, f"{score.mean:.3f}", interval, *others, line.against)
-    console.print()
-    console.print(table)
+    say("")
+    table.show()
 
 
 def _content(features: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -135,7 +135,7 @@ def systems_of(
 ) -> list[System]:
     """Each word's runs as a system, several runs as its repeated seeds.
 
-    Named by the file; by the whole word where two different words would have the same name.
+    Named by the file; with its folder before it where two files have the same name.
 
     Raises: DataError for equal files, or a run that shares no query or no product with the answers.
     """
@@ -145,13 +145,28 @@ def systems_of(
     from shopwindow.ranking.measures import evaluate as evaluate_run
     from shopwindow.ranking.significance import System
 
-    names = [found[0].name + (f" and {len(found) - 1} more" if len(found) > 1 else "") for found in runs]
     systems = []
-    for word, name, found in zip(words, names, runs, strict=True):
-        same = {other for other, called in zip(words, names, strict=True) if called == name}
+    for name, found in zip(_distinct_names(words, runs), runs, strict=True):
         evaluations = tuple(evaluate_run(one, answers, measures) for one in found)
-        systems.append(System(name if len(same) == 1 else word, evaluations))
+        systems.append(System(name, evaluations))
     return systems
+
+
+def _distinct_names(words: Sequence[str], runs: Sequence[Sequence[Run]]) -> list[str]:
+    """A name of each system: of its first run, and as many folders before it as tell different words apart."""
+    folders = [Path(word.split(",")[0]).resolve().parent.parts for word in words]
+    more = [f" and {len(found) - 1} more" if len(found) > 1 else "" for found in runs]
+    names = [found[0].name + rest for found, rest in zip(runs, more, strict=True)]
+    for depth in range(1, max(map(len, folders)) + 1):
+        if all(words[one] == words[two] for one, two in _equal(names)):
+            break
+        for row in {row for pair in _equal(names) for row in pair}:
+            names[row] = "/".join([*folders[row][-depth:], runs[row][0].name]) + more[row]
+    return names
+
+
+def _equal(names: Sequence[str]) -> list[tuple[int, int]]:
+    return [(one, two) for one, two in combinations(range(len(names)), 2) if names[one] == names[two]]
 
 
 def _check_distinct(systems: Sequence[Sequence[Run]], words: Sequence[str]) -> None:

@@ -142,6 +142,10 @@ class Dataset:
     def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Path, bool, dict[str, Any]]]:
         return (_opened, (self.path, self.mapped, self.manifest))
 
+    def __repr__(self) -> str:
+        pairs, products = len(self.pair_products), len(self.product_ids)
+        return f"Dataset({str(self.path)!r}, {pairs:,} pairs, {products:,} products)"
+
     @property
     def content_hash(self) -> str:
         """Names the content: equal for equal rows, whatever the files were called."""

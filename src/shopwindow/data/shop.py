@@ -249,8 +249,8 @@ def _report(features: Features, parts: _Parts, graded: Judgements | None, *, fro
             (f"{name}: pairs", len(pairs.queries)),
             (f"{name}: queries", len(np.unique(pairs.queries))),
         ]
-    notes = [] if from_titles else [f"columns: {_columns(log.found)}"]
-    notes.append(f"split {parts.split.says}")
+    notes = [] if from_titles else [f"columns of the clicks: {_columns(log.found)}"]
+    notes.append(f"held out {parts.split.says}")
     notes += [f"{name}: {strata(pairs, training).says}" for name, pairs in parts.held_out.items()]
     if "valid" not in parts.held_out:
         notes.append("nothing is held out to validate on: train needs --valid and --answers")

@@ -45,7 +45,10 @@ class Strata:
         seen = (self.query_seen, self.product_seen, self.pair_seen)
         shares = (f"{count:,} ({count / max(self.pairs, 1):.0%})" for count in seen)
         query, product, pair = shares
-        return f"query seen in training {query}, product seen {product}, pair seen {pair}"
+        return (
+            f"of its {self.pairs:,} pairs, {query} have a query that training has too, {product} such a product, "
+            f"{pair} are pairs of training"
+        )
 
 
 def split(clicks: Clicks, *, way: Way | None = None, share: float = HELD_OUT) -> Split:

@@ -64,19 +64,27 @@ def _without_advice() -> Iterator[None]:
 
 
 def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apart:
-    """Writes the text side of a bundle as a directory for `ExportedText`; its vectors are those of `encode_texts`.
-    Gives how nearly: it is opened and asked for texts of 1 to 8 words of the vocabulary, drawn at random.
+    """Writes the text side of a bundle as a directory, whole or not at all, as `write_text_side` says.
+
+    Raises: as `write_text_side`, DataError as `whole_directory`.
+    """
+    with whole_directory(path, marker=MARKER) as folder:
+        return write_text_side(bundle, folder, int8=int8)
+
+
+def write_text_side(bundle: Bundle, folder: Path, *, int8: bool = False) -> Apart:
+    """Fills an empty folder for `ExportedText` with the text side of a bundle; its vectors are those of
+    `encode_texts`. Gives how nearly: it is opened and asked for texts of 1 to 8 words of the vocabulary, drawn at
+    random.
 
     `int8`: tables by rows, matrices by columns (7 bits, so that no processor's sums overflow), what flows through them
-    at run time, by the largest value of a batch: a text's vector then depends a little on its company. The directory
-    appears whole or not at all.
+    at run time, by the largest value of a batch: a text's vector then depends a little on its company.
 
     Raises: ImportError without the extra `onnx`, ValueError for a pretrained part, for more than 2 GiB or a text whose
-    vector is further off than `ALLOWED` (nothing is written then), DataError as `whole_directory`.
+    vector is further off than `ALLOWED`.
     """
     try:
         import onnx
-        import onnxruntime.quantization as quantization
     except ImportError as error:
         raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
     model = bundle.model
@@ -89,34 +97,35 @@ def export_text(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Apar
     made = graph.model(model.dimensions)
     if made.ByteSize() > _MOST_BYTES:
         raise ValueError(f"the graph has {made.ByteSize()} bytes; one ONNX file holds 2 GiB")
-    with whole_directory(path, marker=MARKER) as folder:
-        if int8 and model.text_towers:
-            with tempfile.NamedTemporaryFile(suffix=".onnx") as whole:
-                onnx.save(made, whole.name)
-                with _without_advice():
-                    quantization.quantize_dynamic(
-                        whole.name,
-                        folder / GRAPH,
-                        op_types_to_quantize=["MatMul"],
-                        per_channel=True,
-                        reduce_range=True,
-                        extra_options={"MatMulConstBOnly": True},
-                    )
-        else:
-            onnx.save(made, folder / GRAPH)
-        bundle.tokenizer.save(str(folder / TOKENIZER))
-        if model.names is not None:
-            np.save(folder / KEYS, _array(model.names.keys), allow_pickle=False)
-        precision = "int8" if int8 else "float32"
-        card = {"format": FORMAT, **_card(model), "precision": precision}
-        (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        texts = some_texts(bundle.tokenizer)
-        apart = how_far_apart(ExportedText.load(folder).encode_texts(texts), bundle.encode_texts(texts))
-        if not apart.worst <= ALLOWED[precision]:
-            raise ValueError(
-                f"{precision}: the vector of a text is {apart.worst:.2g} off (1 - cosine; mean {apart.mean:.2g}), "
-                f"at most {ALLOWED[precision]:g} is allowed; nothing was written"
-            )
+    if int8 and model.text_towers:
+        from onnxruntime import quantization
+
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as whole:
+            onnx.save(made, whole.name)
+            with _without_advice():
+                quantization.quantize_dynamic(
+                    whole.name,
+                    folder / GRAPH,
+                    op_types_to_quantize=["MatMul"],
+                    per_channel=True,
+                    reduce_range=True,
+                    extra_options={"MatMulConstBOnly": True},
+                )
+    else:
+        onnx.save(made, folder / GRAPH)
+    bundle.tokenizer.save(str(folder / TOKENIZER))
+    if model.names is not None:
+        np.save(folder / KEYS, _array(model.names.keys), allow_pickle=False)
+    precision = "int8" if int8 else "float32"
+    card = {"format": FORMAT, **_card(model), "precision": precision}
+    (folder / MARKER).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    texts = some_texts(bundle.tokenizer)
+    apart = how_far_apart(ExportedText.load(folder).encode_texts(texts), bundle.encode_texts(texts))
+    if not apart.worst <= ALLOWED[precision]:
+        raise ValueError(
+            f"{precision}: the vector of a text is {apart.worst:.2g} off (1 - cosine; mean {apart.mean:.2g}), "
+            f"at most {ALLOWED[precision]:g} is allowed; nothing was written"
+        )
     return apart
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from shopwindow.model.bundle import Bundle
-from shopwindow.model.encoder import normalised
+from shopwindow.model.encoder import spelled
 from shopwindow.model.tokens import tokenize
 
 
@@ -121,7 +121,7 @@ class TextModule(nn.Module):
         del options
         if not all(isinstance(text, str) for text in inputs):
             raise ValueError("only texts can be encoded")
-        texts = normalised(self.model, [(prompt or "") + text for text in inputs])
+        texts = spelled(self.model, self.tokenizer, [(prompt or "") + text for text in inputs])
         tokens, lengths = tokenize(self.tokenizer, texts, longest=self.model.longest)
         return {"tokens": tokens, "lengths": lengths}
 

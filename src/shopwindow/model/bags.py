@@ -78,7 +78,8 @@ class WordBag(nn.Module):
             own = rows < len(self.weight)
             rows, owners = rows[own], owners[own]
         out = self.weight.new_zeros(named.queries, self.weight.shape[1])
-        return out.index_add(0, owners, self.weight[rows])
+        # Not weight[rows]: with several threads its gradient is summed in another order each time.
+        return out.index_add(0, owners, self.weight.index_select(0, rows))
 
 
 class TitleWords(nn.Module):

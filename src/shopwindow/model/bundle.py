@@ -19,7 +19,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,6 @@ from shopwindow.model.encoder import (
     encode_regions,
     encode_texts,
     encode_tokens,
-    known_pieces,
     knows,
     read_products,
     read_titles,
@@ -57,7 +56,8 @@ from shopwindow.model.pretrained import PretrainedTexts, TextEncoder, WholePhoto
 from shopwindow.model.rank import rank_pools
 from shopwindow.model.recipe import Reads
 from shopwindow.model.rerankers import Reranker, own_reranker
-from shopwindow.model.tokenizer_files import TOKENIZER_FILE, load_tokenizer
+from shopwindow.model.text_side import as_texts
+from shopwindow.model.tokenizer_files import TOKENIZER_FILE, known_pieces, load_tokenizer
 from shopwindow.model.towers import EncoderSize, PhotoTower, TextTower
 from shopwindow.ranking.runs import Run
 
@@ -149,6 +149,11 @@ class Bundle:
         return self.model.dimensions
 
     @property
+    def longest(self) -> int:
+        """The most tokens of a text."""
+        return self.model.longest
+
+    @property
     def backbone(self) -> dict[str, Any] | None:
         """The spec of what made the features that the model takes; None where that is not known."""
         return self.model.backbone
@@ -168,9 +173,10 @@ class Bundle:
                 whole.update(tensor.cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 
-    def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "texts values"]:
-        """The vectors of queries, in their order."""
-        return encode_texts(self.model, self.tokenizer, texts)
+    def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "*texts values"]:
+        """The vectors of queries, in their order; of one text the one vector. Raises: TypeError as `as_texts`."""
+        vectors = encode_texts(self.model, self.tokenizer, as_texts(texts))
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def tokenise(self, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
         """The tokens of each text, as `encoder.tokenise` says."""

@@ -29,7 +29,7 @@ from shopwindow.model.late import LateInteraction
 from shopwindow.model.packing import Lengths
 from shopwindow.model.pretrained import PretrainedTexts, WholePhotos
 from shopwindow.model.recipe import Learned, Reads
-from shopwindow.model.tokenizer_files import SPECIAL_TOKENS
+from shopwindow.model.tokenizer_files import in_known_case, known_pieces
 from shopwindow.model.tokens import tokenize
 from shopwindow.model.towers import PhotoTower, TextTower
 
@@ -358,11 +358,10 @@ def encode_texts(
 
 
 def tokenise(model: PartsEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
-    """The tokens of each text as the model reads it: spelled by its rules, [CLS] first and [SEP] last, at most
-    `longest`."""
+    """The tokens of each text as the model reads it: as `spelled`, [CLS] first and [SEP] last, at most `longest`."""
     if not texts:
         return []
-    tokens, lengths = tokenize(tokenizer, normalised(model, texts), longest=model.longest)
+    tokens, lengths = tokenize(tokenizer, spelled(model, tokenizer, texts), longest=model.longest)
     return np.split(tokens.numpy(), lengths.cumsum(0).numpy()[:-1])
 
 
@@ -491,6 +490,11 @@ def normalised(model: PartsEncoder, texts: list[str]) -> list[str]:
     return [normalise(text, rules) for text in texts] if (rules := model.query_rules) else texts
 
 
+def spelled(model: PartsEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+    """Queries as the model's rules spell them, each word in the case that the tokenizer knows."""
+    return in_known_case(tokenizer, normalised(model, texts))
+
+
 def knows(model: PartsEncoder, tokenizer: Tokenizer, words: list[str]) -> list[bool]:
     """Of which words the model has learned something: one piece is in its vocabulary and, where its text sides are bags
     alone, a name. A pretrained part knows all words.
@@ -508,12 +512,6 @@ def knows(model: PartsEncoder, tokenizer: Tokenizer, words: list[str]) -> list[b
     known = np.zeros(len(words), bool)
     known[named.owners.cpu().numpy()] = True
     return known.tolist()
-
-
-def known_pieces(tokenizer: Tokenizer, tokens: list[Int64[np.ndarray, " _"]]) -> list[list[int]]:
-    """The tokens of texts that stand for something: neither [UNK] nor another special one."""
-    special = {tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
-    return [[token for token in row.tolist() if token not in special] for row in tokens]
 
 
 def check_features(model: PartsEncoder, dataset: Dataset) -> None:

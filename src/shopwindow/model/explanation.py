@@ -24,7 +24,8 @@ from jaxtyping import Float64
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.queries import QueryRule, composed
 from shopwindow.data.regions import Regions
-from shopwindow.model.encoder import encode_photos, normalised
+from shopwindow.model.encoder import encode_photos, spelled
+from shopwindow.model.tokenizer_files import in_known_case
 from shopwindow.model.tokens import tokenize
 from shopwindow.ranking.runs import Run
 
@@ -209,10 +210,11 @@ def _fits(weights: tuple[float, ...], total: float, seen: tuple[int, ...]) -> tu
 
 def _pieces(bundle: Bundle, words: tuple[str, ...]) -> tuple[list[int], list[int]]:
     """The tokens of the words as the model reads them in one query, and of which word each is a piece."""
-    spelled = [_spelled(word, bundle.model.query_rules) for word in words]
-    if not any(word.strip() for word in spelled):  # a query of which the rules leave nothing stays as it was
-        spelled = list(words)
-    encoded = bundle.tokenizer.encode_batch(list(map(composed, spelled)), add_special_tokens=False)
+    by_rules = [_spelled(word, bundle.model.query_rules) for word in words]
+    if not any(word.strip() for word in by_rules):  # a query of which the rules leave nothing stays as it was
+        by_rules = list(words)
+    cased = in_known_case(bundle.tokenizer, by_rules)
+    encoded = bundle.tokenizer.encode_batch(list(map(composed, cased)), add_special_tokens=False)
     pieces = [(token, owner) for owner, one in enumerate(encoded) for token in one.ids]
     pieces = pieces[: bundle.model.longest - 2]  # [CLS] and [SEP]
     return [token for token, _ in pieces], [owner for _, owner in pieces]
@@ -228,7 +230,9 @@ def _both_scores(bundle: Bundle, query: str, photo: Regions) -> tuple[float, flo
     """The score of the vectors and the late score; their sum is what `rank` gives."""
     model = bundle.model
     vector = bundle.encode_texts([query])[0].astype(np.float64)
-    tokens, lengths = tokenize(bundle.tokenizer, normalised(model, [query]), longest=model.longest)
+    tokens, lengths = tokenize(
+        bundle.tokenizer, spelled(model, bundle.tokenizer, [query]), longest=model.longest
+    )
     late = model.late_scores(tokens.to(model.device), lengths, photo)
     return float(vector @ encode_photos(model, photo)[0].astype(np.float64)), float(late[0, 0])
 

@@ -1,4 +1,4 @@
-"""How do words become vectors where there is no torch? By the directory that `shopwindow export onnx` writes.
+"""How do words become vectors without torch? By the directory that `shopwindow export onnx` writes, an index's `text`.
 
 ```
 text.json         format, sizes, rules of spelling, precision; the marker
@@ -23,6 +23,8 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.queries import choose_query_rules, composed, normalise
 from shopwindow.files import DataError, read_card
+from shopwindow.model.text_side import as_texts
+from shopwindow.model.tokenizer_files import in_known_case, known_pieces
 
 MARKER: Final = "text.json"
 FORMAT: Final = "shopwindow text 1"
@@ -34,7 +36,7 @@ _FIRST_PAIR: Final = np.int64(1 << 24)
 
 
 class ExportedText:
-    """The text half of an `Encoder`, from ONNX. Made by `load`; may be asked from several threads."""
+    """The text half of an `Encoder`, a `TextSide`, from ONNX. Made by `load`; may be asked from several threads."""
 
     def __init__(
         self, card: dict[str, Any], session: Any, tokenizer: Tokenizer, keys: np.ndarray | None
@@ -62,12 +64,18 @@ class ExportedText:
         tokenizer.no_truncation()
         return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
 
-    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dimensions"]:
-        """The vectors of texts, in their order; those of `Bundle.encode_texts`, up to rounding."""
-        return self.encode_tokens(self._tokenise(texts))
+    def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "*texts dimensions"]:
+        """The vectors of texts, in their order; of one text the one vector. Those of `Bundle.encode_texts`, up to
+        rounding. Raises: TypeError as `as_texts`."""
+        vectors = self.encode_tokens(self.tokenise(as_texts(texts)))
+        return vectors[0] if isinstance(texts, str) else vectors
 
-    def encode_tokens(self, tokens: list[Int64[np.ndarray, " _"]]) -> Float32[np.ndarray, "texts dimensions"]:
-        """The vectors of texts from their tokens, those of `Bundle.tokenise`, in their order."""
+    def encode_tokens(
+        self,
+        tokens: list[Int64[np.ndarray, " _"]],
+        texts: list[str] | None = None,  # noqa: ARG002 - a pretrained part would read them, and is not exported
+    ) -> Float32[np.ndarray, "texts dimensions"]:
+        """The vectors of texts from their tokens, in their order."""
         out = np.empty((len(tokens), self.dimensions), np.float32)
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for start in range(0, len(order), TEXTS_AT_ONCE):
@@ -75,8 +83,21 @@ class ExportedText:
             (out[rows],) = self._session.run(None, self._inputs([tokens[row] for row in rows]))
         return out
 
-    def _tokenise(self, texts: Sequence[str]) -> list[Int64[np.ndarray, " _"]]:
-        spelled = [normalise(text, self._rules) for text in texts] if self._rules else list(texts)
+    def knows(self, words: list[str]) -> list[bool]:
+        """Of which words the model has learned something, as `Bundle.knows` says."""
+        pieces = known_pieces(self._tokenizer, self.tokenise(words))
+        if self._tower or self._keys is None:
+            return [bool(some) for some in pieces]
+        return [bool(np.isin(some, self._keys).any()) for some in pieces]
+
+    def reads(self, tokens: Int64[np.ndarray, " tokens"]) -> bool:
+        """Whether any token of a text stands for something."""
+        return bool(known_pieces(self._tokenizer, [tokens])[0])
+
+    def tokenise(self, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
+        """The tokens of each text, those of `Bundle.tokenise`."""
+        by_rules = [normalise(text, self._rules) for text in texts] if self._rules else texts
+        spelled = in_known_case(self._tokenizer, by_rules)
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(map(composed, spelled)))]
         longest = self.longest
         return [

@@ -90,4 +90,4 @@ class LateInteraction(nn.Module):
         """The weight of each word in its query: the softmax of its learned importance."""
         importance: Tensor = self.importance(tokens)[:, 0].exp()
         total = importance.new_zeros(queries).index_add(0, owners, importance)
-        return importance / total[owners]
+        return importance / total.index_select(0, owners)

@@ -17,6 +17,7 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from shopwindow.data.regions import Regions
 from shopwindow.model.encoder import PartsEncoder, at_rest
+from shopwindow.model.text_side import Query as Query
 from shopwindow.ranking.operators import Operator, PoolOperator
 
 if TYPE_CHECKING:
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
 
 ScoreFunction = Callable[[str, list[Any]], Sequence[float]]
 """Takes the words and the ids of the first products, best first, and gives their new scores."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A text as the model reads it: its tokens, [CLS] first and [SEP] last, and the vector made of them."""
-
-    text: str
-    tokens: Int64[np.ndarray, " tokens"]
-    vector: Float32[np.ndarray, " dimensions"]
 
 
 @dataclass(frozen=True)

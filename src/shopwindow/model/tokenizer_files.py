@@ -5,10 +5,13 @@ Imports no torch, so that a wrong file is refused at once. Knows no training and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from jaxtyping import Int64
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from shopwindow.files import DataError, text_lines
@@ -17,6 +20,7 @@ TOKENIZER_FILE: Final = "tokenizer.json"
 VOCABULARY_FILE: Final = "vocab.txt"
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NEEDED_TOKENS: Final = ("[UNK]", "[CLS]", "[SEP]")
+_WORD: Final = re.compile(r"\S+")
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -84,3 +88,33 @@ def framed(tokenizer: Tokenizer) -> Tokenizer:
     special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
     return tokenizer
+
+
+def known_pieces(tokenizer: Tokenizer, tokens: list[Int64[np.ndarray, " _"]]) -> list[list[int]]:
+    """The tokens of texts that stand for something: neither [UNK] nor another special one."""
+    special = {tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
+    return [[token for token in row.tolist() if token not in special] for row in tokens]
+
+
+def in_known_case(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+    """The texts; a word with capitals is in small letters where the tokenizer then needs fewer pieces for it.
+
+    So `Round` is read as `round` where nothing with a capital was learned, and as typed where `Round` was.
+    """
+    words = sorted({word for text in texts for word in _WORD.findall(text) if word != word.lower()})
+    small = [word.lower() for word in words]
+    pieces = [_piece_count(row.ids, tokenizer) for row in tokenizer.encode_batch([*words, *small])]
+    better = {
+        word: lower
+        for word, lower, as_typed, as_lower in zip(
+            words, small, pieces[: len(words)], pieces[len(words) :], strict=True
+        )
+        if as_lower < as_typed and len(lower) == len(word)
+    }
+    if not better:
+        return texts
+    return [_WORD.sub(lambda word: better.get(word[0], word[0]), text) for text in texts]
+
+
+def _piece_count(token_ids: list[int], tokenizer: Tokenizer) -> float:
+    return float("inf") if tokenizer.token_to_id("[UNK]") in token_ids else float(len(token_ids))

@@ -305,9 +305,9 @@ class PhotoTower(nn.Module):
         owners = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(hidden.device)[layout.order]
         asked = hidden @ self.asking
         highest = asked.new_full((len(lengths),), -torch.inf).scatter_reduce(0, owners, asked, "amax")
-        weights = (asked - highest[owners]).exp()
+        weights = (asked - highest.index_select(0, owners)).exp()
         total = weights.new_zeros(len(lengths)).index_add(0, owners, weights)
-        shares = (weights / total[owners])[:, None]
+        shares = (weights / total.index_select(0, owners))[:, None]
         return hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owners, shares * hidden)
 
 

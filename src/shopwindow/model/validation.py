@@ -154,7 +154,7 @@ class CatalogueValidation:
         ranked, count = len(self._products), len(self.dataset.product_ids)
         products = f"all {count:,}" if ranked == count else f"a fixed sample of {ranked:,} of {count:,}"
         queries = f"{len(self._texts):,} held-out queries"
-        return {"verdict": f"does not apply, there are no pools: {queries} rank {products} products"}
+        return {"verdict": f"none, as there are no pools: {queries} rank {products} products"}
 
     def measure(self, model: PartsEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
         """As `Validation.measure`, over the catalogue."""

@@ -37,7 +37,7 @@ _QRELS: Final = Layout(
 _GRADES: Final = ("grade", "relevance", "label")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Answers:
     """Grades of (query, product); a product is an answer where its grade is above 0 (1 for yes/no answers).
 
@@ -104,6 +104,9 @@ class Answers:
             product_ids=grouped.product_ids,
             grades=grouped.grades,
         )
+
+    def __repr__(self) -> str:
+        return f"Answers({len(self.queries):,} queries, {int(self.counts.sum()):,} answers)"
 
     def __len__(self) -> int:
         return len(self.product_ids)

@@ -81,7 +81,7 @@ class RunAudit:
     outside: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What can be scored on a set without its queries."""
 
@@ -96,6 +96,9 @@ class Audit:
     strata: tuple[Stratum, ...]
     runs: tuple[RunAudit, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Audit({self.queries:,} queries: {self.verdict})"
 
     @property
     def leaks(self) -> tuple[Line, ...]:

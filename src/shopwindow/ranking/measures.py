@@ -225,12 +225,10 @@ def _hits_before(query: Int64[np.ndarray, "hits"]) -> Int64[np.ndarray, "hits"]:
     return np.repeat(starts, np.diff(np.append(starts, len(query))))
 
 
-DEFAULT_MEASURES: Final = tuple(
-    map(Measure.parse, ("nDCG@5", "nDCG-ones@5", "hit@1", "recall@5", "recall@10", "MRR"))
-)
+DEFAULT_MEASURES: Final = tuple(map(Measure.parse, ("nDCG@5", "hit@1", "recall@5", "recall@10", "MRR")))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """What one run is worth on one set of answers: a value per measure and judged query.
 
@@ -245,6 +243,13 @@ class Evaluation:
     missing: Shaped[np.ndarray, "missing"]
     unanswered: Shaped[np.ndarray, "unanswered"]
     extra: Shaped[np.ndarray, "extra"]
+
+    def __repr__(self) -> str:
+        scores = ", ".join(
+            f"{measure} {self.mean(measure):.4f} ± {self.standard_error(measure):.4f}"
+            for measure in self.measures
+        )
+        return f"Evaluation({self.run!r}, {len(self.queries):,} queries: {scores})"
 
     def of(self, measure: Measure | str) -> Float64[np.ndarray, "queries"]:
         """The values of one measure. Raises: ValueError for one that was not evaluated."""

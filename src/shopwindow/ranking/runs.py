@@ -34,7 +34,7 @@ _LAYOUTS: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """Scores of (query, product), in ranking order: queries ascend; inside one the higher score comes first, and of
     equal scores the smaller product id (integers by value, strings by character).
@@ -88,6 +88,9 @@ class Run:
             product_ids=product_ids[order],
             scores=scores[order],
         )
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {len(self.queries):,} queries, {len(self):,} candidates)"
 
     def __len__(self) -> int:
         return len(self.product_ids)

@@ -277,7 +277,7 @@ class System:
         return {"run": self.name, "measures": measures, "seeds": seeds}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """`first` less `second` in one measure. `p_corrected` is Holm's over all systems compared in this measure.
 
@@ -306,6 +306,11 @@ class Comparison:
     single: str | None
     compared: int = 1
     """With how many systems `first` is compared in this measure."""
+
+    def __repr__(self) -> str:
+        interval = f"{self.low:+.4f} to {self.high:+.4f}"
+        ahead = f"{self.first} - {self.second} {self.difference:+.4f} ({interval})"
+        return f"Comparison({self.measure}: {ahead}, {self.verdict})"
 
     @property
     def is_real(self) -> bool:

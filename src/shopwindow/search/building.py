@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,21 +32,21 @@ from shopwindow.search.index import (
     BUNDLE,
     MANIFEST,
     SEGMENTS,
+    TEXT_SIDE,
     Manifest,
     OpenIndex,
     Part,
     Source,
     add_deleted,
     as_ids,
-    copy_bundle,
+    content_name,
     fingerprint,
     keep,
-    load_bundle,
-    load_same_bundle,
     named_by_content,
 )
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
 from shopwindow.search.kept_regions import KeptRegions
+from shopwindow.search.own_bundle import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.product_table import read_product_table
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import smooth_catalogue
@@ -71,6 +71,7 @@ def build_index(
     smooth: tuple[float, ...] | None = None,
     smooth_regions: tuple[float, ...] | None = None,
     kept_regions: bool | None = None,
+    text_side: Callable[[Bundle, Path], object] | None = None,
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
@@ -78,11 +79,13 @@ def build_index(
 
     `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are known
     to match; their queries become the products' full texts. `labels`: the competition's table of label names.
-    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many rows are of other products,
-    and how many products have no row. Without it the columns are those of the dataset's catalogue, where it has one;
+    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many products have no row.
+    Without it the columns are those of the dataset's catalogue, where it has one;
     its titles become full text, its photos are shown. `smooth`: weights of each vector itself, its nearest, its second
     nearest ...; `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`:
     whether regions are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
+    `text_side`: fills a folder with the bundle's exported text side (`export.onnx.write_text_side`), by which searches
+    then need no torch; that of a pretrained part is left out, and one that fails with a ValueError, with a remark.
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
     DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
@@ -116,6 +119,9 @@ def build_index(
     out = Path(out).resolve()
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
+        if text_side is not None and not opened.model.pretrained_texts:
+            name = _write_text_side(text_side, opened, folder / TEXT_SIDE, remark)
+            manifest = dataclasses.replace(manifest, text_side=name)
         (folder / SEGMENTS).mkdir()
         manifest = _add_segment(folder, out, manifest, opened, products, known, progress)
         asked = choose_texts(products.query_texts, np.random.default_rng(_SEED))
@@ -250,6 +256,21 @@ def read_label_names(path: str | Path) -> dict[int, str]:
             raise DataError("a number, a tab and a name were wanted", path=path, line=number)
         names[int(label)] = name.strip()
     return names
+
+
+def _write_text_side(
+    write: Callable[[Bundle, Path], object], bundle: Bundle, folder: Path, remark: Remark | None
+) -> str | None:
+    """The name of the exported text side by its content; None, and no folder, where it cannot be exported."""
+    folder.mkdir()
+    try:
+        write(bundle, folder)
+    except ValueError as error:
+        shutil.rmtree(folder)
+        if remark is not None:
+            remark(f"searches will load torch: {error}")
+        return None
+    return content_name(folder)
 
 
 def _kept_for(bundle: Bundle, asked: bool | None) -> str | None:

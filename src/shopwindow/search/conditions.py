@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import reduce
 from heapq import nlargest
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -24,21 +24,28 @@ from shopwindow.data.tables import Kind as Kind
 from shopwindow.data.tables import parse_number as parse_number
 from shopwindow.data.tables import shortened as shortened
 
-Relation = Literal["<=", ">=", "="]
+Relation = Literal["<=", ">=", "<", ">", "="]
 PHOTO_COLUMNS: Final = ("image_h", "image_w")
 """Columns that every index has: height and width of the photo in px."""
 COLUMN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 MOST_CHOICES: Final = 100
-_WRITTEN: Final = re.compile(rf"\s*({COLUMN_NAME.pattern})\s*(<=|>=|=)(?!=)(.*)", re.DOTALL)
+_WRITTEN: Final = re.compile(rf"\s*({COLUMN_NAME.pattern})\s*(<=|>=|<|>|=)(?!=)(.*)", re.DOTALL)
+_COMPARE: Final[dict[str, Any]] = {
+    "<=": pc.less_equal,
+    ">=": pc.greater_equal,
+    "<": pc.less,
+    ">": pc.greater,
+    "=": pc.equal,
+}
 _COMPARED: Final = 50
-_EXAMPLES: Final = "price<=20, price>=5, colour=red or colour=red|blue"
+_EXAMPLES: Final = "price<=20, price>5, colour=red or colour=red|blue"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a column's value must be: at most or at least a number, or one of some values.
+    """What a column's value must be: below or above a number or that number, or one of some values.
 
-    `values` as they were written, composed as Unicode's NFC has it: one with `<=` and `>=`. A product without a value
+    `values` as they were written, in Unicode's form NFC: one unless the relation is `=`. A product without a value
     passes no condition.
 
     Raises: ValueError for another relation, no values, or values that do not go with the relation.
@@ -115,7 +122,7 @@ class Condition:
         else:
             self.check("number")
             wanted = [parse_number(value) for value in self.values]
-            compared = {"<=": pc.less_equal, ">=": pc.greater_equal, "=": pc.equal}[self.relation]
+            compared = _COMPARE[self.relation]
             true = reduce(pc.or_, (compared(column, number) for number in wanted))
         mask: Bool[np.ndarray, " products"] = true.fill_null(False).to_numpy(zero_copy_only=False)
         return mask
@@ -126,18 +133,24 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
     return tuple(dict.fromkeys(map(Condition.parse, texts)))
 
 
-def check_conditions(conditions: Sequence[Condition], kinds: Mapping[str, Kind]) -> None:
-    """Raises: ValueError for a column that an index with columns of these kinds does not have, or a condition that
-    does not fit its column."""
+def fit_conditions(conditions: Sequence[Condition], kinds: Mapping[str, Kind]) -> tuple[Condition, ...]:
+    """The conditions with the names of columns as an index with columns of these kinds spells them: in the case given
+    where there is such a column, else in any.
+
+    Raises: ValueError for a column that it does not have, or a condition that does not fit its column.
+    """
     known: dict[str, Kind] = {**kinds, **dict.fromkeys(PHOTO_COLUMNS, "number")}
+    folded = {name.casefold(): name for name in known}
+    fitting = []
     for condition in conditions:
-        kind = known.get(condition.column)
-        if kind is None:
+        given = condition.column
+        name = given if given in known else folded.get(given.casefold())
+        if name is None:
             columns = ", ".join(f"{name} ({kind}s)" for name, kind in known.items())
-            raise ValueError(
-                f"condition {shortened(str(condition))}: no column {condition.column}; there are {columns}"
-            )
-        condition.check(kind)
+            raise ValueError(f"condition {shortened(str(condition))}: no column {given}; there are {columns}")
+        condition.check(known[name])
+        fitting.append(replace(condition, column=name))
+    return tuple(fitting)
 
 
 def nearest_words(asked: Sequence[str], words: Iterable[str], count: int = 5) -> list[str]:

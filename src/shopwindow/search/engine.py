@@ -2,33 +2,30 @@
 
 words -> tokens -> the bundle's text vector, or a photo's (photos.py), or both -> candidates of the index (lookup.py),
 perhaps filtered, fused with full text, scored anew -> hits. A search takes one opened state of the index and stays in
-it. Knows no web and no pixel.
+it. Knows no web and no pixel. What needs the model itself is imported when it is asked for: torch takes seconds.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Shaped
 
 from shopwindow.files import DataError, find_photo
 from shopwindow.ids import as_ids
-from shopwindow.model.bundle import Bundle
-from shopwindow.model.explanation import Explanation, explain
 from shopwindow.model.exported_text import ExportedText
-from shopwindow.model.rerankers import Query, Reranker
-from shopwindow.model.rerankers import find as find_reranker
+from shopwindow.model.text_side import Query, TextSide
 from shopwindow.search.attributes import summarise
 from shopwindow.search.catalogue import PLACES
-from shopwindow.search.conditions import check_conditions
-from shopwindow.search.golden import Golden
+from shopwindow.search.conditions import fit_conditions
 from shopwindow.search.hits import (
     EVERYTHING,
     ColumnView,
@@ -41,8 +38,7 @@ from shopwindow.search.hits import (
     UnknownProduct,
     View,
 )
-from shopwindow.search.index import BUNDLE, MANIFEST, OpenIndex, load_same_bundle
-from shopwindow.search.kept_regions import ProductRegions
+from shopwindow.search.index import BUNDLE, MANIFEST, TEXT_SIDE, OpenIndex, content_name
 from shopwindow.search.lookup import (
     NOTHING,
     OpenPart,
@@ -56,6 +52,12 @@ from shopwindow.search.photos import PhotoSide, takes_photos, weighted_sum
 from shopwindow.vision.backbone import Backbone
 from shopwindow.vision.fetch import IN_TAR
 
+if TYPE_CHECKING:
+    from shopwindow.model.bundle import Bundle
+    from shopwindow.model.explanation import Explanation
+    from shopwindow.model.rerankers import Reranker
+    from shopwindow.search.product_regions import ProductRegions
+
 MOST_TEXTS_SHOWN: Final = 8
 _TRIED: Final = 50
 _SAME: Final = 0.99
@@ -63,43 +65,77 @@ _SAME: Final = 0.99
 
 
 @dataclass(frozen=True)
+class _Choice:
+    """How an engine was asked to open its index, as `SearchEngine.open` says."""
+
+    bundle: Path | None
+    text: ExportedText | None
+    backbone: Backbone | None
+    quick: bool
+
+
+@dataclass
+class _Model:
+    """The bundle of an index, opened when it is first asked for, once for all threads."""
+
+    path: Path
+    bundle_hash: str
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _opened: Bundle | None = None
+
+    def get(self) -> Bundle:
+        """Raises: DataError as `load_same_bundle`."""
+        from shopwindow.search.own_bundle import load_same_bundle
+
+        with self._lock:
+            if self._opened is None:
+                self._opened = load_same_bundle(self.path, self.bundle_hash)
+            return self._opened
+
+
+@dataclass(frozen=True)
 class _State:
-    """What one search sees: an opened index, its bundle, which `index.json` it was, what encodes photos, and what
+    """What one search sees: an opened index, its model, which `index.json` it was, what encodes photos, and what
     encodes words instead of the bundle, if anything."""
 
     index: OpenIndex
-    bundle: Bundle
+    model: _Model
     stamp: tuple[int, int]
     photo_side: PhotoSide
     text_side: ExportedText | None = None
 
     @classmethod
-    def open(
-        cls,
-        path: Path,
-        bundle: Path | None,
-        before: _State | None,
-        text_side: ExportedText | None,
-        backbone: Backbone | None = None,
-    ) -> _State:
-        """The newest state, with bundle and photo side of the state before where they are the same. Raises: as the
-        engine."""
+    def open(cls, path: Path, choice: _Choice, before: _State | None = None) -> _State:
+        """The newest state, with model, text side and photo side of the state before where they are the same. Raises:
+        as the engine."""
         stamp = _stamp(path)
         index = OpenIndex.open(path)
         wanted = index.manifest.bundle_hash
-        if before is not None and before.index.manifest.bundle_hash == wanted:
-            return cls(index, before.bundle, stamp, before.photo_side, text_side)
-        opened = load_same_bundle(bundle or path / BUNDLE, wanted)
-        if text_side is not None:
-            golden = index.manifest.golden
-            if golden is None:
-                raise DataError("has no golden queries to try a text side with", path=path)
-            _check_same_text_side(text_side, opened, list(Golden.read(path / golden).texts), path)
-        return cls(index, opened, stamp, PhotoSide(index.manifest.backbone, backbone), text_side)
+        if before is not None and before.model.bundle_hash == wanted:
+            return cls(index, before.model, stamp, before.photo_side, before.text_side)
+        model = _Model(choice.bundle or path / BUNDLE, wanted)
+        text_side = choice.text or (_own_text_side(index) if choice.quick else None)
+        if choice.text is not None:
+            _check_same_text_side(choice.text, model.get(), index)
+        elif text_side is None:
+            model.get()
+        return cls(index, model, stamp, PhotoSide(index.manifest.backbone, choice.backbone), text_side)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model itself. Raises: DataError where it was replaced since the index was opened."""
+        return self.model.get()
+
+    @property
+    def words(self) -> TextSide:
+        """What reads words."""
+        return self.text_side or self.bundle
 
     @cached_property
     def regions(self) -> ProductRegions:
         """The regions of its products; datasets opened for them stay open."""
+        from shopwindow.search.product_regions import ProductRegions
+
         return ProductRegions(self.index, self.bundle.regions)
 
     @cached_property
@@ -125,33 +161,28 @@ class _State:
             raise UnknownProduct(product_id)
         return place
 
-    def check(self, where: Filter) -> None:
-        """Raises: ValueError for a condition that does not fit the columns."""
-        if where.conditions:
-            check_conditions(where.conditions, self.index.manifest.columns)
+    def fit(self, where: Filter) -> Filter:
+        """The filter with columns as the index spells them. Raises: ValueError as `fit_conditions`."""
+        if not where.conditions:
+            return where
+        return Filter(where.labels, fit_conditions(where.conditions, self.index.manifest.columns))
 
     def read(self, texts: Sequence[str]) -> list[Query]:
         """The texts as the model reads them, tokenised once."""
         texts = [_clean(text) for text in texts]
-        tokens = self.bundle.tokenise(texts)
-        return [Query(*query) for query in zip(texts, tokens, self.encode(tokens, texts), strict=True)]
-
-    def encode(
-        self, tokens: list[Int64[np.ndarray, " _"]], texts: list[str]
-    ) -> Float32[np.ndarray, "queries hidden"]:
-        """The vectors of tokenised texts."""
-        if self.text_side is not None:
-            return self.text_side.encode_tokens(tokens)
-        return self.bundle.encode_tokens(tokens, texts)
+        tokens = self.words.tokenise(texts)
+        vectors = self.words.encode_tokens(tokens, texts)
+        return [Query(*query) for query in zip(texts, tokens, vectors, strict=True)]
 
     def reranker_of(self, request: SearchRequest) -> Reranker | None:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
-        self.check(request.where)
         if request.hybrid and not self.index.has_texts:
             raise ValueError("hybrid: this index holds no texts; `index make --texts` gives it some")
         if request.rerank is None:
             return None
-        reranker = find_reranker(request.rerank, self.bundle)
+        from shopwindow.model.rerankers import find
+
+        reranker = find(request.rerank, self.bundle)
         self.regions.check(reranker)
         return reranker
 
@@ -162,10 +193,10 @@ class SearchEngine:
     Made by `open`. Scores are dot products of vectors, higher is better; equal ones stand by smaller product id.
     """
 
-    def __init__(self, path: Path, state: _State, bundle: Path | None) -> None:
+    def __init__(self, path: Path, state: _State, choice: _Choice) -> None:
         self._path = path
         self._state = state
-        self._bundle = bundle
+        self._choice = choice
 
     @classmethod
     def open(
@@ -175,16 +206,20 @@ class SearchEngine:
         bundle: str | Path | None = None,
         text: ExportedText | None = None,
         backbone: Backbone | None = None,
+        quick: bool = False,
     ) -> SearchEngine:
         """Opens an index with its own copy of the bundle, or with `bundle`, which must be the same model. `text`: the
         exported text side of that model, which then turns words into vectors, faster. `backbone`: one that is open
         already, the same that the index names, which is else opened for the first photo.
 
+        `quick`: the index's own text side encodes words, where it has one and onnxruntime is installed. The bundle, and
+        torch, are loaded when a photo, a reranker or an explanation asks for them. Scores are the bundle's to 1e-5.
+
         Raises: DataError for a broken or foreign index, a bundle of other content, or the text side of another model.
         """
         path = Path(index).resolve()
-        chosen = None if bundle is None else Path(bundle)
-        return cls(path, _State.open(path, chosen, None, text, backbone), chosen)
+        choice = _Choice(None if bundle is None else Path(bundle), text, backbone, quick)
+        return cls(path, _State.open(path, choice), choice)
 
     def search(self, words: str | SearchRequest, **settings: Any) -> list[Hit]:
         """The best k products for the words, fewer when there are fewer. `settings` are those of `SearchRequest`, which
@@ -206,6 +241,7 @@ class SearchEngine:
             asked if isinstance(asked, SearchRequest) else SearchRequest(asked, **settings) for asked in words
         ]
         state = self._state
+        requests = [replace(request, where=state.fit(request.where)) for request in requests]
         rerankers = [state.reranker_of(request) for request in requests]
         queries = _queries(state, requests)
         hits = []
@@ -243,18 +279,16 @@ class SearchEngine:
 
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words, parted by spaces, that the model knows nothing of, each once."""
-        bundle = self._state.bundle
-        parts = _clean(words).split()[
-            : bundle.model.longest
-        ]  # as far as the model reads: each is a token or more
-        known = zip(parts, bundle.knows(parts), strict=True)
+        model = self._state.words
+        # As far as the model reads: each is a token or more.
+        parts = _clean(words).split()[: model.longest]
+        known = zip(parts, model.knows(parts), strict=True)
         return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
 
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
-        state = self._state
-        texts = [_clean(text) for text in words]
-        return state.encode(state.bundle.tokenise(texts), texts)
+        model, texts = self._state.words, [_clean(text) for text in words]
+        return model.encode_tokens(model.tokenise(texts), texts)
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products the index holds."""
@@ -263,7 +297,7 @@ class SearchEngine:
     def count(self, where: Filter = EVERYTHING) -> int:
         """How many products pass a filter. Raises: ValueError for a condition that does not fit the columns."""
         index = self._state.index
-        self._state.check(where)
+        where = self._state.fit(where)
         if not where:
             return len(index)
         masks = [part.allowed(where) for part in index.parts]
@@ -306,6 +340,8 @@ class SearchEngine:
         """
         if not words.strip():
             raise ValueError("no words to explain")
+        from shopwindow.model.explanation import explain
+
         state = self._state
         return explain(state.bundle, _clean(words), state.regions.raw(*state.locate(product_id)))
 
@@ -327,7 +363,11 @@ class SearchEngine:
         return self._state.columns
 
     def words_of(self, column: str) -> tuple[str, ...]:
-        """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none."""
+        """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none. The
+        column's name in any case."""
+        names = self._state.index.manifest.columns
+        if column not in names:
+            column = next((name for name in names if name.casefold() == column.casefold()), column)
         words: set[str] = set()
         for part in self._state.index.parts:
             if part.segment.attributes is not None:
@@ -345,7 +385,7 @@ class SearchEngine:
         """An engine that stays in the state that is open now, for questions whose answers must fit each other.
 
         What this engine's `reload` opens does not reach it. Costs nothing."""
-        return SearchEngine(self._path, self._state, self._bundle)
+        return SearchEngine(self._path, self._state, self._choice)
 
     def reload(self) -> bool:
         """Opens the newest state of the index where there is one; says whether there was. Searches in flight go on in
@@ -356,19 +396,34 @@ class SearchEngine:
         before = self._state
         if _stamp(self._path) == before.stamp:
             return False
-        self._state = _State.open(self._path, self._bundle, before, before.text_side)
+        self._state = _State.open(self._path, self._choice, before)
         return True
 
 
-def _check_same_text_side(text: ExportedText, bundle: Bundle, words: list[str], index: Path) -> None:
-    """Asks both for the vectors of some words. Raises: DataError where they are others."""
-    words = words[:_TRIED]
+def _own_text_side(index: OpenIndex) -> ExportedText | None:
+    """The exported text side that an index holds; None where there is none, or no onnxruntime. Raises: DataError."""
+    name, path = index.manifest.text_side, index.path / TEXT_SIDE
+    if name is None or importlib.util.find_spec("onnxruntime") is None:
+        return None
+    if not path.is_dir() or content_name(path) != name:
+        raise DataError("a file is lost or not as it was written; make the index again", path=path)
+    return ExportedText.load(path)
+
+
+def _check_same_text_side(text: ExportedText, bundle: Bundle, index: OpenIndex) -> None:
+    """Asks both for the vectors of golden queries. Raises: DataError where they are others."""
+    from shopwindow.search.golden import Golden
+
+    golden = index.manifest.golden
+    if golden is None:
+        raise DataError("has no golden queries to try a text side with", path=index.path)
+    words = list(Golden.read(index.path / golden).texts)[:_TRIED]
     theirs, ours = text.encode_texts(words), bundle.encode_texts(words)
     if theirs.shape == ours.shape:
         lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
         if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
             return
-    raise DataError("the exported text side is of another model than the index was made by", path=index)
+    raise DataError("the exported text side is of another model than the index was made by", path=index.path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -406,7 +461,7 @@ def _query(state: _State, request: SearchRequest, words: Query | None) -> Query:
 
 def _says_something(state: _State, words: Query) -> bool:
     """Whether the model knows something of the words."""
-    return bool(words.vector.any()) and state.bundle.reads(words.tokens)
+    return bool(words.vector.any()) and state.words.reads(words.tokens)
 
 
 def _product_vector(
@@ -423,6 +478,8 @@ def _product_vector(
     count = len(photo.features)
     if not 0 <= region < count:
         raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
+    import torch
+
     one = replace(photo.take_regions(torch.tensor([region]), torch.tensor([1])), titles=None)
     vector = state.bundle.encode_products(one)[0]
     return vector

@@ -21,9 +21,9 @@ from shopwindow.files import DataError
 from shopwindow.ids import joined_ids
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.rerankers import Query
-from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, content_name
-from shopwindow.search.kept_regions import ProductRegions
+from shopwindow.search.index import SEGMENTS, TEXT_SIDE, Manifest, OpenIndex, content_name
 from shopwindow.search.lookup import Ranked, find_exactly, find_quickly
+from shopwindow.search.product_regions import ProductRegions
 
 GOLDEN_QUERIES: Final = 200
 AT: Final = 10
@@ -187,7 +187,7 @@ def check(index: OpenIndex, bundle: Bundle) -> Verdict:
         score_error=float(np.abs(exact[both] - golden.scores[both]).max()) if same_places else float("inf"),
         recall=recall(index, golden),
         recall_before=manifest.recall[f"recall@{AT}"],
-        changed=(*_changed_segments(index), *([golden_file] if golden.name != golden_file else [])),
+        changed=(*_changed_folders(index), *([golden_file] if golden.name != golden_file else [])),
         reranked_error=None if manifest.kept_regions is None else _reranked_error(index, bundle, golden),
     )
 
@@ -198,16 +198,19 @@ def _reranked_error(index: OpenIndex, bundle: Bundle, golden: Golden) -> float:
     return float("inf") if golden.reranked is None else float(np.abs(anew - golden.reranked).max(initial=0.0))
 
 
-def _changed_segments(index: OpenIndex) -> list[str]:
-    """The segments whose files are not those that gave it its name."""
+def _changed_folders(index: OpenIndex) -> list[str]:
+    """The folders whose files are not those that gave them their names."""
     changed = []
-    for part in index.manifest.parts:
+    named = {f"{SEGMENTS}/{part.name}": part.name for part in index.manifest.parts}
+    if index.manifest.text_side is not None:
+        named[TEXT_SIDE] = index.manifest.text_side
+    for folder, wanted in named.items():
         try:
-            name = content_name(index.path / SEGMENTS / part.name)
+            name = content_name(index.path / folder)
         except OSError:
             name = ""
-        if name != part.name:
+        if name != wanted:
             if Manifest.read(index.path) != index.manifest:
                 raise DataError("was changed while it was checked; check again", path=index.path)
-            changed.append(f"{SEGMENTS}/{part.name}")
+            changed.append(folder)
     return changed

@@ -9,6 +9,7 @@ older `index.json` can never mistake a part. Knows no query.
 index.json                     format, revision, bundle hash, segments, datasets, recall, photos, names of labels,
                                kinds of columns, backbone
 bundle/                        a copy of the bundle
+text/                          its exported text side (exported_text.py), where onnx was there
 segments/<content>/            segment.py, and texts.sqlite where titles or texts are known
 deleted-<content>.npy          rows of a segment's products that are deleted or replaced, rising
 golden-<content>.npz           golden.py
@@ -33,9 +34,6 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from shopwindow.files import DataError, read_card
-from shopwindow.model.bundle import MARKER, Bundle, describe
-from shopwindow.model.given import WEIGHTS
-from shopwindow.model.tokenizer_files import TOKENIZER_FILE
 from shopwindow.search.arrays import load_array, save_array
 from shopwindow.search.conditions import Kind
 from shopwindow.search.hits import ProductId
@@ -46,8 +44,8 @@ from shopwindow.search.texts import TEXTS_FILE, Texts
 MANIFEST: Final = "index.json"
 FORMAT: Final = "shopwindow index 2"
 BUNDLE: Final = "bundle"
+TEXT_SIDE: Final = "text"
 SEGMENTS: Final = "segments"
-_COPIED: Final = (WEIGHTS, TOKENIZER_FILE, "recipe.yaml", MARKER)
 _TRIES: Final = 5
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
 _WHOLE_NUMBERS: Final = {"hidden": 1, "probes": 1, "approximate_from": 0, "revision": 0}
@@ -82,7 +80,8 @@ class Manifest:
     `smooth` and `smooth_regions`: the weights with which vectors, or regions, lean on their neighbours. `columns`: what
     the shop's own columns hold; a segment need not have them all. `kept_regions`: the name of
     the reranker for which every segment keeps regions, None where none are kept. `backbone`: what made the features of
-    photos that the bundle learned from, as `vision` opens it again; None where nobody said.
+    photos that the bundle learned from, as `vision` opens it again; None where nobody said. `text_side`: names the
+    exported text side by its content; None where there is none.
     """
 
     bundle_hash: str
@@ -102,6 +101,7 @@ class Manifest:
     columns: dict[str, Kind] = field(default_factory=dict)
     kept_regions: str | None = None
     backbone: dict[str, Any] | None = None
+    text_side: str | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -138,6 +138,7 @@ class Manifest:
             ("photos", str | None),
             ("kept_regions", str | None),
             ("backbone", dict | None),
+            ("text_side", str | None),
         ):
             if not isinstance(content.setdefault(name, None), kind):
                 raise ValueError(f"{name} {str(content[name])[:80]!r}")
@@ -322,45 +323,11 @@ def fingerprint(backbone: Mapping[str, Any] | None) -> str | None:
     return None if backbone is None else str(backbone["fingerprint"])
 
 
-def load_bundle(path: Path) -> tuple[Bundle, str]:
-    """A bundle and its hash: over weights, tokenizer and sizes; not over its scores.
-
-    `Bundle.fingerprint` names the vectors alone. The hash covers the reranker too: an index keeps regions made by it.
-
-    Raises: DataError as `Bundle.load`.
-    """
-    bundle = Bundle.load(path)
-    sizes = json.dumps(describe(bundle.model), sort_keys=True)
-    parts = [hash_file(path / WEIGHTS), hash_file(path / TOKENIZER_FILE), sizes]
-    if bundle.backbone is not None:
-        parts.append(str(bundle.backbone.get("fingerprint")))
-    return bundle, hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def load_same_bundle(path: Path, wanted_hash: str) -> Bundle:
-    """The bundle at `path`, which must be the one of the hash.
-
-    Raises: DataError where it is another: its vectors cannot be compared with those of the index.
-    """
-    bundle, bundle_hash = load_bundle(path)
-    if bundle_hash != wanted_hash:
-        raise DataError(
-            f"is another model than the index was made by ({bundle_hash[:12]}, wanted {wanted_hash[:12]})",
-            path=path,
-        )
-    return bundle
-
-
-def copy_bundle(source: Path, goal: Path) -> None:
-    """Copies the files that a bundle needs to be opened."""
-    goal.mkdir()
-    for name in _COPIED:
-        shutil.copyfile(source / name, goal / name)
-
-
 def keep(index: Path, folder: Path, manifest: Manifest) -> None:
     """Takes the parts of the state `manifest` of an index over into a folder, as links where it can."""
     _link_tree(index / BUNDLE, folder / BUNDLE)
+    if manifest.text_side is not None:
+        _link_tree(index / TEXT_SIDE, folder / TEXT_SIDE)
     (folder / SEGMENTS).mkdir()
     for part in manifest.parts:
         _link_tree(index / SEGMENTS / part.name, folder / SEGMENTS / part.name)

@@ -7,14 +7,16 @@ when the first picture comes, once for all threads. Knows no index and no web.
 from __future__ import annotations
 
 import threading
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Float32
 
-from shopwindow.data.regions import Regions
 from shopwindow.vision.backbone import Backbone, check_same, open_backbone
 from shopwindow.vision.pictures import read_picture
+
+if TYPE_CHECKING:
+    from shopwindow.data.regions import Regions
 
 MOST_PIXELS: Final = 50_000_000
 """Of a picture that is asked with: more than a telephone takes, and a second of decoding."""

@@ -52,7 +52,8 @@ class ProductTable:
         return self.values.take(self.rows_of(product_ids))
 
     def mismatch_with(self, product_ids: Shaped[np.ndarray, " products"]) -> str:
-        """How many products have no row, and how many rows no product, in words; empty where all match.
+        """How many products have no row, in words; empty where all have one. Rows of other products are no mismatch:
+        one table serves several datasets.
 
         Raises: DataError where the table has a row for none of them: its ids are others.
         """
@@ -63,12 +64,8 @@ class ProductTable:
                 path=self.path,
                 field=ID_COLUMN,
             )
-        parts = []
-        if without := len(product_ids) - known:
-            parts.append(f"{without:,} of {len(product_ids):,} products have no row")
-        if strangers := len(self.ids) - known:
-            parts.append(f"{strangers:,} rows are of other products")
-        return f"{self.path}: {'; '.join(parts)}" if parts else ""
+        without = len(product_ids) - known
+        return f"{self.path}: {without:,} of {len(product_ids):,} products have no row" if without else ""
 
 
 def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = None) -> ProductTable:

@@ -146,11 +146,6 @@ def _open_descriptors() -> int:
     return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
 
 
-def processors() -> int:
-    """How many processors this process may run on: in a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def limit_library_threads(most: int) -> None:
     """Lets torch, BLAS and OpenMP take at most `most` threads for the calling thread, and never more than now.
 

@@ -14,14 +14,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
 from PIL import Image
 
-from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
+
+if TYPE_CHECKING:
+    from shopwindow.data.regions import Regions
 
 WHOLE_PHOTO: Final = 0
 """The label of the region that is the whole photo."""

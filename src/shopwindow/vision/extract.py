@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ import torch
 
 from shopwindow.data.products import Products
 from shopwindow.files import DataError
+from shopwindow.processors import processors
 from shopwindow.vision.backbone import Backbone, Detector
 from shopwindow.vision.boxed import Boxed
 from shopwindow.vision.fetch import fetch
@@ -100,7 +100,7 @@ def extract(
     Raises: DataError for more than 1 % unreadable photos unless `allow_unreadable`, and as `open_writer`.
     """
     sources = list(dict.fromkeys(source for photos in products.photos or () for source in photos))
-    threads = threads or _cores()
+    threads = threads or processors()
     by_detector = None if detector is None else detector.spec()
     with (
         open_writer(out, backbone=backbone.spec(), detector=by_detector) as writer,
@@ -114,10 +114,6 @@ def extract(
         _encode_new(flow, sources, threads)
         writer.flush()
         return _finish(flow, products, len(sources), allow_unreadable)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _encode_new(flow: _Flow, sources: Sequence[str], threads: int) -> None:
