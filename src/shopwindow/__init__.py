@@ -4,4 +4,4 @@ docs/design.md names the rooms and which way they look; each verb of the command
 Importing the package loads nothing heavy.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -24,6 +24,9 @@ def make(
     texts: str | None = None,
     labels: str | None = None,
     columns: str | None = None,
+    title: str | None = None,
+    link: str | None = None,
+    currency: str | None = None,
     approximate_from: int | None = None,
     smooth: str | None = None,
     smooth_regions: str | None = None,
@@ -41,6 +44,9 @@ def make(
         labels: The names of labels, a table `category_id category_name` with tabs.
         columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id. When
             not given, the other columns of the dataset's products are taken.
+        title: The column with the products' names. When not given, it is found by its usual names (title, name ...).
+        link: The column with the addresses of the products' pages; else found by its usual names (link, url ...).
+        currency: The column with the currency of prices, or a currency for all of them, such as EUR.
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
@@ -49,6 +55,7 @@ def make(
     from shopwindow.search.building import APPROXIMATE_FROM, build_index
 
     at_least(1, approximate_from=approximate_from)
+    roles = {"title": title, "link": link, "currency": currency}
     remarks: list[str] = []
     with counting("index", "products") as tell:
         build_index(
@@ -63,6 +70,7 @@ def make(
             smooth=numbers(smooth, field="--smooth", such_as="0.8,0.2"),
             smooth_regions=numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1"),
             kept_regions=False if no_kept_regions else None,
+            shown={role: name for role, name in roles.items() if name is not None},
             progress=tell,
             remark=remarks.append,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from shopwindow.ranking.operators import check_weights
 from shopwindow.search.arrays import bounds_of
 from shopwindow.search.attributes import Attributes, nothing_known
 from shopwindow.search.catalogue import PLACES, catalogue_of, columns_of
+from shopwindow.search.conditions import Kind
 from shopwindow.search.encoding import Encoded, Progress, encode, forget_encoded
 from shopwindow.search.golden import AT, WANTED_RECALL, Golden, ask_exactly, choose_texts, recall
 from shopwindow.search.hits import ProductId, UnknownProduct
@@ -48,6 +49,7 @@ from shopwindow.search.index import (
 from shopwindow.search.index_columns import Remark, values_of, values_to_add, with_columns
 from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.product_table import read_product_table
+from shopwindow.search.roles import check_roles
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
@@ -71,6 +73,7 @@ def build_index(
     smooth: tuple[float, ...] | None = None,
     smooth_regions: tuple[float, ...] | None = None,
     kept_regions: bool | None = None,
+    shown: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
@@ -83,8 +86,10 @@ def build_index(
     its titles become full text, its photos are shown. `smooth`: weights of each vector itself, its nearest, its second
     nearest ...; `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`:
     whether regions are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
+    `shown`: the columns that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
 
-    Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
+    Raises: DataError for a broken bundle, dataset or table, a `shown` of no column, a table of other products only, or
+    no folder `photos`.
     DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
     ValueError where features do not fit the model, or `kept_regions` is asked of one without a reranker of its own.
     """
@@ -112,7 +117,9 @@ def build_index(
     table = columns_of(products, {}, remark) if columns is None else read_product_table(columns)
     values = None if table is None else values_of(table, products.product_ids, remark)
     known = _Known(None if texts is None else known_texts(Dataset(texts)), values, catalogue_of(products))
-    manifest = dataclasses.replace(manifest, columns={} if values is None else values.kinds)
+    kinds = {} if values is None else values.kinds
+    _check_shown(kinds, shown or {}, dataset if columns is None else columns)
+    manifest = dataclasses.replace(manifest, columns=kinds, shown=dict(shown or {}))
     out = Path(out).resolve()
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
@@ -122,6 +129,13 @@ def build_index(
         manifest = _finish(folder, manifest, asked, opened.encode_texts(asked), bundle=opened)
     forget_encoded(out)
     return manifest
+
+
+def _check_shown(kinds: Mapping[str, Kind], shown: Mapping[str, str], path: str | Path) -> None:
+    try:
+        check_roles(kinds, shown)
+    except ValueError as error:
+        raise DataError(str(error), path=path) from error
 
 
 def add_products(

@@ -1,0 +1,53 @@
+"""Title, link, price and currency of products are found among an index's columns, or named."""
+
+from __future__ import annotations
+
+import pytest
+
+from shopwindow.search.conditions import Kind
+from shopwindow.search.roles import Roles, check_roles
+
+COLUMNS: dict[str, Kind] = {
+    "Name": "word",
+    "url": "word",
+    "Price": "number",
+    "colour": "word",
+    "was": "number",
+}
+
+
+def test_usual_names_are_found_in_any_case() -> None:
+    assert dict(Roles.of(COLUMNS, {})) == {"Name": "title", "url": "link", "Price": "price"}
+    assert dict(Roles.of(COLUMNS, {"title": "colour"})) == {
+        "colour": "title",
+        "url": "link",
+        "Price": "price",
+    }
+    assert dict(Roles.of({}, {})) == {}
+
+
+def test_values_are_shown_as_what_they_are() -> None:
+    values = {"Name": "Lamp", "url": "https://shop.example/1", "Price": 9.5}
+    roles = Roles.of(COLUMNS, {"currency": "EUR"})
+    assert roles.shown(values) == {
+        "title": "Lamp",
+        "link": "https://shop.example/1",
+        "price": 9.5,
+        "currency": "EUR",
+    }
+    assert roles.shown({}) == dict.fromkeys(("title", "link", "price", "currency"))
+    own = Roles.of({**COLUMNS, "currency": "word"}, {})
+    assert own.shown({**values, "currency": "SEK"})["currency"] == "SEK"
+
+
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "shop.example", ""])
+def test_a_link_that_a_page_may_not_follow_is_none(link: str) -> None:
+    assert Roles.of(COLUMNS, {}).shown({"url": link})["link"] is None
+
+
+def test_a_role_of_no_column_is_refused() -> None:
+    check_roles(COLUMNS, {"title": "colour", "currency": "EUR"})
+    with pytest.raises(ValueError, match="link: no column 'page'; the index has Name, url"):
+        check_roles(COLUMNS, {"link": "page"})
+    with pytest.raises(ValueError, match="currency: no column 'euros and cents'"):
+        check_roles(COLUMNS, {"currency": "euros and cents"})
