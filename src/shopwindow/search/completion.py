@@ -36,7 +36,7 @@ def complete(
     for texts, living in parts:
         for some in texts.going_on(words, _READ, living):
             counts.update(text for text in some if _holds(text, words))
-    begun, same = plain(typed.strip()), Counter({text: plain(text) for text in counts})
+    begun, same = plain(typed.strip()), {text: plain(text) for text in counts}
     ranked = sorted(
         (text for text in counts if same[text] != begun),
         key=lambda text: (not same[text].startswith(begun), -counts[text], len(text), text),
