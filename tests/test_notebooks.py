@@ -108,7 +108,8 @@ def as_stored(content: dict[str, Any]) -> str:
 
 
 def _stored(name: str) -> NotebookNode:
-    return nbformat.read(NOTEBOOKS / name, as_version=4)  # type: ignore[no-untyped-call]
+    stored: NotebookNode = nbformat.read(NOTEBOOKS / name, as_version=4)  # type: ignore[no-untyped-call]
+    return stored
 
 
 def _shapes(notebook: NotebookNode) -> dict[str, list[list[str]]]:
