@@ -64,6 +64,18 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Puts the README's table of recipes where a page wants it, so that it is written once."""
+    return markdown.replace("<!-- recipes -->", recipe_table())
+
+
+def recipe_table() -> str:
+    """The table of the README that says which recipe to take when."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| recipe \| take this when .*?(?=\n\n)", readme, re.MULTILINE | re.DOTALL)
+    return str(table)
+
+
 def commands() -> str:
     """Every verb, from its own parser: what it does, an example, its arguments with their defaults."""
     lines = ["# Commands", "", "`shopwindow VERB --help` says the same in the terminal.", ""]

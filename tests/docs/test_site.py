@@ -17,7 +17,7 @@ import yaml
 
 from shopwindow.cli import VERBS, parser_of
 from shopwindow.model.cross_recipe import CrossRecipe
-from shopwindow.model.recipe import Recipe
+from shopwindow.model.recipe import RECIPES, Recipe
 from tests.docs import pages
 
 REFERENCE = pages.DOCS / "reference.py"
@@ -157,3 +157,12 @@ def test_the_menu_is_yaml_that_mkdocs_reads() -> None:
     settings = yaml.safe_load((pages.ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert settings["strict"] is True
     assert settings["hooks"] == ["docs/reference.py"]
+
+
+def test_the_table_of_recipes_is_written_once_and_names_each(reference: ModuleType) -> None:
+    page = (pages.DOCS / "how-to" / "recipe.md").read_text(encoding="utf-8")
+    assert "| `default` |" not in page
+    shown = reference.on_page_markdown(page)
+    known = {path.stem for path in RECIPES.glob("*.yaml")}
+    assert known == {name for name in known if f"| `{name}` |" in shown}
+    assert all(path.stem.removesuffix("-small") in page for path in (RECIPES / "cross").glob("*.yaml"))

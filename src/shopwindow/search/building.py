@@ -78,14 +78,13 @@ def build_index(
 ) -> Manifest:
     """Makes an index of all products of a dataset, in place of an older one at `out`.
 
-    `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are known
-    to match; their queries become the products' full texts. `labels`: the competition's table of label names.
-    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many rows have no product, and
-    the other way round. Without it the columns are those of the dataset's catalogue, where it has one; its titles become
-    full text, its photos are shown. `smooth`: weights of each vector itself, its nearest, its second nearest ...;
-    `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`: whether regions
-    are kept for the model's own reranker, which then needs no dataset; None: where the model has one.
-    `shown`: the columns that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
+    `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are
+    known to match; their queries become the products' full texts. `labels`: the competition's table of label names.
+    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells what does not match. Without it
+    those of the dataset's catalogue are taken; its titles are full text, its photos are shown. `smooth`: weights of
+    each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions, before they are
+    encoded. `kept_regions`: whether regions are kept for the model's own reranker; None: where it has one. `shown`: the columns
+    that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, a `shown` of no column, no
     folder `photos`, other files at `out`, a second indexer, a full disk, a vector that is not finite.
