@@ -83,8 +83,8 @@ def build_index(
     `columns`: a table of prices, colours ... (`product_table.py`). A remark tells what does not match. Without it
     those of the dataset's catalogue are taken; its titles are full text, its photos are shown. `smooth`: weights of
     each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions, before they are
-    encoded. `kept_regions`: whether regions are kept for the model's own reranker; None: where it has one. `shown`: the columns
-    that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
+    encoded. `kept_regions`: whether regions are kept for the model's own reranker; None: where it has one.
+    `shown`: the columns that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, a `shown` of no column, no
     folder `photos`, other files at `out`, a second indexer, a full disk, a vector that is not finite.
