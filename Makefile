@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check fix fuzz soak bench bench-gpu results
+.PHONY: setup demo test check fix docs fuzz soak bench bench-gpu results
 
 setup: $(READY)
 
@@ -33,6 +33,15 @@ check: $(READY)
 fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation site, in out/site.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site: out/site/index.html"
+
+$(VENV)/.docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --no-warn-script-location -e '.[docs]'
+	@touch $@
 
 # Every reader with wrong files, for longer than the gate takes: FUZZ examples a test.
 FUZZ ?= 2000

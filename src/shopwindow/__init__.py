@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shopwindow.api import audit, compare, evaluate, extract, load, open, prepare, rank, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["audit", "compare", "evaluate", "extract", "load", "open", "prepare", "rank", "train"]
 
 

@@ -141,18 +141,21 @@ def cli(words: list[str]) -> tuple[int, str, str]:
 
 
 def plain(answer: object) -> object:
-    """A JSON answer in the form of commit 7fa6022: ids as whole numbers, the same keys: without what is new and says
-    nothing there, titles and whether a photo can be asked with."""
+    """A JSON answer in the form of commit 7fa6022: ids as whole numbers, the same keys. Without titles, and whether a
+    photo can be asked with, which say nothing there; without prices apart from the other values, counts and roles."""
     if isinstance(answer, list):
         return [plain(value) for value in answer]
     if not isinstance(answer, dict):
         return answer
+    counted = ("count",) if "label" in answer else ()
+    priced = ("price",) if "values" in answer else ()
+    new = ("link", "currency", "did_you_mean", "counts", "role", *counted, *priced)
     return {
         key: int(value)
         if key in ("product_id", "query_id") and isinstance(value, str) and value.isdecimal()
         else plain(value)
         for key, value in answer.items()
-        if (key, value) not in (("title", None), ("photo", False))
+        if (key, value) not in (("title", None), ("photo", False)) and key not in new
     }
 
 

@@ -125,8 +125,17 @@ def test_a_product_shows_its_values_and_an_index_its_columns(tabled: Path) -> No
         assert engine.product(one).values == known_of(one)
     prices = [float(known_of(one)["price"]) for one in range(PRODUCTS) if "price" in known_of(one)]
     assert engine.columns == (
-        ColumnView("price", "number", min(prices), max(prices)),
-        ColumnView("colour", "word", words=engine.columns[1].words, count=len(COLOURS)),
+        ColumnView("price", "number", min(prices), max(prices), role="price"),
+        ColumnView(
+            "colour",
+            "word",
+            words=engine.columns[1].words,
+            counts=tuple(
+                sum(known_of(one).get("colour") == word for one in range(PRODUCTS))
+                for word in engine.columns[1].words
+            ),
+            count=len(COLOURS),
+        ),
     )
     assert sorted(engine.columns[1].words) == sorted(COLOURS)
 

@@ -86,3 +86,17 @@ def test_a_pretrained_part_is_searched_by_words_as_typed(
     assert hit.score == pytest.approx(float(cosines.max()), abs=1e-6)
     assert engine.unknown_words("Never Seen!") == ()
     np.testing.assert_array_equal(engine.encode(["Never Seen!"])[0], tower.encode_texts(["Never Seen!"])[0])
+
+
+def test_titles_are_suggested_and_mistyped_words_of_them_met(titled: Path) -> None:
+    engine, dataset = SearchEngine.open(titled / "index"), Dataset(titled / "dataset")
+    assert dataset.titles is not None
+    known = engine.suggest("vintag", k=5)
+    assert len(known) == 5
+    assert set(known) <= set(dataset.titles)
+    assert engine.correct("vinatge thing") == "vintage thing"
+    assert engine.correct("vintage") is None
+    counts = engine.label_counts
+    for label in list(counts)[:3]:
+        has = [label in engine.product(one).labels for one in dataset.product_ids.tolist()]
+        assert counts[label] == sum(has)

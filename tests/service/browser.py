@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -32,10 +33,14 @@ def open_browser(*, width: int = 1280, height: int = 860) -> webdriver.Chrome:
 
 
 def axe_source(folder: Path) -> str:
-    """The accessibility checker axe-core; the test is skipped where npm cannot bring it."""
+    """The accessibility checker axe-core, from the package axe-playwright-python or by npm; the test is skipped where
+    neither brings it."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    if package is not None and package.origin is not None:
+        return (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("no npm here to bring axe-core")
+        pytest.skip("no axe-playwright-python and no npm here to bring axe-core")
     try:
         subprocess.run([npm, "pack", "axe-core"], cwd=folder, check=True, capture_output=True, timeout=60)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
 
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.hits import Filter
@@ -44,8 +43,7 @@ def test_similar_shows_products_like_one_and_back_returns(page: Page, engine: To
 
 def test_labels_filter_and_can_be_taken_away(page: Page, engine: ToyEngine) -> None:
     everything = page.search("red")
-    label = engine.products[everything[-1]].labels[0]
-    page.one("#filter-says").click()
+    label = next(one for found in everything for one in engine.products[found].labels if one < 28)
     page.driver.execute_script(f"document.querySelector('#labels input[value=\"{label}\"]').click()")
     page.until("return document.querySelectorAll('#chips button').length === 1")
     page.until("return document.querySelectorAll('#results .tile').length !== arguments[0]", len(everything))
@@ -61,31 +59,27 @@ def test_values_filter_stay_in_the_address_and_can_be_taken_away(page: Page, eng
         return [hit.product_id for hit in engine.search("red", k=48, where=where)]
 
     everything = page.search("red")
-    page.one("#filter-says").click()
     most = page.one("[data-column=price][data-relation='<=']")
     assert most.get_attribute("placeholder") == f"{engine.columns[0].maximum:g}"
     most.send_keys("25", Keys.ENTER)
     page.until_shown(expected("price<=25"))
     assert page.one("#filter").get_attribute("open")
-    assert page.one("#filter-says").text == "price ≤ 25"
     least = page.one("[data-column=price][data-relation='>=']")
     least.send_keys("9.5", Keys.TAB)
     page.until_shown(expected("price<=25", "price>=9.5"))
-    Select(page.one("select[data-column=colour]")).select_by_visible_text("red")
+    page.one("[data-column=colour][value=red]").click()
     page.until_shown(expected("price<=25", "price>=9.5", "colour=red"))
     assert expected("price<=25", "price>=9.5", "colour=red") not in ([], everything)
     address = page.driver.current_url
     page.open(address)
     page.until_shown(expected("price<=25", "price>=9.5", "colour=red"))
-    page.one("#filter-says").click()
     assert page.one("[data-column=price][data-relation='<=']").get_attribute("value") == "25"
-    assert page.one("select[data-column=colour]").get_attribute("value") == "red"
+    assert page.one("[data-column=colour][value=red]").is_selected()
     assert [chip.text for chip in page.all("#chips button")] == [
         "price ≤ 25 ✕",
         "price ≥ 9.5 ✕",
         "colour: red ✕",
     ]
-    page.one("#filter-says").click()
     for left in (2, 1, 0):
         page.one("#chips button").click()
         page.until("return document.querySelectorAll('#chips button').length === arguments[0]", left)
@@ -112,7 +106,6 @@ def test_a_condition_typed_into_the_address_is_asked_or_its_fault_shown(
 def test_other_ways_of_search_can_be_chosen(page: Page, engine: ToyEngine) -> None:
     text = next(iter(engine.products.values())).texts[0]
     plain = page.search(text)
-    page.one("#filter-says").click()
     page.one("#ways input[value=late]").click()
     late = [hit.product_id for hit in engine.search(text, k=48, rerank="late")]
     assert late != plain
@@ -120,35 +113,29 @@ def test_other_ways_of_search_can_be_chosen(page: Page, engine: ToyEngine) -> No
     page.one("#ways input[value=late]").click()
     page.until_shown(plain)
     page.one("#ways input[value=hybrid]").click()
-    page.until("return document.querySelector('#results .under span').textContent === '2.000'")
+    page.until("return document.querySelector('#results .strip span').textContent === '2.000'")
     page.until_shown([hit.product_id for hit in engine.search(text, k=48, hybrid=True)])
-    assert page.one("#chips button").text == "Also by full text ✕"
+    assert page.one("#chips button").text == "Also match names ✕"
 
 
 def test_keys_typed_into_a_filter_stay_there(page: Page) -> None:
     page.search("red")
-    page.one("#filter-says").click()
+    page.until("return document.querySelectorAll('#typing li').length > 0")
+    page.one("#words").send_keys(Keys.ESCAPE)  # the suggestions may lie above the filters
     page.one("[data-column=price][data-relation='<=']").click()
     ActionChains(page.driver).send_keys("/", "1").perform()
     assert page.driver.execute_script("return document.activeElement.dataset.column") == "price"
-    ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
-    assert page.focused() == "filter-says"
-    assert not page.one("#filter").get_attribute("open")
 
 
 def test_detail_shows_what_is_known_of_a_product(page: Page, engine: ToyEngine) -> None:
     product_id = page.search("red")[0]
     page.one("#results a").click()
-    page.until("return document.querySelectorAll('#values div').length === 3")
-    values = engine.products[product_id].values
-    assert page.one("#values").text.split("\n") == [
-        "price",
-        f"{values['price']:g}",
-        "colour",
-        values["colour"],
-        "maker",
-        values["maker"],
-    ]
+    page.until("return document.querySelectorAll('#values div').length === 2")
+    product = engine.products[product_id]
+    assert page.one("#detail-price").text == f"€{product.price:.2f}"
+    assert page.one("#link").get_attribute("href") == product.link
+    said = ["colour", product.values["colour"], "maker", product.values["maker"]]
+    assert page.one("#values").text.split("\n") == said
 
 
 def test_detail_draws_boxes_and_hovering_shows_why(page: Page, engine: ToyEngine) -> None:
@@ -175,16 +162,113 @@ def test_detail_draws_boxes_and_hovering_shows_why(page: Page, engine: ToyEngine
     page.until("return document.querySelectorAll('#frame rect.lit').length > 0")
     ActionChains(page.driver).move_to_element(nonsense).perform()
     page.until("return document.querySelectorAll('#frame rect.lit').length === 0")
+    assert not page.one("#regions").is_displayed()
+    page.one("#see").click()
     ActionChains(page.driver).move_to_element(page.one("#regions li")).perform()
     page.until("return document.querySelectorAll('#why-words .lit').length === 1")
     assert red.get_attribute("class") == "lit"
     assert len(page.all("#frame rect.lit")) == 1
 
 
+def test_a_tap_on_a_word_keeps_its_parts_lit_and_a_second_one_ends_that(page: Page) -> None:
+    page.search("red")
+    page.one("#results a").click()
+    page.until("return document.querySelectorAll('#why-words button').length === 1")
+    assert page.focused() == "detail-name"
+    assert page.driver.execute_script(
+        "return [...document.querySelectorAll('#frame rect')].every(one => getComputedStyle(one).opacity === '0')"
+    )
+    (red,) = page.all("#why-words button")
+    red.click()
+    ActionChains(page.driver).move_to_element(page.one("#detail-name")).perform()
+    assert red.get_attribute("aria-pressed") == "true"
+    assert page.all("#frame rect.lit")
+    red.click()
+    ActionChains(page.driver).move_to_element(page.one("#detail-name")).perform()
+    assert red.get_attribute("aria-pressed") == "false"
+    assert not page.all("#frame rect.lit")
+
+
+def test_more_products_come_by_a_press(page: Page, engine: ToyEngine) -> None:
+    page.open(page.driver.current_url.split("#")[0] + "#where=price%3C%3D1000&q=others")
+    everything = [hit.product_id for hit in engine.similar(next(iter(engine.products)), k=200)]
+    first = next(iter(engine.products))
+    page.driver.execute_script("location.hash = new URLSearchParams({ like: arguments[0] })", first)
+    page.until_shown(everything[:48])
+    page.one("#more-button").click()
+    page.until_shown(everything[:96])
+    assert page.focused() == everything[48]
+
+
+def test_a_line_says_from_where_on_products_are_much_less_alike(page: Page, engine: ToyEngine) -> None:
+    found = page.search("red striped leather")
+    scores = {hit.product_id: hit.score for hit in engine.search("red striped leather", k=48)}
+    near = [one for one in found if scores[one] >= scores[found[0]] / 2]
+    before = page.driver.execute_script(
+        "const far = document.querySelector('.far');"
+        "return far && [...document.querySelectorAll('#results li')].indexOf(far)"
+    )
+    assert before == (len(near) if len(near) < len(found) else None)
+
+
+def test_suggestions_come_while_typing_and_can_be_chosen(page: Page, engine: ToyEngine) -> None:
+    typed = next(iter(engine.products.values())).texts[0][:-2]
+    page.one("#words").send_keys(typed)
+    page.until("return document.querySelectorAll('#typing li').length > 0")
+    wanted = engine.suggest(typed, k=6)
+    assert [one.text for one in page.all("#typing li")] == wanted
+    page.one("#words").send_keys(Keys.ARROW_DOWN)
+    assert page.one("#words").get_attribute("aria-activedescendant") == "typing-0"
+    page.one("#words").send_keys(Keys.ENTER)
+    page.until_shown([hit.product_id for hit in engine.search(wanted[0], k=48)])
+    assert page.one("#words").get_attribute("value") == wanted[0]
+    assert not page.one("#typing").is_displayed()
+
+
+def test_a_mistyped_word_is_said_and_the_right_one_offered(page: Page, engine: ToyEngine) -> None:
+    page.search("erd bag")
+    page.until("return document.getElementById('note').textContent.includes('Not known here: “erd”')")
+    assert page.one("#note").text == "Not known here: “erd”, so it does not count. Did you mean red bag?"
+    page.one("#note button").click()
+    page.until_shown([hit.product_id for hit in engine.search("red bag", k=48)])
+    assert page.one("#note").text == ""
+
+
+def test_words_can_be_cleared_by_a_press(page: Page) -> None:
+    page.search("red")
+    page.one("#clear").click()
+    page.until("return document.body.classList.contains('resting')")
+    assert page.focused() == "words"
+    assert not page.one("#clear").is_displayed()
+
+
+def test_figures_are_shown_on_request_and_stay_so(page: Page) -> None:
+    page.search("red")
+    assert not page.one("#results .strip").is_displayed()
+    page.one("#figures").click()
+    assert page.one("#results .strip").text == "1.000"
+    page.open(page.driver.current_url)
+    page.until("return document.querySelectorAll('#results .tile').length > 0")
+    assert page.one("#results .strip").is_displayed()
+    page.one("#figures").click()
+
+
+def test_the_reference_of_the_http_api_needs_no_other_host(page: Page, toy_server: ServerProcess) -> None:
+    page.driver.get(toy_server.url + "/docs")
+    page.until("return document.querySelectorAll('#endpoints section').length > 0")
+    assert page.one("#get-search h2").text == "GET /search"
+    assert "red dress" in page.one("#post-search pre").text
+    hosts = page.driver.execute_script(
+        "return [...new Set(performance.getEntriesByType('resource').map(one => new URL(one.name).host))]"
+    )
+    assert hosts == [toy_server.url.removeprefix("http://")]
+
+
 def test_like_one_part(page: Page, engine: ToyEngine) -> None:
     product_id = page.search("red")[0]
     page.one("#results a").click()
     page.until("return document.querySelectorAll('#regions .near').length > 0")
+    page.one("#see").click()
     page.one("#regions .near").click()
     page.until("return document.getElementById('status').textContent.includes('like this part')")
     assert page.shown() == [hit.product_id for hit in engine.similar_region(product_id, 0, k=48)]
@@ -197,6 +281,8 @@ def test_the_keyboard_does_everything(page: Page) -> None:
     def press(*keys: str) -> None:
         ActionChains(page.driver).send_keys(*keys).perform()
 
+    page.until("return document.querySelectorAll('#typing li').length > 0")
+    press(Keys.ESCAPE)
     press(Keys.ARROW_DOWN)
     assert page.focused() == str(found[0])
     press(Keys.ARROW_RIGHT)
@@ -219,7 +305,8 @@ def test_the_keyboard_does_everything(page: Page) -> None:
     press(Keys.ESCAPE)
     page.until("return document.body.classList.contains('resting')")
     page.search("red")
-    press(Keys.ARROW_DOWN, "m")
+    page.until("return document.querySelectorAll('#typing li').length > 0")
+    press(Keys.ESCAPE, Keys.ARROW_DOWN, "m")
     page.until("return document.getElementById('status').textContent.includes('most like this one')")
 
 
@@ -271,9 +358,9 @@ def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
 
     assert violations() == []
     page.search("red bag")
-    page.one("#filter-says").click()
+    page.one("#figures").click()
     assert violations() == []
-    page.one("#filter-says").click()
+    page.one("#figures").click()
     page.one("#results a").click()
     page.until("return document.querySelectorAll('#why-words button').length > 0")
     assert violations() == []
@@ -286,12 +373,15 @@ def test_a_phone_shows_everything_without_scrolling_sideways(driven: Page, toy_s
         driven.open(toy_server.url)
         driven.search("red bag")
         driven.one("#filter-says").click()
+        assert driven.one("#columns").is_displayed()
         panel = (
             "const at = document.querySelector('.panel').getBoundingClientRect(); return [at.left, at.right]"
         )
         left, right = driven.driver.execute_script(panel)
         assert 0 <= left < right <= 390
-        driven.one("#filter-says").click()
+        driven.one("#words").click()
+        driven.one("body").send_keys(Keys.ESCAPE)
+        driven.until("return !document.getElementById('filter').open")
         fits = "return document.documentElement.scrollWidth <= innerWidth"
         assert driven.driver.execute_script(fits)
         driven.one("#results a").click()

@@ -53,16 +53,32 @@ def test_search_gives_the_engines_hits_with_what_is_known_of_them(
         "image_w": view.image_w,
         "href": product_path(view.product_id),
         "photo": product_path(view.product_id, "photos"),
+        "link": view.link,
+        "price": view.price,
+        "currency": view.currency,
         "values": dict(view.values),
     }
 
 
-def test_words_that_nothing_is_known_of_are_told_where_nothing_is_found(client: httpx.Client) -> None:
-    assert client.get("/search", params={"q": "zzzz red"}).json()["unknown_words"] == []
+def test_words_that_nothing_is_known_of_are_always_told(client: httpx.Client) -> None:
+    assert client.get("/search", params={"q": "zzzz red"}).json()["unknown_words"] == ["zzzz"]
     answer = client.get("/search", params={"q": "zzzz yyyy"}).json()
     assert (answer["hits"], answer["unknown_words"]) == ([], ["zzzz", "yyyy"])
     batch = client.post("/search", json={"queries": ["zzzz", "red"]}).json()["answers"]
     assert [one["unknown_words"] for one in batch] == [["zzzz"], []]
+
+
+def test_what_was_meant_by_a_mistyped_word_is_told(client: httpx.Client) -> None:
+    assert client.get("/search", params={"q": "erd bag"}).json()["did_you_mean"] == "red bag"
+    assert client.get("/search", params={"q": "red bag"}).json()["did_you_mean"] is None
+
+
+def test_suggestions_go_on_what_is_typed(client: httpx.Client, engine: ToyEngine) -> None:
+    typed = next(iter(engine.products.values())).texts[0][:-2]
+    told = client.get("/suggest", params={"q": typed, "k": 3}).json()
+    assert told == {"query": typed, "suggestions": engine.suggest(typed, k=3)}
+    assert told["suggestions"]
+    problem(client.get("/suggest", params={"q": "red", "k": 21}), 422, "invalid-request")
 
 
 def test_batch_gives_what_single_queries_give(client: httpx.Client) -> None:
@@ -227,7 +243,7 @@ def test_a_body_without_a_length_is_limited_too(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/page/../app.py", "/page/%2e%2e/app.py", "/photos/../../etc/passwd", "/photos/..%2f..%2fetc%2fpasswd",
-     "/photos/1.jpg", "/products/1e3", "/docs", "//etc/passwd"],
+     "/photos/1.jpg", "/products/1e3", "//etc/passwd"],
 )  # fmt: skip
 def test_no_path_reaches_the_file_system(client: httpx.Client, path: str) -> None:
     answer = client.send(client.build_request("GET", httpx.URL(str(client.base_url).rstrip("/") + path)))
@@ -270,7 +286,7 @@ def test_every_answer_has_the_security_headers(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/", "/page/app.js", "/search?q=red", "/search?q=", "/products/77", "/photos/77", "/index", "/healthz", "/readyz",
-     "/metrics", "/openapi.json", "/nowhere"],
+     "/metrics", "/openapi.json", "/docs", "/page/docs.css", "/suggest?q=red", "/nowhere"],
 )  # fmt: skip
 def test_head_gives_the_headers_of_get(client: httpx.Client, path: str) -> None:
     head, get = client.head(path), client.get(path)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 def test_answers_are_as_described(toy_server: ServerProcess, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{toy_server.url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    assert len(operations) == 11
+    assert len(operations) == 12
     for operation in operations:
         takes_nothing = not (operation.query or operation.path_parameters or operation.body)
         if takes_nothing and mode is GenerationMode.NEGATIVE:

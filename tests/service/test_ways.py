@@ -82,18 +82,36 @@ def test_the_index_tells_what_to_filter_by_and_which_ways_it_has(
 ) -> None:
     told = client.get("/index").json()
     price, colour, maker = engine.columns
-    nothing: dict[str, Any] = {"minimum": None, "maximum": None, "words": [], "count": None}
+    nothing: dict[str, Any] = {"minimum": None, "maximum": None, "words": [], "counts": []}
+    nothing |= {"count": None, "role": None}
     assert told["columns"] == [
-        {**nothing, "name": "price", "kind": "number", "minimum": price.minimum, "maximum": price.maximum},
+        {
+            **nothing,
+            "name": "price",
+            "kind": "number",
+            "minimum": price.minimum,
+            "maximum": price.maximum,
+            "role": "price",
+        },
         {
             **nothing,
             "name": "colour",
             "kind": "word",
             "words": list(colour.words),
+            "counts": list(colour.counts),
             "count": len(colour.words),
         },
-        {**nothing, "name": "maker", "kind": "word", "words": list(maker.words), "count": MAKERS},
+        {
+            **nothing,
+            "name": "maker",
+            "kind": "word",
+            "words": list(maker.words),
+            "counts": list(maker.counts),
+            "count": MAKERS,
+        },
     ]
+    labels = {one["label"]: one["count"] for one in told["labels"]}
+    assert labels == {one: count for one, count in engine.label_counts.items() if one not in range(28, 33)}
     assert told["ways"] == {"texts": True, "photo": True, "rerankers": ["late"]}
 
 

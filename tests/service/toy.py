@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +88,21 @@ class ToyEngine:
         prices = [view.values["price"] for view in self.products.values()]
         colours = Counter(str(view.values["colour"]) for view in self.products.values())
         numbers = [price for price in prices if isinstance(price, float)]
+        makers = tuple(f"maker {one}" for one in range(30))
         words = tuple(sorted(colours, key=lambda word: (-colours[word], word)))
         return (
-            ColumnView("price", "number", min(numbers), max(numbers)),
-            ColumnView("colour", "word", words=words, count=len(words)),
-            ColumnView("maker", "word", words=tuple(f"maker {one}" for one in range(30)), count=MAKERS),
+            ColumnView("price", "number", min(numbers), max(numbers), role="price"),
+            ColumnView(
+                "colour", "word", None, None, words, tuple(colours[word] for word in words), len(words)
+            ),
+            ColumnView("maker", "word", None, None, makers, (3,) * len(makers), MAKERS),
         )
 
     def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
         """Hits as a list shows them."""
         held = [(hit, self.products[hit.product_id]) for hit in hits if hit.product_id in self.products]
         return [
-            replace(hit, view=View(view.image_h, view.image_w, view.photo, view.values, title=view.title))
+            replace(hit, view=View(**{one.name: getattr(view, one.name) for one in fields(View)}))
             for hit, view in held
         ]
 
@@ -155,6 +158,23 @@ class ToyEngine:
         """The words that are true of no product."""
         known = frozenset().union(*self.truths.values())
         return tuple(word for word in words.split() if word.lower() not in known)
+
+    def correct(self, words: str) -> str | None:
+        """The words with those of a swapped first pair of letters set right."""
+        known = frozenset().union(*self.truths.values())
+        swapped = {one[1::-1] + one[2:]: one for one in known}
+        better = " ".join(word if word in known else swapped.get(word, word) for word in words.split())
+        return None if better == words else better
+
+    def suggest(self, typed: str, *, k: int = 8) -> list[str]:
+        """Texts of products that begin so."""
+        texts = {text for view in self.products.values() for text in view.texts}
+        return sorted(text for text in texts if text.startswith(typed) and text != typed)[:k]
+
+    @property
+    def label_counts(self) -> dict[int, int]:
+        """How many products have each label."""
+        return dict(Counter(label for view in self.products.values() for label in sorted(set(view.labels))))
 
     def similar(self, product_id: ProductId, **settings: Any) -> list[Hit]:
         """The products most like one."""
@@ -234,6 +254,7 @@ def _colour(content: bytes) -> Float32[np.ndarray, " 3"]:
 
 def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductView:
     boxes = told["boxes"]
+    price = 5.5 + int(told["product_id"]) % 40
     with Image.open(photo) as image:
         width, height = image.size
     return ProductView(
@@ -246,8 +267,11 @@ def _view(product_id: ProductId, told: dict[str, Any], photo: Path) -> ProductVi
         photo=photo,
         title=f"{told['colour']} dress".capitalize() if told["kind"] == "dress" else None,
         texts=(f"{told['colour']} {told['kind']}",),
+        link=f"https://shop.example/{told['product_id']}",
+        price=price,
+        currency="EUR",
         values={
-            "price": 5.5 + int(told["product_id"]) % 40,
+            "price": price,
             "colour": told["colour"],
             "maker": f"maker {int(told['product_id']) % MAKERS}",
         },

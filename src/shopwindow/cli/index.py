@@ -28,6 +28,9 @@ def make(
     texts: str | None = None,
     labels: str | None = None,
     columns: str | None = None,
+    title: str | None = None,
+    link: str | None = None,
+    currency: str | None = None,
     approximate_from: int | None = None,
     smooth: str | None = None,
     smooth_regions: str | None = None,
@@ -46,6 +49,9 @@ def make(
         labels: The names of labels, a table `category_id category_name` with tabs.
         columns: A table of prices, sizes, colours ... to filter by: CSV, TSV or Parquet, first column product_id. When
             not given, the other columns of the dataset's products are taken.
+        title: The column with the products' names. When not given, it is found by its usual names (title, name ...).
+        link: The column with the addresses of the products' pages; else found by its usual names (link, url ...).
+        currency: The column with the currency of prices, or a currency for all of them, such as EUR.
         approximate_from: Products from which on a search looks into a part of the index only: 50,000 when not given.
         smooth: Weights of each product's vector itself, its nearest, its second nearest ..., such as 0.8,0.2.
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
@@ -57,6 +63,7 @@ def make(
     started("index", f"the products of {dataset} by {bundle}, into {out}")
     from shopwindow.search.building import APPROXIMATE_FROM, build_index
 
+    roles = {"title": title, "link": link, "currency": currency}
     remarks: list[str] = []
     with counting("index", "products") as tell:
         build_index(
@@ -72,6 +79,7 @@ def make(
             smooth_regions=numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1"),
             kept_regions=False if no_kept_regions else None,
             text_side=_text_side_writer(),
+            shown={role: name for role, name in roles.items() if name is not None},
             progress=tell,
             remark=remarks.append,
         )

@@ -26,11 +26,17 @@ class CrossModelRecipe:
     """The transformer over words and regions. The defaults are BERT base's."""
 
     kind: Literal["uniter", "oscar"] = "uniter"
+    """uniter reads regions with their boxes. oscar reads the names of their labels too."""
     width: int = 768
+    """Values of a token or region inside."""
     layers: int = 12
+    """Layers of attention and a feed-forward network."""
     heads: int = 12
+    """Heads of attention; they divide the width."""
     inner: int = 3072
+    """Values inside the feed-forward network."""
     dropout: float = 0.1
+    """Share of values dropped while training."""
     region_norm: bool = True
     """Whether Oscar's regions pass a LayerNorm."""
     checkpoint: str | None = None
@@ -51,8 +57,9 @@ class PretrainRecipe:
     epochs: int = 10
     """0 leaves the pre-training out."""
     hidden_words: float = 0.15
+    """Share of the tokens of a pair that are hidden; at least one is."""
     hidden_regions: float = 0.15
-    """Share of the tokens, or regions, of a pair that are hidden; at least one is."""
+    """Share of the regions of a pair that are hidden; at least one is."""
     alignment: float = 0.1
     """Weight of the transport of words to regions beside UNITER's matching."""
 
@@ -66,6 +73,7 @@ class RankRecipe:
     """Learning to rank: right pairs against products, and texts, that only nearly fit."""
 
     epochs: int = 10
+    """How often every pair is seen."""
     depth: int = 100
     """Negatives come from so many best of the first stage, known pairs left out; without one they are any."""
     easy_epochs: int = 0
@@ -77,6 +85,7 @@ class RankRecipe:
     loss: RankLoss = "softmax"
     """margin: UNITER's. match: Oscar's two classes. softmax: the right one among its negatives."""
     margin: float = 0.2
+    """By how much a right pair must be better, with the loss margin."""
 
     def __post_init__(self) -> None:
         _check(self, "epochs", "negatives", least=1)
@@ -91,6 +100,7 @@ class CrossBatchesRecipe:
     """Which pairs a step takes."""
 
     size: int = 64
+    """Pairs a step."""
     chunk: int = 16
     """Groups of a right pair and its negatives computed at a time: bounds the memory, and seeds the dropout."""
 
@@ -104,11 +114,15 @@ class CrossOptimiserRecipe:
     """How the weights follow the loss: AdamW, a linear rise of the rate and a half cosine, in each phase."""
 
     learning_rate: float = 5e-5
+    """Largest rate of AdamW."""
     weight_decay: float = 0.01
+    """Decoupled from the gradient."""
     warmup: float = 0.1
+    """Share of the steps in which the learning rate rises from 0."""
     gradient_clip: float = 1.0
     """Largest gradient norm; 0 clips nothing."""
     seed: int = 0
+    """Of first weights, batches, negatives and dropout."""
 
     def __post_init__(self) -> None:
         _check(self, "learning_rate", "weight_decay", "gradient_clip", least=0)

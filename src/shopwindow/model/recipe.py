@@ -80,9 +80,13 @@ class TransformerRecipe:
     """A BERT encoder, as wide as its part. The defaults are the seed's."""
 
     layers: int = 4
+    """Layers of attention and a feed-forward network."""
     heads: int = 12
+    """Heads of attention; they divide the width of the part."""
     inner: int = 3072
+    """Values inside the feed-forward network."""
     dropout: float = 0.1
+    """Share of values dropped while training."""
     checkpoint: str | None = None
     """A BERT-family checkpoint folder that gives the sizes above and the first weights. Its width is the part's."""
 
@@ -129,7 +133,9 @@ class TextSideRecipe:
     """What reads a query: the words, or the transformer, or both, the transformer through a gate that is 0 at first."""
 
     words: WordsRecipe | None = None
+    """The bag of words; null: none."""
     transformer: TransformerRecipe | None = None
+    """The transformer over tokens; null: none."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,9 @@ class PhotoSideRecipe:
     """What looks at a product: the linear view, or the transformer, or both, the transformer through a gate."""
 
     linear: LinearRecipe | None = None
+    """The linear view; null: none."""
     transformer: RegionTransformerRecipe | None = None
+    """The transformer over regions; null: none."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,7 @@ class PartRecipe:
     """Whether the part is both towers of the dataset's backbone, frozen; as wide as its features. Left out where the
     backbone reads no text."""
     width: int = 768
+    """Values of the part in a vector."""
     share: float | Learned = 1.0
     """Share of the score. A learned one is, at first, half of all fixed ones together. Each part with a fixed share
     has a loss of its own, on its own cosine and those of the learned ones. A part of share 0 learns nothing."""
@@ -231,6 +240,7 @@ class LossRecipe:
     """How wrong a batch is. The defaults are the seed's."""
 
     name: LossName = "sigmoid"
+    """What compares the scores of a batch with what is right (model/losses.py)."""
     scale: float = 1.0
     """What scores are multiplied by (not in multi-similarity); learned unless the loss is sigmoid or focal."""
     masking: Masking = "none"
@@ -273,12 +283,15 @@ class OptimiserRecipe:
     """How the weights follow the loss. The defaults are the seed's: Adam, a constant rate."""
 
     epochs: int = 14
+    """How often every pair is seen."""
     learning_rate: float = 2e-5
+    """Largest rate of Adam."""
     weight_decay: float = 0.0
     """Decoupled from the gradient (AdamW); 0 is Adam."""
     warmup: float = 0.0
     """Share of the steps in which the learning rate rises from 0."""
     schedule: Schedule = "constant"
+    """How the rate goes on after the warm-up: stays, or falls to 0 as a half cosine."""
     gradient_clip: float = 0.0
     """Largest gradient norm; 0 clips nothing."""
     average: float = 0.0
@@ -286,6 +299,7 @@ class OptimiserRecipe:
     validations: float = 2.0
     """Validations an epoch; below 1 one every so many epochs."""
     seed: int = 0
+    """Of first weights, batches and dropout."""
     precision: Precision = "auto"
     """auto: bf16-mixed where the device has it, else 16-mixed on a CUDA device, float32 on a CPU."""
     compiled: bool = False
@@ -307,6 +321,7 @@ class LateRecipe:
     """Late interaction: a second score, words against regions, for pools and explanations."""
 
     width: int = 128
+    """Values of a word's and a region's vector."""
     dropout: float = 0.5
     """Share of the values of a region dropped while training."""
 

@@ -151,4 +151,5 @@ def _frequent(name: str, parts: Sequence[Attributes]) -> ColumnView:
             counted = pc.value_counts(part.columns[name].drop_null())
             counts.update(dict(zip(*(some.to_pylist() for some in counted.flatten()), strict=True)))
     best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_WORDS_SHOWN]
-    return ColumnView(name, "word", words=tuple(word for word, _ in best), count=len(counts))
+    words, numbers = tuple(word for word, _ in best), tuple(number for _, number in best)
+    return ColumnView(name, "word", words=words, counts=numbers, count=len(counts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,7 @@ from shopwindow.search.index_columns import Remark, values_of, values_to_add, wi
 from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.own_bundle import copy_bundle, load_bundle, load_same_bundle
 from shopwindow.search.product_table import read_product_table
+from shopwindow.search.roles import check_roles
 from shopwindow.search.segment import Columns, write_segment
 from shopwindow.search.smoothing import smooth_catalogue
 from shopwindow.search.texts import TEXTS_FILE, write_texts
@@ -72,41 +73,37 @@ def build_index(
     smooth_regions: tuple[float, ...] | None = None,
     kept_regions: bool | None = None,
     text_side: Callable[[Bundle, Path], object] | None = None,
+    shown: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     remark: Remark | None = None,
 ) -> Manifest:
     """Makes an index of all products of a dataset, in place of an older one at `out`.
 
-    `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are known
-    to match; their queries become the products' full texts. `labels`: the competition's table of label names.
-    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells how many products have no row.
-    Without it the columns are those of the dataset's catalogue, where it has one;
-    its titles become full text, its photos are shown. `smooth`: weights of each vector itself, its nearest, its second
-    nearest ...; `smooth_regions`: the same of regions, before they are encoded (`smoothing.py`). `kept_regions`:
-    whether regions are kept for the model's own reranker, so that it needs no dataset; None: where the model has one.
+    `photos`: the folder of PRODUCT_ID.jpg or .png; the index keeps its path. `texts`: a dataset whose pairs are
+    known to match; their queries become the products' full texts. `labels`: the competition's table of label names.
+    `columns`: a table of prices, colours ... (`product_table.py`). A remark tells what does not match. Without it
+    those of the dataset's catalogue are taken; its titles are full text, its photos are shown. `smooth`: weights of
+    each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions, before they are
+    encoded. `kept_regions`: whether regions are kept for the model's own reranker; None: where it has one.
     `text_side`: fills a folder with the bundle's exported text side (`export.onnx.write_text_side`), by which searches
     then need no torch; that of a pretrained part is left out, and one that fails with a ValueError, with a remark.
+    `shown`: the columns that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
 
-    Raises: DataError for a broken bundle, dataset or table, a table of other products only, or no folder `photos`.
-    DataError for a folder with other files at `out`, a second indexer, a full disk, a vector that is not finite.
+    Raises: DataError for a broken bundle, dataset or table, a table of other products only, a `shown` of no column, no
+    folder `photos`, other files at `out`, a second indexer, a full disk, a vector that is not finite.
     ValueError where features do not fit the model, or `kept_regions` is asked of one without a reranker of its own.
     """
     opened, bundle_hash = load_bundle(Path(bundle))
     products = Dataset(dataset)
     check_features(opened.model, products)
-    if photos is not None and not Path(photos).is_dir():
-        raise DataError("no such folder of photos", path=photos)
-    for weights in (smooth, smooth_regions):
-        if weights is not None:
-            check_weights(weights)
+    _check_settings(photos, smooth, smooth_regions)
     manifest = Manifest(
         bundle_hash=bundle_hash,
         hidden=opened.model.dimensions,
         unit=opened.model.normalise,
         approximate_from=approximate_from,
         photos=None if photos is None else str(Path(photos).resolve()),
-        label_names=(PLACES if opened.backbone else {})
-        | ({} if labels is None else read_label_names(labels)),
+        label_names=_label_names(opened, labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
         kept_regions=_kept_for(opened, kept_regions),
@@ -115,7 +112,7 @@ def build_index(
     table = columns_of(products, {}, remark) if columns is None else read_product_table(columns)
     values = None if table is None else values_of(table, products.product_ids, remark)
     known = _Known(None if texts is None else known_texts(Dataset(texts)), values, catalogue_of(products))
-    manifest = dataclasses.replace(manifest, columns={} if values is None else values.kinds)
+    manifest = _with_shown(manifest, values, shown or {}, dataset if columns is None else columns)
     out = Path(out).resolve()
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
@@ -128,6 +125,31 @@ def build_index(
         manifest = _finish(folder, manifest, asked, opened.encode_texts(asked), bundle=opened)
     forget_encoded(out)
     return manifest
+
+
+def _check_settings(photos: str | Path | None, *weights: tuple[float, ...] | None) -> None:
+    """Raises: DataError for no folder of photos, ValueError for weights that are none."""
+    if photos is not None and not Path(photos).is_dir():
+        raise DataError("no such folder of photos", path=photos)
+    for some in weights:
+        if some is not None:
+            check_weights(some)
+
+
+def _label_names(bundle: Bundle, labels: str | Path | None) -> dict[int, str]:
+    return (PLACES if bundle.backbone else {}) | ({} if labels is None else read_label_names(labels))
+
+
+def _with_shown(
+    manifest: Manifest, values: Attributes | None, shown: Mapping[str, str], path: str | Path
+) -> Manifest:
+    """With the columns of the values, and what they are shown as. Raises: DataError for a `shown` of no column."""
+    kinds = {} if values is None else values.kinds
+    try:
+        check_roles(kinds, shown)
+    except ValueError as error:
+        raise DataError(str(error), path=path) from error
+    return dataclasses.replace(manifest, columns=kinds, shown=dict(shown))
 
 
 def add_products(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.text_side import Query, TextSide
 from shopwindow.search.attributes import summarise
 from shopwindow.search.catalogue import PLACES
+from shopwindow.search.completion import Lexicon, complete
 from shopwindow.search.conditions import fit_conditions
 from shopwindow.search.hits import (
     EVERYTHING,
@@ -49,6 +51,7 @@ from shopwindow.search.lookup import (
     fused,
 )
 from shopwindow.search.photos import PhotoSide, takes_photos, weighted_sum
+from shopwindow.search.roles import Roles
 from shopwindow.vision.backbone import Backbone
 from shopwindow.vision.fetch import IN_TAR
 
@@ -147,7 +150,34 @@ class _State:
             if part.segment.attributes is not None
         ]
         living = [some if part.live is None else some.take(part.living_rows) for some, part in known]
-        return summarise(self.index.manifest.columns, living)
+        roles = dict(self.roles)
+        views = summarise(self.index.manifest.columns, living)
+        return tuple(replace(view, role=roles.get(view.name)) for view in views)
+
+    @cached_property
+    def roles(self) -> Roles:
+        """Which columns say title, link, price and currency."""
+        return Roles.of(self.index.manifest.columns, self.index.manifest.shown)
+
+    @cached_property
+    def label_counts(self) -> dict[int, int]:
+        """How many products have a region of each label."""
+        counts: Counter[int] = Counter()
+        for part in self.index.parts:
+            columns = part.segment.columns
+            owners = np.repeat(np.arange(len(columns.ids)), np.diff(columns.region_bounds))
+            base = int(columns.labels.max(initial=0)) + 1
+            products, labels = np.divmod(np.unique(owners * base + columns.labels), base)
+            counts.update((labels if part.live is None else labels[part.live[products]]).tolist())
+        return dict(sorted(counts.items()))
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The words of its titles and texts."""
+        counts: Counter[str] = Counter()
+        for part in self.index.parts:
+            counts.update(part.texts.vocabulary() if part.texts else {})
+        return Lexicon(counts)
 
     @property
     def version(self) -> str:
@@ -285,6 +315,15 @@ class SearchEngine:
         known = zip(parts, model.knows(parts), strict=True)
         return tuple(dict.fromkeys(word for word, is_known in known if not is_known))
 
+    def correct(self, words: str) -> str | None:
+        """The words with mistyped ones replaced by those of titles and known texts; None where none is mistyped."""
+        return self._state.lexicon.correct(_clean(words))
+
+    def suggest(self, typed: str, *, k: int = 8) -> list[str]:
+        """Titles and known texts that go on what somebody is typing, best first (`completion.py`)."""
+        parts = [(part.texts, part.live) for part in self._state.index.parts if part.texts is not None]
+        return complete(_clean(typed), parts, k)
+
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
         model, texts = self._state.words, [_clean(text) for text in words]
@@ -305,10 +344,10 @@ class SearchEngine:
 
     def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
         """The hits with what a list shows of them; one that was deleted since the search is left out."""
-        index = self._state.index
-        places = index.places(as_ids(np.array([hit.product_id for hit in hits])))
+        state = self._state
+        places = state.index.places(as_ids(np.array([hit.product_id for hit in hits])))
         return [
-            replace(hit, view=View(**_shown(index, hit.product_id, *place)))
+            replace(hit, view=View(**_shown(state, hit.product_id, *place)))
             for hit, place in zip(hits, places, strict=True)
             if place is not None
         ]
@@ -327,7 +366,7 @@ class SearchEngine:
             labels=tuple(labels),
             label_names=tuple(names.get(label, str(label)) for label in labels),
             texts=part.texts.of(held)[:MOST_TEXTS_SHOWN] if part.texts else (),
-            **_shown(index, held, part, row),
+            **_shown(self._state, held, part, row),
         )
 
     def explain(self, words: str, product_id: ProductId) -> Explanation:
@@ -361,6 +400,11 @@ class SearchEngine:
     def columns(self) -> tuple[ColumnView, ...]:
         """The shop's own columns to filter by. `image_h` and `image_w` (px) can be asked for too."""
         return self._state.columns
+
+    @property
+    def label_counts(self) -> dict[int, int]:
+        """How many products have a region of each label."""
+        return self._state.label_counts
 
     def words_of(self, column: str) -> tuple[str, ...]:
         """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none. The
@@ -529,18 +573,21 @@ def _photo_file(source: str) -> Path | str | None:
     return source if IN_TAR in source or "://" in source else None
 
 
-def _shown(index: OpenIndex, product_id: ProductId, part: OpenPart, row: int) -> dict[str, Any]:
+def _shown(state: _State, product_id: ProductId, part: OpenPart, row: int) -> dict[str, Any]:
     """The fields of the `View` of a product."""
     segment = part.segment
     image_h, image_w = segment.columns.sizes[row].tolist()
     catalogue = segment.catalogue.of(row) if segment.catalogue else {}
-    photo, source = find_photo(index.manifest.photos, product_id), str(catalogue.get("photo", ""))
+    values = segment.attributes.of(row) if segment.attributes else {}
+    told = state.roles.shown(values)
+    photo, source = find_photo(state.index.manifest.photos, product_id), str(catalogue.get("photo", ""))
     is_url = source.startswith(("http://", "https://"))
     return {
         "image_h": image_h,
         "image_w": image_w,
         "photo": photo or (None if is_url else _photo_file(source)),
         "photo_url": source if is_url and photo is None else None,
-        "title": catalogue.get("title"),
-        "values": segment.attributes.of(row) if segment.attributes else {},
+        **told,
+        "title": catalogue.get("title") or told["title"],
+        "values": values,
     }

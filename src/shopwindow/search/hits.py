@@ -146,8 +146,9 @@ class View:
     """A product as a list shows it: the size of its photo in px, the photo's file, its values, its title.
 
     `photo` is text where the file lies in a tar or a store: a source that `vision.fetch` reads. It is None where the
-    index knows no file, or there is none now; `photo_url` is its address where it lies
-    on the web. `values` are those of the columns in which the product has one.
+    index knows no file, or there is none now; `photo_url` is its address where it lies on the web. `values` are those
+    of the columns in which the product has one. Title, link, price and currency are None where nothing is known of
+    them.
     """
 
     image_h: int
@@ -156,6 +157,9 @@ class View:
     values: Mapping[str, Value]
     photo_url: str | None = field(default=None, kw_only=True)
     title: str | None = field(default=None, kw_only=True)
+    link: str | None = field(default=None, kw_only=True)
+    price: Value | None = field(default=None, kw_only=True)
+    currency: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -187,12 +191,15 @@ class Hit:
 class ColumnView:
     """A column that products can be filtered by.
 
-    Of numbers: the least and the greatest, None where no product has one. Of words: the most frequent, and how many
-    different ones there are."""
+    Of numbers: the least and the greatest, None where no product has one. Of words: the most frequent, how many
+    products have each, and how many different ones there are. `role`: title, link, price or currency, where it says
+    that."""
 
     name: str
     kind: Kind
     minimum: float | None = None
     maximum: float | None = None
     words: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
     count: int = 0
+    role: str | None = None

@@ -81,7 +81,8 @@ class Manifest:
     the shop's own columns hold; a segment need not have them all. `kept_regions`: the name of
     the reranker for which every segment keeps regions, None where none are kept. `backbone`: what made the features of
     photos that the bundle learned from, as `vision` opens it again; None where nobody said. `text_side`: names the
-    exported text side by its content; None where there is none.
+    exported text side by its content; None where there is none. `shown`: the columns that say title, link and currency,
+    where they were named (`roles.py`).
     """
 
     bundle_hash: str
@@ -102,6 +103,7 @@ class Manifest:
     kept_regions: str | None = None
     backbone: dict[str, Any] | None = None
     text_side: str | None = None
+    shown: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes `index.json`, the last file of an index."""
@@ -151,6 +153,9 @@ class Manifest:
         columns = content.pop("columns", {})
         if not set(columns.values()) <= {"number", "word"}:
             raise ValueError(f"columns {columns!r}")
+        shown = content.pop("shown", {})
+        if not all(isinstance(name, str) for name in shown.values()):
+            raise ValueError(f"shown {shown!r}")
         smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
             parts=parts,
@@ -160,6 +165,7 @@ class Manifest:
             smooth_regions=None if regions is None else tuple(map(float, regions)),
             columns=dict(columns),
             recall=recall,
+            shown=dict(shown),
             **content,
         )
 

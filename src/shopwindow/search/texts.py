@@ -158,6 +158,28 @@ class Texts:
         length = _length(self.sizes[rows], some.sum() / max(len(some), 1))
         return Occurrences(rows, np.rint(share * length / (_K1 + 1.0 - share)))
 
+    def going_on(
+        self, words: Sequence[str], limit: int, allowed: Bool[np.ndarray, " products"] | None = None
+    ) -> list[list[str]]:
+        """Title and texts of each of the first `limit` products that have all the words, the last one perhaps as the
+        beginning of a word. `allowed`: as in `find`. Raises: DataError where the file is broken."""
+        asked = " AND ".join(f'"{word}"' for word in words[:_MOST_WORDS]) + "*"
+        question = "SELECT rowid, title, words FROM product WHERE product MATCH ? LIMIT ?"
+        with self._lock, _as_data_error(self.path):
+            rows = self._base.execute(question, (asked, limit)).fetchall()
+        return [
+            [text for text in (title, *words.split("\n")) if text]
+            for row, title, words in rows
+            if allowed is None or allowed[row]
+        ]
+
+    def vocabulary(self) -> dict[str, int]:
+        """The words of titles and texts, and how many products have each. Raises: DataError where it is broken."""
+        table = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab('main', 'product', 'row')"
+        with self._lock, _as_data_error(self.path):
+            self._base.execute(table)
+            return dict(self._base.execute("SELECT term, doc FROM temp.vocabulary").fetchall())
+
     def of(self, product_id: ProductId) -> tuple[str, ...]:
         """The texts of one product of the segment besides its title, none where there are none."""
         place = int(np.searchsorted(self._rising, product_id))

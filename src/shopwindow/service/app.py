@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from importlib import metadata
 from typing import Final
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
+from shopwindow import __version__
 from shopwindow.service.access_log import AccessLog
 from shopwindow.service.auth import AuthMiddleware, KeyRing
 from shopwindow.service.limits import LimitMiddleware, Limits
@@ -29,7 +29,7 @@ _ABOUT: Final = (
 
 
 class Service:
-    """An engine as a web service: `app` is what a server runs.
+    """An engine as a web service: `app` is what a server runs, `api` its endpoints with their OpenAPI description.
 
     `suggestions` are queries that the page offers to begin with; `prepare` is called by each thread that searches.
     `wake.set()` makes it look for a newer index at once; `drain()` makes /readyz say no.
@@ -59,7 +59,7 @@ class Service:
         self._look_every_seconds = look_every_seconds
         app = FastAPI(
             title="shopwindow",
-            version=metadata.version("shopwindow"),
+            version=__version__,
             description=_ABOUT,
             lifespan=self._life,
             docs_url=None,  # its page loads scripts from other hosts
@@ -74,6 +74,7 @@ class Service:
         app.include_router(operation_routes(self.metrics, lambda: self._is_draining))
         app.mount("/page", PAGE)
         send_problems(app)
+        self.api = app
         guarded = AuthMiddleware(LimitMiddleware(app, limits, self.metrics), keys)
         self.app = AccessLog(guarded, metrics=self.metrics, log_queries=log_queries)
 

@@ -104,7 +104,7 @@ def is_loopback(host: str) -> bool:
 
 def is_public(path: str) -> bool:
     """Whether a path needs no key and no place among the requests inside: the page without its contents, the probes."""
-    return path in ("/", "/healthz", "/readyz", "/favicon.ico") or path.startswith("/page/")
+    return path in ("/", "/docs", "/healthz", "/readyz", "/favicon.ico") or path.startswith("/page/")
 
 
 class AuthMiddleware:

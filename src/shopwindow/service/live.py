@@ -38,6 +38,12 @@ class Engine(Protocol):
     def unknown_words(self, words: str) -> tuple[str, ...]:
         """The words that the model knows nothing of."""
 
+    def correct(self, words: str) -> str | None:
+        """The words with mistyped ones replaced; None where none is mistyped."""
+
+    def suggest(self, typed: str, *, k: int = 8) -> list[str]:
+        """Known texts that go on what somebody is typing."""
+
     def encode_photo(self, content: bytes, /) -> PhotoQuery:
         """A picture's bytes, as a search asks with it."""
 
@@ -62,6 +68,10 @@ class Engine(Protocol):
         """Names of labels."""
 
     @property
+    def label_counts(self) -> dict[int, int]:
+        """How many products have a region of each label."""
+
+    @property
     def columns(self) -> tuple[ColumnView, ...]:
         """What can be filtered by besides labels."""
 
@@ -71,11 +81,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found; where that is nothing, or words came with a photo, which of its words the model does not
-    know."""
+    """What a search found, which of its words the model does not know, and what was meant where some are mistyped."""
 
     hits: list[Hit]
     unknown_words: tuple[str, ...] = ()
+    meant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +112,7 @@ def search_together(engine: Engine, requests: Sequence[SearchRequest]) -> list[S
     """The results of several searches for words or photos, in their order."""
     return [
         SearchResult(
-            engine.with_views(hits),
-            engine.unknown_words(request.words) if not hits or request.photo is not None else (),
+            engine.with_views(hits), engine.unknown_words(request.words), engine.correct(request.words)
         )
         for request, hits in zip(requests, engine.search_many(requests), strict=True)
     ]

@@ -18,6 +18,8 @@ from shopwindow.search.hits import RERANKED, Filter, PhotoQuery, SearchRequest
 HITS: Final = 24
 """How many hits a response has when nobody says."""
 MOST_HITS: Final = 200
+SUGGESTED: Final = 8
+MOST_SUGGESTED: Final = 20
 MOST_CANDIDATES: Final = 200
 MOST_QUERIES: Final = 64
 """Queries of one batch."""
@@ -201,6 +203,13 @@ class SimilarParameters(_Narrowed):
     """A search by the photo of a product, or by a region of it."""
 
     region: Region = None
+
+
+class SuggestParameters(_Parameters):
+    """What somebody has typed so far."""
+
+    q: Words
+    k: Annotated[int, Field(ge=1, le=MOST_SUGGESTED, description="how many texts at most")] = SUGGESTED
 
 
 class ExplainParameters(_Parameters):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -22,6 +23,8 @@ from shopwindow.vision.fetch import fetch
 from shopwindow.vision.pictures import UnreadablePicture
 
 _PHOTO_CACHE: Final = "private, max-age=300"
+_NO_GOODS: Final = {"whole photo", "part", "others", "face", "human face", "arm", "hair", "hand"}
+"""Names of labels that nobody shops for."""
 IMAGE_TYPES: Final = (
     (b"\xff\xd8\xff", 0, "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
@@ -47,6 +50,22 @@ Values = Annotated[
 ]
 
 
+Link = Annotated[
+    str | None,
+    Field(
+        description="where the shop sells it; null where the index knows no link",
+        examples=["https://shop.example/p/42"],
+    ),
+]
+Price = Annotated[
+    float | str | None,
+    Field(description="as the shop's column has it; null where it has none", examples=[12.5]),
+]
+Currency = Annotated[
+    str | None, Field(description="of the price; null where nobody said it", examples=["EUR"])
+]
+
+
 class _Json(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -62,6 +81,9 @@ class ProductHit(_Json):
     image_w: int = Field(description="width of the photo in px", examples=[300])
     href: str = Field(examples=["/products/SKU-0042"])
     photo: PhotoPath
+    link: Link
+    price: Price
+    currency: Currency
     values: Values
 
 
@@ -71,8 +93,11 @@ class SearchResponse(_Json):
     query: str = Field(examples=["red striped dress"])
     hits: list[ProductHit]
     unknown_words: list[str] = Field(
-        description="the words that the model does not know, where nothing was found or a photo came with them",
-        examples=[[]],
+        description="the words that the model does not know: they do not count in the search", examples=[[]]
+    )
+    did_you_mean: str | None = Field(
+        description="the query with mistyped words replaced by known ones; null where none is mistyped",
+        examples=["red dress"],
     )
 
 
@@ -88,6 +113,13 @@ class SimilarResponse(_Json):
     product_id: Id
     region: int | None = Field(description="the region that was compared; null: the whole photo")
     hits: list[ProductHit]
+
+
+class SuggestResponse(_Json):
+    """Titles and known texts that go on what somebody has typed, best first."""
+
+    query: str = Field(examples=["red str"])
+    suggestions: list[str] = Field(examples=[["red striped dress"]])
 
 
 class BoxJson(_Json):
@@ -117,6 +149,9 @@ class ProductResponse(_Json):
     image_w: int
     href: str
     photo: PhotoPath
+    link: Link
+    price: Price
+    currency: Currency
     regions: list[RegionJson]
     texts: list[str]
     values: Values
@@ -133,10 +168,11 @@ class ExplanationResponse(_Json):
 
 
 class LabelJson(_Json):
-    """A label that products can be filtered by."""
+    """A label that products can be filtered by, and how many products have it."""
 
     label: int
     name: str
+    count: int
 
 
 class ColumnJson(_Json):
@@ -147,7 +183,11 @@ class ColumnJson(_Json):
     minimum: float | None
     maximum: float | None
     words: list[str]
+    counts: list[int] = Field(description="how many products have each of the words")
     count: int | None = Field(description="how many different words there are; null for numbers")
+    role: str | None = Field(
+        description="title, link, price or currency, where the column says that", examples=["price"]
+    )
 
 
 class WaysJson(_Json):
@@ -187,6 +227,9 @@ def product_hits(hits: list[Hit]) -> list[ProductHit]:
             image_w=hit.view.image_w,
             href=_path("products", hit.product_id),
             photo=_photo_link(hit.view, hit.product_id),
+            link=hit.view.link,
+            price=hit.view.price,
+            currency=hit.view.currency,
             values=dict(hit.view.values),
         )
         for hit in hits
@@ -194,9 +237,23 @@ def product_hits(hits: list[Hit]) -> list[ProductHit]:
     ]
 
 
-def search_response(query: str, hits: list[Hit], unknown_words: tuple[str, ...]) -> SearchResponse:
+def search_response(
+    query: str, hits: list[Hit], unknown_words: tuple[str, ...], meant: str | None
+) -> SearchResponse:
     """What was found for one query as JSON."""
-    return SearchResponse(query=query, hits=product_hits(hits), unknown_words=list(unknown_words))
+    return SearchResponse(
+        query=query, hits=product_hits(hits), unknown_words=list(unknown_words), did_you_mean=meant
+    )
+
+
+def label_json(names: Mapping[int, str], counts: Mapping[int, int]) -> list[LabelJson]:
+    """The labels to filter by: those that some products have, but neither parts of people nor places in a photo."""
+    named = [(label, names.get(label, ""), count) for label, count in counts.items()]
+    return [
+        LabelJson(label=label, name=name, count=count)
+        for label, name, count in named
+        if name and name.partition(" (")[0].lower() not in _NO_GOODS
+    ]
 
 
 def product_response(view: ProductView) -> ProductResponse:
@@ -209,6 +266,9 @@ def product_response(view: ProductView) -> ProductResponse:
         image_w=view.image_w,
         href=_path("products", view.product_id),
         photo=_photo_link(view, view.product_id),
+        link=view.link,
+        price=view.price,
+        currency=view.currency,
         regions=[
             RegionJson(
                 region=region,

@@ -25,20 +25,22 @@ from shopwindow.service.requests import (
     ProductId,
     SearchParameters,
     SimilarParameters,
+    SuggestParameters,
 )
 from shopwindow.service.responses import (
     IMAGE_TYPES,
     BatchResponse,
     ExplanationResponse,
     IndexResponse,
-    LabelJson,
     ProductResponse,
     SearchResponse,
     SimilarResponse,
     StateResponse,
+    SuggestResponse,
     WaysJson,
     column_json,
     image_type,
+    label_json,
     photo_response,
     product_hits,
     product_response,
@@ -81,7 +83,7 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
         metrics.queries.inc()
         with errors_as_problems():
             results = await live.search(asked.search_for(asked.q))
-        return search_response(asked.q, results.hits, results.unknown_words)
+        return search_response(asked.q, results.hits, results.unknown_words, results.meant)
 
     @routes.post("/search", responses=documented(400, 401, 413, 415, 422, 503))
     async def search_batch(request: Request, asked: BatchBody) -> BatchResponse:
@@ -92,7 +94,9 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
             many = await live.search_batch([asked.search_for(words) for words in asked.queries])
         pairs = zip(asked.queries, many, strict=True)
         return BatchResponse(
-            answers=[search_response(words, results.hits, results.unknown_words) for words, results in pairs]
+            answers=[
+                search_response(words, found.hits, found.unknown_words, found.meant) for words, found in pairs
+            ]
         )
 
     @routes.post(
@@ -111,7 +115,14 @@ def search_routes(live: LiveEngine, metrics: Metrics) -> APIRouter:
             return search_together(engine, [asked.search_for(engine.encode_photo(content))])[0]
 
         results = await _ask(live, find)
-        return search_response(asked.q or "", results.hits, results.unknown_words)
+        return search_response(asked.q or "", results.hits, results.unknown_words, results.meant)
+
+    @routes.get("/suggest", responses=documented(401, 422, 503))
+    async def suggest(request: Request, asked: Annotated[SuggestParameters, Query()]) -> SuggestResponse:
+        """Titles and known texts that go on what somebody is typing."""
+        request.state.words = asked.q
+        known = await _ask(live, lambda engine: engine.suggest(asked.q, k=asked.k))
+        return SuggestResponse(query=asked.q, suggestions=known)
 
     return routes
 
@@ -164,7 +175,7 @@ def product_routes(live: LiveEngine, *, photo_bytes: int) -> APIRouter:
 
 
 def index_routes(live: LiveEngine, suggestions: list[str]) -> APIRouter:
-    """The endpoint about the whole index, and the page: index.html, its style and its scripts."""
+    """The endpoint about the whole index, the page (index.html), and what all endpoints are (docs.html)."""
     routes = APIRouter(tags=["index"])
 
     @routes.get("/index", responses=documented(401, 503))
@@ -173,10 +184,9 @@ def index_routes(live: LiveEngine, suggestions: list[str]) -> APIRouter:
 
         def describe(engine: Engine) -> IndexResponse:
             stats = engine.stats()
-            labels = sorted(engine.label_names.items())
             return IndexResponse(
                 version=engine.version,
-                labels=[LabelJson(label=label, name=name) for label, name in labels],
+                labels=label_json(engine.label_names, engine.label_counts),
                 columns=[column_json(column) for column in engine.columns],
                 ways=WaysJson(
                     texts=bool(stats.get("texts")),
@@ -192,6 +202,10 @@ def index_routes(live: LiveEngine, suggestions: list[str]) -> APIRouter:
     @routes.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
         return await PAGE.get_response("index.html", request.scope)
+
+    @routes.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return await PAGE.get_response("docs.html", request.scope)
 
     return routes
 
@@ -241,9 +255,9 @@ async def _picture(request: Request) -> bytes:
     """The body, if it may be a picture; what it holds is read later. Raises: Problem."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _PICTURE_TYPES:
-        raise Problem(
-            415, "unsupported-media-type", f"a body of one of {', '.join(_PICTURE_TYPES)} is wanted"
-        )
+        got = f"is {kind[:100]!a}" if kind else "is missing"
+        detail = f"Content-Type {got}: one of {', '.join(_PICTURE_TYPES)} is wanted"
+        raise Problem(415, "unsupported-media-type", detail)
     content = await request.body()
     if image_type(content) is None:
         raise _unreadable("it begins as no JPEG, PNG, GIF or WebP does" if content else "empty")

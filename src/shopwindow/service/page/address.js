@@ -1,7 +1,6 @@
 // What the page shows lives in the address after #, which no server ever sees; so back, forward and bookmarks work.
 // Whoever changes it calls `go`; the event "go" says that it was changed.
 
-const HITS = 48;
 const ONE = ["q", "like", "region", "photo", "share", "open"];
 const MANY = { label: "labels", where: "where" };
 const SWITCHES = ["hybrid", "late"];
@@ -28,9 +27,9 @@ export function go(change, { replace = false } = {}) {
   dispatchEvent(new Event("go"));
 }
 
-// The path of the service that answers a state; "" where nothing is asked. A photo is the body of the question.
-export function question({ q, labels, where, hybrid, late, like, region, photo, share }) {
-  const at = new URLSearchParams({ k: HITS });
+// The path of the service that answers a state with `k` products; "" where nothing is asked. A photo is the body.
+export function question({ q, labels, where, hybrid, late, like, region, photo, share }, k) {
+  const at = new URLSearchParams({ k });
   for (const label of labels) at.append("label", label);
   for (const condition of where) at.append("where", condition);
   if (like) {

@@ -2,8 +2,10 @@
 
 import { ask, key } from "./service.js";
 
+const NOTICE_MS = 6000;
 export const $ = (id) => document.getElementById(id);
 export const short = (name) => name.replace(/\s*\(.*/, "");
+export const quoted = (words) => words.map((word) => `“${word}”`).join(", ");
 export const spaced = (column) => column.replaceAll("_", " ");
 
 export function make(tag, { text, on = {}, data = {}, ...rest } = {}, ...inside) {
@@ -13,6 +15,25 @@ export function make(tag, { text, on = {}, data = {}, ...rest } = {}, ...inside)
   Object.assign(element.dataset, data);
   element.append(...inside);
   return element;
+}
+
+// A price as people write it: 2.5 with EUR is €2.50. Of another sign the number stands first.
+export function priced({ price, currency }) {
+  if (price === null || price === undefined) return "";
+  if (typeof price !== "number") return [price, currency].filter(Boolean).join(" ");
+  if (/^[A-Z]{3}$/.test(currency ?? "")) {
+    try { return price.toLocaleString(undefined, { style: "currency", currency }); } catch { /* no such currency */ }
+  }
+  const number = price.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  return currency ? `${number} ${currency}` : number;
+}
+
+let hiding = 0;
+export function notice(text) {  // a line at the foot of the window that goes by itself
+  clearTimeout(hiding);
+  $("notice").textContent = text;
+  $("notice").hidden = false;
+  hiding = setTimeout(() => { $("notice").hidden = true; }, NOTICE_MS);
 }
 
 export function photo(product, alt) {

@@ -1,56 +1,74 @@
-// What narrows a search: labels, the shop's own columns, and the ways in which it can be done. The index says what
+// What narrows a search: the shop's own columns, labels, and the ways in which it can be done. The index says what
 // there is to offer; the address says what is chosen; what is chosen is shown above the results, to be taken away.
 
 import { go, state } from "./address.js";
 import { $, make, short, spaced } from "./elements.js";
 
 const WAYS = {
-  hybrid: [({ texts }) => texts, "Also by full text"],
+  hybrid: [({ texts }) => texts, "Also match names"],
   late: [({ rerankers }) => rerankers.includes("late"), "Look closer"],
 };
 const CONDITION = /^\s*(\w+)\s*(<=|>=|=)\s*(.*?)\s*$/s;
+const SHOWN = 8;               // values of a column before "Show all"
+const WIDE = matchMedia("(min-width: 64rem)");
 const names = new Map();       // of labels
-let columns = [];
 
-export function offer(told) {
-  for (const { label, name } of told.labels) names.set(String(label), name);
-  columns = told.columns;
-  const kinds = told.labels.map(({ label, name }) => make("label", {},
-    make("input", { type: "checkbox", value: String(label), on: { change: chooseLabels } }), name));
-  const ways = Object.entries(WAYS).filter(([, [isOffered]]) => isOffered(told.ways)).map(([way, [, text]]) => make("label", {},
-    make("input", { type: "checkbox", value: way, on: { change: (event) => go({ [way]: event.target.checked }) } }), text));
+export function offer(about) {
+  for (const { label, name } of about.labels) names.set(String(label), name);
+  const kinds = about.labels.map(({ label, name, count }) => choice(short(name), count, { value: String(label), change: chooseLabels }));
+  const ways = Object.entries(WAYS).filter(([, [isOffered]]) => isOffered(about.ways)).map(([way, [, text]]) =>
+    choice(text, null, { value: way, change: (event) => go({ [way]: event.target.checked }) }));
+  const columns = about.columns.filter(({ role, words, kind }) => role !== "title" && role !== "link" && role !== "currency" && (kind === "number" || words.length));
+  $("columns").replaceChildren(...columns.map((column) => group(column)));
+  $("columns").hidden = columns.length === 0;
   fill("labels", kinds);
-  fill("columns", columns.map((column) => (column.kind === "number" ? numberField(column) : wordField(column))));
   fill("ways", ways);
   $("filter").hidden = kinds.length + columns.length + ways.length === 0;
+  fit();
 }
 
-function fill(id, fields) {
-  $(id).hidden = fields.length === 0;
-  $(id).replaceChildren($(id).firstElementChild, ...fields);
+export function fit() { if (WIDE.matches) $("filter").open = true; }   // on a wide screen the filters are a column
+export const isColumn = () => WIDE.matches;
+export function close() { if (!WIDE.matches) $("filter").open = false; }
+WIDE.addEventListener("change", () => { $("filter").open = WIDE.matches; });
+
+function fill(id, choices) {
+  $(id).hidden = choices.length === 0;
+  $(id).replaceChildren($(id).firstElementChild, ...shortened(choices));
+}
+
+const group = (column) => make("fieldset", {}, make("legend", { text: spaced(column.name) }),
+  ...(column.kind === "number" ? [numberField(column)] : wordFields(column)));
+
+function choice(text, count, { value, change, data = {} }) {
+  const box = make("input", { type: "checkbox", value, data, on: { change } });
+  return make("label", {}, box, make("span", { className: "name", text }), ...(count === null ? [] : [make("span", { className: "count", text: count.toLocaleString() })]));
+}
+
+function shortened(choices) {  // long lists show their first values; the others come by one press
+  if (choices.length <= SHOWN + 2) return choices;
+  const rest = make("div", { className: "rest", hidden: true }, ...choices.slice(SHOWN));
+  const all = make("button", { type: "button", className: "text", text: `Show all ${choices.length}`, on: { click: () => { rest.hidden = false; all.remove(); rest.querySelector("input").focus(); } } });
+  return [...choices.slice(0, SHOWN), rest, all];
 }
 
 function numberField({ name, minimum, maximum }) {
   const side = (relation, says, hint) => make("input", { type: "number", step: "any", inputMode: "decimal", placeholder: hint ?? "",
-    ariaLabel: `${spaced(name)} ${says}`, data: { column: name, relation }, on: { change: chooseValue, keydown: takeOnEnter } });
-  return make("div", { className: "field", role: "group", ariaLabel: spaced(name) }, make("span", { text: spaced(name) }),
-    side(">=", "at least", minimum), make("span", { text: "to" }), side("<=", "at most", maximum));
+    ariaLabel: `${spaced(name)} ${says}`, data: { column: name, relation }, on: { change: chooseNumber, keydown: takeOnEnter } });
+  return make("div", { className: "field", role: "group", ariaLabel: spaced(name) }, side(">=", "at least", minimum), make("span", { text: "to" }), side("<=", "at most", maximum));
 }
 
-function wordField({ name, words, count }) {   // where there are more words than are told, any can be typed
-  const data = { column: name, relation: "=" };
-  const choices = ["", ...words].map((word) => make("option", { value: word, text: word || "any" }));
-  const field = make("label", { className: "field" }, make("span", { text: spaced(name) }));
-  if (count <= words.length) { field.append(make("select", { data, on: { change: chooseValue } }, ...choices)); return field; }
+function wordFields({ name, words, counts, count }) {   // where there are more words than are told, any can be typed
+  const choices = words.map((word, at) => choice(word, counts[at] ?? null, { value: word, change: chooseWords, data: { column: name, relation: "=" } }));
+  if (count <= words.length) return shortened(choices);
   const list = `words-of-${name}`;
-  const typed = make("input", { type: "text", autocomplete: "off", placeholder: `any of ${count.toLocaleString()}`, data, on: { change: chooseValue, keydown: takeOnEnter } });
+  const typed = make("input", { type: "text", autocomplete: "off", placeholder: `any of ${count.toLocaleString()}`, ariaLabel: `${spaced(name)}, typed`, data: { typed: name }, on: { change: addWord, keydown: takeOnEnter } });
   typed.setAttribute("list", list);
-  field.append(typed, make("datalist", { id: list }, ...choices.slice(1)));
-  return field;
+  return [...shortened(choices), typed, make("datalist", { id: list }, ...words.map((word) => make("option", { value: word })))];
 }
 
 function takeOnEnter(event) {  // and do not search with what stands in the search box
-  if (event.key === "Enter") { event.preventDefault(); chooseValue(event); }
+  if (event.key === "Enter") { event.preventDefault(); event.target.dispatchEvent(new Event("change")); }
 }
 
 function chooseLabels() {
@@ -61,19 +79,37 @@ const fields = () => [...$("columns").querySelectorAll("[data-column]")];
 const partsOf = (condition) => CONDITION.exec(condition)?.slice(1) ?? ["", "", condition];
 const holds = ({ dataset }, [column, relation]) => dataset.column === column && dataset.relation === relation;
 
-function shown(field, where) { // what a field shows: of several bounds the tightest, of numbers the plain one
-  const values = where.map(partsOf).filter((parts) => holds(field, parts)).map((parts) => parts[2]);
-  if (field.type !== "number") return values[0] ?? "";
-  const numbers = values.filter(Boolean).map(Number).filter(Number.isFinite);
-  return numbers.length ? String(field.dataset.relation === "<=" ? Math.min(...numbers) : Math.max(...numbers)) : "";
+function bound(field, where) { // of several bounds the tightest, as a plain number
+  const values = where.map(partsOf).filter((parts) => holds(field, parts)).map((parts) => Number(parts[2] || NaN)).filter(Number.isFinite);
+  return values.length ? String(field.dataset.relation === "<=" ? Math.min(...values) : Math.max(...values)) : "";
 }
 
-function chooseValue({ target }) {
+const wordsOf = (name, where) => where.map(partsOf).filter(([column, relation]) => column === name && relation === "=")
+  .flatMap(([, , value]) => value.split("|").map((word) => word.trim()));
+
+function chooseNumber({ target }) {
   const { where } = state();
   const value = target.value.trim();
-  if (target.validity.badInput || value === shown(target, where)) return;
+  if (target.validity.badInput || value === bound(target, where)) return;
   const others = where.filter((condition) => !holds(target, partsOf(condition)));
   go({ where: value ? [...others, `${target.dataset.column}${target.dataset.relation}${value}`] : others });
+}
+
+function setWords(name, words) {
+  const others = state().where.filter((condition) => { const [column, relation] = partsOf(condition); return column !== name || relation !== "="; });
+  go({ where: words.length ? [...others, `${name}=${words.join("|")}`] : others });
+}
+
+function chooseWords({ target: { value, checked, dataset: { column } } }) {
+  const before = wordsOf(column, state().where).filter((word) => word !== value);
+  setWords(column, checked ? [...before, value] : before);
+}
+
+function addWord({ target }) {
+  const word = target.value.trim();
+  const before = wordsOf(target.dataset.typed, state().where);
+  target.value = "";
+  if (word && !before.includes(word)) setWords(target.dataset.typed, [...before, word]);
 }
 
 export function showFilters({ labels, where, hybrid, late, like, photo }) {
@@ -82,8 +118,8 @@ export function showFilters({ labels, where, hybrid, late, like, photo }) {
   for (const box of $("labels").querySelectorAll("input")) box.checked = labels.includes(box.value);
   for (const box of $("ways").querySelectorAll("input")) box.checked = { hybrid, late }[box.value];
   for (const field of fields()) {
-    const value = shown(field, where);
-    if (field.tagName === "SELECT" && ![...field.options].some((one) => one.value === value)) field.append(make("option", { value, text: value.replaceAll("|", " or ") }));
+    if (field.type === "checkbox") { field.checked = wordsOf(field.dataset.column, where).includes(field.value); continue; }
+    const value = bound(field, where);
     if (field.value !== value) field.value = value;
   }
   const count = labels.length + where.length;

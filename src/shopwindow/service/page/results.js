@@ -1,32 +1,36 @@
-// The grid: asks for what the address says, shows photos with scores, a wait, a message or a fault.
+// The grid: asks for what the address says, shows products, more of them on request, a wait, a message or a fault.
 
 import { go, photos, question, state } from "./address.js";
-import { $, make, photo, spaced } from "./elements.js";
+import { $, make, photo, priced, quoted } from "./elements.js";
 import { ask, Fault } from "./service.js";
 
 const PATIENCE_MS = 180;       // before a wait is shown
-const COLUMNS = 2;             // of numbers, such as the price, that are shown with a photo
+const STEP = 48;               // products shown at first, and with each press of "Show more"
+const MOST = 200;              // that the service gives
+const FAR = .5;                // of the best score: below it a product is much less alike than the first
 export let hits = [];
-let asked = "";                // the address of the shown results, and the number of the photo
-let flight = null;             // the request whose answer is awaited
+let asked = "";                // the question of the shown results, and the number of the photo
+let wanted = STEP;             // how many products are asked for
+let flight = null;             // the request whose response is awaited
 
 export function forget() { asked = ""; }   // so that the same is asked again
 
 // Whether the service answered.
-export async function showResults(now) {
-  const path = question(now);
-  const mark = `${path} ${now.photo ?? ""}`;
-  if (mark === asked) return false;
+export async function showResults(now, { more = false } = {}) {
+  const mark = `${question(now, 0)} ${now.photo ?? ""}`;
+  if (mark === asked && !more) return false;
+  wanted = more ? Math.min(wanted + STEP, MOST) : STEP;
   asked = mark;
   flight?.abort();
-  if (!path) { draw([]); $("status").textContent = ""; return false; }
+  const path = question(now, wanted);
+  if (!path) { draw([], now); say(now); return false; }
   const mine = flight = new AbortController();
-  const slow = setTimeout(showWaiting, PATIENCE_MS);
+  const slow = setTimeout(() => showWaiting(more), PATIENCE_MS);
   try {
-    const answer = await (await ask(path, mine.signal, now.like ? undefined : photos.get(now.photo))).json();
+    const found = await (await ask(path, mine.signal, now.like ? undefined : photos.get(now.photo))).json();
     if (flight !== mine) return false;
-    draw(answer.hits);
-    say(now, answer.unknown_words ?? []);
+    draw(found.hits, now, more ? hits.length : 0);
+    say(now, found);
     return true;
   } catch (error) {
     if (flight === mine) showFault(error, now);
@@ -37,23 +41,31 @@ export async function showResults(now) {
   }
 }
 
-function showWaiting() {
+export async function showMore() {
+  const before = hits.length;
+  await showResults(state(), { more: true });
+  const next = $("results").querySelectorAll(".tile a.open")[before];
+  if (next) rove(next);
+}
+
+function showWaiting(more) {
   $("progress").hidden = false;
   $("message").hidden = true;
   $("results").setAttribute("aria-busy", "true");
+  if (more) return;
   if (hits.length) $("results").classList.add("old");
   else $("results").replaceChildren(...Array.from({ length: 12 }, () => make("li", { className: "bone", ariaHidden: "true" })));
 }
 
-function say({ q, like, region, photo, labels, where }, unknown) {
+function say({ q, like, region, photo, labels, where }, { unknown_words: unknown = [], did_you_mean: meant = null } = {}) {
   const count = hits.length === 1 ? "The 1 product" : `The ${hits.length} products`;
-  const strange = unknown.map((word) => `“${word}”`).join(", ");
-  const nearest = like ? `most like ${region ? "this part" : "this one"}` : !photo ? `nearest to “${q}”`
-    : `most like your photo${q ? ` and “${q}”` : ""}${strange ? `. Not known here: ${strange}` : ""}`;
+  const nearest = like ? `most like ${region ? "this part" : "this one"}` : !photo ? `nearest to “${q}”` : `most like your photo${q ? ` and “${q}”` : ""}`;
   $("status").textContent = hits.length ? `${count} ${nearest}` : "";
-  if (hits.length) return;
-  const advice = like || photo ? "Nothing else is like it here."
-    : strange ? `Not known here: ${strange}. Try other words.` : "Try fewer words or others, or take away a filter.";
+  const strange = unknown.length ? `Not known here: ${quoted(unknown)}${hits.length ? `, so ${unknown.length > 1 ? "they do" : "it does"} not count` : ""}.` : "";
+  const tries = meant ? ["Did you mean ", make("button", { type: "button", className: "text", text: meant, on: { click: () => go({ q: meant }) } }), "?"] : [];
+  $("note").replaceChildren(...[strange, ...(strange && meant ? [" "] : []), ...tries].filter(Boolean));
+  if (hits.length || !(q || like || photo)) return;
+  const advice = like || photo ? "Nothing else is like it here." : strange ? `${strange} Try other words.` : "Try fewer words or others, or take away a filter.";
   message("Nothing found", advice, labels.length + where.length ? ["Take away the filters", () => go({ labels: [], where: [] })] : null);
 }
 
@@ -64,9 +76,10 @@ function message(title, text, act) {
   $("message").hidden = false;
 }
 
-function showFault(error, { labels, where, hybrid, late, photo }) {
-  draw([]);
-  $("status").textContent = "";
+function showFault(error, now) {
+  const { labels, where, hybrid, late, photo } = now;
+  draw([], now);
+  $("status").textContent = $("note").textContent = "";
   const fault = error instanceof Fault ? error : new Fault("That did not work", String(error));
   const narrowed = labels.length + where.length > 0 || hybrid || late;
   const isOfPhoto = photo && [413, 415, 422].includes(fault.status) && !narrowed;
@@ -75,37 +88,37 @@ function showFault(error, { labels, where, hybrid, late, photo }) {
     : ["Try again", () => { forget(); dispatchEvent(new Event("go")); }]);
 }
 
-function draw(found) {
+function draw(found, { hybrid }, from = 0) {  // the first `from` tiles stay as they are
   hits = found;
   $("message").hidden = true;
   const best = Math.max(...found.map((hit) => hit.score), 1e-9);
   const least = Math.min(...found.map((hit) => hit.score), 0);
   const digits = best < .1 ? 4 : 3;        // fused ranks are small numbers
-  const names = [...new Set(found.flatMap(({ values }) => Object.keys(values).filter((name) => typeof values[name] === "number")))];
-  const columns = names.slice(0, COLUMNS);
-  const titled = found.some(({ title }) => title);
-  $("results").replaceChildren(...found.map((hit) => tile(hit, (hit.score - least) / (best - least), digits, columns, titled)));
-  if (found.length) rove($("results").firstChild.querySelector("a"), { focus: false });
+  const far = hybrid ? -1 : found.findIndex((hit) => hit.score < FAR * best);
+  const tiles = found.slice(from).map((hit) => tile(hit, (hit.score - least) / (best - least), digits));
+  if (far > 0 && far >= from) tiles.splice(far - from, 0, make("li", { className: "far", text: "From here on, products are much less alike" }));
+  if (from) $("results").append(...tiles); else $("results").replaceChildren(...tiles);
+  const isFull = found.length >= wanted;
+  $("more").hidden = !isFull;
+  $("more-button").hidden = wanted >= MOST;
+  $("more-says").textContent = isFull && wanted >= MOST ? `These are the nearest ${MOST}. One more word or a filter narrows them.` : "";
+  if (found.length && !from) rove($("results").querySelector("a.open"), { focus: false });
 }
 
-const unseen = (text) => make("span", { className: "unseen", text });
-
-function tile(hit, share, digits, columns, titled) {
+function tile(hit, share, digits) {
   const id = hit.product_id;
   const name = hit.title ?? `Product ${id}`;
   const strength = make("i");
   strength.style.setProperty("--share", share.toFixed(3));
-  const score = hit.score.toFixed(digits);
-  const known = columns.filter((name) => name in hit.values).map((name) => `${spaced(name)} ${hit.values[name].toLocaleString()}`);
-  return make("li", { className: "tile", data: { id } },
-    make("a", { href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1,
-      on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
-      unseen(`${name}, place ${hit.rank}, `), photo(hit, ""),
-      ...(titled ? [make("span", { className: "title", ariaHidden: "true", text: name })] : []),
-      ...(columns.length ? [make("span", { className: "known", text: known.join(" · ") })] : []),
-      unseen(" score "),
-      make("span", { className: "under" }, make("span", { text: score }), make("span", { className: "strength" }, strength))),
-    make("button", { type: "button", tabIndex: -1, text: "Similar", ariaLabel: `Similar to ${hit.title ?? `product ${id}`}`, on: { click: () => like(id) } }));
+  const price = priced(hit);
+  const figures = make("span", { className: "figure strip" }, make("span", { text: hit.score.toFixed(digits) }), make("span", { className: "strength" }, strength));
+  const open = make("a", { className: "open", href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1, ariaLabel: [name, `place ${hit.rank}`, price].filter(Boolean).join(", "),
+    on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
+    photo(hit, ""), make("span", { className: "title", text: name }), ...(price ? [make("span", { className: "price", text: price })] : []), figures);
+  const acts = make("span", { className: "under" },
+    make("button", { type: "button", className: "text", tabIndex: -1, text: "More like this", ariaLabel: `More like this: ${name}`, on: { click: () => like(id) } }));
+  if (hit.link) acts.append(make("a", { className: "out", href: hit.link, target: "_blank", rel: "noopener noreferrer", tabIndex: -1, text: "To the product", ariaLabel: `To the product: ${name}` }));
+  return make("li", { className: "tile", data: { id } }, open, acts);
 }
 
 export function like(id, region = null) {
@@ -116,20 +129,24 @@ export function like(id, region = null) {
 
 export function rove(link, { focus = true } = {}) {   // one tile at a time is in the tab order
   for (const other of $("results").querySelectorAll("a, button")) other.tabIndex = -1;
-  link.tabIndex = 0;
-  link.parentElement.querySelector("button").tabIndex = 0;
+  for (const own of link.closest(".tile").querySelectorAll("a, button")) own.tabIndex = 0;
   if (focus) link.focus();
 }
 
 export function moveInGrid(event, link) {
-  const links = [...$("results").querySelectorAll("a")];
+  const links = [...$("results").querySelectorAll("a.open")];
   const at = links.indexOf(link);
-  const across = getComputedStyle($("results")).gridTemplateColumns.split(" ").length;
-  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across, Home: -at, End: links.length - 1 - at }[event.key];
-  if (by === undefined) return;
+  const target = { ArrowLeft: links[at - 1], ArrowRight: links[at + 1], Home: links[0], End: links.at(-1),
+    ArrowUp: besides(links.slice(0, at).reverse(), link), ArrowDown: besides(links.slice(at + 1), link) }[event.key];
+  if (!["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"].includes(event.key)) return;
   event.preventDefault();
-  if (at + by < 0 && event.key === "ArrowUp") { $("words").focus(); return; }
-  rove(links[Math.min(Math.max(at + by, 0), links.length - 1)]);
+  if (target) rove(target);
+  else if (event.key === "ArrowUp") $("words").focus();
+}
+
+function besides(links, link) {   // the first of the links that stands in the same column
+  const { left } = link.getBoundingClientRect();
+  return links.find((other) => Math.abs(other.getBoundingClientRect().left - left) < 2);
 }
 
 export function showAnchor({ like: id, region }) {   // what the results are like

@@ -1,7 +1,7 @@
 // How the page asks the service: with a key where one is needed, again where it is busy, and faults in words.
 
 const TRIES = 3;
-const TITLES = { 401: "A key is needed", 404: "Not in this shop", 413: "That photo is too large", 415: "Not such a picture", 422: "That cannot be searched", 503: "Many are searching right now" };
+const TITLES = { 401: "A key is needed", 404: "Not in this shop", 413: "That photo is too large", 415: "This is not a photo that can be read", 422: "That cannot be searched", 503: "Many are searching right now" };
 
 export const key = {
   get: () => sessionStorage.getItem("key"),
