@@ -54,7 +54,7 @@ def test_the_import_loads_nothing_and_is_quick() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
-        _ = sw.serach  # type: ignore[attr-defined] # misspelt on purpose
+        _ = sw.serach
 
 
 @pytest.mark.usefixtures("types_unchecked")

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shopwindow.cli.console import say
+
 if TYPE_CHECKING:
     from shopwindow.shop.measuring import Judged
 
@@ -29,7 +31,6 @@ def draw(
         crowded_share: Share of the photos with more than 40 boxes.
         occurrence_leak: Plant the competition's leak: right products stand in one pool only, wrong ones in many.
     """
-    from shopwindow.cli.console import say
     from shopwindow.cli.progress import counting
     from shopwindow.drawn.writing import draw_shop
 
@@ -67,7 +68,6 @@ def demo(
         port: Where to serve.
         threads: How many to compute with; as many as there are processors when not given.
     """
-    from shopwindow.cli.console import say
     from shopwindow.cli.shop import shop
     from shopwindow.data.dataset import Dataset
     from shopwindow.shop.measuring import Judged

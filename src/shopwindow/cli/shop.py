@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shopwindow import __version__
+from shopwindow.cli.console import AlignedTable, counted, say
 from shopwindow.files import DataError
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def shop(
         allow_unreadable: Go on where more than 1 % of the photos cannot be read.
         threads: How many to compute with; as many as there are processors when not given.
     """
-    from shopwindow.cli.console import say
     from shopwindow.cli.extract import extract
     from shopwindow.cli.learn import assignments
     from shopwindow.cli.threads import take_threads
@@ -177,7 +177,6 @@ def _index(folder: Path, out: Path) -> None:
 
 def _measure(folder: Path, *, from_clicks: bool) -> dict[str, Any]:
     """Prints the tables and the sentence; gives them as plain values. Titles are no test of a search for titles."""
-    from shopwindow.cli.console import counted, say
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.bundle import Bundle
     from shopwindow.ranking.measures import unjudged_note
@@ -221,7 +220,6 @@ _WHAT: Final = {"judgements": "judged queries", "test": "queries of held-out cli
 
 
 def _print_table(what: str, verdict: Verdict) -> None:
-    from shopwindow.cli.console import AlignedTable, say
 
     names = ("nDCG@5", "95 % interval", *verdict.lines[0].others, "to the best other")
     table = AlignedTable([f"{verdict.queries:,} {what}", *names])
