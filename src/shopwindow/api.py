@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _QUERY: Final = "query_id"
 _PRODUCT: Final = "product_id"
 _PHOTO_PX: Final = 160
-_MOST_PHOTO_BYTES: Final = 20_000_000
 
 
 def load(bundle: str | os.PathLike[str], *, device: str = "cpu") -> Model:
@@ -384,19 +383,20 @@ def _photo_source(view: ProductView) -> str | None:
     """The address of a photo, or a small copy of its file within the page; None where there is none to show."""
     import base64
 
-    from PIL import Image
+    from shopwindow.vision.fetch import fetch
+    from shopwindow.vision.pictures import UnreadablePicture, read_picture
 
     if view.photo is None:
         return view.photo_url
     try:
-        if view.photo.stat().st_size > _MOST_PHOTO_BYTES:
-            return None
-        with Image.open(view.photo) as picture:
-            picture.thumbnail((2 * _PHOTO_PX, 2 * _PHOTO_PX))
-            small = io.BytesIO()
-            picture.convert("RGB").save(small, "JPEG", quality=85)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        content = fetch(str(view.photo)).data
+        assert content is not None
+        picture = read_picture(content, wanted=2 * _PHOTO_PX)
+    except UnreadablePicture:
         return None
+    small = io.BytesIO()
+    picture.thumbnail((2 * _PHOTO_PX, 2 * _PHOTO_PX))
+    picture.save(small, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(small.getvalue()).decode()}"
 
 
