@@ -1,7 +1,7 @@
 """Does `prepare` take exactly the good rows of hostile files, and store their values as they are written?
 
-Rows of competition files are changed at random: bytes, columns, numbers, base64, ends of lines. A second reader of plain
-Python (struct, base64) says what each row is. Every row must be stored as it says, or be rejected with its line.
+Rows of competition files are changed at random: bytes, columns, numbers, base64, ends of lines. A second reader of
+plain Python (struct, base64) says what each row is. Every row must be stored as it says, or be rejected with its line.
 """
 
 from __future__ import annotations
@@ -17,46 +17,19 @@ import time
 from pathlib import Path
 
 import numpy as np
-from record import record
 
+from record import record
 from shopwindow.data.competition import HEADER
 from shopwindow.data.dataset import REJECTED, Dataset
 from shopwindow.data.prepare import prepare
 
 VALUES = 4
 ROWS_A_FILE = 50_000
-PIECES = (
-    [
-        b"\t",
-        b"\t\t",
-        b"\n",
-        b"\r",
-        b"\r\n",
-        b"\0",
-        b"\xef\xbb\xbf",
-        b"\xff",
-        b"\xed\xa0\x80",
-        b"=",
-        b"==",
-        b"A",
-    ]
-    + [
-        b" ",
-        b"-",
-        b"+",
-        b"_",
-        b".0",
-        b"e3",
-        b"0",
-        b"nan",
-        b"9" * 30,
-        b'"',
-        "é".encode(),
-        "٣".encode(),
-        b"\x85",
-    ]
-    + [b"\xc2\x85", b"x" * 300]
-)
+PIECES = [
+    *(b"\t", b"\t\t", b"\n", b"\r", b"\r\n", b"\0", b"\xef\xbb\xbf", b"\xff", b"\xed\xa0\x80", b"=", b"=="),
+    *(b"A", b" ", b"-", b"+", b"_", b".0", b"e3", b"0", b"nan", b"9" * 30, b'"', "é".encode(), "٣".encode()),
+    *(b"\x85", b"\xc2\x85", b"x" * 300),
+]
 ODD = [
     0.0,
     -0.0,
