@@ -30,6 +30,7 @@ _READ_BYTES: Final = 2**18
 _ONCE_BYTES: Final = 4 * 2**20
 _UNPACKED_BYTES: Final = 64 * 2**20
 _UNPACKED_TIMES: Final = 200
+_LONGEST_LINE: Final = 2**30
 _LEFT_SECONDS: Final = 600
 _DONT_CACHE: Final = 0x80
 """RWF_DONTCACHE of linux/fs.h, which Python's `os` does not name."""
@@ -239,7 +240,9 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """
     shown = "standard input" if os.fspath(path) == STANDARD_STREAM else os.fspath(path)
     with open_bytes(path) as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b""), start=1):
+            if len(raw) == _LONGEST_LINE:
+                raise DataError(f"longer than {_LONGEST_LINE:,} bytes: no text", path=shown, line=number)
             if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
                 raw = raw[3:]
             try:

@@ -25,11 +25,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-import yaml
 from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
+from shopwindow.bounded import read_mapping
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError, read_text
 from shopwindow.vision.backbone import fingerprint_of, probe_of, probe_picture
@@ -161,12 +161,7 @@ class OnnxFile:
 
 def _read(path: Path) -> dict[str, Any]:
     """The fields of a description, checked, with what was left out."""
-    try:
-        given = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"no YAML: {' '.join(str(error).split())}", path=path) from error
-    if not isinstance(given, dict):
-        raise DataError(f"fields were wanted: {', '.join(_FIELDS)}", path=path)
+    given = read_mapping(read_text(path), path)
     fields: dict[str, Any] = {field: words[0] for field, words in _WORDS.items()} | given
     for field, value in fields.items():
         problem = _problem(field, value)
