@@ -63,7 +63,7 @@ def drawn_row(chance: random.Random) -> bytes:
         labels[0] = chance.choice((0, 65535, 65536, -1, 2**62))
     arrays = (("f", boxes), ("f", features), ("q", labels))
     packed = [base64.b64encode(struct.pack(f"<{len(some)}{kind}", *some)).decode() for kind, some in arrays]
-    query = chance.randrange(10**6)
+    query = chance.choice((chance.randrange(10**6), f"q{chance.randrange(10**6)}"))
     return "\t".join(
         [str(product), "100", "80", str(count), *packed, f"red bag {query}", str(query)]
     ).encode()
