@@ -18,8 +18,9 @@ import re
 import shutil
 import sys
 import time
+import types
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -274,6 +275,17 @@ def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dic
             path=path,
         )
     return dict(card)
+
+
+def check_fields(
+    card: Any, kinds: Mapping[str, type | types.UnionType], path: str | os.PathLike[str]
+) -> None:
+    """Raises: DataError naming the first field of a card that is missing or of another kind; a truth value is no int."""
+    for name, kind in kinds.items():
+        value = card.get(name) if isinstance(card, dict) else None
+        is_known = isinstance(card, dict) and name in card
+        if not is_known or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise DataError("missing or of another kind", path=path, field=name)
 
 
 def parse_json(
