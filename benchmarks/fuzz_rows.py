@@ -54,7 +54,9 @@ def drawn_row(chance: random.Random) -> bytes:
     product = chance.randrange(10**6) if chance.random() < 0.9 else f"SKU-{chance.randrange(10**4)}"
     own = random.Random(str(product))  # the same product has the same photo
     odd = chance.random() < 0.05
-    boxes = [value for _ in range(count) for value in (own.randrange(40), own.randrange(40), 50, 60)]
+    boxes: list[float] = []
+    for _ in range(count):
+        boxes += [own.randrange(40), own.randrange(40), 50, 60]
     features = [own.random() for _ in range(count * VALUES)]
     labels = [own.randrange(33) for _ in range(count)]
     if odd:

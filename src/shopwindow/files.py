@@ -280,7 +280,7 @@ def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dic
 def check_fields(
     card: Any, kinds: Mapping[str, type | types.UnionType], path: str | os.PathLike[str]
 ) -> None:
-    """Raises: DataError naming the first field of a card that is missing or of another kind; a truth value is no int."""
+    """Raises: DataError naming the first field that is missing or of another kind (a truth value is no int)."""
     for name, kind in kinds.items():
         value = card.get(name) if isinstance(card, dict) else None
         is_known = isinstance(card, dict) and name in card
@@ -351,7 +351,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 
     Raises: DataError when `path` is a directory, a device or a pipe, or its folder may not be written.
     """
-    goal = _resolved(path)
+    goal = real_path(path)
     with _write_errors_as_data_errors(path):
         _make_parent(goal)
         if goal.is_dir():
@@ -420,7 +420,7 @@ def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
 
     Raises: DataError as `whole_directory` does.
     """
-    goal = _resolved(path)
+    goal = real_path(path)
     if Path.cwd().is_relative_to(goal):
         raise DataError("is the current directory, or holds it; give another name", path=goal)
     with _write_errors_as_data_errors(path):
@@ -435,18 +435,23 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises: DataError when another one is in.
     """
-    goal = _resolved(path)
+    goal = real_path(path)
     with _write_errors_as_data_errors(path), _lock(goal):
         yield
 
 
-def _resolved(path: str | os.PathLike[str]) -> Path:
-    """Where `path` really lies: a link is written through, not replaced."""
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Where `path` really lies, links followed.
+
+    Raises: DataError for links that lead in a circle, or what the system takes for no name.
+    """
     try:
-        goal = Path(path).resolve()
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot be written: {error}", path=path) from error
-    return goal
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
+        raise DataError(
+            f"names no file: {problem}", path=repr(path) if "\0" in str(path) else path
+        ) from error
 
 
 @contextlib.contextmanager

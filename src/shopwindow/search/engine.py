@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
 
-from shopwindow.files import DataError, find_photo
+from shopwindow.files import DataError, find_photo, real_path
 from shopwindow.ids import as_ids
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.explanation import Explanation, explain
@@ -181,7 +181,7 @@ class SearchEngine:
 
         Raises: DataError for a broken or foreign index, a bundle of other content, or the text side of another model.
         """
-        path = Path(index).resolve()
+        path = real_path(index)
         chosen = None if bundle is None else Path(bundle)
         return cls(path, _State.open(path, chosen, None, text, backbone), chosen)
 

@@ -32,7 +32,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from shopwindow.files import DataError, read_card
+from shopwindow.files import DataError, read_card, real_path
 from shopwindow.model.bundle import MARKER, Bundle, describe
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE
@@ -177,7 +177,7 @@ class OpenIndex:
 
         Raises: DataError for no index, or a broken one.
         """
-        path = Path(path).resolve()
+        path = real_path(path)
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:

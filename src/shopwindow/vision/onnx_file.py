@@ -31,7 +31,7 @@ from torch import Tensor
 
 from shopwindow.bounded import read_mapping
 from shopwindow.data.regions import Regions
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_text, real_path
 from shopwindow.vision.backbone import fingerprint_of, probe_of, probe_picture
 from shopwindow.vision.pixels import Pixels, cut, seen_regions
 from shopwindow.vision.sessions import open_session
@@ -60,7 +60,7 @@ def open_onnx_file(path: str | Path) -> OnnxFile:
 
     Raises: DataError naming file and field of what is wrong.
     """
-    path = Path(path).resolve()
+    path = real_path(path)
     fields = _read(path)
     graph = path.parent / fields.get("file", f"{path.stem}.onnx")
     if not graph.is_file():
