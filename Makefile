@@ -46,7 +46,8 @@ $(VENV)/.docs: $(READY)
 # Every reader with wrong files, for longer than the gate takes: FUZZ examples a test.
 FUZZ ?= 2000
 fuzz: $(READY)
-	SHOPWINDOW_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -n 2 tests/test_fuzz_readers.py tests/search/test_fuzz_cards.py
+	SHOPWINDOW_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -n 2 tests/test_fuzz_readers.py tests/test_fuzz_manifests.py tests/search/test_fuzz_cards.py
+	$(BIN)/python benchmarks/fuzz_rows.py --rows 1000000
 
 # The service under load and faults, for MINUTES.
 MINUTES ?= 30

@@ -18,6 +18,7 @@ from shopwindow.files import (
     find_photo,
     open_whole,
     parse_json,
+    real_path,
     text_lines,
     whole_directory,
     whole_file,
@@ -362,3 +363,18 @@ def test_nested_and_endless_json_is_named() -> None:
     for text in ("[" * 200_000, "1" + "0" * 5000, '{"a": ', "nope"):
         with pytest.raises(DataError, match=r"x\.json.*broken JSON"):
             parse_json(text, "x.json")
+
+
+def test_links_that_lead_in_a_circle_are_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match=r"loop: names no file: Symlink loop$"):
+        real_path(tmp_path / "loop")
+    with pytest.raises(DataError, match="names no file: embedded null byte"):
+        real_path("a\0b")
+
+
+def test_a_line_without_an_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shopwindow.files._LONGEST_LINE", 100)
+    (tmp_path / "a").write_text("short\n" + "x" * 200)
+    with pytest.raises(DataError, match="a line 2: longer than 100 bytes: no text"):
+        list(text_lines(tmp_path / "a"))

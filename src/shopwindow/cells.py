@@ -75,6 +75,8 @@ def column_names(cells: Sequence[str]) -> list[str]:
 
 def check_distinct_names(names: Sequence[str], path: str, line: int) -> None:
     """Raises: DataError for a column name that stands twice in a header."""
-    for index, name in enumerate(names):
-        if name and name in names[:index]:
-            raise DataError(f"column {name!r} stands twice in the header", path=path, line=line)
+    known: set[str] = set()
+    for name in filter(None, names):
+        if name in known:
+            raise DataError(f"column {name[:80]!r} stands twice in the header", path=path, line=line)
+        known.add(name)

@@ -18,8 +18,9 @@ import re
 import shutil
 import sys
 import time
+import types
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -30,6 +31,7 @@ _READ_BYTES: Final = 2**18
 _ONCE_BYTES: Final = 4 * 2**20
 _UNPACKED_BYTES: Final = 64 * 2**20
 _UNPACKED_TIMES: Final = 200
+_LONGEST_LINE: Final = 2**30
 _LEFT_SECONDS: Final = 600
 _DONT_CACHE: Final = 0x80
 """RWF_DONTCACHE of linux/fs.h, which Python's `os` does not name."""
@@ -239,7 +241,9 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """
     shown = "standard input" if os.fspath(path) == STANDARD_STREAM else os.fspath(path)
     with open_bytes(path) as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b""), start=1):
+            if len(raw) == _LONGEST_LINE:
+                raise DataError(f"longer than {_LONGEST_LINE:,} bytes: no text", path=shown, line=number)
             if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
                 raw = raw[3:]
             try:
@@ -271,6 +275,17 @@ def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dic
             path=path,
         )
     return dict(card)
+
+
+def check_fields(
+    card: Any, kinds: Mapping[str, type | types.UnionType], path: str | os.PathLike[str]
+) -> None:
+    """Raises: DataError naming the first field that is missing or of another kind (a truth value is no int)."""
+    for name, kind in kinds.items():
+        value = card.get(name) if isinstance(card, dict) else None
+        is_known = isinstance(card, dict) and name in card
+        if not is_known or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise DataError("missing or of another kind", path=path, field=name)
 
 
 def parse_json(
@@ -336,7 +351,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 
     Raises: DataError when `path` is a directory, a device or a pipe, or its folder may not be written.
     """
-    goal = _resolved(path)
+    goal = real_path(path)
     with _write_errors_as_data_errors(path):
         _make_parent(goal)
         if goal.is_dir():
@@ -405,7 +420,7 @@ def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
 
     Raises: DataError as `whole_directory` does.
     """
-    goal = _resolved(path)
+    goal = real_path(path)
     if Path.cwd().is_relative_to(goal):
         raise DataError("is the current directory, or holds it; give another name", path=goal)
     with _write_errors_as_data_errors(path):
@@ -420,18 +435,23 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises: DataError when another one is in.
     """
-    goal = _resolved(path)
+    goal = real_path(path)
     with _write_errors_as_data_errors(path), _lock(goal):
         yield
 
 
-def _resolved(path: str | os.PathLike[str]) -> Path:
-    """Where `path` really lies: a link is written through, not replaced."""
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Where `path` really lies, links followed.
+
+    Raises: DataError for links that lead in a circle, or what the system takes for no name.
+    """
     try:
-        goal = Path(path).resolve()
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot be written: {error}", path=path) from error
-    return goal
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
+        raise DataError(
+            f"names no file: {problem}", path=repr(path) if "\0" in str(path) else path
+        ) from error
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -104,6 +105,32 @@ def first_other_spelling(ids: Shaped[np.ndarray, "rows"]) -> int | None:
     if not others or plain + len(others) < _MOST_INTEGERS * len(words):
         return None
     return others[0]
+
+
+class Spellings:
+    """How the ids of a column are spelled that come one by one: `first_other_spelling` without the column.
+
+    `first` is the first integer that is spelled as another number, and where it stands.
+    """
+
+    def __init__(self) -> None:
+        self._plain = self._others = self._all = 0
+        self._first: tuple[str, Any] | None = None
+
+    def take(self, word: int | str, place: Any) -> None:
+        """Counts one id."""
+        self._all += 1
+        if isinstance(word, int) or (word.isascii() and word.isdecimal()):
+            self._plain += 1
+        elif _OTHER_SPELLING.fullmatch(word):
+            self._others += 1
+            self._first = self._first or (word, place)
+
+    @property
+    def first(self) -> tuple[str, Any] | None:
+        """The id and its place; None where the column is one of text, or all is well."""
+        is_of_integers = self._plain > 0 and self._plain + self._others >= _MOST_INTEGERS * self._all
+        return self._first if is_of_integers else None
 
 
 def other_spelling_problem(word: str) -> str:

@@ -50,6 +50,13 @@ def test_rows_are_summed_to_pairs_and_every_rule_is_counted(tmp_path: Path) -> N
     }
 
 
+def test_an_id_that_changed_its_spelling_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"mug,{row}\n" for row in range(9))
+    (tmp_path / "clicks.csv").write_text(f"query,id\n{rows}mug,9.0\n")
+    with pytest.raises(DataError, match=r"line 11, id: '9\.0' among integers"):
+        read_clicks(tmp_path / "clicks.csv", np.arange(10))
+
+
 def test_parquet_json_and_integer_ids_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"q": ["mug", "cup"], "item": [7, 8], "weight": [2.5, 1]}), tmp_path / "x")
     clicks = read_clicks(tmp_path / "x", np.array([8, 7]))

@@ -70,8 +70,8 @@ def test_parquet_is_read(tmp_path: Path) -> None:
         (["1", "02"], pa.string()),
         (["4006381333931", "4006381333932"], pa.string()),
         (["12345678901234567890"], pa.string()),
-        (["1", "n/a"], pa.string()),
-        (["1", "nan"], pa.string()),
+        (["1", "big"], pa.string()),
+        (["n/a", "n/a"], pa.string()),
         (["", ""], pa.string()),
     ],
 )
@@ -83,6 +83,17 @@ def test_a_column_is_of_numbers_where_all_are_amounts(
     assert columns.schema.field("x").type == kind
     if kind == pa.string():
         assert columns["x"].to_pylist() == [cell or None for cell in cells]
+
+
+@pytest.mark.parametrize("cell", ["NULL", "n/a", "€ 1.99", "1,99", "1.99 EUR", "nan", "inf", "-"])
+def test_what_stands_for_no_value_or_a_price_does_not_make_words_of_numbers(
+    tmp_path: Path, cell: str
+) -> None:
+    for rows, line in ((f"1;{cell}\n2;3\n", 2), (f"1;3\n2;{cell}\n", 3)):
+        with pytest.raises(
+            DataError, match=f"line {line}, price: .* is no finite number.*price:word in the header"
+        ):
+            read_products(written(tmp_path, "id;price\n" + rows))
 
 
 def test_the_header_may_say_the_kind(tmp_path: Path) -> None:

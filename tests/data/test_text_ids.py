@@ -11,6 +11,7 @@ import pytest
 from shopwindow.data import reading
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.prepare import prepare
+from shopwindow.files import DataError
 from tests.data.rows import directory_bytes, make_line, make_product, write_tsv
 
 IDS: list[int | str] = ["SKU-0042", 7, "007", "rouge à lèvres 3", "9223372036854775808", "x" * 256, 8]
@@ -52,9 +53,20 @@ def test_integer_ids_stay_integers_beside_text_ones_of_the_other_kind(tmp_path: 
 
 
 def test_an_integer_and_its_other_spellings_are_different_products(tmp_path: Path) -> None:
-    dataset = stored(tmp_path, [7, "07", "7.0", 7], [1, 1, 1, 1])
-    assert dataset.product_ids.tolist() == ["7", "07", "7.0"]
-    assert dataset.pair_products.tolist() == [0, 1, 2, 0]
+    dataset = stored(tmp_path, [7, "07", "7.0", 7, "v7"], [1, 1, 1, 1, 1])
+    assert dataset.product_ids.tolist() == ["7", "07", "7.0", "v7"]
+    assert dataset.pair_products.tolist() == [0, 1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("field", ["product_id", "query_id"])
+def test_an_id_that_changed_its_spelling_is_told_with_its_line(tmp_path: Path, field: str) -> None:
+    plain: list[int | str] = list(range(20))
+    odd: list[int | str] = [*range(19), "1.9E+1"]
+    products, queries = (odd, plain) if field == "product_id" else (plain, odd)
+    source = write_tsv(tmp_path / "a.tsv", lines_of(products, queries))
+    with pytest.raises(DataError, match=rf"a\.tsv line 21, {field}: '1\.9E\+1' among integers"):
+        prepare([source], tmp_path / "ds")
+    assert not (tmp_path / "ds").exists()
 
 
 def test_several_processes_give_the_same_text_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

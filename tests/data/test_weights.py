@@ -193,3 +193,10 @@ def test_the_verb_takes_weights(shop: Path, tmp_path: Path, capsys: pytest.Captu
     assert stopped.value.code == 2
     assert "weights.tsv line 2, weight: 'many' is not a number" in capsys.readouterr().err
     assert Dataset(tmp_path / "ds").pair_weights.tolist() == [2, 1, 2, 1]
+
+
+def test_an_id_that_changed_its_spelling_is_told(tmp_path: Path) -> None:
+    rows = [f"{row},{row},2" for row in range(10)] + ["1E+01,10,2"]
+    (tmp_path / "w.csv").write_text("product_id,query_id,weight\n" + "\n".join(rows))
+    with pytest.raises(DataError, match=r"w\.csv line 12, product_id: '1E\+01' among integers"):
+        WeightTable(tmp_path / "w.csv", tmp_path).__enter__()

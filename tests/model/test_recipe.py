@@ -122,7 +122,7 @@ PART = "parts: [{width: 32, text: {words: {}}, photo: {linear: {%s}}}]"
         ("loss: " + 3000 * "[", "no YAML"),
         ("loss: 2020-13-45", "no YAML: month"),
         ("optimiser: {epochs: 0b_}", "no YAML: invalid literal"),
-        ("- parts", "a recipe is a list of"),
+        ("- parts", "a list of `field: value` was wanted"),
         ("parts: [", "no YAML"),
     ],
 )

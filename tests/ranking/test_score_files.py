@@ -198,3 +198,14 @@ def test_runs_that_hardly_share_products_are_remarked_on(tmp_path: Path) -> None
     other = read_run(made(tmp_path / "other", "3,100.0,1\n"))
     (note,) = overlap_notes([one, floats, other, one])
     assert note.startswith("floats and one share 0 of 3 products under the same queries")
+
+
+def test_a_header_of_very_many_columns_is_told_at_once(tmp_path: Path) -> None:
+    same = made(tmp_path / "a.csv", ",".join(["a"] * 200_000) + "\n")
+    other = made(
+        tmp_path / "b.csv", "query_id,product_id," + ",".join(f"c{one}" for one in range(200_000)) + "\n"
+    )
+    for path in (same, other):
+        with pytest.raises(DataError) as told:
+            read_run(path)
+        assert len(str(told.value)) < 1000

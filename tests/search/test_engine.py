@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -321,3 +324,13 @@ def test_vanished_dataset_is_said_where_regions_are_needed(shop: Shop, tmp_path:
         engine.similar_region(7, 0)
     assert len(engine.search("red")) == 10
     assert engine.product(7).texts == ()
+
+
+def test_an_index_opens_without_importing_sympy(late: Shop) -> None:
+    """Which takes as long as everything else that opens it."""
+    code = (
+        "import sys; from shopwindow.search.engine import SearchEngine; SearchEngine.open(sys.argv[1]); "
+        "sys.exit('sympy' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, str(late.index)], env=environment, check=True, timeout=100)

@@ -67,12 +67,13 @@ def changed(content: Any, place: tuple[Any, ...], value: Any, *, delete: bool) -
     return content
 
 
-def opened_or_named(open_it: Any, path: Path) -> None:
+def opened_or_named(open_it: Any, path: Path, named: Path | None = None) -> None:
+    """Raises: AssertionError where an error names neither the file, nor its folder, nor `named`."""
     try:
         open_it()
     except DataError as error:
         said = str(error)
-        assert path.name in said or str(path.parent) in said, said
+        assert path.name in said or str(named or path.parent) in said, said
         assert "\n" not in said
         assert len(said) < 700, said
 
@@ -85,14 +86,14 @@ def own(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(folder / "bundle", folder / "dataset", shop.photos, shop.labels, folder / "index")
 
 
-def fuzz(path: Path, open_it: Any, data: st.DataObject) -> None:
+def fuzz(path: Path, open_it: Any, data: st.DataObject, named: Path | None = None) -> None:
     whole = path.read_text()
     content = json.loads(whole)
     place = data.draw(st.sampled_from(list(places(content))))
     value = data.draw(st.sampled_from(HOSTILE))
     try:
         path.write_text(json.dumps(changed(content, place, value, delete=data.draw(st.booleans()))))
-        opened_or_named(open_it, path)
+        opened_or_named(open_it, path, named)
     finally:
         path.write_text(whole)
 

@@ -159,7 +159,7 @@ def test_a_spec_opens_the_same_and_another_description_is_noticed(tmp_path: Path
         ("size: [14, 0]\n", "size", "2 numbers of 1 or more"),
         ("size: [14, 14]\nmean: [0, 0, 0]\nstd: [1, 0, 1]\n", "std", "3 numbers of 1e-06 or more"),
         ("size: [14, 14]\nmean: 0.5\n", "mean", "3 numbers"),
-        ("- 1\n", None, "fields were wanted"),
+        ("- 1\n", None, "a list of `field: value` was wanted"),
         ("size: [14\n", None, "no YAML"),
         (DESCRIPTION.replace("14, 14", "16, 16"), None, "takes no photos"),
     ],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.console import counted
 from shopwindow.cli.systems import read_measures, read_queries
-from shopwindow.files import STANDARD_STREAM, DataError
+from shopwindow.files import STANDARD_STREAM, DataError, real_path
 from shopwindow.shop.stages import MARKER
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def rank_index(
     from shopwindow.cli.progress import counting
     from shopwindow.search.evaluation import rank_catalogue
 
-    name = f"{Path(index).resolve().name} {asking}".strip()
+    name = f"{real_path(index).name} {asking}".strip()
     with counting("search", "queries") as tell:
         return rank_catalogue(
             engine,

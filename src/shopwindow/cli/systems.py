@@ -87,6 +87,11 @@ def _read_parquet(path: str, score_column: str | None) -> Run:
         table = pq.read_table(path, columns=[names[index] for index in columns.values()])
         table = table.rename_columns(list(columns))
         scores = table["score"].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        for name in ("query_id", "product_id"):
+            if pa.types.is_floating(table[name].type):
+                raise DataError(
+                    "numbers with a fraction, whole numbers or text were wanted", path=path, field=name
+                )
         ids = {
             name: ids_from_text(["" if one is None else str(one) for one in table[name].to_pylist()])
             for name in ("query_id", "product_id")
@@ -105,7 +110,7 @@ def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
 
     Raises: DataError naming the line that is none, or repeats an id.
     """
-    from shopwindow.ids import ids_from_text
+    from shopwindow.ids import first_other_spelling, ids_from_text, other_spelling_problem
 
     if Path(path).is_dir():
         from shopwindow.data.dataset import Dataset
@@ -127,7 +132,10 @@ def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
         texts[query] = words[0]
     if not texts:
         raise DataError("holds no query", path=path)
-    return ids_from_text(list(texts)), list(texts.values())
+    ids = ids_from_text(list(texts))
+    if (row := first_other_spelling(ids)) is not None:
+        raise DataError(other_spelling_problem(ids[row]), path=path, field="query_id")
+    return ids, list(texts.values())
 
 
 def systems_of(

@@ -31,6 +31,7 @@ from shopwindow.data.tables import (
     shortened,
 )
 from shopwindow.files import DataError
+from shopwindow.ids import Spellings, other_spelling_problem
 
 BIAS: Final = (
     "Clicks are no judgements: they follow what was shown and where it stood, favour products that are popular already,"
@@ -214,6 +215,7 @@ def _read_rows(
     query_of = cache(one_query)
     columns: dict[str, array[Any]] = {name: array("q") for name in ("query", "product", "line")}
     columns |= {role: array("d") for role, _, _ in others}
+    spellings = Spellings()
     rows = empty = unknown = 0
     for line, cells in table.rows:
         rows += 1
@@ -222,6 +224,7 @@ def _read_rows(
                 columns[role].append(parse(cells[place]))
             except ValueError as error:
                 raise table.error(str(error), line, found[role]) from error
+        spellings.take(cells[places["id"]], line)
         text, product = query_of(cells[places["query"]]), rows_by_id.get(cells[places["id"]], -1)
         empty += not text
         unknown += bool(text) and product < 0
@@ -230,6 +233,9 @@ def _read_rows(
         columns["line"].append(line)
     if not rows:
         raise DataError("has a header and no rows", path=table.path)
+    if spellings.first is not None:
+        word, line = spellings.first
+        raise table.error(other_spelling_problem(word), line, found["id"])
     if unknown + empty == rows:
         raise DataError("none of its products is in the catalogue", path=table.path, field=found["id"])
     kinds = {"q": np.int64, "d": np.float64}

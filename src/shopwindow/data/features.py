@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float16, Float32, Int64, Shaped
 
-from shopwindow.files import DataError, parse_json, read_text
+from shopwindow.files import DataError, check_fields, parse_json, read_text
 from shopwindow.ids import ids_from_text
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ CATALOGUE: Final = "catalogue.arrow"
 SHARD_NAME: Final = re.compile(r"photos-\d+\.arrow")
 _MANIFEST_FIELDS: Final = {
     "backbone": dict,
+    "detector": dict | None,
     "feature_size": int,
     "label_count": int,
     "content_hash": str,
@@ -253,9 +254,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("is not finished; run the same `shopwindow extract` again", path=path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
-    for key, kind in _MANIFEST_FIELDS.items():
-        if not isinstance(manifest.get(key), kind):
-            raise DataError("missing or of another kind", path=path / MANIFEST, field=key)
+    check_fields(manifest, _MANIFEST_FIELDS, path / MANIFEST)
     if not all(isinstance(name, str) and SHARD_NAME.fullmatch(name) for name in manifest["shards"]):
         raise DataError("names no photos file", path=path / MANIFEST, field="shards")
     return manifest

@@ -26,6 +26,7 @@ from shopwindow.data.reading import MOST_PROCESSES, CheckedLine, RowReader
 from shopwindow.data.weights import WeightTable
 from shopwindow.data.writer import DatasetWriter
 from shopwindow.files import DataError, is_plain_file, whole_directory, whole_file
+from shopwindow.ids import Spellings, other_spelling_problem
 
 ALLOWED_MALFORMED: Final = 0.01
 FROM_THE_TABLE: Final = "pairs that have one"
@@ -58,7 +59,8 @@ def prepare(
     dataset is the same to the byte.
 
     The same product in many rows is stored once. A row whose product id or query id was seen before
-    with other content is a conflict: the first stays, the row is rejected and counted as malformed.
+    with other content is a conflict: the first stays, the row is rejected and counted as malformed. Among integers an
+    id such as `100.0` is an error: a program changed its spelling.
 
     `weights` is a table of product_id, query_id, weight (`weights.py`). A pair that stands in several rows has its
     weight in each; one that the table lacks weighs 1. The table may name pairs whose rows a rule drops, and as many
@@ -92,6 +94,7 @@ def prepare(
                 intake.flush()
                 unmet = _count_unmet(intake)
             _check(intake, paths[0], folder, out, allow_malformed=allow_malformed)
+            _check_spellings(intake)
             if unmet is not None:
                 raise unmet
             _write_manifest(folder, intake, [path.name for path in paths], reader.feature_size or 1)
@@ -114,6 +117,11 @@ class _Intake:
     content: Any = field(default_factory=hashlib.sha256)
     new: list[Row] = field(default_factory=list)
     new_bytes: int = 0
+    place: tuple[str, int] = ("", 0)
+    """File and line of the row that is taken."""
+    spellings: dict[str, Spellings] = field(
+        default_factory=lambda: {"product_id": Spellings(), "query_id": Spellings()}
+    )
 
     @property
     def looks_hopeless(self) -> bool:
@@ -122,6 +130,7 @@ class _Intake:
 
     def take(self, line: CheckedLine, source: str, number: int) -> None:
         self.report.rows += 1
+        self.place = source, number
         try:
             if isinstance(line.row, MalformedRow):
                 raise line.row
@@ -157,6 +166,10 @@ class _Intake:
         self.report.rules.update(rule.name for rule in broken)
         if any(rule.drops_row for rule in broken):
             return
+        if product is None:
+            self.spellings["product_id"].take(row.product_id, self.place)
+        if query is None:
+            self.spellings["query_id"].take(row.query_id, self.place)
         product_row = self._add_product(row, digest) if product is None else product.row
         query_row = queries.add(row.query_id, row.query) if query is None else query.row
         self.report.queries += query is None
@@ -227,6 +240,14 @@ def _check(intake: _Intake, path: Path, folder: Path, out: Path, *, allow_malfor
         shutil.copyfile(folder / REJECTED, copy)
     file, line = intake.first_malformed
     raise DataError(f"{problem}; all are listed in {_beside(out)}", path=file, line=line)
+
+
+def _check_spellings(intake: _Intake) -> None:
+    """Raises: DataError for an id that another program changed to another number's spelling."""
+    for name, spellings in intake.spellings.items():
+        if spellings.first is not None:
+            word, (path, line) = spellings.first
+            raise DataError(other_spelling_problem(word), path=path, line=line, field=name)
 
 
 def _beside(out: Path) -> Path:

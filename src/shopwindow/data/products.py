@@ -15,12 +15,13 @@ import pyarrow as pa
 from jaxtyping import Shaped
 
 from shopwindow.data.tables import (
+    Kind,
     Table,
     exact_number,
     find_columns,
+    kind_of_cells,
     no_column,
     open_table,
-    parse_number,
     plain_name,
     read_ids,
 )
@@ -124,7 +125,7 @@ def _column(table: Table, name: str, cells: list[str], lines: list[int]) -> pa.A
     """Numbers or text, null for an empty cell. Raises: DataError for no number where the header wants some."""
     kind = table.kinds.get(name)
     if kind is None:
-        kind = "number" if _are_amounts(name, set(cells)) else "word"
+        kind = _kind_of(table, name, cells, lines)
     if kind == "word":
         return pa.array([cell or None for cell in cells], pa.string())
     numbers: list[float | None] = []
@@ -136,17 +137,9 @@ def _column(table: Table, name: str, cells: list[str], lines: list[int]) -> pa.A
     return pa.array(numbers, pa.float64())
 
 
-def _are_amounts(name: str, cells: set[str]) -> bool:
-    """Whether all cells are numbers to reckon with: none has a leading zero, and they are no long codes."""
-    filled = cells - {""}
-    if not filled or plain_name(name) in _CODES:
-        return False
-    for cell in filled:
-        digits = cell.lstrip("+-").partition(".")[0]
-        if len(digits) > 1 and digits.startswith("0"):
-            return False
-        try:
-            parse_number(cell)
-        except ValueError:
-            return False
-    return not all(cell.isdecimal() and len(cell) >= _CODE_DIGITS for cell in filled)
+def _kind_of(table: Table, name: str, cells: list[str], lines: list[int]) -> Kind:
+    """As `kind_of_cells`, and columns of codes by their names or lengths are words."""
+    filled = set(cells) - {""}
+    if plain_name(name) in _CODES or all(cell.isdecimal() and len(cell) >= _CODE_DIGITS for cell in filled):
+        return "word"
+    return kind_of_cells(table, name, cells, lines)

@@ -24,12 +24,20 @@ from jaxtyping import Shaped
 
 from shopwindow.cells import rows_of, separator_of
 from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
-from shopwindow.ids import RowError, ids_from_text
+from shopwindow.ids import RowError, first_other_spelling, ids_from_text, other_spelling_problem
 
 Kind = Literal["number", "word"]
 Rows = Iterator[tuple[int, list[str]]]
 """Line (Parquet: row) from 1, and the cells."""
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_ALMOST_NUMBER: Final = re.compile(
+    r"[€$£¥₹₽₩]?\s*[+-]?([0-9]{1,3}([.,' ][0-9]{3})+|[0-9]+)([.,][0-9]+)?([eE][0-9]+)?\s*"
+    r"([€$£¥₹₽₩%]|eur|usd|gbp|chf|jpy|cny|inr|rub|krw|aud|cad|sek|nok|dkk|pln)?|[0-9_]+|nan|[+-]?inf(inity)?",
+    re.IGNORECASE,
+)
+"""A price with its currency, a decimal comma, a share in %: a number to whoever wrote it."""
+_NO_VALUE: Final = frozenset({"null", "n/a", "na", "nan", "none", "nil", "-", "--", "?", "#n/a", "unknown"})
+_MOST_NUMBERS: Final = 0.9
 _SHOWN: Final = 40
 _EXACT_DIGITS: Final = 15
 _PARQUET: Final = b"PAR1"
@@ -109,6 +117,62 @@ def exact_number(text: str) -> float:
     return number
 
 
+def is_code(cell: str) -> bool:
+    """Whether digits stand for no amount: a zero leads, or a number would lose some.
+
+    >>> is_code("00123"), is_code("9007199254740993"), is_code("0.5")
+    (True, True, False)
+    """
+    digits = cell.lstrip("+-").partition(".")[0]
+    too_long = cell.isdecimal() and len(cell) > _EXACT_DIGITS and (len(cell) > 20 or int(cell) > 2**53)
+    return too_long or (digits.isdecimal() and len(digits) > 1 and digits.startswith("0"))
+
+
+def kind_of_cells(table: Table, name: str, cells: Sequence[str], lines: Sequence[int]) -> Kind:
+    """The kind of a column that nobody named: numbers where all cells that are filled are numbers and none is a code.
+
+    Raises: DataError for the first cell that is no number where the others, or most of them, are.
+    """
+    kinds = {cell: is_number(cell) for cell in set(cells) if cell}
+    if any(is_number and is_code(cell) for cell, is_number in kinds.items()):
+        return "word"
+    odd = [cell for cell, is_number in kinds.items() if not is_number]
+    if not odd:
+        return "number" if kinds else "word"
+    filled = [cell for cell in cells if cell]
+    numbers = sum(kinds[cell] for cell in filled)
+    almost = sum(bool(_ALMOST_NUMBER.fullmatch(cell)) for cell in odd)
+    named = all(cell.lower() in _NO_VALUE or _ALMOST_NUMBER.fullmatch(cell) for cell in odd)
+    if (named and numbers + almost) or numbers >= _MOST_NUMBERS * len(filled):
+        row = next(row for row, cell in enumerate(cells) if cell and not kinds[cell])
+        raise table.error(f"{not_a_number(cells[row])}; {as_words(name)}", lines[row], name)
+    return "word"
+
+
+def is_number(cell: str) -> bool:
+    """Whether `parse_number` takes it."""
+    try:
+        parse_number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def not_a_number(cell: str) -> str:
+    """What is wrong with a cell that should be a number, and what was wanted."""
+    problem = f"{shortened(cell)} is no finite number"
+    if cell.lower() in _NO_VALUE:
+        return f"{problem}; an empty cell says that there is none"
+    if _ALMOST_NUMBER.fullmatch(cell) and "," in cell:
+        return f"{problem}, a decimal point was wanted, as in 1.99"
+    return f"{problem}, digits alone were wanted, as in 1.99" if _ALMOST_NUMBER.fullmatch(cell) else problem
+
+
+def as_words(name: str) -> str:
+    """How a column is made one of words."""
+    return f"{name}:word in the header makes the column one of words"
+
+
 def shortened(text: str) -> str:
     """Text of anybody as part of a message: its beginning, quoted."""
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
@@ -119,7 +183,8 @@ def read_ids(
 ) -> Shaped[np.ndarray, " rows"]:
     """The words of a column as ids, each once.
 
-    Raises: DataError for an id that is empty, too long or repeated, or a number with a fraction.
+    Raises: DataError for an id that is empty, too long or repeated, a number with a fraction, or an integer in another
+    spelling than the others.
     """
     if table.unit == "row" and table.kinds.get(name) == "number":
         wrong = next(
@@ -133,6 +198,8 @@ def read_ids(
         ids = ids_from_text(words)
     except RowError as error:
         raise table.error(error.problem, lines[error.row], name) from error
+    if (row := first_other_spelling(ids)) is not None:
+        raise table.error(other_spelling_problem(words[row]), lines[row], name)
     if (twice := _first_repeated(ids)) is not None:
         earlier, later = twice
         raise table.error(

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from shopwindow.cells import cells_of, check_distinct_names, column_names, rows_of, separator_of
 from shopwindow.files import STANDARD_STREAM, DataError, text_lines
-from shopwindow.ids import id_from_text
+from shopwindow.ids import Spellings, id_from_text, other_spelling_problem
 
 COLUMNS: Final = ("product_id", "query_id", "weight")
 MOST_WEIGHT: Final = 1e9
@@ -88,8 +88,11 @@ class WeightTable:
 
     def _fill(self, rows: Iterator[_Row]) -> int:
         count = 0
+        spellings = {"product_id": Spellings(), "query_id": Spellings()}
         self._database.execute("BEGIN")
         for product, query, weight, line in rows:
+            spellings["product_id"].take(product, line)
+            spellings["query_id"].take(query, line)
             try:
                 self._database.execute(
                     "INSERT INTO weight VALUES (?, ?, ?, ?, 0)", (product, query, weight, line)
@@ -107,6 +110,10 @@ class WeightTable:
             count += 1
         if not count:
             raise DataError("has a header and no rows", path=self.path)
+        for name, one in spellings.items():
+            if one.first is not None:
+                word, place = one.first
+                raise DataError(other_spelling_problem(word), path=self.path, line=place, field=name)
         return count
 
 

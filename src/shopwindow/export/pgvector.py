@@ -23,7 +23,7 @@ from shopwindow.export.rows import (
     open_for_export,
     rows_of,
 )
-from shopwindow.files import DataError
+from shopwindow.files import DataError, parse_json
 from shopwindow.search.attributes import OWN_COLUMNS
 from shopwindow.search.conditions import Kind
 from shopwindow.search.index import OpenIndex
@@ -290,8 +290,8 @@ def _table_name(table: str) -> tuple[str | None, str]:
 def _card(comment: str | None) -> dict[str, Any] | None:
     """What the comment of a table of ours says; None of any other."""
     try:
-        card = json.loads(comment or "")
-    except json.JSONDecodeError:
+        card = parse_json(comment or "", "comment")
+    except DataError:
         return None
     return card if isinstance(card, dict) and card.get("format") == FORMAT else None
 

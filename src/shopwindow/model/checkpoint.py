@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from shopwindow.files import DataError, whole_directory
 from shopwindow.model.given import CONFIG, WEIGHTS, bert_name, check_checkpoint
@@ -102,11 +103,25 @@ def check_weighed(build: Callable[[], nn.Module], path: Path) -> None:
 
     Raises: ValueError where they are more, and what `build` raises.
     """
-    with torch.device("meta"):  # takes no memory, whatever a card says
+    with torch.device("meta"), _WithoutDrawing():  # takes no memory, whatever a card says
         values = sum(tensor.numel() for tensor in build().state_dict().values())
     held = path.stat().st_size if path.is_file() else values
     if values > held:
         raise ValueError(f"{values:,} values, {path.name} has {held:,} bytes")
+
+
+class _WithoutDrawing(TorchFunctionMode):
+    """Tensors on `meta` get no initial values: to draw or count them there torch imports sympy, for half a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """What the function gives, an empty tensor for `arange`, the tensor itself for `normal_`."""
+        if func is torch.arange:
+            return torch.empty(*args, dtype=torch.int64, device="meta")
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from shopwindow.data.queries import choose_query_rules, normalise
 from shopwindow.data.regions import Regions
-from shopwindow.files import DataError, read_card, read_text
+from shopwindow.files import DataError, check_fields, read_card, read_text
 from shopwindow.model.checkpoint import check_weighed, load_weights, save_weights
 from shopwindow.model.cross import OscarRegions
 from shopwindow.model.cross_heads import KINDS, CrossModel
@@ -45,6 +45,7 @@ from shopwindow.model.towers import EncoderSize
 
 MARKER: Final = "cross.json"
 FORMAT: Final = "shopwindow cross-encoder 1"
+_FIELDS: Final = {"model": dict, "label_names": dict, "query_rules": list, "provenance": dict, "scores": dict}
 
 
 @dataclass
@@ -74,7 +75,7 @@ class CrossBundle:
             check_weighed(lambda: build(card["model"]), path / WEIGHTS)
             model = build(card["model"])
             names = {int(label): str(name) for label, name in card["label_names"].items()}
-            rules = tuple(card["query_rules"])
+            rules = tuple(rule.name for rule in choose_query_rules(card["query_rules"]))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
             raise DataError(f"wrong sizes: {repr(error)[:200]}", path=path / MARKER, field="model") from error
         load_weights(model, path / WEIGHTS)
@@ -84,8 +85,8 @@ class CrossBundle:
             names,
             rules,
             read_text(path / "recipe.yaml"),
-            card.get("provenance", {}),
-            card.get("scores", {}),
+            card["provenance"],
+            card["scores"],
         )
 
     def save_into(self, folder: Path) -> None:
@@ -189,4 +190,6 @@ def _read_card(path: Path) -> dict[str, Any]:
             f"no cross-encoder (a directory with {MARKER} that `shopwindow train --recipe uniter` writes)",
             path=path,
         )
-    return read_card(path / MARKER, format=FORMAT, made_by="train")
+    card = read_card(path / MARKER, format=FORMAT, made_by="train")
+    check_fields(card, _FIELDS, path / MARKER)
+    return card

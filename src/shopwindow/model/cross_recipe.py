@@ -14,8 +14,9 @@ from typing import Any, Final, Literal
 
 import yaml
 
+from shopwindow.bounded import read_mapping
 from shopwindow.files import DataError, read_text
-from shopwindow.model.recipe import RECIPES, TYPED, TextRecipe, read_group, read_mapping
+from shopwindow.model.recipe import RECIPES, TYPED, TextRecipe, read_group
 
 CROSS_RECIPES: Final = RECIPES / "cross"
 RankLoss = Literal["margin", "match", "softmax"]

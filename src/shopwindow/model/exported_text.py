@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 
 from shopwindow.data.queries import choose_query_rules, composed, normalise
-from shopwindow.files import DataError, read_card
+from shopwindow.files import DataError, check_fields, read_card
 from shopwindow.model.text_side import as_texts
 from shopwindow.model.tokenizer_files import in_known_case, known_pieces
 
@@ -32,6 +32,8 @@ GRAPH: Final = "text.onnx"
 KEYS: Final = "keys.npy"
 TOKENIZER: Final = "tokenizer.json"
 TEXTS_AT_ONCE: Final = 64
+_FIELDS: Final = {"dimensions": int, "longest": int, "query_rules": list, "tower": bool, "bag": dict | None}
+_MOST: Final = 2**20
 _FIRST_PAIR: Final = np.int64(1 << 24)
 
 
@@ -167,9 +169,19 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
         raise DataError(f"no exported text side (a directory with {MARKER})", path=path)
     card = read_card(path / MARKER, format=FORMAT, made_by="export onnx")
-    for field in ("dimensions", "longest", "query_rules", "tower", "bag"):
-        if field not in card:
-            raise DataError("missing", path=path / MARKER, field=field)
+    check_fields(card, _FIELDS, path / MARKER)
+    bag, rules = card["bag"], card["query_rules"]
+    if bag is not None:
+        check_fields(bag, {"pairs": bool}, path / MARKER)
+    for field in ("dimensions", "longest"):
+        if not 0 < card[field] < _MOST:
+            raise DataError(
+                f"{str(card[field])[:40]}, from 1 to {_MOST} was wanted", path=path / MARKER, field=field
+            )
+    try:
+        choose_query_rules(rules)
+    except ValueError as error:
+        raise DataError(str(error)[:200], path=path / MARKER, field="query_rules") from error
     return card
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 
 import yaml
 
+from shopwindow.bounded import read_mapping
 from shopwindow.data.grouping import Order
 from shopwindow.data.queries import choose_query_rules
 from shopwindow.files import DataError, read_text
@@ -490,42 +491,6 @@ def _step(place: Any, name: str, so_far: str) -> Any:
 
 def _parsed(text: str, dotted: str) -> Any:
     return read_mapping(f"value: {text}", TYPED, field=dotted)["value"]
-
-
-def read_mapping(text: str, path: Path, *, field: str | None = None) -> dict[str, Any]:
-    """The mapping that a YAML text says; an empty text is an empty one.
-
-    Raises: DataError for no YAML, no mapping, and a key given twice, of which YAML would silently take the last.
-    """
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise DataError("holds an alias (*name): write the value out", path=path, field=field)
-        node, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45, 0b_
-        raise DataError(f"no YAML: {' '.join(str(error).split())[:200]}", path=path, field=field) from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise DataError("a recipe is a list of `field: value`", path=path, field=field)
-    _check_once(node, path)
-    return values
-
-
-def _check_once(node: yaml.Node | None, path: Path) -> None:
-    """Raises: DataError naming line and key for a key that a mapping, at any depth, has twice."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_once(item, path)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        name = str(key.value)
-        if name in lines:
-            raise DataError(f"given twice, first in line {lines[name]}", path=path, line=line, field=name)
-        lines[name] = line
-        _check_once(value, path)
 
 
 def _with_paths(value: Any, folder: Path, key: str = "") -> Any:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shopwindow.files import DataError, parse_json, read_text, whole_directory
+from shopwindow.files import DataError, check_fields, parse_json, read_text, whole_directory
 from shopwindow.model.checkpoint import load_weights, save_weights, write_tensors
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.mining import Contamination
@@ -34,6 +34,16 @@ OPTIMISER: Final = "optimiser.safetensors"
 AVERAGE: Final = "average.safetensors"
 MINED: Final = "mined"
 CURVES: Final = "curves.csv"
+_FIELDS: Final = {
+    "identity": dict,
+    "step": int,
+    "seconds": int | float,
+    "best": int | float | None,
+    "mined_at": int | None,
+    "rows": list,
+    "losses": list,
+    "false_negatives": list,
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class TrainingState:
             return None
         try:
             values = parse_json(read_text(marker), marker)
+            check_fields(values, _FIELDS, marker)
             for key, value in identity.items():
                 if values["identity"].get(key) != value:
                     raise DataError(
@@ -103,7 +114,8 @@ class TrainingState:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
-                f"broken state: {error!r}; without --resume it is dropped and begun anew", path=marker
+                f"broken state: {repr(error)[:200]}; without --resume it is dropped and begun anew",
+                path=marker,
             ) from error
 
     def write(
@@ -188,7 +200,11 @@ def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
     """Puts the best weights into the model; gives what they scored."""
     load_weights(model, folder / BEST / WEIGHTS)
     marker = folder / BEST / MARKER
-    scores: dict[str, float] = parse_json(read_text(marker), marker)["scores"]
+    card = parse_json(read_text(marker), marker)
+    check_fields(card, {"scores": dict}, marker)
+    for name in card["scores"]:
+        check_fields(card["scores"], {name: int | float}, marker)
+    scores: dict[str, float] = card["scores"]
     return scores
 
 

@@ -220,14 +220,15 @@ def _named(
 ) -> dict[str, int] | None:
     """Where a header's columns stand; None where the line is no header. Raises: DataError for one that is wrong."""
     names = column_names(fields)
-    names = [name if (common := _OTHER_NAMES.get(name)) in (None, *names) else str(common) for name in names]
+    known = {None, *names}
+    names = [name if (common := _OTHER_NAMES.get(name)) in known else str(common) for name in names]
     missing = [column for column in wanted if column not in names]
     if not missing or (missing == [any_name] and len(wanted) > 1):
         check_distinct_names(names, path, line)
     if missing and missing == [any_name]:
         others = [index for index, name in enumerate(names) if name not in wanted]
         if len(others) != 1:
-            listed = ", ".join(names[index] for index in others)
+            listed = ", ".join(names[index][:40] for index in others[:12])
             raise DataError(
                 f"no column {any_name}; --score-column NAME takes one of: {listed}", path=path, line=line
             )

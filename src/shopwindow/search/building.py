@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, text_lines, whole_directory
+from shopwindow.files import DataError, real_path, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
@@ -102,7 +102,7 @@ def build_index(
         hidden=opened.model.dimensions,
         unit=opened.model.normalise,
         approximate_from=approximate_from,
-        photos=None if photos is None else str(Path(photos).resolve()),
+        photos=None if photos is None else str(real_path(photos)),
         label_names=_label_names(opened, labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
@@ -113,7 +113,7 @@ def build_index(
     values = None if table is None else values_of(table, products.product_ids, remark)
     known = _Known(None if texts is None else known_texts(Dataset(texts)), values, catalogue_of(products))
     manifest = _with_shown(manifest, values, shown or {}, dataset if columns is None else columns)
-    out = Path(out).resolve()
+    out = real_path(out)
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
         if text_side is not None and not opened.model.pretrained_texts:
@@ -168,7 +168,7 @@ def add_products(
     Raises: as `build_index`, and DataError where a column holds numbers in the index and words in the table, or the
     other way round.
     """
-    index = Path(index).resolve()
+    index = real_path(index)
     products = Dataset(dataset)
     texts_of_products = None if texts is None else known_texts(Dataset(texts))
     held = Manifest.read(index)
@@ -201,7 +201,7 @@ def delete_products(index: str | Path, product_ids: Sequence[ProductId]) -> Mani
     """
     if not len(product_ids):
         raise ValueError("no product ids to delete")
-    index = Path(index).resolve()
+    index = real_path(index)
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)
@@ -219,7 +219,7 @@ def delete_products(index: str | Path, product_ids: Sequence[ProductId]) -> Mani
 
 def compact_index(index: str | Path) -> Manifest:
     """Writes all living products of an index into one segment, from the finest vectors it keeps."""
-    index = Path(index).resolve()
+    index = real_path(index)
     Manifest.read(index)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)

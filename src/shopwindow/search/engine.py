@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
-from shopwindow.files import DataError, find_photo
+from shopwindow.files import DataError, find_photo, real_path
 from shopwindow.ids import as_ids
 from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.text_side import Query, TextSide
@@ -247,7 +247,7 @@ class SearchEngine:
 
         Raises: DataError for a broken or foreign index, a bundle of other content, or the text side of another model.
         """
-        path = Path(index).resolve()
+        path = real_path(index)
         choice = _Choice(None if bundle is None else Path(bundle), text, backbone, quick)
         return cls(path, _State.open(path, choice), choice)
 

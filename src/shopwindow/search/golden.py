@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
+from shopwindow.bounded import read_npz
 from shopwindow.files import DataError
 from shopwindow.ids import joined_ids
 from shopwindow.model.bundle import Bundle
@@ -85,11 +86,10 @@ class Golden:
     def read(cls, path: Path) -> Golden:
         """Raises: DataError where the file is missing or broken."""
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                texts = tuple(text.decode("utf-8", "surrogatepass") for text in file["texts"].tolist())
-                reranked = file["reranked"] if "reranked" in file.files else None
-                return cls(texts, file["vectors"], file["ids"], file["scores"], reranked)
-        except Exception as error:  # zip and numpy raise many kinds for a broken file
+            file = read_npz(path)
+            texts = tuple(text.decode("utf-8", "surrogatepass") for text in file["texts"].tolist())
+            return cls(texts, file["vectors"], file["ids"], file["scores"], file.get("reranked"))
+        except (DataError, KeyError, AttributeError, ValueError) as error:
             raise DataError(f"broken or missing golden queries: {error}", path=path) from error
 
 

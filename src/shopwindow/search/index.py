@@ -33,7 +33,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from shopwindow.files import DataError, read_card
+from shopwindow.files import DataError, read_card, real_path
 from shopwindow.search.arrays import load_array, save_array
 from shopwindow.search.conditions import Kind
 from shopwindow.search.hits import ProductId
@@ -184,7 +184,7 @@ class OpenIndex:
 
         Raises: DataError for no index, or a broken one.
         """
-        path = Path(path).resolve()
+        path = real_path(path)
         for _ in range(_TRIES):
             manifest = Manifest.read(path)
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from shopwindow.files import DataError, whole_directory
+from shopwindow.files import DataError, real_path, whole_directory
 from shopwindow.ids import joined_ids
 from shopwindow.search.attributes import ATTRIBUTES_FILE, Attributes, nothing_known
 from shopwindow.search.index import (
@@ -39,7 +39,7 @@ def update_columns(index: str | Path, columns: str | Path, *, remark: Remark | N
     A product with a row takes its values in the table's columns, also none; everything else stays.
     Raises: DataError as `build_index` and `add_products` do of a table.
     """
-    index = Path(index).resolve()
+    index = real_path(index)
     table = read_product_table(columns, kinds=Manifest.read(index).columns)
     with whole_directory(index, marker=MANIFEST) as folder:
         before = OpenIndex.open(index)

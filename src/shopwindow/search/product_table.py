@@ -17,7 +17,17 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64, Shaped
 
-from shopwindow.data.tables import Table, exact_number, open_table, read_ids
+from shopwindow.data.tables import (
+    Table,
+    as_words,
+    exact_number,
+    is_code,
+    is_number,
+    kind_of_cells,
+    not_a_number,
+    open_table,
+    read_ids,
+)
 from shopwindow.files import DataError
 from shopwindow.ids import positions
 from shopwindow.search.attributes import OWN_COLUMNS, TYPES, Attributes
@@ -28,7 +38,6 @@ ID_COLUMN: Final = "product_id"
 MOST_COLUMNS: Final = 64
 LONGEST_WORD: Final = 200
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 _CELLS_KEPT: Final = 100_000
 """Different cells of a column that are looked up when they come again, not read anew."""
 
@@ -74,8 +83,9 @@ def read_product_table(path: str | Path, *, kinds: Mapping[str, Kind] | None = N
     Tabs separate cells where the header has one (no quoting then). Else commas do, or semicolons where the header has
     no comma, quoted as RFC 4180 has it. Parquet is known by its first bytes. Ids are integers, or text where some are
     no plain integers (`00123`, `SKU-42`). Numbers have a decimal point; words are kept in Unicode's form NFC. The kind
-    of a column is what the header says (`name:word`, `name:number`), else what `kinds` says. Else its first value
-    decides: numbers if it is one, words otherwise. In Parquet the type decides. An empty cell is no value.
+    of a column is what the header says (`name:word`, `name:number`), else what `kinds` says. Else it is one of numbers
+    where all values are and none is a code (`00123`, digits that a number would lose), and one of words otherwise. In
+    Parquet the type decides. An empty cell is no value.
 
     Raises: DataError naming line and field. Causes of a row: no UTF-8, another length, a number that is none or not
     finite, a word with control characters or | or too long. Causes of an id: empty, too long or repeated. Causes of a
@@ -110,48 +120,64 @@ class _Column:
         self._kind = declared or before
         self._as_before = declared is None and before is not None
         self._values: list[Value | None] = []
-        self._read: dict[str, Value | None] = {"": None}
-        self._decided = 0
+        self._read: dict[str, Value | None] = {}
+        self._cells: list[str] = []
+        self._same: dict[str, str] = {}
+        self._lines: list[int] = []
 
     def add(self, cell: str, line: int) -> None:
         """Takes the next row's value. Raises: DataError."""
+        if self._kind is None:  # decided once all cells are known
+            self._cells.append(self._same.setdefault(cell, cell))
+            self._lines.append(line)
+            return
         if cell in self._read:
             value = self._read[cell]
         else:
-            value = self._value_of(cell, line)
+            value = self._value_of(cell, line) if cell else None
             if len(self._read) < _CELLS_KEPT:
                 self._read[cell] = value
         self._values.append(value)
 
-    def _value_of(self, text: str, line: int) -> Value | None:
-        if not text:
-            return None
-        if self._kind is None:
-            self._kind, self._decided = _kind_of(text), line
+    def _value_of(self, text: str, line: int) -> Value:
         try:
-            return exact_number(text) if self._kind == "number" else check_word(text)
+            if self._kind == "word":
+                return check_word(text)
+            if self._as_before and is_code(text):
+                raise ValueError(f"{shortened(text)} is a code")
+            return exact_number(text)
         except ValueError as error:
-            comma = ", a decimal point was wanted, as in 1.99" if _DECIMAL_COMMA.fullmatch(text) else ""
-            problem = f"{error}{comma if self._kind == 'number' else ''}{self._hint(line)}"
-            raise self._table.error(problem, line, self.name) from error
+            problem = str(error)
+            if self._kind == "number" and "is no finite number" in problem:
+                problem = not_a_number(text)
+            raise self._table.error(f"{problem}{self._hint()}", line, self.name) from error
 
-    def _hint(self, line: int) -> str:
+    def _hint(self) -> str:
         """Why a number was wanted, where the header does not say it."""
         if self._kind != "number":
             return ""
         if self._as_before:
             return "; the column holds numbers in the index"
-        if not self._decided:
-            return ""
-        first = f", as the column's first value is (line {self._decided})" if line != self._decided else ""
-        return f"{first}; {self.name}:word in the header makes the column one of words"
+        return f"; {as_words(self.name)}" if self._cells else ""
 
     def finished(self) -> pa.Array:
         """The whole column. Raises: DataError where no row has a value and nothing says its kind."""
         if self._kind is None:
+            self._kind = self._guessed()
+            for cell, line in zip(self._cells, self._lines, strict=True):
+                self.add(cell, line)
+        return pa.array(self._values, TYPES[self._kind])
+
+    def _guessed(self) -> Kind:
+        """As `kind_of_cells`; where the first value is a number, the others must be."""
+        if not any(self._cells):
             problem = f"its kind in the header, as in {self.name}:number"
             raise DataError(_no_value(problem), path=self._table.path, field=self.name)
-        return pa.array(self._values, TYPES[self._kind])
+        kind = kind_of_cells(self._table, self.name, self._cells, self._lines)
+        first = next(cell for cell in self._cells if cell)
+        if kind == "word" and is_number(first) and not any(is_code(cell) for cell in self._same):
+            return "number"
+        return kind
 
 
 def _no_value(wanted: str) -> str:
@@ -168,17 +194,6 @@ def check_word(text: str) -> str:
     if "|" in text or text.startswith("="):
         raise ValueError(f"{shortened(text)} cannot be asked for: a word holds no | and begins with no =")
     return text
-
-
-def _kind_of(first: str) -> Kind:
-    """Also `nan`, `inf`, `1_000` or `1,99` make a column one of numbers: they are told as wrong ones then."""
-    if _DECIMAL_COMMA.fullmatch(first):
-        return "number"
-    try:
-        float(first)
-    except ValueError:
-        return "word"
-    return "number"
 
 
 def _columns(table: Table, kinds: Mapping[str, Kind]) -> list[_Column]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from shopwindow.files import DataError, read_card, whole_file
+from shopwindow.files import DataError, check_fields, read_card, whole_file
 
 MARKER: Final = "shop.json"
 FORMAT: Final = "shopwindow shop 1"
@@ -61,8 +61,7 @@ def read_shop(folder: Path) -> dict[str, Any]:
     """What `shop.json` says. Raises: DataError where it is broken or of another format."""
     path = folder / MARKER
     content = read_card(path, format=FORMAT, made_by="shop")
-    if not isinstance(content.get("stages"), dict):
-        raise DataError("missing or of another kind", path=path, field="stages")
+    check_fields(content, {"stages": dict}, path)
     return content
 
 

@@ -25,13 +25,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-import yaml
 from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
+from shopwindow.bounded import read_mapping
 from shopwindow.data.regions import Regions
-from shopwindow.files import DataError, read_text
+from shopwindow.files import DataError, read_text, real_path
 from shopwindow.vision.backbone import fingerprint_of, probe_of, probe_picture
 from shopwindow.vision.pixels import Pixels, cut, seen_regions
 from shopwindow.vision.sessions import open_session
@@ -60,7 +60,7 @@ def open_onnx_file(path: str | Path) -> OnnxFile:
 
     Raises: DataError naming file and field of what is wrong.
     """
-    path = Path(path).resolve()
+    path = real_path(path)
     fields = _read(path)
     graph = path.parent / fields.get("file", f"{path.stem}.onnx")
     if not graph.is_file():
@@ -161,12 +161,7 @@ class OnnxFile:
 
 def _read(path: Path) -> dict[str, Any]:
     """The fields of a description, checked, with what was left out."""
-    try:
-        given = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"no YAML: {' '.join(str(error).split())}", path=path) from error
-    if not isinstance(given, dict):
-        raise DataError(f"fields were wanted: {', '.join(_FIELDS)}", path=path)
+    given = read_mapping(read_text(path), path)
     fields: dict[str, Any] = {field: words[0] for field, words in _WORDS.items()} | given
     for field, value in fields.items():
         problem = _problem(field, value)

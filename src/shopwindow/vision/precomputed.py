@@ -12,7 +12,6 @@ Legend of axes: regions = of the products of a part of the file, end to end.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float16, Float32, Int64
 
+from shopwindow.bounded import read_npz
 from shopwindow.data.products import ID_NAMES, Products
 from shopwindow.files import DataError, reading
 from shopwindow.ids import ids_from_text
@@ -200,12 +200,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _of_npz(path: Path) -> _Part:
-    with reading(path):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays: dict[str, Any] = {name: file[name] for name in file.files}
-        except (ValueError, zipfile.BadZipFile) as error:
-            raise DataError(f"no npz of plain arrays: {error}", path=path) from error
+    arrays = read_npz(path)
     ids, vectors = (_array(arrays, names, path) for names in (("ids", *ID_NAMES), _VECTOR_NAMES))
     counts = arrays.get("counts", np.ones(len(ids), np.int64))
     boxes = arrays.get("boxes")

@@ -33,6 +33,7 @@ from shopwindow.data.products import Products
 from shopwindow.files import (
     DataError,
     alone,
+    check_fields,
     check_replaceable,
     check_writable,
     parse_json,
@@ -106,6 +107,7 @@ def _begin(folder: Path, backbone: dict[str, Any], detector: dict[str, Any] | No
         _write_json(path, {"format": UNFINISHED, "backbone": backbone, "detector": detector})
         return
     before = parse_json(read_text(path), path)
+    check_fields(before, {"format": str, "backbone": dict, "detector": dict | None}, path)
     if before.get("format") not in (FORMAT, UNFINISHED):
         raise DataError(f"not of the format {FORMAT!r}; give another folder", path=path)
     check_same(before["backbone"], backbone, path=folder, here_is="the one asked for")

@@ -6,7 +6,7 @@ are sources that `fetch` can read. Opens no photo.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
 import tarfile
@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from shopwindow.data.products import Products, read_products
-from shopwindow.files import PHOTO_ENDINGS, DataError
+from shopwindow.files import PHOTO_ENDINGS, DataError, parse_json
 from shopwindow.ids import RowError, ids_from_text
 from shopwindow.vision.fetch import IN_TAR
 
@@ -39,6 +39,8 @@ ENDINGS: Final = frozenset(
     )
 )
 """Of files that are taken for photos; whether they can be read shows later."""
+_TEXT_BYTES: Final = 2**20
+"""Of one text or JSON object in a tar."""
 _METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Of Hugging Face's imagefolder."""
 _NUMBERED: Final = re.compile(r"(.+)[_-](\d+)")
@@ -209,6 +211,8 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in tar:
                 text = member.name.endswith((".txt", ".json"))
                 if member.isfile() and (text or _split(member.name)[1] in ENDINGS):
+                    if text and member.size > _TEXT_BYTES:
+                        raise DataError(f"{member.name}: {member.size:,} bytes of text", path=path)
                     file = tar.extractfile(member) if text else None
                     yield member.name, file.read() if file else b""
     except (tarfile.TarError, OSError) as error:
@@ -227,23 +231,27 @@ def _split(name: str) -> tuple[str, str]:
 def _said(content: bytes, ending: str, path: Path, name: str) -> dict[str, Any]:
     try:
         text = content.decode()
-        if ending == ".txt":
-            return {"title": text.strip()}
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{name}: no {ending[1:]} in UTF-8: {error}", path=path) from error
+    if ending == ".txt":
+        return {"title": text.strip()}
+    row = parse_json(text, f"{path} {name}")
     if not isinstance(row, dict):
         raise DataError(f"{name}: no JSON object", path=path)
     return {key: value for key, value in row.items() if isinstance(value, str | int | float)}
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Numbers where all are, else text."""
-    if all(
-        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
-    ):
+    """Numbers where all are and a float keeps each whole, else text."""
+    if all(value is None or _is_kept(value) for value in values):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _is_kept(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
 
 
 def _products(ids: list[str], photos: list[tuple[str, ...]], path: Path) -> Products:

@@ -315,7 +315,9 @@ def folder_of(name: str) -> Path:
     """The directory that is named, or that of a hub id, which is downloaded where it is not kept here already.
 
     Raises: DataError where there is neither, or the hub cannot be reached."""
-    path = Path(name).expanduser()
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # a home of nobody
+        path = path.expanduser()
     if path.is_dir():
         return path.resolve()
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
