@@ -342,7 +342,7 @@ def test_a_broken_server_is_said_and_found_again(driven: Page, drawn_shop: Path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
+def test_axe_finds_nothing(page: Page, toy_server: ServerProcess, tmp_path: Path, scheme: str) -> None:
     source = axe_source(tmp_path)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
@@ -363,6 +363,11 @@ def test_axe_finds_nothing(page: Page, tmp_path: Path, scheme: str) -> None:
     page.one("#figures").click()
     page.one("#results a").click()
     page.until("return document.querySelectorAll('#why-words button').length > 0")
+    assert violations() == []
+    page.one("#see").click()
+    assert violations() == []
+    page.driver.get(toy_server.url + "/docs")
+    page.until("return document.querySelectorAll('#endpoints section').length > 0")
     assert violations() == []
 
 

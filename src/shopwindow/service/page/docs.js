@@ -44,7 +44,7 @@ function required(schema) {
 
 function table(head, rows) {
   const cells = (tag, texts) => make("tr", {}, ...texts.map((text, at) => make(tag === "td" && at === 0 ? "th" : tag, tag === "td" && at === 0 ? { scope: "row", text } : { text })));
-  return make("div", { className: "wide", tabIndex: 0, role: "region", ariaLabel: head.join(", ") }, make("table", {}, make("thead", {}, cells("th", head)), make("tbody", {}, ...rows.map((row) => cells("td", row)))));
+  return make("div", { className: "wide", tabIndex: 0, role: "group", ariaLabel: head.join(", ") }, make("table", {}, make("thead", {}, cells("th", head)), make("tbody", {}, ...rows.map((row) => cells("td", row)))));
 }
 
 function endpoint(path, method, about) {
