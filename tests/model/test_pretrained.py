@@ -162,7 +162,7 @@ def test_without_a_text_tower_the_part_is_left_out(tiny_shop: TinyShop, tmp_path
         initial_model(tiny_shop.train, recipe_of({"pretrained": True}))
 
 
-def test_all_words_are_known_and_the_text_side_is_not_exported(shop: TinyShop, tmp_path: Path) -> None:
+def test_all_words_are_known_and_a_foreign_text_tower_is_not_exported(shop: TinyShop, tmp_path: Path) -> None:
     tokenizer, model = initial_model(
         shop.train, recipe_of(learned(), {"pretrained": True}), text_tower=FakeTower(FEATURES)
     )
@@ -172,7 +172,7 @@ def test_all_words_are_known_and_the_text_side_is_not_exported(shop: TinyShop, t
     assert bundle.encode_texts([]).shape == (0, 8 + FEATURES)
     with pytest.raises(ValueError, match="reads words, not tokens"):
         bundle.encode_tokens(bundle.tokenise(["red"]))
-    with pytest.raises(ValueError, match="pretrained part, whose text tower is not exported"):
+    with pytest.raises(ValueError, match="is none of transformers, so it is not exported"):
         export_text(bundle, tmp_path / "text")
 
 

@@ -29,6 +29,7 @@ from shopwindow.model.bags import WordBag
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.encoder import PartsEncoder
 from shopwindow.model.exported_text import FORMAT, GRAPH, KEYS, MARKER, TOKENIZER, ExportedText
+from shopwindow.model.pretrained import PretrainedTexts
 from shopwindow.model.towers import NORM_EPSILON, Layer, TextTower
 
 _OPSET: Final = 20
@@ -80,8 +81,10 @@ def write_text_side(bundle: Bundle, folder: Path, *, int8: bool = False) -> Apar
     `int8`: tables by rows, matrices by columns (7 bits, so that no processor's sums overflow), what flows through them
     at run time, by the largest value of a batch: a text's vector then depends a little on its company.
 
-    Raises: ImportError without the extra `onnx`, ValueError for a pretrained part, for more than 2 GiB or a text whose
-    vector is further off than `ALLOWED`.
+    The text tower of a pretrained part stands beside as `export_tower` writes it, in float32.
+
+    Raises: ImportError without the extra `onnx`, ValueError for a pretrained text tower that cannot be exported, for
+    more than 2 GiB or a text whose vector is further off than `ALLOWED`.
     """
     try:
         import onnx
@@ -89,9 +92,7 @@ def write_text_side(bundle: Bundle, folder: Path, *, int8: bool = False) -> Apar
         raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
     model = bundle.model
     if model.pretrained_texts:
-        raise ValueError(
-            "this model has a pretrained part, whose text tower is not exported; serve the bundle itself"
-        )
+        _export_pretrained(model, folder)
     graph = _Graph(onnx, int8=int8)
     _text_side(graph, model)
     made = graph.model(model.dimensions)
@@ -129,6 +130,19 @@ def write_text_side(bundle: Bundle, folder: Path, *, int8: bool = False) -> Apar
     return apart
 
 
+def _export_pretrained(model: PartsEncoder, folder: Path) -> None:
+    from shopwindow.vision.transformers import PhotoAndTextModel
+
+    tower = model.pretrained_texts[0].tower
+    if not isinstance(tower, PhotoAndTextModel):
+        raise ValueError(
+            "the text tower of the pretrained part is none of transformers, so it is not exported"
+        )
+    from shopwindow.export.text_tower import export_tower
+
+    export_tower(tower, folder)
+
+
 def some_texts(tokenizer: Tokenizer) -> list[str]:
     """Texts of 1 to 8 words of a vocabulary, drawn at random, each time the same."""
     rng = np.random.default_rng(0)
@@ -159,6 +173,7 @@ def _card(model: PartsEncoder) -> dict[str, Any]:
         "query_rules": [rule.name for rule in model.query_rules],
         "tower": bool(model.text_towers),
         "bag": None if model.names is None else {"pairs": any(bag.pairs for bag in model.word_bags)},
+        "pretrained": bool(model.pretrained_texts),
     }
 
 
@@ -172,10 +187,10 @@ class _Graph:
         self._weights: list[Any] = []
         self._inputs: list[Any] = []
 
-    def input(self, name: str, *axes: str) -> str:
-        """A tensor of int64 that comes from outside."""
-        integers = self._onnx.TensorProto.INT64
-        self._inputs.append(self._onnx.helper.make_tensor_value_info(name, integers, list(axes)))
+    def input(self, name: str, *axes: str | int, floats: bool = False) -> str:
+        """A tensor of int64, or of float32, that comes from outside."""
+        kind = self._onnx.TensorProto.FLOAT if floats else self._onnx.TensorProto.INT64
+        self._inputs.append(self._onnx.helper.make_tensor_value_info(name, kind, list(axes)))
         return name
 
     def constant(self, values: Any, kind: type = np.float32) -> str:
@@ -232,6 +247,8 @@ def _text_side(graph: _Graph, model: PartsEncoder) -> None:
                 assert model.names is not None
                 assert names is not None
                 own = _bag(graph, component, names, len(model.names.keys))
+            elif isinstance(component, PretrainedTexts):
+                own = graph.input("pretrained", "texts", component.width, floats=True)
             else:
                 assert isinstance(component, TextTower)
                 assert tokens is not None

@@ -5,6 +5,7 @@ text.json         format, sizes, rules of spelling, precision; the marker
 text.onnx         tokens [texts, longest] and lengths [texts], or names [texts, most], or all -> vectors [texts, values]
 tokenizer.json
 keys.npy          where the text side has a bag: the numbers of its names, rising (int64)
+tower.*           where it has a pretrained part (`exported_tower.py`): its vectors go into text.onnx
 ```
 
 Everything outside the graph is here: spelling, tokens, and which rows of the bag's table a query's names are. Needs
@@ -23,6 +24,7 @@ from tokenizers import Tokenizer
 
 from shopwindow.data.queries import choose_query_rules, composed, normalise
 from shopwindow.files import DataError, check_fields, read_card
+from shopwindow.model.exported_tower import ExportedTower, open_graph, open_tokenizer
 from shopwindow.model.text_side import as_texts
 from shopwindow.model.tokenizer_files import in_known_case, known_pieces
 
@@ -41,7 +43,12 @@ class ExportedText:
     """The text half of an `Encoder`, a `TextSide`, from ONNX. Made by `load`; may be asked from several threads."""
 
     def __init__(
-        self, card: dict[str, Any], session: Any, tokenizer: Tokenizer, keys: np.ndarray | None
+        self,
+        card: dict[str, Any],
+        session: Any,
+        tokenizer: Tokenizer,
+        keys: np.ndarray | None,
+        pretrained: ExportedTower | None = None,
     ) -> None:
         self.dimensions: int = card["dimensions"]
         self.longest: int = card["longest"]
@@ -51,6 +58,7 @@ class ExportedText:
         self._session = session
         self._tokenizer = tokenizer
         self._keys = keys
+        self._pretrained = pretrained
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> ExportedText:
@@ -64,37 +72,51 @@ class ExportedText:
         tokenizer = open_tokenizer(path / TOKENIZER)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        return cls(card, session, tokenizer, _read_keys(path / KEYS) if card["bag"] else None)
+        keys = _read_keys(path / KEYS) if card["bag"] else None
+        pretrained = ExportedTower.load(path, threads=threads) if card.get("pretrained") else None
+        return cls(card, session, tokenizer, keys, pretrained)
 
     def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "*texts dimensions"]:
         """The vectors of texts, in their order; of one text the one vector. Those of `Bundle.encode_texts`, up to
         rounding. Raises: TypeError as `as_texts`."""
-        vectors = self.encode_tokens(self.tokenise(as_texts(texts)))
+        asked = as_texts(texts)
+        vectors = self.encode_tokens(self.tokenise(asked), asked)
         return vectors[0] if isinstance(texts, str) else vectors
 
     def encode_tokens(
         self,
         tokens: list[Int64[np.ndarray, " _"]],
-        texts: list[str] | None = None,  # noqa: ARG002 - a pretrained part would read them, and is not exported
+        texts: list[str] | None = None,
     ) -> Float32[np.ndarray, "texts dimensions"]:
-        """The vectors of texts from their tokens, in their order."""
+        """The vectors of texts from their tokens, in their order. `texts`: the same as typed, which a pretrained part
+        reads.
+
+        Raises: ValueError where it reads them and they are missing.
+        """
+        if self._pretrained is not None and texts is None:
+            raise ValueError("a pretrained part reads words, not tokens: they are missing")
         out = np.empty((len(tokens), self.dimensions), np.float32)
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for start in range(0, len(order), TEXTS_AT_ONCE):
             rows = order[start : start + TEXTS_AT_ONCE]
-            (out[rows],) = self._session.run(None, self._inputs([tokens[row] for row in rows]))
+            inputs = self._inputs([tokens[row] for row in rows])
+            if self._pretrained is not None and texts is not None:
+                inputs["pretrained"] = self._pretrained.encode_texts([texts[row] for row in rows])
+            (out[rows],) = self._session.run(None, inputs)
         return out
 
     def knows(self, words: list[str]) -> list[bool]:
         """Of which words the model has learned something, as `Bundle.knows` says."""
+        if self._pretrained is not None:
+            return [True] * len(words)
         pieces = known_pieces(self._tokenizer, self.tokenise(words))
         if self._tower or self._keys is None:
             return [bool(some) for some in pieces]
         return [bool(np.isin(some, self._keys).any()) for some in pieces]
 
     def reads(self, tokens: Int64[np.ndarray, " tokens"]) -> bool:
-        """Whether any token of a text stands for something."""
-        return bool(known_pieces(self._tokenizer, [tokens])[0])
+        """Whether any token of a text stands for something; to a pretrained part all texts do."""
+        return bool(self._pretrained or known_pieces(self._tokenizer, [tokens])[0])
 
     def tokenise(self, texts: list[str]) -> list[Int64[np.ndarray, " _"]]:
         """The tokens of each text, those of `Bundle.tokenise`."""
@@ -118,28 +140,6 @@ class ExportedText:
                 [_rows_of(names, self._keys) for names in names_of_texts], len(self._keys)
             )
         return inputs
-
-
-def open_graph(path: Path, *, threads: int) -> Any:
-    """A session of onnxruntime. Raises: DataError for what is no graph, ImportError without onnxruntime."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has its own class for every fault
-        raise DataError(f"no graph: {' '.join(str(error).split())[:200]}", path=path) from error
-
-
-def open_tokenizer(path: Path) -> Tokenizer:
-    """Raises: DataError for what is no tokenizer file."""
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception for every broken file
-        raise DataError(f"no tokenizer file: {error}", path=path) from error
 
 
 def names_of(tokens: Int64[np.ndarray, " tokens"], *, pairs: bool) -> Int64[np.ndarray, " names"]:

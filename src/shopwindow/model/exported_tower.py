@@ -46,8 +46,6 @@ class ExportedTower:
 
         Raises: DataError naming file and field of what is missing or broken, ImportError without onnxruntime.
         """
-        from shopwindow.model.exported_text import open_graph, open_tokenizer
-
         path = Path(path)
         card = read_card(path / TOWER, format=TOWER_FORMAT, made_by="export onnx")
         for name, kind in _FIELDS.items():
@@ -71,3 +69,25 @@ class ExportedTower:
             }
             (out[rows],) = self._session.run(None, {name: tokens[name] for name in self._inputs})
         return out
+
+
+def open_graph(path: Path, *, threads: int) -> Any:
+    """A session of onnxruntime. Raises: DataError for what is no graph, ImportError without onnxruntime."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("ONNX needs the extra `onnx`: pip install 'shopwindow[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library has its own class for every fault
+        raise DataError(f"no graph: {' '.join(str(error).split())[:200]}", path=path) from error
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Raises: DataError for what is no tokenizer file."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for every broken file
+        raise DataError(f"no tokenizer file: {error}", path=path) from error

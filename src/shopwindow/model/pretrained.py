@@ -70,12 +70,17 @@ class PretrainedTexts(nn.Module):
             rows[place] = vectors[text]
         return torch.from_numpy(rows)
 
-    def _encoded(self, texts: list[str]) -> Float32[np.ndarray, "texts width"]:
+    @property
+    def tower(self) -> TextEncoder:
+        """What reads the texts, opened when it is first asked for. Raises: ValueError where there is none."""
         if self._tower is None:
             self._tower = open_text_tower(self._spec)
         if self._tower is None:
             raise ValueError("the backbone of this model reads no text")
-        encoded = self._tower.encode_texts(texts)
+        return self._tower
+
+    def _encoded(self, texts: list[str]) -> Float32[np.ndarray, "texts width"]:
+        encoded = self.tower.encode_texts(texts)
         if encoded.shape[1] != self.width:
             raise ValueError(
                 f"the text tower gives {encoded.shape[1]} values, features of photos have {self.width}"

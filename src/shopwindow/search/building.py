@@ -86,7 +86,7 @@ def build_index(
     each vector itself, its nearest, its second nearest ...; `smooth_regions`: the same of regions, before they are
     encoded. `kept_regions`: whether regions are kept for the model's own reranker; None: where it has one.
     `text_side`: fills a folder with the bundle's exported text side (`export.onnx.write_text_side`), by which searches
-    then need no torch; that of a pretrained part is left out, and one that fails with a ValueError, with a remark.
+    then need no torch; one that fails with a ValueError, or for want of a library, is left out with a remark.
     `shown`: the columns that say `title`, `link` and `currency`; else they are found by their usual names (`roles.py`).
 
     Raises: DataError for a broken bundle, dataset or table, a table of other products only, a `shown` of no column, no
@@ -116,7 +116,7 @@ def build_index(
     out = real_path(out)
     with whole_directory(out, marker=MANIFEST) as folder:
         copy_bundle(Path(bundle), folder / BUNDLE)
-        if text_side is not None and not opened.model.pretrained_texts:
+        if text_side is not None:
             name = _write_text_side(text_side, opened, folder / TEXT_SIDE, remark)
             manifest = dataclasses.replace(manifest, text_side=name)
         (folder / SEGMENTS).mkdir()
@@ -287,7 +287,7 @@ def _write_text_side(
     folder.mkdir()
     try:
         write(bundle, folder)
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         shutil.rmtree(folder)
         if remark is not None:
             remark(f"searches will load torch: {error}")
