@@ -66,7 +66,7 @@ class Soak:
             while not self.end.is_set():
                 gone = set(self.gone)
                 begin = time.perf_counter()
-                asked = {
+                asked: dict[str, str | int] = {
                     "q": chance.choice(WORDS),
                     "k": 50,
                     "hybrid": chance.choice(("true", "false")),
