@@ -123,7 +123,7 @@ class Manifest:
         try:
             return cls._of(content)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DataError(f"missing or wrong: {str(error)[:200]}", path=path) from error
+            raise DataError(f"missing or wrong: {' '.join(str(error).split())[:200]}", path=path) from error
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Manifest:
