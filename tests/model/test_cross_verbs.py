@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from shopwindow.cli import main
+from shopwindow.cli.serve import reranking_of
+from shopwindow.model.cross_reranker import CrossReranker
 from shopwindow.ranking.answers import read_answers
 from shopwindow.ranking.measures import Measure, evaluate
 from shopwindow.ranking.runs import read_run
+from shopwindow.search.engine import SearchEngine
+from shopwindow.service.app import Service
 from tests.model.conftest import TinyShop
 from tests.model.test_cross_training import LEARNS, TINY
+from tests.service.running import running
 
 FIRST = 8
 
@@ -131,3 +136,36 @@ def test_a_cross_encoder_teaches_a_model_of_one_vector(
             main(wrong)
         assert stopped.value.code == 2
         assert says in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_service_reranks_every_search_by_words(
+    models: Path, tiny_shop: TinyShop, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    main(["index", "make", str(models / "first"), str(tiny_shop.valid.path), "--out", str(index)])
+    engine = SearchEngine.open(index)
+    reranking = reranking_of(str(models / "cross"), 12, 60_000)
+    assert isinstance(reranking.how, CrossReranker)
+    assert reranking.how.budget_seconds == 60
+    wanted = engine.search("red shoe", k=10, rerank=reranking.how, candidates=12)
+    with running(Service(engine, reranking=reranking)) as client:
+        for hits in (
+            client.get("/search", params={"q": "red shoe", "k": 10}).json()["hits"],
+            client.post("/search", json={"queries": ["red shoe"], "k": 10}).json()["answers"][0]["hits"],
+        ):
+            assert [hit["product_id"] for hit in hits] == [str(hit.product_id) for hit in wanted]
+            assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
+        own = client.get("/search", params={"q": "red shoe", "k": 10, "rerank": "smooth"}).json()["hits"]
+        plain = engine.search("red shoe", k=10, rerank="smooth")
+        assert [hit["product_id"] for hit in own] == [str(hit.product_id) for hit in plain]
+        assert client.get(f"/products/{wanted[0].product_id}/similar").status_code == 200
+    assert [hit.product_id for hit in wanted] != [hit.product_id for hit in engine.search("red shoe", k=10)]
+    for words, says in (
+        (["--budget", "50"], "--budget: goes with --rerank"),
+        (["--rerank", "expand", "--budget", "50"], "--budget: goes with a cross-encoder"),
+        (["--rerank", "magic"], "operator 'magic'"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["serve", str(index), *words])
+        assert stopped.value.code == 2
+        assert says in capsys.readouterr().err

@@ -57,7 +57,7 @@ class Asking:
         if rerank is None:
             only_with("goes with --rerank", candidates=candidates)
         at_least(1, candidates=candidates)
-        again = None if rerank is None else _reranker(rerank)
+        again = None if rerank is None else reranker_of(rerank)
         return cls(exact, hybrid, tuple(labels or ()), _conditions(where or []), again, candidates)
 
     def options(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _conditions(texts: list[str]) -> tuple[Condition, ...]:
         raise DataError(str(error), field="--where") from error
 
 
-def _reranker(text: str) -> str | Reranker:
+def reranker_of(text: str) -> str | Reranker:
     """The name of a reranker, or the cross-encoder that lies at a path."""
     from shopwindow.model.rerankers import full_name
 

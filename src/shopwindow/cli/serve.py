@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shopwindow.cli.arguments import at_least, optional_libraries
+from shopwindow.cli.arguments import at_least, only_with, optional_libraries
 from shopwindow.files import DataError
 from shopwindow.processors import processors
 
 if TYPE_CHECKING:
     from shopwindow.model.exported_text import ExportedText
+    from shopwindow.service.live import Reranking
 
 
 def serve(
@@ -22,6 +24,9 @@ def serve(
     port: int = 8000,
     keys: str | None = None,
     text: str | None = None,
+    rerank: str | None = None,
+    candidates: int | None = None,
+    budget: int | None = None,
     threads: int | None = None,
     seconds: float = 5.0,
     requests_at_once: int = 64,
@@ -38,6 +43,10 @@ def serve(
         port: The port to listen at; 0 takes a free one.
         keys: A file with the hashes of API keys (`shopwindow key NAME --keys FILE`); then every request needs a key.
         text: A directory that `shopwindow export onnx` wrote of the index's bundle; it then encodes the words, faster.
+        rerank: What scores the first products of every search by words anew: a cross-encoder (a directory that train
+            writes), late, or a pool operator.
+        candidates: How many first products --rerank scores anew: 50 when not given.
+        budget: Milliseconds that a cross-encoder may take for a search; what it has not scored then stays below.
         threads: Searches that run at once; as many as there are processors when not given.
         seconds: The longest that a request may take; after that it is answered with 503.
         requests_at_once: Requests inside at once; one more is answered with 503.
@@ -49,7 +58,9 @@ def serve(
     from shopwindow.cli.catalogue import index_of
     from shopwindow.cli.console import say
 
-    at_least(1, threads=threads, requests_at_once=requests_at_once)
+    at_least(1, threads=threads, requests_at_once=requests_at_once, candidates=candidates, budget=budget)
+    if rerank is None:
+        only_with("goes with --rerank", candidates=candidates, budget=budget)
     if not seconds > 0:
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     with optional_libraries(), _without_collection():
@@ -68,7 +79,13 @@ def serve(
     prepare = partial(limit_library_threads, max(1, processors() // threads))
     engine = SearchEngine.open(index_of(index), text=None if text is None else _text_side(text))
     service = Service(
-        engine, limits=limits, keys=ring, suggestions=suggest, log_queries=log_queries, prepare=prepare
+        engine,
+        limits=limits,
+        keys=ring,
+        suggestions=suggest,
+        log_queries=log_queries,
+        prepare=prepare,
+        reranking=None if rerank is None else reranking_of(rerank, candidates, budget),
     )
     with open_socket(host, port) as listener:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
@@ -83,6 +100,21 @@ def _without_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def reranking_of(rerank: str, candidates: int | None, budget: int | None) -> Reranking:
+    """What all searches by words get. Raises: DataError for an unknown reranker, or a budget of another."""
+    from shopwindow.cli.catalogue import reranker_of
+    from shopwindow.model.cross_reranker import CrossReranker
+    from shopwindow.search.hits import RERANKED
+    from shopwindow.service.live import Reranking
+
+    how = reranker_of(rerank)
+    if budget is not None:
+        if not isinstance(how, CrossReranker):
+            raise DataError("goes with a cross-encoder", field="--budget")
+        how = replace(how, budget_seconds=budget / 1000)
+    return Reranking(how, candidates or RERANKED)
 
 
 def _text_side(path: str) -> ExportedText:

@@ -24,7 +24,7 @@ AT_A_TIME: Final = 16
 """Candidates scored between two looks at the clock."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossReranker:
     """Scores a pool pair by pair. Keeps of a product its regions in float16, with boxes, and labels where it has tags.
 

@@ -17,7 +17,7 @@ from shopwindow import __version__
 from shopwindow.service.access_log import AccessLog
 from shopwindow.service.auth import AuthMiddleware, KeyRing
 from shopwindow.service.limits import LimitMiddleware, Limits
-from shopwindow.service.live import Engine, LiveEngine
+from shopwindow.service.live import Engine, LiveEngine, Reranking
 from shopwindow.service.metrics import Metrics
 from shopwindow.service.problems import send_problems
 from shopwindow.service.routes import PAGE, index_routes, operation_routes, product_routes, search_routes
@@ -45,6 +45,7 @@ class Service:
         log_queries: bool = False,
         look_every_seconds: float = 2.0,
         prepare: Callable[[], None] | None = None,
+        reranking: Reranking | None = None,
     ) -> None:
         limits = limits or Limits()
         self.metrics = Metrics(lambda: int(engine.stats().get("products", 0)))
@@ -52,6 +53,7 @@ class Service:
             engine,
             threads=limits.engine_threads,
             prepare=prepare,
+            reranking=reranking,
             on_swap=lambda outcome: self.metrics.swaps.labels(outcome).inc(),
         )
         self.wake = asyncio.Event()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from shopwindow.model.explanation import Explanation
+from shopwindow.model.rerankers import Reranker
 from shopwindow.search.hits import ColumnView, Hit, PhotoQuery, ProductId, ProductView, SearchRequest
 
 Result = TypeVar("Result")
@@ -118,8 +119,24 @@ def search_together(engine: Engine, requests: Sequence[SearchRequest]) -> list[S
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Reranking:
+    """What scores the first products of each search by words anew that does not ask for something else."""
+
+    how: str | Reranker
+    candidates: int
+
+    def of(self, request: SearchRequest) -> SearchRequest:
+        """The request, re-ranked where it is one by words alone that names no reranker."""
+        if request.rerank is not None or not request.by_words_alone:
+            return request
+        return replace(request, rerank=self.how, candidates=self.candidates)
+
+
 class LiveEngine:
     """The engine of a running service, asked from `threads` threads. Each calls `prepare` before it is asked.
+
+    `reranking`: what all searches by words get.
 
     `on_swap` is told "done" or "failed" whenever a newer state of the index is opened.
     """
@@ -130,10 +147,12 @@ class LiveEngine:
         *,
         threads: int = 2,
         prepare: Callable[[], None] | None = None,
+        reranking: Reranking | None = None,
         on_swap: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.engine = engine
         self._on_swap = on_swap
+        self._reranking = reranking
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine", initializer=prepare)
         self._most_running = threads
         self._running = 0
@@ -151,6 +170,8 @@ class LiveEngine:
         Searched piece by piece: others get their turn in between, and it ends when nobody waits any more.
         """
         engine, results = self.engine.at_rest(), list[SearchResult]()
+        if self._reranking is not None:
+            requests = list(map(self._reranking.of, requests))
         most = most_together(requests[0])
         for start in range(0, len(requests), most):
             results += await self._run(partial(search_together, engine, requests[start : start + most]))
@@ -164,6 +185,8 @@ class LiveEngine:
 
         A text tower reads all its weights for one query or for sixteen; nobody waits for company, though.
         """
+        if self._reranking is not None:
+            request = self._reranking.of(request)
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(without_words(request), []).append(waiting)
         self._start_waiting()
