@@ -56,6 +56,7 @@ def write_features(
     )
     manifest = {
         "format": FORMAT,
+        "detector": None,
         "backbone": BACKBONE,
         "feature_size": SIZE,
         "label_count": 2,
