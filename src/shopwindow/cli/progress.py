@@ -74,7 +74,7 @@ class _Lines:
 def duration(seconds: float) -> str:
     """A time in words, as exact as an estimate is.
 
-    >>> duration(48), duration(400), duration(45948)
+    >>> duration(48.0), duration(400.0), duration(45948.0)
     ('48 s', '7 min', '12.8 h')
     """
     if seconds < 120:
