@@ -192,7 +192,7 @@ def test_the_verb_prints_what_became_of_the_clicks(
         (["--products", "f", "--weights", "w"], "--weights: goes with competition files"),
         (
             ["--products", "f", "--keep", "possessive"],
-            "--keep: no rule 'possessive' of clicks; there is bots",
+            "--keep: no rule 'possessive' of clicks; there are bots, outliers",
         ),
         (["--products", "f", "--eta", "-1"], "--eta: -1.0, at least 0 is wanted"),
         (["--products", "f"], "f: no such features"),

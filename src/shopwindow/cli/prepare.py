@@ -55,7 +55,7 @@ def prepare(
         eta: How much lower positions are looked at less: position r by 1 / r^eta; 0 counts all clicks alike; none
             given: 1.
         least_clicks: Pairs with fewer clicks are dropped; none given: 1.
-        keep: Cleaning rules not to apply: possessive, many_boxes; of clicks: bots.
+        keep: Cleaning rules not to apply: possessive, many_boxes; of clicks: bots, outliers.
         feature_size: Values in the feature of one region; none given: as many as most of the first rows have.
         allow_malformed: Store the good rows even when more than 1 % of the rows are malformed.
         processes: Processes that read plain files together, at most 64; none given: one, or one for each core above
@@ -122,13 +122,14 @@ def _prepare_shop(
     from shopwindow.cli.progress import counting
     from shopwindow.data.clicks import BOTS
     from shopwindow.data.features import Features
+    from shopwindow.data.outliers import OUTLIERS
     from shopwindow.data.shop import prepare_shop
     from shopwindow.data.split import HELD_OUT
 
     at_least(0, eta=eta)
     at_least(1, least_clicks=least_clicks)
-    if wrong := [rule for rule in keep if rule != BOTS]:
-        raise DataError(f"no rule {wrong[0]!r} of clicks; there is {BOTS}", field="--keep")
+    if wrong := [rule for rule in keep if rule not in (BOTS, OUTLIERS)]:
+        raise DataError(f"no rule {wrong[0]!r} of clicks; there are {BOTS}, {OUTLIERS}", field="--keep")
     with counting("prepare", "products") as tell:
         report = prepare_shop(
             Features(products),
@@ -141,6 +142,7 @@ def _prepare_shop(
             eta=1.0 if eta is None else eta,
             least_clicks=least_clicks or 1,
             keep_bots=BOTS in keep,
+            keep_outliers=OUTLIERS in keep,
             progress=tell,
         )
     _print_report(report.counts, out, report.notes)

@@ -91,7 +91,7 @@ class Clicks:
 class Pairs:
     """Different (query, product) by rising query and product, with their clicks (a grade, of judgements) and weights.
 
-    `dropped` pairs had fewer clicks than wanted.
+    `dropped` pairs had fewer clicks than wanted, `outliers` were left out (`outliers.py`).
     """
 
     queries: Int64[np.ndarray, " pairs"]
@@ -99,6 +99,7 @@ class Pairs:
     clicks: Float64[np.ndarray, " pairs"]
     weights: Float64[np.ndarray, " pairs"]
     dropped: int = 0
+    outliers: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from shopwindow.data.clicks import (
 )
 from shopwindow.data.dataset import CATALOGUE, FORMAT, MANIFEST, WEIGHTS
 from shopwindow.data.features import Features
+from shopwindow.data.outliers import outliers
 from shopwindow.data.queries import head_of, head_place, phrase_words
 from shopwindow.data.split import HELD_OUT, TEST, TRAIN, VALID, Split, Way, split, strata
 from shopwindow.data.writer import DatasetWriter
@@ -82,13 +83,15 @@ def prepare_shop(
     eta: float = 1.0,
     least_clicks: int = 1,
     keep_bots: bool = False,
+    keep_outliers: bool = False,
     progress: Progress | None = None,
 ) -> ShopReport:
     """Writes a dataset to `out`: all products, the pairs of training, and held-out clicks; gives what it says of them.
 
     `columns` names columns of the click log by role; `way` and `share` are those of `split`, `eta` and `least_clicks`
     those of `weigh`. Without clicks, phrases of the titles are the queries: the title, its thing, and the thing with
-    the word before it. `judgements` are checked against the catalogue and kept beside, to measure on.
+    the word before it. `judgements` are checked against the catalogue and kept beside, to measure on. Outliers
+    (`outliers.py`) are left out of the training, unless kept; held-out clicks are measured on as they are.
 
     Without titles too there are no pairs: then only pretrained towers can search.
 
@@ -100,6 +103,8 @@ def prepare_shop(
     else:
         log = read_clicks(clicks, features.ids, columns=columns, keep_bots=keep_bots)
     parts = _part(log, split(log, way=way, share=share), eta=eta, least_clicks=least_clicks)
+    if clicks is not None and not keep_outliers:
+        parts = replace(parts, training=_without_outliers(features, parts.training))
     graded = None if judgements is None else read_judgements(judgements, features.ids)
     report = _report(features, parts, graded, from_titles=clicks is None)
     try:
@@ -139,6 +144,18 @@ def _titles(features: Features) -> Clicks:
     report = {"phrases of titles": len(queries)}
     ones = np.ones(len(queries))
     return Clicks(texts, queries, products, ones, None, None, None, {}, str(features.path), report)
+
+
+def _without_outliers(features: Features, pairs: Pairs) -> Pairs:
+    keep = ~outliers(features, pairs)
+    return replace(
+        pairs,
+        queries=pairs.queries[keep],
+        products=pairs.products[keep],
+        clicks=pairs.clicks[keep],
+        weights=pairs.weights[keep],
+        outliers=int((~keep).sum()),
+    )
 
 
 def _part(log: Clicks, parts: Split, *, eta: float, least_clicks: int) -> _Parts:
@@ -238,6 +255,8 @@ def _report(features: Features, parts: _Parts, graded: Judgements | None, *, fro
     dropped = training.dropped + sum(pairs.dropped for pairs in parts.held_out.values())
     if dropped:
         counts.append(("pairs with too few clicks: dropped", dropped))
+    if training.outliers:
+        counts.append(("training: pairs unlike the query's other photos: left out", training.outliers))
     counts += [
         ("training: pairs", len(training.queries)),
         ("training: queries", len(np.unique(training.queries))),
