@@ -41,7 +41,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
         (["红色连衣裙"], False),
         (["👗🔥"], False),
         (["\udcff"], False),  # a byte of the shell that is no UTF-8
-        (["'; DROP TABLE product; --"], True),  # capitals are read in small letters: pieces of table are known
+        (
+            ["'; DROP TABLE product; --"],
+            True,
+        ),  # capitals are read in small letters: pieces of table are known
         (["../../etc/passwd"], False),
         (["%s", "{0}", "$(id)"], True),
     ],

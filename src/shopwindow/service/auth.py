@@ -25,6 +25,7 @@ from shopwindow.service.problems import Problem
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_WAIT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,14 @@ def read_keys(path: str | os.PathLike[str]) -> KeyRing:
 def add_key(path: str | os.PathLike[str], name: str) -> str:
     """A new key, whose hash is added to a keys file. The key itself is kept nowhere.
 
+    Waits some seconds for another process that is adding one.
+
     Raises: ValueError for a name that is taken or has other characters than letters, digits, `_`, `.`, `-`.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"a key's name has letters, digits, _ . - and at most 64 of them, not {name!r}")
     file = Path(path)
-    with alone(file):
+    with alone(file, wait_seconds=_WAIT_SECONDS):
         lines = [line for _, line in text_lines(file)] if file.exists() else []
         if name in {line.split()[0] for line in lines if line.split()}:
             raise ValueError(f"{file} has a key {name} already; remove its line first")
