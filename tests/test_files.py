@@ -472,3 +472,18 @@ def test_a_line_without_an_end_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "a").write_text("short\n" + "x" * 200)
     with pytest.raises(DataError, match="a line 2: longer than 100 bytes: no text"):
         list(text_lines(tmp_path / "a"))
+
+
+def test_folders_that_cannot_be_written_are_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^/proc/x: cannot be written: its folder takes no new file"):
+        fill(Path("/proc/x"))
+    with pytest.raises(DataError, match="too many folders"):
+        fill(tmp_path / ("y/" * 1500))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_is_not_written_into_a_file_of_others(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("id,title\n1,bag\n")
+    with pytest.raises(DataError, match=r"products\.csv line 1: not a name and a SHA-256"):
+        add_key(tmp_path / "products.csv", "shop")
+    assert (tmp_path / "products.csv").read_text() == "id,title\n1,bag\n"

@@ -283,11 +283,8 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """
     shown = "standard input" if os.fspath(path) == STANDARD_STREAM else os.fspath(path)
     with open_bytes(path) as file:
-        if (
-            isinstance(file, io.BufferedReader)
-            and not is_unpacked(file)
-            and b"\0" in file.peek(1).partition(b"\n")[0]
-        ):
+        start = file.peek(1) if isinstance(file, io.BufferedReader) and not is_unpacked(file) else b""
+        if b"\0" in start and b"\n" not in start:  # /dev/zero has no end
             raise DataError("holds a NUL character: not a text file", path=shown, line=1)
         for number, raw in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b""), start=1):
             if len(raw) == _LONGEST_LINE:
@@ -544,6 +541,8 @@ def _make_parent(goal: Path) -> None:
         goal.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder {goal.parent}: {error.strerror}", path=goal) from error
+    except RecursionError as error:
+        raise DataError("lies in too many folders that are not there", path=goal) from error
     if not os.access(goal.parent, os.W_OK):
         raise DataError(f"the folder {goal.parent} may not be written", path=goal)
 
@@ -576,7 +575,11 @@ def _lock(goal: Path) -> Iterator[None]:
     Raises: DataError where another process holds it, or neither the system nor the file system can lock.
     """
     path = goal.with_name(f".{goal.name}.lock")
-    with path.open("w") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("w"))
+        except FileNotFoundError as error:  # as /proc
+            raise DataError("cannot be written: its folder takes no new file", path=goal) from error
         try:
             _lock_file(file, goal)
             # Between our open and our lock its holder may have ended and removed the file: no lock then.

@@ -217,7 +217,8 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
                     file = tar.extractfile(member) if text else None
                     yield member.name, file.read() if file else b""
     except (tarfile.TarError, OSError) as error:
-        raise DataError(f"no tar that can be read: {error}", path=path) from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise DataError(f"no tar that can be read: {reason}", path=path) from error
 
 
 def _split(name: str) -> tuple[str, str]:
