@@ -206,6 +206,20 @@ def test_an_option_of_one_value_given_twice_is_refused(words: list[str]) -> None
         read("i", *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["index", "make", "", "d", "--out", "o"], "BUNDLE: is empty, a name was wanted"),
+        (["extract", "p", "--photos", "", "--out", "o"], "--photos: is empty, a name was wanted"),
+        (["train", "d", "--out", "o", "--teacher", "a", ""], "--teacher: is empty, a name was wanted"),
+    ],
+)
+def test_an_empty_name_is_no_name_of_the_current_folder(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert says in refusal(capsys, *words)
+
+
 def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal(capsys, "index", "make", "b", "d", "--ou", "x").startswith(
         "shopwindow: --ou: no such option; did you mean --out?"
@@ -252,3 +266,8 @@ def test_many_more_processes_than_processors_are_refused(capsys: pytest.CaptureF
         _enough("cpu", 1_000_000)
     _enough("cpu", 1 + (os.cpu_count() or 1))
     assert "are slower" in capsys.readouterr().err
+
+
+def test_a_number_beyond_64_bits_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    says = refusal(capsys, "draw", "shop", "--seed", "9" * 30)
+    assert "--seed: 999999999999999999999999999999, a whole number of at most 18 digits is wanted" in says

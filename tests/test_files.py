@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
+import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from shopwindow.data.tables import open_table
 from shopwindow.files import (
     DataError,
+    Pipe,
     alone,
     find_photo,
     open_whole,
     parse_json,
+    read_card,
+    reading,
     real_path,
     text_lines,
     whole_directory,
     whole_file,
 )
-from shopwindow.service.auth import add_key
+from shopwindow.service.auth import add_key, read_keys
 
 MARKER = "manifest"
 
@@ -353,10 +360,97 @@ def test_what_a_killed_writer_of_a_file_left_is_cleared(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, other.name, "a.txt"])
 
 
-def test_a_key_is_added_by_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_key_waits_for_a_process_that_adds_one_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shopwindow.service.auth._WAIT_SECONDS", 0.1)
     with alone(tmp_path / "keys"), pytest.raises(DataError, match="another process is writing it"):
         add_key(tmp_path / "keys", "shop")
     add_key(tmp_path / "keys", "shop")
+
+
+def test_keys_made_at_once_by_several_processes_are_all_in_the_file(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from shopwindow.service.auth import add_key, read_keys\n"
+        "sys.stdin.read(1)\n"
+        "for number in range(10):\n"
+        "    add_key(sys.argv[1], f'{sys.argv[2]}-{number}')\n"
+    )
+    keys = tmp_path / "keys"
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", code, str(keys), name], stdin=subprocess.PIPE)
+            )
+            for name in ("a", "b")
+        ]
+        for writer in writers:
+            writer.communicate(b"x")
+    assert [writer.returncode for writer in writers] == [0, 0]
+    names = {name for name, _ in read_keys(keys).hashes}
+    assert names == {f"{name}-{number}" for name in "ab" for number in range(10)}
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+
+
+def test_a_pipe_that_nobody_writes_into_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        io.BufferedReader(Pipe(str(tmp_path / "pipe"), seconds=0.1)) as pipe,
+        pytest.raises(DataError, match="pipe that nobody"),
+    ):
+        pipe.read(10)
+
+
+def test_a_pipe_is_read_once_to_its_end_however_slow_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    def write() -> None:
+        with (tmp_path / "pipe").open("wb") as file:
+            time.sleep(0.2)
+            file.write(b"id,title\n1,bag\n")
+            file.flush()
+            time.sleep(0.2)
+            file.write(b"2,lamp\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    table = open_table(tmp_path / "pipe")
+    assert table.names == ("id", "title")
+    assert [cells for _, cells in table.rows] == [["1", "bag"], ["2", "lamp"]]
+    writer.join()
+
+
+def test_a_pipe_or_device_in_a_directory_of_ours_is_told(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text('{"format": "shopwindow toy 1"}')
+    read_card(tmp_path / "card.json", format="shopwindow toy 1", made_by="toy")
+    (tmp_path / "weights").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="weights: is a pipe or a device, a plain file was wanted"):
+        read_card(tmp_path / "card.json", format="shopwindow toy 1", made_by="toy")
+
+
+def test_an_endless_line_of_nul_is_told_at_once() -> None:
+    with pytest.raises(DataError, match="zero line 1: holds a NUL"):
+        list(text_lines("/dev/zero"))
+
+
+def test_a_lost_file_of_a_network_is_told_in_a_line(tmp_path: Path) -> None:
+    lost = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    with pytest.raises(DataError, match="a: cannot be read: Stale file handle"), reading(tmp_path / "a"):
+        raise lost
+    with (
+        pytest.raises(DataError, match="b: cannot be written: Stale file handle"),
+        whole_file(tmp_path / "b"),
+    ):
+        raise lost
+    with (
+        pytest.raises(DataError, match="c: cannot be written: Stale file handle"),
+        whole_directory(tmp_path / "c", marker=MARKER),
+    ):
+        raise lost
+    with pytest.raises(DataError, match="d: cannot be written: Stale file handle"), alone(tmp_path / "d"):
+        raise lost
+    assert not list(tmp_path.iterdir())
 
 
 def test_nested_and_endless_json_is_named() -> None:
@@ -378,3 +472,18 @@ def test_a_line_without_an_end_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "a").write_text("short\n" + "x" * 200)
     with pytest.raises(DataError, match="a line 2: longer than 100 bytes: no text"):
         list(text_lines(tmp_path / "a"))
+
+
+def test_folders_that_cannot_be_written_are_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^/proc/x: cannot be written: its folder takes no new file"):
+        fill(Path("/proc/x"))
+    with pytest.raises(DataError, match="too many folders"):
+        fill(tmp_path / ("y/" * 1500))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_is_not_written_into_a_file_of_others(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("id,title\n1,bag\n")
+    with pytest.raises(DataError, match=r"products\.csv line 1: not a name and a SHA-256"):
+        add_key(tmp_path / "products.csv", "shop")
+    assert (tmp_path / "products.csv").read_text() == "id,title\n1,bag\n"

@@ -147,3 +147,10 @@ def test_a_recipe_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("\n".join(lines))
     with pytest.raises(DataError, match=r"x\.yaml: holds an alias"):
         load_recipe(str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize("piece", ["[", "{a: ", "[{"])
+def test_a_deeply_nested_recipe_is_refused_at_once(tmp_path: Path, piece: str) -> None:
+    (tmp_path / "x.yaml").write_text(piece * 50_000)
+    with pytest.raises(DataError, match=r"x\.yaml: no YAML"):
+        load_recipe(str(tmp_path / "x.yaml"))

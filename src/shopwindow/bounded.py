@@ -11,23 +11,30 @@ from typing import Any, Final
 
 import numpy as np
 
-from shopwindow.files import DataError, reading
+from shopwindow.files import DataError, check_ordinary, reading
 
 _UNPACKED_BYTES: Final = 64 * 2**20
 _UNPACKED_TIMES: Final = 200
+_DEEPEST: Final = 100
+"""Lists and mappings within each other in YAML."""
 
 
 def read_mapping(text: str, path: Path, *, field: str | None = None) -> dict[str, Any]:
     """The mapping that a YAML text says; an empty text is an empty one.
 
-    Raises: DataError for no YAML, no mapping, an alias, and a key given twice, of which YAML would silently take the
-    last.
+    Raises: DataError for no YAML, no mapping, more than 100 levels, an alias, and a key given twice, of which YAML
+    would silently take the last.
     """
     import yaml
 
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise DataError("holds an alias (*name): write the value out", path=path, field=field)
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:  # reading on takes hours
+                raise DataError("no YAML: nested too deep", path=path, field=field)
+            if isinstance(event, yaml.AliasEvent):
+                raise DataError("holds an alias (*name): write the value out", path=path, field=field)
         node, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
         _check_once(node, path)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45, 0b_
@@ -63,6 +70,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     Raises: DataError where it is broken, missing, holds objects, or unpacks to more than 64 MB and 200 times its size.
     """
+    check_ordinary(path)
     with reading(path):
         try:
             with path.open("rb") as raw, zipfile.ZipFile(raw) as packed:

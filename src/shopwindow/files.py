@@ -15,7 +15,9 @@ import io
 import json
 import os
 import re
+import select
 import shutil
+import stat
 import sys
 import time
 import types
@@ -33,6 +35,8 @@ _UNPACKED_BYTES: Final = 64 * 2**20
 _UNPACKED_TIMES: Final = 200
 _LONGEST_LINE: Final = 2**30
 _LEFT_SECONDS: Final = 600
+_WRITER_SECONDS: Final = 10.0
+"""How long a pipe may wait for somebody who writes into it."""
 _DONT_CACHE: Final = 0x80
 """RWF_DONTCACHE of linux/fs.h, which Python's `os` does not name."""
 _UNKNOWN_FLAG: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
@@ -86,6 +90,10 @@ class DataError(Exception):
         if field is not None:
             place += f", {field}"
         super().__init__(f"{place.strip(' ,')}: {problem}" if place else problem)
+
+
+class BusyError(DataError):
+    """Another process is writing the same file or directory."""
 
 
 def is_plain_file(path: str | os.PathLike[str]) -> bool:
@@ -161,6 +169,38 @@ class Unpacked(io.RawIOBase):
         return len(data)
 
 
+class Pipe(io.FileIO):
+    """A named pipe to read. What nobody writes into is an error, where `open` would wait for ever.
+
+    Raises: DataError where no writer came within some seconds.
+    """
+
+    def __init__(self, path: str, *, seconds: float = _WRITER_SECONDS) -> None:
+        super().__init__(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        self._path = path
+        self._until = time.monotonic() + seconds
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Reads what comes next into a buffer."""
+        while not os.get_blocking(self.fileno()):
+            count = super().readinto(buffer)
+            if count == 0 and not self._had_writer():
+                if time.monotonic() > self._until:
+                    raise DataError("is a pipe that nobody writes into", path=self._path)
+                time.sleep(0.05)
+                continue
+            os.set_blocking(self.fileno(), True)
+            if count is not None:  # None: a writer is there and has written nothing yet
+                return count
+        return super().readinto(buffer)
+
+    def _had_writer(self) -> bool:
+        """Whether one came and is gone."""
+        watch = select.poll()
+        watch.register(self.fileno(), 0)
+        return bool(watch.poll(0))
+
+
 def is_unpacked(file: io.BufferedIOBase) -> bool:
     """Whether a file of `open_bytes` is unpacked while it is read."""
     return isinstance(getattr(file, "raw", None), Unpacked)
@@ -205,6 +245,8 @@ def open_bytes(path: str | os.PathLike[str], *, once: bool = False) -> Iterator[
             raw = sys.stdin.buffer
         elif once and is_plain_file(name):
             raw = stack.enter_context(open_once(name))
+        elif Path(name).is_fifo():
+            raw = stack.enter_context(io.BufferedReader(Pipe(name), _READ_BYTES))
         else:
             raw = stack.enter_context(Path(name).open("rb", buffering=_READ_BYTES))
         file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
@@ -241,6 +283,9 @@ def text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """
     shown = "standard input" if os.fspath(path) == STANDARD_STREAM else os.fspath(path)
     with open_bytes(path) as file:
+        start = file.peek(1) if isinstance(file, io.BufferedReader) and not is_unpacked(file) else b""
+        if b"\0" in start and b"\n" not in start:  # /dev/zero has no end
+            raise DataError("holds a NUL character: not a text file", path=shown, line=1)
         for number, raw in enumerate(iter(functools.partial(file.readline, _LONGEST_LINE), b""), start=1):
             if len(raw) == _LONGEST_LINE:
                 raise DataError(f"longer than {_LONGEST_LINE:,} bytes: no text", path=shown, line=number)
@@ -265,8 +310,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dict[str, Any]:
     """What a marker says: a JSON object of a format such as `shopwindow bundle 3`.
 
-    Raises: DataError for broken JSON, or another format; it names the command that makes the directory again.
+    Raises: DataError for broken JSON, or another format; it names the command that makes the directory again. Also
+    where the directory holds a pipe or a device, which would be waited for without end.
     """
+    check_ordinary(*_entries(Path(path).parent))
     card = parse_json(read_text(path), path)
     written = card.get("format") if isinstance(card, dict) else None
     if written != format:
@@ -275,6 +322,22 @@ def read_card(path: str | os.PathLike[str], *, format: str, made_by: str) -> dic
             path=path,
         )
     return dict(card)
+
+
+def check_ordinary(*paths: str | os.PathLike[str]) -> None:
+    """Raises: DataError for the first path that is a pipe, a socket or a device: it has no size and no end."""
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # whoever opens it says what is wrong with it
+            mode = Path(path).stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise DataError("is a pipe or a device, a plain file was wanted", path=path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (OSError, ValueError):
+        return []
 
 
 def check_fields(
@@ -430,13 +493,22 @@ def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
 
 
 @contextlib.contextmanager
-def alone(path: str | os.PathLike[str]) -> Iterator[None]:
+def alone(path: str | os.PathLike[str], *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Keeps every other process out that asks for the same path, until the block ends or the process dies.
 
-    Raises: DataError when another one is in.
+    Raises: DataError when another one is in, and still is after `wait_seconds`.
     """
     goal = real_path(path)
-    with _write_errors_as_data_errors(path), _lock(goal):
+    until = time.monotonic() + wait_seconds
+    with _write_errors_as_data_errors(path), contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_lock(goal))
+                break
+            except BusyError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
         yield
 
 
@@ -469,6 +541,8 @@ def _make_parent(goal: Path) -> None:
         goal.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder {goal.parent}: {error.strerror}", path=goal) from error
+    except RecursionError as error:
+        raise DataError("lies in too many folders that are not there", path=goal) from error
     if not os.access(goal.parent, os.W_OK):
         raise DataError(f"the folder {goal.parent} may not be written", path=goal)
 
@@ -501,14 +575,18 @@ def _lock(goal: Path) -> Iterator[None]:
     Raises: DataError where another process holds it, or neither the system nor the file system can lock.
     """
     path = goal.with_name(f".{goal.name}.lock")
-    with path.open("w") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("w"))
+        except FileNotFoundError as error:  # as /proc
+            raise DataError("cannot be written: its folder takes no new file", path=goal) from error
         try:
             _lock_file(file, goal)
             # Between our open and our lock its holder may have ended and removed the file: no lock then.
             if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 raise BlockingIOError
         except (BlockingIOError, FileNotFoundError) as error:
-            raise DataError("another process is writing it", path=goal) from error
+            raise BusyError("another process is writing it", path=goal) from error
         except (DataError, OSError):  # nobody can lock it: no lock
             path.unlink(missing_ok=True)
             raise

@@ -287,3 +287,19 @@ def test_larger_files_than_allowed_are_not_read(
     for source in (str(tmp_path / "large.png"), f"http://{shelf}/endless", (tmp_path / "large.png").as_uri()):
         with pytest.raises(UnreadablePicture, match="5,000 bytes, at most 4,000 are read"):
             fetch(source)
+
+
+def test_a_folder_of_photos_that_is_none_is_told_even_where_the_table_names_all(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(photo((255, 0, 0)))
+    (tmp_path / "products.csv").write_text("id,photo\n1,1.jpg\n")
+    assert len(find_photos(tmp_path / "products.csv", photos=tmp_path).products) == 1
+    with pytest.raises(DataError, match=r"typo: no such folder of photos"):
+        find_photos(tmp_path / "products.csv", photos=tmp_path / "typo")
+
+
+def test_a_tar_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"x" * 1000)
+    with pytest.raises(
+        DataError, match=r"a\.tar: no tar that can be read: file could not be opened successfully$"
+    ):
+        find_photos(tmp_path / "a.tar")

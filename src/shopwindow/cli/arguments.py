@@ -120,7 +120,7 @@ class VerbParser(argparse.ArgumentParser):
     def read(self, words: Sequence[str]) -> dict[str, Any]:
         """The arguments of the verb.
 
-        Raises: DataError for an option that is unknown, or given twice where it takes one value.
+        Raises: DataError for an option that is given twice where it takes one value, and for an empty name.
         """
         words = self._spread(words)
         before = list(words)[: words.index("--")] if "--" in words else words
@@ -138,7 +138,19 @@ class VerbParser(argparse.ArgumentParser):
         ]
         if missing:
             self.error(f"the following arguments are required: {', '.join(missing)}")
+        self._check_named(arguments)
         return arguments
+
+    def _check_named(self, arguments: dict[str, Any]) -> None:
+        """Raises: DataError for an empty name, which the system takes for the current folder."""
+        for action in self._actions:
+            value = arguments.get(action.dest)
+            is_path = action.metavar == "PATH"
+            is_empty = is_path and "" in value if isinstance(value, list) else value == ""
+            if is_empty and (is_path or not action.option_strings):
+                raise DataError(
+                    "is empty, a name was wanted", field=(action.option_strings or [str(action.metavar)])[0]
+                )
 
     def _spread(self, words: Sequence[str]) -> list[str]:
         """The words with each value of a list bound to its option, so that a value that cannot be one is a word of the
@@ -313,9 +325,12 @@ def _escaped(says: str) -> str:
 
 def _whole_number(text: str) -> int:
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}, a whole number is wanted") from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}, a whole number is wanted") from None
+    if abs(number) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text[:40]}, a whole number of at most 18 digits is wanted")
+    return number
 
 
 def _number(text: str) -> float:

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float16, Float32, Int64, Shaped
 
-from shopwindow.files import DataError, check_fields, parse_json, read_text
+from shopwindow.files import DataError, check_fields, check_ordinary, parse_json, read_text
 from shopwindow.ids import ids_from_text
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DataError("no such features (a directory that `shopwindow extract` writes)", path=path)
     if not (path / MANIFEST).is_file():
         raise DataError(f"no features: it holds no {MANIFEST}", path=path)
+    check_ordinary(*path.iterdir())
     manifest = parse_json(read_text(path / MANIFEST), path / MANIFEST)
     if isinstance(manifest, dict) and manifest.get("format") == UNFINISHED:
         raise DataError("is not finished; run the same `shopwindow extract` again", path=path)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
 from shopwindow.cells import rows_of, separator_of
-from shopwindow.files import STANDARD_STREAM, DataError, open_bytes, text_lines
+from shopwindow.files import STANDARD_STREAM, DataError, is_plain_file, open_bytes, text_lines
 from shopwindow.ids import RowError, first_other_spelling, ids_from_text, other_spelling_problem
 
 Kind = Literal["number", "word"]
@@ -77,7 +77,7 @@ def open_table(path: str | Path, *, several: bool = False) -> Table:
     UTF-8, a line of another length, broken CSV or JSON, a value that is neither text, number, date nor truth value.
     """
     name = str(path)
-    if name != STANDARD_STREAM:
+    if is_plain_file(name):  # a pipe is read once
         with open_bytes(name) as file:
             packed = file.read(len(_PARQUET)) == _PARQUET
         if packed:

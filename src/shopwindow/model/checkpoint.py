@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from shopwindow.files import DataError, whole_directory
+from shopwindow.files import DataError, check_ordinary, whole_directory
 from shopwindow.model.given import CONFIG, WEIGHTS, bert_name, check_checkpoint
 from shopwindow.model.tokenizer_files import TOKENIZER_FILE, VOCABULARY_FILE
 from shopwindow.model.towers import NORM_EPSILON, EncoderSize, PhotoTower, TextTower
@@ -129,6 +129,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Raises: DataError where the file is broken or holds other names or shapes.
     """
+    check_ordinary(path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shopwindow.files import DataError
+from shopwindow.files import DataError, check_ordinary
 from shopwindow.model.checkpoint import BertCheckpoint
 from shopwindow.model.cross import OSCAR_GEOMETRY, Kind
 from shopwindow.model.cross_heads import KINDS, CrossModel, Head
@@ -158,6 +158,7 @@ def _sized(tensors: dict[str, Tensor], kind: Kind, attention_heads: int | None, 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a pickle of nothing but tensors."""
+    check_ordinary(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from shopwindow.data.grouping import Order
-from shopwindow.files import DataError, parse_json, read_text, reading
+from shopwindow.files import DataError, check_ordinary, parse_json, read_text, reading
 from shopwindow.model.recipe import PartRecipe, TextRecipe, TransformerRecipe
 from shopwindow.model.tokenizer_files import load_tokenizer, tokenizer_file
 
@@ -71,6 +71,7 @@ def hash_given(text: TextRecipe, parts: Sequence[PartRecipe]) -> str:
     if spelled := text.tokenizer or next((folder for name, folder in given if ".text." in name), None):
         paths.append(tokenizer_file(spelled))
     whole = hashlib.sha256()
+    check_ordinary(*paths)
     for path in paths:
         with reading(path), path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from shopwindow.files import DataError, text_lines
+from shopwindow.files import DataError, check_ordinary, text_lines
 
 TOKENIZER_FILE: Final = "tokenizer.json"
 VOCABULARY_FILE: Final = "vocab.txt"
@@ -30,6 +30,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     around a text.
     """
     path = tokenizer_file(path)
+    check_ordinary(path)
     if path.suffix == ".json":
         try:
             tokenizer = Tokenizer.from_file(str(path))

@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from shopwindow.files import DataError
+from shopwindow.files import DataError, check_ordinary
 
 MOST_PX: Final = 64_000_000
 """Of a photo: four times what large cameras of phones make. As RGB it takes 192 MB."""
@@ -16,6 +16,7 @@ MOST_PX: Final = 64_000_000
 
 def read_photo(path: Path) -> Image.Image:
     """The photo, upright, in RGB. Raises: DataError for a file that is no photo, or one with more than MOST_PX."""
+    check_ordinary(path)
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),

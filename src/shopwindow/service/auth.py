@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from shopwindow.service.problems import Problem
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_WAIT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,30 +57,36 @@ def read_keys(path: str | os.PathLike[str]) -> KeyRing:
 
     Raises: DataError naming the line that is no name and hash, or a file without a key.
     """
-    hashes = []
-    for number, line in text_lines(path):
-        fields = line.split("#")[0].split()
-        if not fields:
-            continue
-        if len(fields) != 2 or not _NAME.fullmatch(fields[0]) or not _HASH.fullmatch(fields[1]):
-            raise DataError("not a name and a SHA-256 in hex", path=path, line=number)
-        hashes.append((fields[0], fields[1]))
+    hashes = [pair for _, pair in _lines(path) if pair is not None]
     if not hashes:
         raise DataError("holds no key; `shopwindow key NAME --keys FILE` makes one", path=path)
     return KeyRing(tuple(hashes))
 
 
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """Each line, and its name and hash, None of a line that has a comment only. Raises: DataError."""
+    for number, line in text_lines(path):
+        fields = line.split("#")[0].split()
+        if fields and (len(fields) != 2 or not _NAME.fullmatch(fields[0]) or not _HASH.fullmatch(fields[1])):
+            raise DataError("not a name and a SHA-256 in hex", path=path, line=number)
+        yield line, (fields[0], fields[1]) if fields else None
+
+
 def add_key(path: str | os.PathLike[str], name: str) -> str:
     """A new key, whose hash is added to a keys file. The key itself is kept nowhere.
 
-    Raises: ValueError for a name that is taken or has other characters than letters, digits, `_`, `.`, `-`.
+    Waits some seconds for another process that is adding one.
+
+    Raises: DataError for a file that is no keys file. ValueError for a name that is taken or has other characters
+    than letters, digits, `_`, `.`, `-`.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"a key's name has letters, digits, _ . - and at most 64 of them, not {name!r}")
     file = Path(path)
-    with alone(file):
-        lines = [line for _, line in text_lines(file)] if file.exists() else []
-        if name in {line.split()[0] for line in lines if line.split()}:
+    with alone(file, wait_seconds=_WAIT_SECONDS):
+        before = list(_lines(file)) if file.exists() else []  # a file of others is not written to
+        lines = [line for line, _ in before]
+        if name in {pair[0] for _, pair in before if pair is not None}:
             raise ValueError(f"{file} has a key {name} already; remove its line first")
         key = secrets.token_urlsafe(32)
         with whole_file(file) as partial:

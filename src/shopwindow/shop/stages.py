@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from shopwindow.files import DataError, check_fields, read_card, whole_file
+from shopwindow.files import DataError, check_fields, check_ordinary, read_card, whole_file
 
 MARKER: Final = "shop.json"
 FORMAT: Final = "shopwindow shop 1"
@@ -74,6 +74,7 @@ def file_hash(path: str | Path | None) -> str | None:
     """SHA-256 of a file's bytes; None for none. Raises: DataError where it cannot be read."""
     if path is None:
         return None
+    check_ordinary(path)  # it is read more than once
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

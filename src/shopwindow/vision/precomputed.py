@@ -24,7 +24,7 @@ from jaxtyping import Float16, Float32, Int64
 
 from shopwindow.bounded import read_npz
 from shopwindow.data.products import ID_NAMES, Products
-from shopwindow.files import DataError, reading
+from shopwindow.files import DataError, check_ordinary, reading
 from shopwindow.ids import ids_from_text
 from shopwindow.vision.backbone import FIRST_CLASS, WHOLE_PHOTO, fingerprint_of
 from shopwindow.vision.extract import Extracted, check_share
@@ -134,6 +134,7 @@ def _parts(path: Path) -> Iterator[_Part]:
 def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
     from pyarrow import parquet
 
+    check_ordinary(path)
     with reading(path):
         try:
             with parquet.ParquetFile(path) as file:

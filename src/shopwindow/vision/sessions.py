@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shopwindow.files import DataError
+from shopwindow.files import DataError, check_ordinary
 
 INSTALL = "pip install 'shopwindow[photos]'"
 
@@ -24,6 +24,8 @@ def open_session(graph: bytes | Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise missing("onnxruntime") from error
+    if not isinstance(graph, bytes):
+        check_ordinary(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from shopwindow.data.products import Products, read_products
-from shopwindow.files import PHOTO_ENDINGS, DataError, parse_json
+from shopwindow.files import PHOTO_ENDINGS, DataError, check_ordinary, parse_json
 from shopwindow.ids import RowError, ids_from_text
 from shopwindow.vision.fetch import IN_TAR
 
@@ -88,6 +88,8 @@ def _from_table(products: Products, folder: Path, photos: str | Path | None) -> 
             "has no column of photos; --photo names the column, --photos the folder of the photos",
             path=products.path,
         )
+    if photos is not None and not Path(photos).is_dir():
+        raise DataError("no such folder of photos", path=photos)
     named: dict[str, list[str]] = {}
     unclaimed = 0
     ids = products.ids.astype(str).tolist()
@@ -132,8 +134,6 @@ def _from_folder(folder: Path) -> ShopPhotos:
 
 def _by_name(folder: Path, ids: Sequence[str]) -> tuple[dict[str, list[str]], int]:
     """The photos of each id in a folder, and how many are nobody's."""
-    if not folder.is_dir():
-        raise DataError("no such folder of photos", path=folder)
     known = set(ids)
     found: dict[str, list[tuple[int, str]]] = {}
     unclaimed = 0
@@ -206,6 +206,7 @@ def _from_tars(tars: Sequence[Path]) -> ShopPhotos:
 
 def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names of files; the content of texts alone."""
+    check_ordinary(path)
     try:
         with tarfile.open(path) as tar:
             for member in tar:
@@ -216,7 +217,8 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
                     file = tar.extractfile(member) if text else None
                     yield member.name, file.read() if file else b""
     except (tarfile.TarError, OSError) as error:
-        raise DataError(f"no tar that can be read: {error}", path=path) from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise DataError(f"no tar that can be read: {reason}", path=path) from error
 
 
 def _split(name: str) -> tuple[str, str]:
