@@ -88,6 +88,8 @@ def _from_table(products: Products, folder: Path, photos: str | Path | None) -> 
             "has no column of photos; --photo names the column, --photos the folder of the photos",
             path=products.path,
         )
+    if photos is not None and not Path(photos).is_dir():
+        raise DataError("no such folder of photos", path=Path(photos))
     named: dict[str, list[str]] = {}
     unclaimed = 0
     ids = products.ids.astype(str).tolist()
@@ -132,8 +134,6 @@ def _from_folder(folder: Path) -> ShopPhotos:
 
 def _by_name(folder: Path, ids: Sequence[str]) -> tuple[dict[str, list[str]], int]:
     """The photos of each id in a folder, and how many are nobody's."""
-    if not folder.is_dir():
-        raise DataError("no such folder of photos", path=folder)
     known = set(ids)
     found: dict[str, list[tuple[int, str]]] = {}
     unclaimed = 0
