@@ -156,6 +156,8 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
             "export xyzzy: no such verb; one of parquet, pgvector, qdrant, onnx, bert is wanted",
         ),
         ("", "a verb is wanted"),
+        ("help", "help: no such verb; did you mean --help?"),
+        ("--versio", "--versio: no such verb; did you mean --version?"),
         ("search i red --tpo 3", "--tpo: no such option; did you mean --top?"),
         ("search i red --xyzzy", "--xyzzy: no such option"),
         ("search i red --top many", "--top: 'many', a whole number is wanted"),

@@ -90,6 +90,18 @@ def test_no_time_is_promised_of_the_first_step(
     ]
 
 
+def test_no_time_is_promised_of_photos_that_were_read_ahead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After 5 s of waiting 8 of 100 photos come within a moment; then one comes each second."""
+    clock = iter([0.0, 4.8, 5.1, 12.8])
+    monkeypatch.setattr("shopwindow.cli.progress.time.monotonic", lambda: next(clock))
+    with progress("extract") as show:
+        for photos in (4, 12, 20):
+            show(float(photos), 100.0, f"{photos} photos")
+    assert capsys.readouterr().err.splitlines() == ["extract: 12 photos", "extract: 20 photos, 40 s left"]
+
+
 def test_systems_are_named_by_files_and_no_more_folders_than_needed() -> None:
     answers = Answers.from_lists({"1": ["7"]})
     columns = [(np.array([1, 1]), np.array([7, 8]), np.array([score, 0.5])) for score in (0.9, 0.1)]

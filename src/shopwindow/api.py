@@ -483,4 +483,5 @@ def _whole(number: object, name: str) -> int:
 
 def _kind(given: object) -> str:
     """What something is, in a word or two."""
-    return "None" if given is None else f"a {type(given).__name__}"
+    name = type(given).__name__
+    return "None" if given is None else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"

@@ -41,7 +41,7 @@ def test_scores_are_printed_with_standard_errors_and_what_is_left_out(
         "judged queries that are not in the run, counted 0: 2, the first is 3",
         "judged queries without an answer, counted 0: 1, the first is 4",
         "queries of the run that are not judged, not counted: 1, the first is 9",
-        "audit of what a ranks (no --pools): No leak found: none of 6 shortcuts is found to be more than 0.03 above"
+        "audit of what a ranks (no --pools): No leak found: none of 6 shortcuts is significantly more than 0.03 above"
         " random order (random order scores 0.843, the best possible 1.000; the best of them, 'large product id',"
         " +0.117, corrected p 1).",
     ]

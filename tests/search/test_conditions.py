@@ -98,7 +98,7 @@ def test_what_is_no_condition_is_told(text: str, says: str) -> None:
         ("weight<=2", "no column weight; there are price (numbers), colour (words), image_h (numbers)"),
         ("Prize<=2", "no column Prize"),
         ("price=cheap", "'cheap' is no finite number"),
-        ("price=<20", "'<20' is no finite number"),
+        ("price=<20", "'<20' is no finite number; did you mean 'price<=20'?"),
         ("price=1|red", "'red' is no finite number"),
         ("colour<=2", "colour holds words, ask with colour=WORD"),
         ("image_h=tall", "'tall' is no finite number"),

@@ -76,10 +76,10 @@ def test_one_text_is_one_vector(model: Any, index: Any) -> None:
     ("texts", "says"),
     [
         (Path("red"), "texts: a PosixPath; wanted a text or a list of texts"),
-        (Image.new("RGB", (2, 2)), "texts: a Image; wanted a text"),
+        (Image.new("RGB", (2, 2)), "texts: an Image; wanted a text"),
         (None, "texts: None; wanted a text"),
         (["red", None], "texts: None at place 1; wanted a text"),
-        (pd.Series([1, 2]), "texts: a int at place 0; wanted a text"),
+        (pd.Series([1, 2]), "texts: an int at place 0; wanted a text"),
     ],
 )
 def test_wrong_texts_are_told(model: Any, texts: object, says: str) -> None:
@@ -91,13 +91,13 @@ def test_wrong_texts_are_told(model: Any, texts: object, says: str) -> None:
 def test_wrong_types_say_what_is_wanted(shop: Shop, index: Any) -> None:
     for call, says in (
         (lambda: sw.load(None), "bundle: None; wanted a path"),  # type: ignore[arg-type] # wrong on purpose
-        (lambda: sw.open(7), "index: a int; wanted a path"),  # type: ignore[arg-type] # wrong on purpose
+        (lambda: sw.open(7), "index: an int; wanted a path"),  # type: ignore[arg-type] # wrong on purpose
         (lambda: index.search("red", k=5.0), r"k: 5\.0, a float; wanted a whole number"),
         (lambda: index.search(Path("red")), "words: a PosixPath; wanted one text"),
         (lambda: index.search(["red"]), "words: a list; wanted one text"),
-        (lambda: index.search(photo=7), "photo: a int; wanted a path, the bytes of a picture, or a PIL"),
-        (lambda: sw.evaluate(7, ANSWERS), "run: a int; wanted a path"),
-        (lambda: sw.evaluate(SCORES, 7), "answers: a int; wanted a path"),
+        (lambda: index.search(photo=7), "photo: an int; wanted a path, the bytes of a picture, or a PIL"),
+        (lambda: sw.evaluate(7, ANSWERS), "run: an int; wanted a path"),
+        (lambda: sw.evaluate(SCORES, 7), "answers: an int; wanted a path"),
         (lambda: sw.evaluate({"1": {"7": "much"}}, ANSWERS), "score: could not convert"),
         (lambda: sw.evaluate(([1.5], [7], [0.1]), ANSWERS), "ids: a float at place 0"),
         (lambda: sw.prepare("a.tsv"), "out: None; wanted a path"),

@@ -53,6 +53,22 @@ def test_the_shop_is_searched_by_words_and_shows_titles(made: Path) -> None:
     assert all(hit.view is not None and hit.view.title == titles[hit.product_id] for hit in hits)
 
 
+def test_hits_show_no_labels_where_every_photo_has_the_same(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["search", str(made), "red", "bag", "--top", "1"])
+    assert capsys.readouterr().out.split()[:6] == ["rank", "product", "title", "score", "values", "photo"]
+
+
+def test_the_folder_of_a_shop_says_where_bundle_and_index_are(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, place in (("rank {} none --out x.run", "bundle"), ("index check {}", "index")):
+        with pytest.raises(SystemExit, match="2"):
+            main(words.format(made).split())
+        assert f"did you mean {made / place}?" in capsys.readouterr().err
+
+
 def test_every_way_to_rank_is_in_the_table_with_its_interval_and_test(made: Path) -> None:
     verdicts = json.loads((made / "shop.json").read_text())["verdicts"]
     assert list(verdicts) == ["judgements", "test"]

@@ -168,6 +168,9 @@ def test_what_is_no_shop_says_what_is_wanted(tmp_path: Path) -> None:
         find_photos(table)
     with pytest.raises(DataError, match="no such folder of photos"):
         find_photos(table, photos=tmp_path / "gone")
+    table.write_text("id,title,photo\n1,one,photos/1.jpg\n")
+    with pytest.raises(DataError, match="no such folder of photos"):  # though the column names every photo
+        find_photos(table, photos=tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no photo"):
         find_photos(tmp_path / "empty")

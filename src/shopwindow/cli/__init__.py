@@ -147,7 +147,8 @@ def _named(words: list[str], names: list[str], nouns: set[str]) -> str:
     noun = words[0]
     if noun not in nouns:
         if noun not in names:
-            wrong_usage(f"{noun}: no such verb{meant(noun, [*names, *nouns])}")
+            known = [*names, *nouns, "--help", "--version"]
+            wrong_usage(f"{noun}: no such verb{meant(noun, known)}")
         return noun
     known = [name.split()[1] for name in names if name.startswith(f"{noun} ")]
     one_of = f"one of {', '.join(known)} is wanted"

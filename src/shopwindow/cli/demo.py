@@ -115,6 +115,8 @@ def _suggestions(texts: list[str]) -> list[str]:
 
 
 def _print_places(folder: Path, seconds: float) -> None:
+    from shopwindow.cli.progress import duration
+
     places = {
         "contact-sheet.png": "queries and their first photos, right ones framed: look here first",
         "shop/bundle/curves.png": "loss and score over the training",
@@ -126,4 +128,4 @@ def _print_places(folder: Path, seconds: float) -> None:
     say("")
     for place, says in places.items():
         say(f"{folder / place!s:<{width}}  {says}")
-    say(f"{seconds:.0f} s in all", style="dim")
+    say(f"{duration(seconds)} in all", style="dim")

@@ -66,7 +66,9 @@ class _Lines:
             return
         self._last = now
         # The first step stands for libraries that warm up, and is left out; of a few nothing can be promised.
-        known = total and done - first_done >= total * _KNOWN_AFTER
+        # Nor of a short time: photos that were read ahead come all at once.
+        measured = now - first >= SECONDS_BETWEEN_LINES and done - first_done >= total * _KNOWN_AFTER
+        known = total > 0 and done > first_done and measured
         left = f", {duration((total - done) * (now - first) / (done - first_done))} left" if known else ""
         self._console.print(f"{self._stage}: {says}{left}", markup=False, highlight=False, soft_wrap=True)
 

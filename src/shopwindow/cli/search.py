@@ -150,16 +150,24 @@ def _print_hits(found: list[tuple[Hit, ProductView]], *, with_values: bool, json
         return
     valued = ["values"] if with_values else []
     titled = ["title"] if any(view.title for _, view in found) else []
-    table = AlignedTable(["rank", "product", *titled, "score", "labels", *valued, "photo"])
-    for hit, view in found:
-        shown = ", ".join(dict.fromkeys(view.label_names))
+    labels = [", ".join(dict.fromkeys(_things(view))) for _, view in found]
+    labelled = ["labels"] if any(labels) else []
+    table = AlignedTable(["rank", "product", *titled, "score", *labelled, *valued, "photo"])
+    for (hit, view), shown in zip(found, labels, strict=True):
         values = [", ".join(f"{name} {_shown(value)}" for name, value in view.values.items()) for _ in valued]
         titles = [view.title or "" for _ in titled]
         # The name of the file: whole paths make a table unreadable, and --json has them.
         name = (_place(view) or "").rstrip("/").rpartition("/")[2]
-        rest = (f"{hit.score:.4f}", shown, *values, name)
+        rest = (f"{hit.score:.4f}", *(shown for _ in labelled), *values, name)
         table.add_row(str(hit.rank), str(hit.product_id), *titles, *rest)
     table.show()
+
+
+def _things(view: ProductView) -> list[str]:
+    """The labels of a product's regions, without those that every encoded photo has."""
+    from shopwindow.search.catalogue import PLACES
+
+    return [name for name in view.label_names if name not in PLACES.values()]
 
 
 def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -> None:

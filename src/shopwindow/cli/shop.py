@@ -60,6 +60,7 @@ def shop(
     """
     from shopwindow.cli.extract import extract
     from shopwindow.cli.learn import assignments
+    from shopwindow.cli.progress import duration
     from shopwindow.cli.threads import take_threads
     from shopwindow.model.recipe import load_recipe
     from shopwindow.shop.stages import Stages, file_hash
@@ -112,7 +113,7 @@ def shop(
     verdicts = _measure(folder, from_clicks=clicks is not None)
     stages.finish({"products": str(products), "verdicts": verdicts})
     say(f"\nsearch page: shopwindow serve {out}")
-    say(f"{time.monotonic() - started:.0f} s in all", style="dim")
+    say(f"{duration(time.monotonic() - started)} in all", style="dim")
 
 
 def _check(

@@ -66,4 +66,5 @@ def as_texts(texts: object) -> list[str]:
 
 
 def _kind(given: object) -> str:
-    return "None" if given is None else f"a {type(given).__name__}"
+    name = type(given).__name__
+    return "None" if given is None else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"

@@ -112,7 +112,7 @@ class Audit:
         if not self.leaks:
             most = max(self.lines, key=lambda line: line.above_random.mean)
             return (
-                f"No leak found: none of {len(self.lines)} shortcuts is found to be more than {self.margin:g} above"
+                f"No leak found: none of {len(self.lines)} shortcuts is significantly more than {self.margin:g} above"
                 f" random order ({scale}; the best of them, {most.name!r}, {most.above_random.mean:+.3f}, corrected p"
                 f" {most.p_corrected:.2g})."
             )

@@ -105,7 +105,9 @@ class Condition:
                 try:
                     parse_number(value)
                 except ValueError as error:
-                    raise ValueError(f"condition {shortened(str(self))}: {error}") from error
+                    meant = f"{self.column}{value[0]}={value[1:]}"
+                    says = f"; did you mean {shortened(meant)}?" if value[0] in "<>" else ""
+                    raise ValueError(f"condition {shortened(str(self))}: {error}{says}") from error
         elif self.relation != "=":
             raise ValueError(
                 f"condition {shortened(str(self))}: {self.column} holds words, ask with {self.column}=WORD"

@@ -40,7 +40,7 @@ from shopwindow.search.hits import (
     UnknownProduct,
     View,
 )
-from shopwindow.search.index import BUNDLE, MANIFEST, TEXT_SIDE, OpenIndex, content_name
+from shopwindow.search.index import BUNDLE, MANIFEST, TEXT_SIDE, OpenIndex, content_name, no_index
 from shopwindow.search.lookup import (
     NOTHING,
     OpenPart,
@@ -475,8 +475,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         stat = (path / MANIFEST).stat()
     except OSError as error:
-        problem = "no index (a directory with index.json that `shopwindow index make` writes)"
-        raise DataError(f"{problem}: {error.strerror}", path=path) from error
+        raise DataError(no_index(path, f": {error.strerror}"), path=path) from error
     return stat.st_mtime_ns, stat.st_ino
 
 

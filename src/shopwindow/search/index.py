@@ -71,6 +71,14 @@ class Part:
     deleted: str | None = None
 
 
+def no_index(place: Path, reason: str = "") -> str:
+    """The problem with a folder that holds no index; that of `shopwindow shop` holds one within."""
+    within = place / "index"
+    says = f"; did you mean {within}?" if (within / MANIFEST).is_file() else ""
+    made_by = "`shopwindow shop` or `shopwindow index make`"
+    return f"no index (a directory with {MANIFEST} that {made_by} writes){reason}{says}"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What `index.json` says.
@@ -115,9 +123,7 @@ class Manifest:
         """Raises: DataError where there is no index, or `index.json` is broken or of another format."""
         path = index / MANIFEST
         if not path.is_file():
-            raise DataError(
-                f"no index (a directory with {MANIFEST} that `shopwindow index make` writes)", path=index
-            )
+            raise DataError(no_index(index), path=index)
         content = read_card(path, format=FORMAT, made_by="index make")
         del content["format"]
         try:
