@@ -351,6 +351,17 @@ def check_fields(
             raise DataError("missing or of another kind", path=path, field=name)
 
 
+def scores_of(card: Any, path: str | os.PathLike[str]) -> dict[str, float]:
+    """A card's `scores`, numbers by name. Raises: DataError where they are something else."""
+    check_fields(card, {"scores": dict}, path)
+    for name in card["scores"]:
+        check_fields(card["scores"], {name: int | float}, path)
+    try:
+        return {name: float(value) for name, value in card["scores"].items()}
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise DataError("holds a number too large", path=path, field="scores") from error
+
+
 def parse_json(
     text: str, path: str | os.PathLike[str], *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
 ) -> Any:

@@ -34,7 +34,7 @@ from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions, TitleTokens
-from shopwindow.files import DataError, read_card, read_text
+from shopwindow.files import DataError, check_fields, read_card, read_text, scores_of
 from shopwindow.model.bags import Names, PooledRegions, TitleWords, WordBag
 from shopwindow.model.checkpoint import check_weighed, load_weights, save_weights
 from shopwindow.model.encoder import (
@@ -108,6 +108,8 @@ class Bundle:
         """
         path = Path(path)
         card = _read_card(path)
+        card = {"provenance": {}, "scores": {}, "audit": {}, **card}
+        check_fields(card, {"provenance": dict, "audit": dict}, path / MARKER)
         backbone = card.get("backbone")
         if not isinstance(backbone, dict | None):
             raise DataError("not of the kind of a backbone", path=path / MARKER, field="backbone")
@@ -122,9 +124,9 @@ class Bundle:
             model=model.to(device).eval(),
             tokenizer=tokenizer,
             recipe=read_text(path / "recipe.yaml"),
-            provenance=card.get("provenance", {}),
-            scores=card.get("scores", {}),
-            audit=card.get("audit", {}),
+            provenance=card["provenance"],
+            scores=scores_of(card, path / MARKER),
+            audit=card["audit"],
         )
 
     def save_into(self, folder: Path) -> None:

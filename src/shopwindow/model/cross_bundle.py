@@ -31,7 +31,7 @@ from torch import Tensor
 
 from shopwindow.data.queries import choose_query_rules, normalise
 from shopwindow.data.regions import Regions
-from shopwindow.files import DataError, check_fields, read_card, read_text
+from shopwindow.files import DataError, check_fields, read_card, read_text, scores_of
 from shopwindow.model.checkpoint import check_weighed, load_weights, save_weights
 from shopwindow.model.cross import OscarRegions
 from shopwindow.model.cross_heads import KINDS, CrossModel
@@ -86,7 +86,7 @@ class CrossBundle:
             rules,
             read_text(path / "recipe.yaml"),
             card["provenance"],
-            card["scores"],
+            scores_of(card, path / MARKER),
         )
 
     def save_into(self, folder: Path) -> None:

@@ -69,6 +69,10 @@ class ExportedText:
         path = Path(path)
         card = _read_card(path)
         session = open_graph(path / GRAPH, threads=threads)
+        found = session.get_outputs()[0].shape
+        if found[-1:] != [card["dimensions"]]:
+            problem = f"{card['dimensions']}, the graph gives {found}"
+            raise DataError(problem, path=path / MARKER, field="dimensions")
         tokenizer = open_tokenizer(path / TOKENIZER)
         tokenizer.no_padding()
         tokenizer.no_truncation()

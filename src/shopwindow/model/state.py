@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shopwindow.files import DataError, check_fields, parse_json, read_text, whole_directory
+from shopwindow.files import DataError, check_fields, parse_json, read_text, scores_of, whole_directory
 from shopwindow.model.checkpoint import load_weights, save_weights, write_tensors
 from shopwindow.model.given import WEIGHTS
 from shopwindow.model.mining import Contamination
@@ -200,12 +200,7 @@ def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
     """Puts the best weights into the model; gives what they scored."""
     load_weights(model, folder / BEST / WEIGHTS)
     marker = folder / BEST / MARKER
-    card = parse_json(read_text(marker), marker)
-    check_fields(card, {"scores": dict}, marker)
-    for name in card["scores"]:
-        check_fields(card["scores"], {name: int | float}, marker)
-    scores: dict[str, float] = card["scores"]
-    return scores
+    return scores_of(parse_json(read_text(marker), marker), marker)
 
 
 def write_curves(rows: Sequence[CurveRow], folder: Path) -> None:

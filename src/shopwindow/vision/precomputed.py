@@ -204,6 +204,8 @@ def _of_npz(path: Path) -> _Part:
     arrays = read_npz(path)
     ids, vectors = (_array(arrays, names, path) for names in (("ids", *ID_NAMES), _VECTOR_NAMES))
     counts = arrays.get("counts", np.ones(len(ids), np.int64))
+    if counts.ndim != 1 or counts.dtype.kind not in "iu":
+        raise DataError(f"counts of {counts.dtype} {counts.shape}, whole numbers are wanted", path=path)
     boxes = arrays.get("boxes")
     if (
         vectors.ndim != 2
