@@ -38,9 +38,7 @@ def record(question: str, figures: Figures) -> None:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
-        "command": " ".join(
-            ["python", Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix(), *sys.argv[1:]]
-        ),
+        "command": command(),
         "question": question,
         "figures": {name: _rounded(value) for name, value in figures.items()},
     }
@@ -49,6 +47,15 @@ def record(question: str, figures: Figures) -> None:
     print(question)
     for name, value in figures.items():
         print(f"  {name}: {shown(value)}")
+
+
+def command() -> str:
+    """The command as typed; of a path from the root its last two names, since it is of this machine alone."""
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
+    words = [
+        Path(*Path(word).parts[-2:]).as_posix() if word.startswith("/") else word for word in sys.argv[1:]
+    ]
+    return " ".join(["python", script, *words])
 
 
 def latest_of(lines: list[str]) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,15 @@ def test_a_recorded_answer_is_one_line_rounded_to_four_digits(
     assert entry["figures"] == {"one": 12.35, "some": [0.0001235, 2.0]}
 
 
+def test_no_path_of_a_machine_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = str(record.ROOT / "benchmarks" / "photos.py")
+    monkeypatch.setattr(sys, "argv", [script, "--photos", "/home/me/shops/grocery/photos", "--count", "9"])
+    assert record.command() == "python benchmarks/photos.py --photos grocery/photos --count 9"
+    assert not [
+        text for text in stored() if any(word[:1] == "/" for word in json.loads(text)["command"].split())
+    ]
+
+
 def test_the_latest_answer_stands_unless_it_is_off_the_page() -> None:
     lines = [line("a", figures={"x": 1}), line("b"), line("a", figures={"x": 2}), line("b", off_page="why")]
     latest = record.latest_of(lines)
