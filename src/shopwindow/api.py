@@ -115,21 +115,17 @@ def train(
 ) -> Model:
     """A model trained by a recipe, kept at `out`. `settings`: fields of the recipe by dotted name.
 
-    `valid` and `answers` validate it; without them the dataset's held-out clicks do.
+    `valid` and `answers` measure it; without them the dataset's held-out clicks do, or pairs that the recipe holds out.
     """
     from shopwindow.model.recipe import load_recipe
     from shopwindow.model.training import train as train_model
-    from shopwindow.model.validation import CatalogueValidation, Validation
+    from shopwindow.model.validation import Validation
 
     if (valid is None) != (answers is None):
         raise TypeError("valid and answers go together: give both or neither")
     changes = {name: str(value) for name, value in (settings or {}).items()}
     chosen, pairs, goal = load_recipe(recipe, changes), _dataset(dataset, "dataset"), _path(out, "out")
-    validation = (
-        CatalogueValidation(pairs)
-        if valid is None
-        else Validation(_dataset(valid, "valid"), answers_of(answers))
-    )
+    validation = None if valid is None else Validation(_dataset(valid, "valid"), answers_of(answers))
     return Model(goal, train_model(pairs, chosen, goal, validation=validation))
 
 

@@ -14,6 +14,7 @@ from shopwindow.cli import main
 from shopwindow.data.clicks import read_judgements
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.features import Features
+from shopwindow.data.held_out import held_out_clicks
 from shopwindow.data.shop import prepare_shop
 from shopwindow.files import DataError
 from shopwindow.model import validation as rules
@@ -63,6 +64,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset(folder / "dataset")
 
 
+def of_clicks(dataset: Dataset, **most: int) -> CatalogueValidation:
+    held_out = held_out_clicks(dataset)
+    assert held_out is not None
+    return CatalogueValidation(dataset, held_out, **most)
+
+
 def no_loss(*_: torch.Tensor) -> float:
     return 0.5
 
@@ -89,7 +96,7 @@ def measured_by_hand(dataset: Dataset, bundle: Bundle, products: np.ndarray) -> 
 
 def test_it_measures_as_a_run_of_all_pairs_would(shop: Dataset) -> None:
     tokenizer, model = initial_model(shop, tiny())
-    result = CatalogueValidation(shop).measure(model, tokenizer, no_loss, batch_size=4)
+    result = of_clicks(shop).measure(model, tokenizer, no_loss, batch_size=4)
     expected = measured_by_hand(shop, Bundle(model, tokenizer), np.arange(120))
     assert result.scores == pytest.approx(expected, abs=1e-9)
     assert (result.score, result.loss) == (result.scores["nDCG@5"], 0.5)
@@ -97,32 +104,32 @@ def test_it_measures_as_a_run_of_all_pairs_would(shop: Dataset) -> None:
 
 def test_blocks_of_queries_change_nothing(shop: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, model = initial_model(shop, tiny())
-    whole = CatalogueValidation(shop).measure(model, tokenizer, no_loss, batch_size=4)
+    whole = of_clicks(shop).measure(model, tokenizer, no_loss, batch_size=4)
     monkeypatch.setattr(rules, "_SCORES_AT_ONCE", 1)
-    assert CatalogueValidation(shop).measure(model, tokenizer, no_loss, batch_size=4) == whole
+    assert of_clicks(shop).measure(model, tokenizer, no_loss, batch_size=4) == whole
 
 
 def test_late_interaction_scores_the_first_again(shop: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, model = initial_model(shop, tiny("late"))
     monkeypatch.setattr(rules, "RERANKED", 120)
-    result = CatalogueValidation(shop).measure(model, tokenizer, no_loss, batch_size=4)
+    result = of_clicks(shop).measure(model, tokenizer, no_loss, batch_size=4)
     bundle = Bundle(model, tokenizer)
     assert bundle.reranker is not None
     assert result.scores == pytest.approx(measured_by_hand(shop, bundle, np.arange(120)), abs=1e-9)
     monkeypatch.setattr(rules, "RERANKED", 2)
-    first = CatalogueValidation(shop).measure(model, tokenizer, no_loss, batch_size=4)
+    first = of_clicks(shop).measure(model, tokenizer, no_loss, batch_size=4)
     assert first.scores != result.scores
 
 
 def test_of_a_large_catalogue_a_fixed_sample_with_all_relevant_is_ranked(shop: Dataset) -> None:
     tokenizer, model = initial_model(shop, tiny())
-    validation = CatalogueValidation(shop, most_products=40)
+    validation = of_clicks(shop, most_products=40)
     path = shop.held_out("valid")
     assert path is not None
     relevant = read_judgements(path, shop.product_ids).products
     products = validation._products
     assert (len(products), set(relevant.tolist()) - set(products.tolist())) == (40, set())
-    assert (products == CatalogueValidation(shop, most_products=40)._products).all()
+    assert (products == of_clicks(shop, most_products=40)._products).all()
     result = validation.measure(model, tokenizer, no_loss, batch_size=4)
     expected = measured_by_hand(shop, Bundle(model, tokenizer), products)
     assert result.scores == pytest.approx(expected, abs=1e-9)
@@ -131,7 +138,7 @@ def test_of_a_large_catalogue_a_fixed_sample_with_all_relevant_is_ranked(shop: D
         f"none, as there are no pools: {queries} held-out queries rank a fixed sample of 40 of 120 products"
     )
     assert validation.audit() == {"verdict": says}
-    few = CatalogueValidation(shop, most_queries=3)
+    few = of_clicks(shop, most_queries=3)
     assert few.audit()["verdict"].endswith("3 held-out queries rank all 120 products")
     few.measure(model, tokenizer, no_loss, batch_size=4)
 
@@ -149,7 +156,7 @@ def test_training_learns_from_clicks_alone(
     assert bundle.audit == {"verdict": says}
     assert f"audit of the validation set: {says}" in capsys.readouterr().out.splitlines()
     assert bundle.provenance["valid"] == bundle.provenance["dataset"] == shop.content_hash
-    again = train(shop, tiny(), tmp_path / "bundle", validation=CatalogueValidation(shop), resume=True)
+    again = train(shop, tiny(), tmp_path / "bundle", resume=True)
     assert again.scores == bundle.scores
 
 
@@ -166,7 +173,7 @@ def test_what_is_missing_is_one_line(
     with pytest.raises(
         DataError, match="bare: holds no held-out clicks to validate on: give --valid and --answers"
     ):
-        CatalogueValidation(Dataset(bare))
+        train(Dataset(bare), tiny(), tmp_path / "bundle")
     with pytest.raises(SystemExit):
         main(["train", str(bare), "--out", str(tmp_path / "b"), "--valid", str(bare)])
     assert capsys.readouterr().err == "shopwindow: --valid, --answers: go together: give both or neither\n"

@@ -60,14 +60,16 @@ def train(
     threads: int | None = None,
     bounded_memory: bool = False,
 ) -> None:
-    """Learn a model from the pairs of a dataset and keep the one that ranks best in validation.
+    """Learn a model from the pairs of a dataset.
 
-    A shop's dataset holds clicks to validate on, which rank its whole catalogue; of another give --valid and --answers.
+    Which step's weights are kept, optimiser.keep of the recipe says: the last; or those best on pairs held out of the
+    training itself. A validation set is only measured, unless the recipe says valid, as the seed does.
 
     Args:
         dataset: The pairs to learn from, a dataset that `shopwindow prepare` wrote.
         out: The bundle to write, a directory.
-        valid: The pools to validate on, a dataset.
+        valid: The pools to measure on, a dataset. Not needed where the dataset has held-out clicks, or the recipe
+            holds pairs out.
         answers: The right products of the validation queries: competition JSON or TREC qrels.
         recipe: A recipe's name (default, shop, linear, late, bow, small, seed) or a YAML file of differences from the
             defaults, or from the recipe it names as its base. A cross-encoder, which orders the first products of
@@ -127,18 +129,17 @@ def train(
     _enough(device, devices)
     from shopwindow.data.dataset import Dataset
     from shopwindow.model.training import train as train_model
-    from shopwindow.model.validation import CatalogueValidation, SomeValidation, Validation
+    from shopwindow.model.validation import Validation
     from shopwindow.ranking.answers import read_answers
 
     pairs = Dataset(dataset, mapped=not bounded_memory)
-    if valid is None or answers is None:
-        validation: SomeValidation = CatalogueValidation(pairs)
-    else:
+    validation = None
+    if valid is not None and answers is not None:
         validation = Validation(Dataset(valid), read_answers(answers))
     with progress("train") as show:
 
         def tell(moment: Moment) -> None:
-            best = "" if moment.best is None else f", best nDCG@5 {moment.best:.4f}"
+            best = "" if moment.best is None else f", nDCG@5 {moment.best:.4f}"
             says = f"step {moment.step}/{moment.steps}, {moment.pairs_per_second:,.0f} pairs/s"
             if moment.contamination is not None:
                 best += f", {moment.contamination:.1%} of mined negatives likely true"
@@ -272,7 +273,8 @@ def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
         say(_LEFT_OUT[reads])
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
-    say(f"validation: {scores} (best after step {best_step} of {steps})")
+    say(f"validation: {scores}")
+    say(f"kept: the weights after step {best_step} of {steps}, {bundle.provenance['kept']}")
     known_matches = bundle.provenance["false_negatives_a_batch"]
     if known_matches is not None:
         cells = recipe.batches.size * (recipe.batches.size - 1)

@@ -138,9 +138,10 @@ class Dataset:
         self.manifest = _read_manifest(self.path)
         self.feature_size = int(self.manifest["feature_size"])
         self.label_count = int(self.manifest["label_count"])
+        self._not_trained: Int64[np.ndarray, " products"] | None = None
 
-    def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Path, bool, dict[str, Any]]]:
-        return (_opened, (self.path, self.mapped, self.manifest))
+    def __reduce__(self) -> tuple[Callable[..., Dataset], tuple[Any, ...]]:
+        return (_opened, (self.path, self.mapped, self.manifest, self._not_trained))
 
     def __repr__(self) -> str:
         pairs, products = len(self.pair_products), len(self.product_ids)
@@ -193,7 +194,12 @@ class Dataset:
     def pair_training(self) -> Bool[np.ndarray, " pairs"]:
         """Whether a pair may be trained on."""
         flags: np.ndarray = self._pairs.column("training").to_numpy()
-        return flags.astype(bool)
+        flags = flags.astype(bool)
+        return flags if self._not_trained is None else flags & ~np.isin(self.pair_products, self._not_trained)
+
+    def without(self, products: Int64[np.ndarray, " some"]) -> Dataset:
+        """The same dataset, but no pair of these product rows may be trained on."""
+        return _opened(self.path, self.mapped, self.manifest, products)
 
     @property
     def has_weights(self) -> bool:
@@ -447,10 +453,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _opened(path: Path, mapped: bool, manifest: dict[str, Any]) -> Dataset:
+def _opened(
+    path: Path, mapped: bool, manifest: dict[str, Any], not_trained: Int64[np.ndarray, " products"] | None
+) -> Dataset:
     dataset = Dataset(path, mapped=mapped)
     if dataset.manifest != manifest:
         raise DataError(_REPLACED, path=path)
+    dataset._not_trained = not_trained
     return dataset
 
 

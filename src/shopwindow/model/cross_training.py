@@ -1,9 +1,9 @@
 """How does a cross-encoder learn: from right pairs first, then to rank them above what nearly fits?
 
 The steps of both phases are counted through; batch, negatives, hidden words and dropout of a step follow from (seed,
-step) alone, so a killed training ends with the same weights. Beside the bundle lie the last state and the best weights
-(`state.py`). A step is computed some groups at a time: no group's loss asks for another's, so the gradients add up to
-those of the whole batch. Knows no command line.
+step) alone, so a killed training ends with the same weights. Beside the bundle lie the last state and the weights last
+validated (`state.py`). A step is computed some groups at a time: no group's loss asks for another's, so the gradients
+add up to those of the whole batch. Knows no command line.
 
 Legend of axes: groups = a right pair and its negatives, of one text or of one product; candidates = the pairs of one.
 """
@@ -65,8 +65,9 @@ def train_cross(
     seconds_between_tells: float = 1.0,
     progress: Progress | None = None,
 ) -> CrossBundle:
-    """Trains by a recipe, validates after each epoch of ranking, and writes the best weights as a bundle; gives that.
+    """Trains by a recipe, validates after each epoch of ranking, and writes the last weights as a bundle; gives that.
 
+    The validation is only reported: a score that chose would be too good.
     `first_stage`: whose nearest products, and texts, are the negatives. What has to outlast a kill lies in
     `OUT.training`; a training of the same recipe and data found there goes on, another is dropped, or, with `resume`,
     refused.
@@ -90,7 +91,7 @@ def train_cross(
         training.run()
         bundle = training.best()
         with whole_directory(out, marker=MARKER) as written:
-            write_curves(training.rows, written)
+            write_curves(training.rows, written, kept=bundle.provenance["best_step"])
             bundle.save_into(written)
         _drop(folder)
     return bundle
@@ -157,7 +158,7 @@ class _Training:
         if state is not None:
             state.load_optimizer(self.optimiser)
         self.step = state.step if state else 0
-        self.best_score = state.best if state else None
+        self.last_score = state.best if state else None
         self.rows = list(state.rows) if state else []
         self.losses = list(state.losses) if state else []
         self.before = state.seconds if state else 0.0
@@ -353,9 +354,8 @@ class _Training:
         evaluation = evaluate(run, valid.answers)
         scores = {str(measure): evaluation.mean(measure) for measure in evaluation.measures}
         score = scores[str(OFFICIAL)]
-        if self.best_score is None or score > self.best_score:
-            self.best_score = score
-            save_best(self.job.folder, self.model, scores | {"step": self.step})
+        self.last_score = score
+        save_best(self.job.folder, self.model, scores | {"step": self.step})
         self._point(rate, score)
         self._save()
 
@@ -368,7 +368,7 @@ class _Training:
 
     def _save(self) -> None:
         state = TrainingState(
-            self.step, self.seconds, self.best_score, tuple(self.rows), tuple(self.losses), self.job.folder
+            self.step, self.seconds, self.last_score, tuple(self.rows), tuple(self.losses), self.job.folder
         )
         state.write(self.model, self.optimiser, self.job.identity)
         self.saved = time.monotonic()
@@ -378,7 +378,7 @@ class _Training:
         speed = self.job.recipe.batches.size * self.step / self.seconds
         loss = float(np.mean(self.losses)) if self.losses else self.rows[-1].train_loss
         assert loss is not None  # every point has one
-        self.progress(Moment(self.step, self.steps, speed, loss, self.best_score))
+        self.progress(Moment(self.step, self.steps, speed, loss, self.last_score))
         self.told = now
 
     @property
@@ -387,7 +387,7 @@ class _Training:
         return self.before + time.monotonic() - self.started
 
     def best(self) -> CrossBundle:
-        """The bundle of the best weights."""
+        """The bundle of the last weights that were validated."""
         job = self.job
         self.model.cpu().eval()
         scores = read_best(job.folder, self.model)

@@ -31,6 +31,7 @@ Pool = Literal["first", "mean", "max"]
 Look = Literal["unit", "standard"]
 Readout = Literal["first", "attention"]
 Schedule = Literal["constant", "cosine"]
+Keep = Literal["held-out", "last", "valid"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Learned = Literal["learned"]
 Reads = Literal["photo", "title", "pretrained"]
@@ -299,6 +300,9 @@ class OptimiserRecipe:
     """Decay of the exponential mean of the weights that is validated and kept; 0: the weights themselves."""
     validations: float = 2.0
     """Validations an epoch; below 1 one every so many epochs."""
+    keep: Keep = "valid"
+    """Which weights are kept: the last; those best on held-out pairs of the training itself; or, as the seed does,
+    those best on the validation set, whose score is then too good."""
     seed: int = 0
     """Of first weights, batches and dropout."""
     precision: Precision = "auto"

@@ -49,7 +49,8 @@ _FIELDS: Final = {
 @dataclass(frozen=True)
 class CurveRow:
     """One point: training loss and false negatives a batch are means since the point before, None before the first
-    step; valid values are None where not measured, and so is the estimated contamination of the mined table in use."""
+    step; what is not measured is None: on the validation set, on held-out pairs of the training, and the estimated
+    contamination of the mined table in use."""
 
     step: int
     epoch: float
@@ -60,6 +61,8 @@ class CurveRow:
     valid_loss: float | None
     valid_score: float | None
     contamination: float | None = None
+    held_out_loss: float | None = None
+    held_out_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -203,16 +206,16 @@ def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
     return scores_of(parse_json(read_text(marker), marker), marker)
 
 
-def write_curves(rows: Sequence[CurveRow], folder: Path) -> None:
-    """Writes `curves.csv` and `curves.png` into a folder."""
+def write_curves(rows: Sequence[CurveRow], folder: Path, *, kept: int) -> None:
+    """Writes `curves.csv` and `curves.png` into a folder; the picture marks the step whose weights are `kept`."""
     with (folder / CURVES).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in dataclasses.fields(CurveRow))
         writer.writerows(dataclasses.astuple(row) for row in rows)
-    _draw(rows, folder / "curves.png")
+    _draw(rows, folder / "curves.png", kept)
 
 
-def _draw(rows: Sequence[CurveRow], path: Path) -> None:
+def _draw(rows: Sequence[CurveRow], path: Path, kept: int) -> None:
     from matplotlib.figure import Figure  # slow to import, and needed once at the end
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -221,24 +224,25 @@ def _draw(rows: Sequence[CurveRow], path: Path) -> None:
     losses.plot(
         [step for step, _ in trained], [loss for _, loss in trained], color="#8aa1b8", label="training loss"
     )
-    valid = [
-        (row.step, row.valid_loss, row.valid_score)
-        for row in rows
-        if row.valid_loss is not None and row.valid_score is not None
-    ]
-    steps = [step for step, _, _ in valid]
-    losses.plot(steps, [loss for _, loss, _ in valid], color="#3f6fa3", marker="o", ms=3, label="valid loss")
     losses.set_xlabel("step")
     losses.set_ylabel("loss")
-    losses.set_ylim(bottom=0)
     scores = losses.twinx()
-    scores.plot(
-        steps, [score for _, _, score in valid], color="#c2571a", marker="o", ms=3, label="valid nDCG@5"
-    )
+    for name, style in (("valid", "-"), ("held_out", "--")):
+        said = name.replace("_", "-")
+        for axes, value, colour, label in (
+            (losses, "loss", "#3f6fa3", f"{said} loss"),
+            (scores, "score", "#c2571a", f"{said} nDCG@5"),
+        ):
+            points = [(row.step, getattr(row, f"{name}_{value}")) for row in rows]
+            points = [point for point in points if point[1] is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", ms=3, label=label)
+    losses.set_ylim(bottom=0)
     scores.set_ylabel("nDCG@5")
     scores.set_ylim(0, 1)
+    losses.axvline(kept, color="#777777", lw=1, ls=":", label="kept")
     handles = [*losses.get_legend_handles_labels()[0], *scores.get_legend_handles_labels()[0]]
-    losses.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, frameon=False)
+    losses.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=4, frameon=False)
     for axes in (losses, scores):
         axes.spines["top"].set_visible(False)
     figure.savefig(path, dpi=120)

@@ -28,6 +28,7 @@ from shopwindow.data.grouping import GROUP
 from shopwindow.data.queries import numbers_of, phrase_words
 from shopwindow.files import DataError, alone, check_replaceable, whole_directory
 from shopwindow.model.bundle import MARKER, Bundle
+from shopwindow.model.choice import Choice
 from shopwindow.model.encoder import (
     PartsEncoder,
     encode_products,
@@ -47,7 +48,7 @@ from shopwindow.model.state import BEST, LAST, TrainingState, read_best, write_c
 from shopwindow.model.steps import Steps, TokenTable
 from shopwindow.model.teacher import Teacher
 from shopwindow.model.trainer import Device, Loader, interruptible, on_gpu, quietly, trainer
-from shopwindow.model.validation import SomeValidation
+from shopwindow.model.validation import Validation
 from shopwindow.model.watch import Moment, Progress, Watch
 
 
@@ -56,7 +57,7 @@ def train(
     recipe: Recipe,
     out: str | Path,
     *,
-    validation: SomeValidation,
+    validation: Validation | None = None,
     resume: bool = False,
     device: Device = "auto",
     devices: int = 1,
@@ -65,23 +66,26 @@ def train(
     text_tower: TextEncoder | None = None,
     teacher: Teacher | None = None,
 ) -> Bundle:
-    """Trains by a recipe, validates, and writes the bundle of the best weights to `out`; gives that bundle.
+    """Trains by a recipe, validates, and writes the bundle of the chosen weights to `out`; gives that bundle.
 
+    The recipe's `optimiser.keep` says which weights are chosen (`choice.py`): on held-out pairs of the training, on the
+    `validation`, or the last. A shop's held-out clicks, or, where the recipe asks for them, a tenth of the products,
+    validate a training without a `validation`.
     What has to outlast a kill lies in `OUT.training` until the bundle is written. A training of the same recipe
     and data found there goes on, which gives the same weights as beginning anew; one of another is dropped, or,
     with `resume`, refused. With `resume` a finished bundle of the same recipe and data is given as it is.
     `text_tower`: what a pretrained part reads texts with; None is that of the dataset's backbone. `teacher`: another
     system's opinion, from which the model learns as the recipe's group `teacher` says.
-    The last validation is after the last step. Of several `devices` each has a process of its own and an equal share of
-    every batch; the weights are those of one device, but for rounding and, unless `chunk` divides the share, dropout.
+    The last validation is after the last step; a training that held-out pairs choose stops when they gain no more.
+    Of several `devices` each has a process of its own and an equal share of every batch; the weights are those of one
+    device, but for rounding and, unless `chunk` divides the share, dropout.
 
     Raises: DataError when `out` may not be written, another process trains it, or `resume` finds a training of another
     recipe or other data; when the training pairs do not fill a batch, or have no weights where the recipe's weighting
     wants some; when `check_given` or `check_devices` refuses the recipe.
     """
-    job = _Job(
-        dataset, recipe, Path(out), validation, device, devices, seconds_between_saves, text_tower, teacher
-    )
+    choice = Choice.of(recipe.optimiser.keep, dataset, validation)
+    job = _Job(recipe, Path(out), choice, device, devices, seconds_between_saves, text_tower, teacher)
     job.check()
     with alone(job.folder):
         if resume and (bundle := job.finished()) is not None:
@@ -108,19 +112,23 @@ def train(
 class _Job:
     """What is trained, by what recipe, and where to. Processes are handed one."""
 
-    dataset: Dataset
     recipe: Recipe
     out: Path
-    validation: SomeValidation
+    choice: Choice
     device: Device
     devices: int
     seconds_between_saves: float
     text_tower: TextEncoder | None
     teacher: Teacher | None
 
+    @property
+    def dataset(self) -> Dataset:
+        """Without the pairs that are held out."""
+        return self.choice.dataset
+
     def check(self) -> None:
         """Raises: DataError for what can be refused before any process starts."""
-        dataset, recipe, valid = self.dataset, self.recipe, self.validation.dataset
+        dataset, recipe, valid = self.dataset, self.recipe, self.choice.shown.dataset
         batches, weighting = recipe.batches, recipe.loss.weighting
         check_devices(self.devices, size=batches.size, order=batches.order, late=recipe.late is not None)
         check_given(recipe.text, recipe.parts)
@@ -159,8 +167,7 @@ class _Job:
         own = {
             "recipe": self.recipe.to_yaml(),
             "dataset": self.dataset.content_hash,
-            "valid": self.validation.dataset.content_hash,
-            "answers": self.validation.answers_hash,
+            **self.choice.digests,
         }
         given = hash_given(self.recipe.text, self.recipe.parts)
         own |= {"tokenizer or checkpoint": given} if given else {}
@@ -212,10 +219,11 @@ class _Job:
                 "left_out": sorted({part.reads for part in self.recipe.parts} - model.reads),
                 "pairs": int(self.dataset.pair_training.sum()),
                 "best_step": int(scores.pop("step")),
+                "kept": self.choice.says(scores.pop("chosen by")),
                 **took,
             },
             scores=scores,
-            audit=self.validation.audit(),
+            audit=self.choice.shown.audit(),
         )
 
 
@@ -249,7 +257,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
     watch = Watch(
         job.folder,
         module,
-        job.validation,
+        job.choice,
         tokenizer,
         identity=job.identity,
         state=state,
@@ -258,7 +266,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
         seconds_between_saves=job.seconds_between_saves,
         progress=progress,
     )
-    if len(batches):
+    if len(batches) and not watch.stops:
         with quietly(), interruptible():
             trainer(
                 watch,
@@ -268,7 +276,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
                 gradient_clip=optimiser.gradient_clip,
             ).fit(module, train_dataloaders=Loader(batches, to_gpu=on_gpu(job.device)))
     model.cpu()
-    scores = read_best(job.folder, model) if place.leads else {"step": 0.0}
+    scores = read_best(job.folder, model) if place.leads else {"step": 0.0, "chosen by": 0.0}
     took = {
         "steps": batches.steps,
         "false_negatives_a_batch": watch.false_negatives_a_batch,
@@ -278,7 +286,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
     bundle = job.bundle(model, tokenizer, scores, took)
     if place.leads:
         with whole_directory(job.out, marker=MARKER) as written:
-            write_curves(watch.rows, written)
+            write_curves(watch.rows, written, kept=bundle.provenance["best_step"])
             bundle.save_into(written)
     return bundle
 

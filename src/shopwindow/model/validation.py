@@ -18,8 +18,8 @@ from jaxtyping import Float32, Int64
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from shopwindow.data.clicks import read_judgements
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.held_out import HeldOut
 from shopwindow.data.queries import numbers_of
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
@@ -116,31 +116,29 @@ class Validation:
 
 
 class CatalogueValidation:
-    """The held-out clicks of a shop's dataset, ranked over its whole catalogue and measured again and again.
+    """Held-out pairs of a dataset, ranked over its catalogue, or the part of it that is held out, again and again.
 
     Products are encoded once a measurement, and queries scored in blocks. Of more than `most_products` a fixed random
     sample is ranked, together with every relevant one: scores are higher than over all. Of more than `most_queries`
     a fixed random sample is asked. What is not relevant counts as wrong.
-
-    Raises: DataError where the dataset holds nothing held out.
     """
 
     def __init__(
-        self, dataset: Dataset, *, most_products: int = MOST_PRODUCTS, most_queries: int = MOST_QUERIES
+        self,
+        dataset: Dataset,
+        held_out: HeldOut,
+        *,
+        most_products: int = MOST_PRODUCTS,
+        most_queries: int = MOST_QUERIES,
     ) -> None:
-        path = dataset.held_out("valid")
-        if path is None:
-            raise DataError(
-                "holds no held-out clicks to validate on: give --valid and --answers", path=dataset.path
-            )
         self.dataset = dataset
-        self.answers_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-        held_out = read_judgements(path, dataset.product_ids)
+        self.answers_hash = held_out.digest
+        self._count = len(held_out.ranked)
         generator = np.random.default_rng(0)
         asked = _sample(generator, np.arange(len(held_out.texts)), most_queries)
         right = np.flatnonzero((held_out.grades > 0) & np.isin(held_out.queries, asked))
         relevant = held_out.products[right]
-        others = np.setdiff1d(np.arange(len(dataset.product_ids)), relevant)
+        others = np.setdiff1d(held_out.ranked, relevant)
         room = max(most_products - len(np.unique(relevant)), 0)
         self._products = np.union1d(relevant, _sample(generator, others, room))
         self._texts = [held_out.texts[query] for query in asked.tolist()]
@@ -149,12 +147,17 @@ class CatalogueValidation:
         self._grades = held_out.grades[right]
         self._by_id = np.argsort(np.argsort(dataset.product_ids[self._products], kind="stable"))
 
+    @property
+    def says(self) -> str:
+        """How many are asked, in words."""
+        return f"{len(self._texts):,} held-out queries"
+
     def audit(self) -> dict[str, Any]:
         """That the audit of pools does not apply, and what was ranked instead."""
-        ranked, count = len(self._products), len(self.dataset.product_ids)
+        ranked, count = len(self._products), self._count
         products = f"all {count:,}" if ranked == count else f"a fixed sample of {ranked:,} of {count:,}"
-        queries = f"{len(self._texts):,} held-out queries"
-        return {"verdict": f"none, as there are no pools: {queries} rank {products} products"}
+        products += "" if count == len(self.dataset.product_ids) else " held-out"
+        return {"verdict": f"none, as there are no pools: {self.says} rank {products} products"}
 
     def measure(self, model: PartsEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Result:
         """As `Validation.measure`, over the catalogue."""
@@ -192,9 +195,6 @@ class CatalogueValidation:
                 of_query = self._right_queries == number
                 ranks[of_query] = places[self._right_places[of_query]]
         return ranks
-
-
-SomeValidation = Validation | CatalogueValidation
 
 
 def _sample(

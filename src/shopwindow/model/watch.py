@@ -21,11 +21,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from shopwindow.files import DataError
+from shopwindow.model.choice import Choice, Measured
 from shopwindow.model.mining import Mined
 from shopwindow.model.negatives import choose_cells
 from shopwindow.model.state import CurveRow, TrainingState, save_best
 from shopwindow.model.steps import LARGEST_SCALE, Steps, batch_loss
-from shopwindow.model.validation import SomeValidation
 
 CURVE_POINTS: Final = 200
 STEPS_UNREAD: Final = 20
@@ -55,7 +55,7 @@ class Watch(Callback):
         self,
         folder: Path,
         module: Steps,
-        validation: SomeValidation,
+        choice: Choice,
         tokenizer: Tokenizer,
         *,
         identity: dict[str, str],
@@ -67,7 +67,7 @@ class Watch(Callback):
     ) -> None:
         self.rows: list[CurveRow] = list(state.rows) if state else []
         self._folder = folder
-        self._validation = validation
+        self._choice = choice
         self._tokenizer = tokenizer
         self._identity = identity
         self._mined = mined
@@ -130,15 +130,17 @@ class Watch(Callback):
             self._keep_and_tell(trainer, module, step)
         else:
             self._losses, self._false_negatives = [], []
+        if step in self._validate_at:  # the leading process has measured; all stop together
+            trainer.should_stop = bool(trainer.strategy.broadcast(self.stops))
 
     def _keep_and_tell(self, trainer: lightning.Trainer, module: Steps, step: int) -> None:
-        valid = None
+        measured = None
         if step in self._validate_at:
             with contextlib.nullcontext() if module.average is None else module.average.in_place():
-                valid = self._validate(module, step)
-        if valid is not None or step % self._point_every == 0:
-            self._add_row(module, step, valid)
-        if valid is not None or time.monotonic() - self._last_saved > self._seconds_between_saves:
+                measured = self._validate(module, step)
+        if measured is not None or step % self._point_every == 0:
+            self._add_row(module, step, measured)
+        if measured is not None or time.monotonic() - self._last_saved > self._seconds_between_saves:
             self._save(trainer, module, step)
         self._show(module, step)
 
@@ -153,7 +155,13 @@ class Watch(Callback):
             self._losses.append(loss)
         self._unread = []
 
-    def _validate(self, module: Steps, step: int) -> tuple[float, float]:
+    @property
+    def stops(self) -> bool:
+        """Whether the training ends here, though steps are left."""
+        scores = [row.held_out_score for row in self.rows if row.held_out_score is not None]
+        return self._choice.stops(scores)
+
+    def _validate(self, module: Steps, step: int) -> Measured:
         model = module.model
 
         def loss(text: Tensor, photo: Tensor, queries: Tensor, products: Tensor) -> float:
@@ -162,14 +170,18 @@ class Watch(Callback):
                 cells = choose_cells(queries, products, masking="none" if unmasked else "same")
                 return float(batch_loss(model, module.loss.name, text, photo, cells))
 
-        result = self._validation.measure(model, self._tokenizer, loss, batch_size=module.batch_size)
-        if self._best is None or result.score > self._best:
-            self._best = result.score
-            save_best(self._folder, model, {**result.scores, "step": float(step)})
-        return result.loss, result.score
+        measured = self._choice.measure(model, self._tokenizer, loss, batch_size=module.batch_size)
+        score = self._choice.chosen_by(measured).score
+        if self._choice.keeps(score, self._best):
+            self._best = score
+            shown = measured.valid or measured.held_out
+            assert shown is not None
+            save_best(self._folder, model, {**shown.scores, "step": float(step), "chosen by": score})
+        return measured
 
-    def _add_row(self, module: Steps, step: int, valid: tuple[float, float] | None) -> None:
+    def _add_row(self, module: Steps, step: int, measured: Measured | None) -> None:
         self._read_losses()
+        valid, held_out = (None, None) if measured is None else (measured.valid, measured.held_out)
         self.rows.append(
             CurveRow(
                 step=step,
@@ -178,9 +190,11 @@ class Watch(Callback):
                 learning_rate=module.learning_rate(max(step - 1, 0)),
                 train_loss=float(np.mean(self._losses)) if self._losses else None,
                 false_negatives=float(np.mean(self._false_negatives)) if self._false_negatives else None,
-                valid_loss=valid[0] if valid else None,
-                valid_score=valid[1] if valid else None,
+                valid_loss=valid and valid.loss,
+                valid_score=valid and valid.score,
                 contamination=self._contamination,
+                held_out_loss=held_out and held_out.loss,
+                held_out_score=held_out and held_out.score,
             )
         )
         self._losses = []
