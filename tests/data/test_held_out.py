@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from shopwindow.data import held_out
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.held_out import held_out_clicks, hold_out_products
+from shopwindow.data.outliers import whole_photos
 from shopwindow.data.prepare import prepare
 from tests.data.rows import SIZE, make_line, make_product, write_tsv
 
@@ -42,6 +44,18 @@ def test_a_tenth_of_the_products_is_asked_for_and_never_trained_on(dataset: Data
     again = pickle.loads(pickle.dumps(training))
     assert (again.pair_training == training.pair_training).all()
     assert dataset.pair_training.all()
+
+
+def test_products_that_look_alike_are_held_out_together(dataset: Dataset) -> None:
+    parted = hold_out_products(dataset)
+    assert parted is not None
+    vectors = whole_photos(dataset, np.arange(400))
+    ranked = parted[1].ranked
+    first = min(
+        ranked.tolist(), key=lambda row: hashlib.sha256(str(dataset.product_ids[row]).encode()).digest()
+    )
+    alike = np.argsort(-vectors @ vectors[first])[: held_out.ALIKE]
+    assert set(alike.tolist()) <= set(ranked.tolist())
 
 
 def test_too_few_texts_hold_nothing_out(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def tiny(keep: str, **changes: object) -> Recipe:
 
 @pytest.fixture(autouse=True)
 def few_texts_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out, "LEAST_TEXTS", 5)
+    monkeypatch.setattr(held_out, "LEAST_TEXTS", 2)
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def test_the_validation_set_chooses_nothing(
         assert bundles[1].provenance["best_step"] == bundles[1].provenance["steps"]
         assert bundles[1].provenance["kept"] == "the last"
     else:
-        assert "10 held-out queries of the training" in bundles[1].provenance["kept"]
-        trained = len(tiny_shop.train.pair_training) - 18
+        assert "4 held-out queries of the training" in bundles[1].provenance["kept"]
+        trained = len(tiny_shop.train.pair_training) - 20
         assert {bundle.provenance["pairs"] for bundle in bundles} == {trained}
 
 
@@ -86,7 +86,7 @@ def test_the_validation_set_chooses_where_the_recipe_says_so(
 
 def test_no_validation_set_is_needed_where_pairs_are_held_out(tiny_shop: TinyShop, tmp_path: Path) -> None:
     bundle = train(tiny_shop.train, tiny("held-out"), tmp_path / "bundle")
-    assert bundle.audit["verdict"].endswith("10 held-out queries rank all 18 held-out products")
+    assert bundle.audit["verdict"].endswith("4 held-out queries rank all 20 held-out products")
     assert bundle.scores["nDCG@5"] > 0.5
     for keep, says in (("last", "too few pairs"), ("valid", "no held-out clicks")):
         with pytest.raises(DataError, match=f"{says}.*give --valid and --answers"):

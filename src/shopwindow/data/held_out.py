@@ -14,9 +14,14 @@ from jaxtyping import Float64, Int64
 
 from shopwindow.data.clicks import read_judgements
 from shopwindow.data.dataset import Dataset
+from shopwindow.data.outliers import whole_photos
 
 SHARE: Final = 0.1
 """Of the products of a training."""
+ALIKE: Final = 4
+"""Products held out together: one, and those that look most like it."""
+MOST_COMPARED: Final = 20_000
+"""Of more products each is held out alone."""
 LEAST_TEXTS: Final = 30
 """Fewer held-out texts say too little of a model to choose by."""
 
@@ -50,14 +55,13 @@ def held_out_clicks(dataset: Dataset) -> HeldOut | None:
 def hold_out_products(dataset: Dataset, share: float = SHARE) -> tuple[Dataset, HeldOut] | None:
     """The dataset without a share of its training products, and the pairs of these; None where they are too few.
 
-    The products are those whose ids have the smallest SHA-256: the same in every training. Their texts are asked among
-    them alone. A text may also stand in pairs that are trained on, with other products, as in a shop.
+    Products are drawn by the SHA-256 of their ids, so they are the same in every training; each takes those along that
+    look most like it, for a photo of the same thing would tell. Their texts are asked among them alone. A text may also
+    stand in pairs that are trained on, with other products, as in a shop.
     """
     training = dataset.pair_training
     products = np.unique(dataset.pair_products[training])
-    hashes = [hashlib.sha256(str(one).encode()).digest() for one in dataset.product_ids[products].tolist()]
-    order = np.argsort(np.array(hashes, dtype="S32"), kind="stable")
-    chosen = np.sort(products[order[: round(share * len(products))]])
+    chosen = np.sort(products[_drawn(dataset, products, round(share * len(products)))])
     rows = np.flatnonzero(training & np.isin(dataset.pair_products, chosen))
     texts = [dataset.query_texts[query] for query in dataset.pair_queries[rows].tolist()]
     pairs = sorted(set(zip(texts, dataset.pair_products[rows].tolist(), strict=True)))
@@ -74,3 +78,22 @@ def hold_out_products(dataset: Dataset, share: float = SHARE) -> tuple[Dataset, 
         hashlib.sha256(chosen.tobytes()).hexdigest(),
     )
     return dataset.without(chosen), held_out
+
+
+def _drawn(
+    dataset: Dataset, products: Int64[np.ndarray, " products"], count: int
+) -> Int64[np.ndarray, " drawn"]:
+    """The places of some products, in groups that look alike; at least `count` where there are so many."""
+    hashes = [hashlib.sha256(str(one).encode()).digest() for one in dataset.product_ids[products].tolist()]
+    order = np.argsort(np.array(hashes, dtype="S32"), kind="stable")
+    if not ALIKE <= len(products) <= MOST_COMPARED:
+        return order[:count]
+    vectors = whole_photos(dataset, products)
+    drawn = np.zeros(len(products), bool)
+    for place in order.tolist():
+        if drawn.sum() >= count:
+            break
+        if not drawn[place]:
+            likeness = np.where(drawn, -np.inf, vectors @ vectors[place])
+            drawn[np.argpartition(-likeness, ALIKE - 1)[:ALIKE]] = True
+    return np.flatnonzero(drawn)

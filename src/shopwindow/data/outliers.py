@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from shopwindow.data.clicks import Pairs
+from shopwindow.data.dataset import Dataset
 from shopwindow.data.features import Features
 
 MOST_OTHERS_NEARER: Final = 0.2
@@ -43,7 +44,7 @@ def outliers(features: Features, pairs: Pairs) -> Bool[np.ndarray, " pairs"]:
         own = places[start:end]
         if len(own) < _FEWEST or len(products) < 2 * len(own):
             continue
-        vectors = _whole_photos(features, products) if vectors is None else vectors
+        vectors = whole_photos(features, products) if vectors is None else vectors
         others = np.setdiff1d(np.arange(len(products)), own)
         others = rng.choice(others, min(len(others), _MOST_OTHERS), replace=False)
         shares = _shares(vectors[own], vectors[others])
@@ -70,8 +71,8 @@ def _nearest(cosines: Float32[np.ndarray, "rows columns"]) -> Float32[np.ndarray
     return nearest
 
 
-def _whole_photos(
-    features: Features, products: Int64[np.ndarray, " products"]
+def whole_photos(
+    features: Features | Dataset, products: Int64[np.ndarray, " products"]
 ) -> Float32[np.ndarray, "products values"]:
     """The first region of each product, square roots that keep their sign, of length 1."""
     pieces = []
