@@ -171,9 +171,10 @@ def test_what_is_missing_is_one_line(
     (bare / "manifest.json").unlink()
     (bare / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(
-        DataError, match="bare: holds no held-out clicks to validate on: give --valid and --answers"
+        DataError,
+        match="bare: holds no held-out clicks to choose the best weights by: give --valid and --answers",
     ):
-        train(Dataset(bare), tiny(), tmp_path / "bundle")
+        train(Dataset(bare), tiny(**{"optimiser.keep": "valid"}), tmp_path / "bundle")
     with pytest.raises(SystemExit):
         main(["train", str(bare), "--out", str(tmp_path / "b"), "--valid", str(bare)])
     assert capsys.readouterr().err == "shopwindow: --valid, --answers: go together: give both or neither\n"

@@ -88,9 +88,11 @@ def test_no_validation_set_is_needed_where_pairs_are_held_out(tiny_shop: TinySho
     bundle = train(tiny_shop.train, tiny("held-out"), tmp_path / "bundle")
     assert bundle.audit["verdict"].endswith("4 held-out queries rank all 20 held-out products")
     assert bundle.scores["nDCG@5"] > 0.5
-    for keep, says in (("last", "too few pairs"), ("valid", "no held-out clicks")):
-        with pytest.raises(DataError, match=f"{says}.*give --valid and --answers"):
-            train(tiny_shop.train, tiny(keep), tmp_path / "none")
+    last = train(tiny_shop.train, tiny("last"), tmp_path / "last")
+    assert (last.scores, last.audit["verdict"]) == ({}, "none, as nothing measured the model")
+    assert Bundle.load(tmp_path / "last").provenance["best_step"] == last.provenance["steps"]
+    with pytest.raises(DataError, match=r"no held-out clicks.*give --valid and --answers"):
+        train(tiny_shop.train, tiny("valid"), tmp_path / "none")
 
 
 def test_a_training_that_gains_no_more_stops(

@@ -273,7 +273,8 @@ def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
         say(_LEFT_OUT[reads])
     best_step, steps = bundle.provenance["best_step"], bundle.provenance["steps"]
     scores = ", ".join(f"{name} {value:.4f}" for name, value in bundle.scores.items())
-    say(f"validation: {scores}")
+    if scores:
+        say(f"validation: {scores}")
     say(f"kept: the weights after step {best_step} of {steps}, {bundle.provenance['kept']}")
     known_matches = bundle.provenance["false_negatives_a_batch"]
     if known_matches is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tokenizers import Tokenizer
 
@@ -45,7 +45,8 @@ class Choice:
     def of(cls, keep: Keep, dataset: Dataset, valid: Validation | None) -> Choice:
         """A shop's held-out clicks are what is held out; else, where it is to choose, a tenth of the products.
 
-        Raises: DataError where nothing measures the training, or what is to choose is missing.
+        Of too few products none is held out, and the last weights are kept.
+        Raises: DataError where a validation set is to choose and there is none.
         """
         clicks = held_out_clicks(dataset)
         if clicks is not None:
@@ -54,31 +55,31 @@ class Choice:
             if (parted := hold_out_products(dataset)) is not None:
                 return cls(keep, parted[0], valid, CatalogueValidation(*parted))
             keep = "last"
-        if valid is None:
+        if valid is None and keep == "valid":
             raise DataError(
-                "holds no clicks to validate on, and too few pairs to hold some out: give --valid and --answers"
-                if keep == "last"
-                else "holds no held-out clicks to validate on: give --valid and --answers",
+                "holds no held-out clicks to choose the best weights by: give --valid and --answers, or --set"
+                " optimiser.keep=held-out",
                 path=dataset.path,
             )
         return cls(keep, dataset, valid, None)
 
     @property
-    def shown(self) -> Validation | CatalogueValidation:
-        """What a bundle's scores and audit are of: the validation set, where there is one."""
-        shown = self.valid or self.held_out
-        assert shown is not None
-        return shown
+    def shown(self) -> Validation | CatalogueValidation | None:
+        """What a bundle's scores are of: the validation set, where there is one; else held-out pairs, or nothing."""
+        return self.valid or self.held_out
+
+    def audit(self) -> dict[str, Any]:
+        """The audit of what is shown."""
+        return (
+            {"verdict": "none, as nothing measured the model"} if self.shown is None else self.shown.audit()
+        )
 
     @property
     def digests(self) -> dict[str, str]:
         """What names the data that measure it, for the identity of a training."""
-        own = {"valid": self.shown.dataset.content_hash, "answers": self.shown.answers_hash}
-        return (
-            own
-            if self.valid is None or self.held_out is None
-            else own | {"held out": self.held_out.answers_hash}
-        )
+        shown, held_out = self.shown, self.held_out
+        own = {} if shown is None else {"valid": shown.dataset.content_hash, "answers": shown.answers_hash}
+        return own if held_out is None else own | {"held out": held_out.answers_hash}
 
     def measure(self, model: PartsEncoder, tokenizer: Tokenizer, loss: Loss, *, batch_size: int) -> Measured:
         """The model on both."""
@@ -88,32 +89,35 @@ class Choice:
         )
         return Measured(valid, held_out)
 
-    def chosen_by(self, measured: Measured) -> Result:
-        """The one whose score chooses, or is shown where the last weights are kept."""
+    def score(self, measured: Measured) -> float | None:
+        """The nDCG@5 that chooses, or is shown where the last weights are kept."""
         first, second = measured.held_out, measured.valid
         if self.keep == "valid":
             first, second = second, first
         result = first or second
-        assert result is not None
-        return result
+        return None if result is None else result.score
 
-    def keeps(self, score: float, best: float | None) -> bool:
+    def keeps(self, score: float | None, best: float | None) -> bool:
         """Whether weights of a score take the place of those of the best score so far."""
-        return self.keep == "last" or best is None or score > best
+        return self.keep == "last" or score is None or best is None or score > best
 
     def stops(self, scores: Sequence[float]) -> bool:
         """Whether a training stops after validations of these scores on held-out pairs."""
         return self.keep == "held-out" and gains_no_more(scores)
 
-    def says(self, score: float) -> str:
+    def says(self, score: float | None) -> str:
         """Why weights of a score were kept, in words."""
-        if self.keep == "last":
+        if self.keep == "last" or score is None:
             return "the last"
         if self.valid is None or self.keep == "valid":
-            by = "the validation set" if self.held_out is None or self.valid else self.held_out.says
+            by = "the validation set" if self.valid else self._held_out_says
             return f"the best on {by}, whose score is somewhat too good for that"
-        assert self.held_out is not None
-        return f"the best on {self.held_out.says} of the training, nDCG@5 {score:.4f}; the validation set chose nothing"
+        by = f"{self._held_out_says} of the training, nDCG@5 {score:.4f}"
+        return f"the best on {by}; the validation set chose nothing"
+
+    @property
+    def _held_out_says(self) -> str:
+        return "" if self.held_out is None else self.held_out.says
 
 
 def gains_no_more(scores: Sequence[float]) -> bool:

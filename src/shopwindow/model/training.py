@@ -128,17 +128,17 @@ class _Job:
 
     def check(self) -> None:
         """Raises: DataError for what can be refused before any process starts."""
-        dataset, recipe, valid = self.dataset, self.recipe, self.choice.shown.dataset
+        dataset, recipe, valid = self.dataset, self.recipe, self.choice.valid and self.choice.valid.dataset
         batches, weighting = recipe.batches, recipe.loss.weighting
         check_devices(self.devices, size=batches.size, order=batches.order, late=recipe.late is not None)
         check_given(recipe.text, recipe.parts)
         check_replaceable(self.out, marker=MARKER)
-        if valid.feature_size != dataset.feature_size:
+        if valid is not None and valid.feature_size != dataset.feature_size:
             raise DataError(
                 f"features of {valid.feature_size} values, the training's have {dataset.feature_size}",
                 path=valid.path,
             )
-        if not same_backbone(valid.backbone, dataset.backbone):
+        if valid is not None and not same_backbone(valid.backbone, dataset.backbone):
             raise DataError(
                 f"features of {named_backbone(valid.backbone)},"
                 f" the training's are of {named_backbone(dataset.backbone)}",
@@ -219,11 +219,11 @@ class _Job:
                 "left_out": sorted({part.reads for part in self.recipe.parts} - model.reads),
                 "pairs": int(self.dataset.pair_training.sum()),
                 "best_step": int(scores.pop("step")),
-                "kept": self.choice.says(scores.pop("chosen by")),
+                "kept": self.choice.says(scores.pop("chosen by", None)),
                 **took,
             },
             scores=scores,
-            audit=self.choice.shown.audit(),
+            audit=self.choice.audit(),
         )
 
 
@@ -276,7 +276,7 @@ def _fit(place: Place, progress: Progress | None, job: _Job) -> Bundle:
                 gradient_clip=optimiser.gradient_clip,
             ).fit(module, train_dataloaders=Loader(batches, to_gpu=on_gpu(job.device)))
     model.cpu()
-    scores = read_best(job.folder, model) if place.leads else {"step": 0.0, "chosen by": 0.0}
+    scores = read_best(job.folder, model) if place.leads else {"step": 0.0}
     took = {
         "steps": batches.steps,
         "false_negatives_a_batch": watch.false_negatives_a_batch,

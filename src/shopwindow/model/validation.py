@@ -45,7 +45,7 @@ Loss = Callable[[Tensor, Tensor, Tensor, Tensor], float]
 
 @dataclass(frozen=True)
 class Result:
-    """`score` is the official nDCG@5, by which the best weights are chosen; `scores` all measures by name."""
+    """`score` is the official nDCG@5, which may choose the weights that are kept; `scores` all measures by name."""
 
     loss: float
     score: float

@@ -171,12 +171,13 @@ class Watch(Callback):
                 return float(batch_loss(model, module.loss.name, text, photo, cells))
 
         measured = self._choice.measure(model, self._tokenizer, loss, batch_size=module.batch_size)
-        score = self._choice.chosen_by(measured).score
+        score = self._choice.score(measured)
         if self._choice.keeps(score, self._best):
             self._best = score
             shown = measured.valid or measured.held_out
-            assert shown is not None
-            save_best(self._folder, model, {**shown.scores, "step": float(step), "chosen by": score})
+            scores = {} if shown is None else dict(shown.scores)
+            own = {"step": float(step)} | ({} if score is None else {"chosen by": score})
+            save_best(self._folder, model, scores | own)
         return measured
 
     def _add_row(self, module: Steps, step: int, measured: Measured | None) -> None:
