@@ -128,22 +128,13 @@ class _Job:
 
     def check(self) -> None:
         """Raises: DataError for what can be refused before any process starts."""
-        dataset, recipe, valid = self.dataset, self.recipe, self.choice.valid and self.choice.valid.dataset
+        dataset, recipe = self.dataset, self.recipe
         batches, weighting = recipe.batches, recipe.loss.weighting
         check_devices(self.devices, size=batches.size, order=batches.order, late=recipe.late is not None)
         check_given(recipe.text, recipe.parts)
         check_replaceable(self.out, marker=MARKER)
-        if valid is not None and valid.feature_size != dataset.feature_size:
-            raise DataError(
-                f"features of {valid.feature_size} values, the training's have {dataset.feature_size}",
-                path=valid.path,
-            )
-        if valid is not None and not same_backbone(valid.backbone, dataset.backbone):
-            raise DataError(
-                f"features of {named_backbone(valid.backbone)},"
-                f" the training's are of {named_backbone(dataset.backbone)}",
-                path=valid.path,
-            )
+        if self.choice.valid is not None:
+            _check_same_features(self.choice.valid.dataset, dataset)
         if (self.teacher is None) != (recipe.teacher is None):
             raise DataError(
                 "the group teacher and a teacher's run go together: give --teacher RUN, or set teacher to null",
@@ -224,6 +215,21 @@ class _Job:
             },
             scores=scores,
             audit=self.choice.audit(),
+        )
+
+
+def _check_same_features(valid: Dataset, dataset: Dataset) -> None:
+    """Raises: DataError for a validation set with other features than the training's."""
+    if valid.feature_size != dataset.feature_size:
+        raise DataError(
+            f"features of {valid.feature_size} values, the training's have {dataset.feature_size}",
+            path=valid.path,
+        )
+    if not same_backbone(valid.backbone, dataset.backbone):
+        raise DataError(
+            f"features of {named_backbone(valid.backbone)},"
+            f" the training's are of {named_backbone(dataset.backbone)}",
+            path=valid.path,
         )
 
 

@@ -191,11 +191,11 @@ class Watch(Callback):
                 learning_rate=module.learning_rate(max(step - 1, 0)),
                 train_loss=float(np.mean(self._losses)) if self._losses else None,
                 false_negatives=float(np.mean(self._false_negatives)) if self._false_negatives else None,
-                valid_loss=valid and valid.loss,
-                valid_score=valid and valid.score,
+                valid_loss=None if valid is None else valid.loss,
+                valid_score=None if valid is None else valid.score,
                 contamination=self._contamination,
-                held_out_loss=held_out and held_out.loss,
-                held_out_score=held_out and held_out.score,
+                held_out_loss=None if held_out is None else held_out.loss,
+                held_out_score=None if held_out is None else held_out.score,
             )
         )
         self._losses = []
