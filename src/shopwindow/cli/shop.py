@@ -222,7 +222,8 @@ _WHAT: Final = {"judgements": "judged queries", "test": "queries of held-out cli
 """What is held out, in the order in which it is measured."""
 _DISAGREE: Final = (
     "The two tables name different systems. Judgements say how judged products are ordered; clicks rank the whole "
-    "catalogue, as a search does, but favour what was shown before. Decide by the clicks, unless many queries are judged."
+    "catalogue, as a search does, but favour what was shown before. Decide by the clicks, unless many "
+    "queries are judged."
 )
 
 

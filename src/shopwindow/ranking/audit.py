@@ -136,9 +136,9 @@ class Audit:
     def _nearness(self, line: Line) -> str:
         lead = line.above_random
         return (
-            f"{line.name!r} is near the threshold of {self.margin:g} above random order: {lead.mean:+.3f}, 95 % interval"
-            f" {lead.low:+.3f} to {lead.high:+.3f}, corrected p {line.p_corrected:.2g}. Other queries may decide"
-            " otherwise."
+            f"{line.name!r} is near the threshold of {self.margin:g} above random order: {lead.mean:+.3f}, 95 %"
+            f" interval {lead.low:+.3f} to {lead.high:+.3f}, corrected p {line.p_corrected:.2g}."
+            " Other queries may decide otherwise."
         )
 
     def notes_on(self, run: RunAudit) -> list[str]:

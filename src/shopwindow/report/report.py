@@ -187,7 +187,9 @@ def _add_result(
     sentence += f", better than {_and(better)}" if better else ""
     sentence += f", worse than {_and(worse)}" if worse else ""
     sentence += f"; no significant difference from {_and(level)}" if level else ""
-    sentence += f"; the difference from {_and(borderline)} is borderline, p is near 0.05" if borderline else ""
+    sentence += (
+        f"; the difference from {_and(borderline)} is borderline, p is near 0.05" if borderline else ""
+    )
     good = True if better and not worse else False if worse and not better else None
     page.statement(sentence + ".", good=good)
     page.paragraph(

@@ -62,6 +62,7 @@ class Verdict:
         return {
             "queries": self.queries,
             "sentence": self.sentence,
+            "serve": self.serve,
             "systems": [
                 {
                     "name": line.name,
