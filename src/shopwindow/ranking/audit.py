@@ -180,7 +180,7 @@ def audit(
     `resamples` are those of the intervals. A generator of one seed gives a shortcut the same score beside any others.
 
     Raises: ValueError where no query of the pools is judged, other pools are these very ones, a run scores no
-        candidate, or as `Measure.values`.
+    candidate, or as `Measure.values`.
     """
     if any(_are_equal(pools, other) for other in also):
         raise ValueError("the other pools are the pools themselves; another split was wanted")
