@@ -130,7 +130,9 @@ def test_links_to_the_reference_lead_to_its_pages_in_the_site(reference: ModuleT
     assert shown == "[HTTP API](../reference/http.md), [words](reference/glossary.md)"
     for page in pages.DOCS.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        assert "reference/" not in " ".join(pages.links(text)), f"{page.name}: leads nowhere in the repository"
+        assert "reference/" not in " ".join(pages.links(text)), (
+            f"{page.name}: leads nowhere in the repository"
+        )
 
 
 @pytest.mark.slow
