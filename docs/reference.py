@@ -40,6 +40,15 @@ MODULES: Final = {
     "Search": ["search.building", "search.engine", "search.hits", "search.conditions"],
     "Service": ["service.app", "service.limits"],
 }
+_PAGES: Final = {
+    "commands": "commands.md",
+    "recipe-fields": "recipes.md",
+    "http-api": "http.md",
+    "python-names": "api.md",
+    "glossary": "glossary.md",
+}
+"""The made pages by the sections of `reference.md`, which say in the repository where else to look."""
+_SECTION: Final = re.compile(r"\(((?:\.\./)*)reference\.md#([\w-]+)\)")
 _GENERATED: Final = "<!-- made by docs/reference.py -->\n\n"
 
 
@@ -65,8 +74,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Puts the README's table of recipes where a page wants it, so that it is written once."""
-    return markdown.replace("<!-- recipes -->", recipe_table())
+    """Puts the README's table of recipes where a page wants it, so that it is written once. Sections of
+    `reference.md` are linked as the pages that are made here."""
+    linked = _SECTION.sub(lambda link: f"({link[1]}reference/{_PAGES[link[2]]})", markdown)
+    return linked.replace("<!-- recipes -->", recipe_table())
 
 
 def recipe_table() -> str:

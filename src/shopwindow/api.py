@@ -37,10 +37,13 @@ _PHOTO_PX: Final = 160
 
 
 def load(bundle: str | os.PathLike[str], *, device: str = "cpu") -> Model:
-    """The trained model of a bundle. Raises: TypeError for no path, DataError as `Bundle.load`."""
+    """The trained model of a bundle, or that of a folder of `shopwindow shop`.
+
+    Raises: TypeError for no path, DataError as `Bundle.load`.
+    """
     from shopwindow.model.bundle import Bundle
 
-    path = _path(bundle, "bundle")
+    path = _part(bundle, "bundle")
     return Model(path, Bundle.load(path, device=device))
 
 
@@ -50,10 +53,8 @@ def open(index: str | os.PathLike[str]) -> Index:
     Raises: TypeError for no path, DataError as `SearchEngine.open`.
     """
     from shopwindow.search.engine import SearchEngine
-    from shopwindow.shop.stages import MARKER
 
-    path = _path(index, "index")
-    path = path / "index" if (path / MARKER).is_file() else path
+    path = _part(index, "index")
     return Index(path, SearchEngine.open(path, quick=True))
 
 
@@ -416,10 +417,17 @@ def _path(given: object, name: str) -> Path:
     return Path(cast("str | os.PathLike[str]", given))
 
 
+def _part(given: object, part: str, name: str | None = None) -> Path:
+    """The path of a bundle, a dataset or an index, which a folder of `shopwindow shop` may stand for."""
+    from shopwindow.shop.stages import part_of
+
+    return part_of(_path(given, name or part), part)
+
+
 def _dataset(given: object, name: str) -> Dataset:
     from shopwindow.data.dataset import Dataset
 
-    return given if isinstance(given, Dataset) else Dataset(_path(given, name))
+    return given if isinstance(given, Dataset) else Dataset(_part(given, "dataset", name))
 
 
 def _pools_of(given: object) -> Pools:

@@ -125,6 +125,16 @@ def test_the_reference_has_every_endpoint_and_word(reference: ModuleType) -> Non
             assert importlib.util.find_spec(f"shopwindow.{module}") is not None
 
 
+def test_links_to_the_reference_lead_to_its_pages_in_the_site(reference: ModuleType) -> None:
+    shown = reference.on_page_markdown("[HTTP API](../reference.md#http-api), [words](reference.md#glossary)")
+    assert shown == "[HTTP API](../reference/http.md), [words](reference/glossary.md)"
+    for page in pages.DOCS.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert "reference/" not in " ".join(pages.links(text)), (
+            f"{page.name}: leads nowhere in the repository"
+        )
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     if any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")):

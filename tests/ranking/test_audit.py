@@ -77,6 +77,28 @@ def test_silent_where_nothing_is_planted() -> None:
     assert found.oracle.mean == 1.0
 
 
+def test_a_shortcut_near_the_threshold_may_leak_and_the_verdict_says_so() -> None:
+    pools, answers = shop()
+    grades = grades_of(pools, answers)
+    hint = Shortcut("hint", 0.25 * grades + chance(3).normal(size=len(pools)))
+    lead = next(
+        line
+        for line in audit(pools, answers, chance(1), shortcuts=[hint], resamples=2000).lines
+        if line.name == "hint"
+    ).above_random
+    below, inside, above = lead.low - 0.01, lead.mean - 0.001, lead.mean + 0.001
+    for margin, may, begins in (
+        (below, False, "This set leaks: "),
+        (inside, True, "This set may leak: "),
+        (above, True, "No leak found: "),
+    ):
+        found = audit(pools, answers, chance(1), shortcuts=[hint], margin=margin, resamples=2000)
+        (line,) = [one for one in found.lines if one.name == "hint"]
+        assert found.may_leak(line) is may
+        assert found.verdict.startswith(begins)
+        assert ("'hint' is near the threshold of " in found.verdict) is may
+
+
 @pytest.mark.parametrize(
     ("leak", "named"),
     [

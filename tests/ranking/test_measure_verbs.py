@@ -47,6 +47,17 @@ def test_scores_are_printed_with_standard_errors_and_what_is_left_out(
     ]
 
 
+def test_swapped_run_and_answers_are_called_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "answers.json", "a.run"])
+    assert (
+        "answers.json holds answers: are the two swapped? `evaluate RUN ANSWERS`" in capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "a.run", "a.run"])
+    assert "swapped" not in capsys.readouterr().err
+
+
 def test_pools_add_random_order_and_the_oracle(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate", "a.run", "answers.json", "--pools", "pools.tsv", "--measures", "hit@1,nDCG@5"])
     printed = lines(capsys)

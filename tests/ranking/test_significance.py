@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,20 @@ def test_effect_that_few_seeds_detect_is_found_four_times_in_five() -> None:
     effect = detectable_effect(5**-0.5, 4.0)
     found = stats.ttest_1samp(chance(4).normal(effect, 1, (4000, 5)), 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "says"),
+    [
+        (0.039, "the difference is significant (p = 0.039)"),
+        (0.049, "the difference is borderline, p is near 0.05 (p = 0.049)"),
+        (0.051, "the difference is borderline, p is near 0.05 (p = 0.051)"),
+        (0.061, "no significant difference (p = 0.061)"),
+    ],
+)
+def test_a_verdict_does_not_tip_at_the_threshold(p_value: float, says: str) -> None:
+    (found,) = compare(system("a", np.ones(4)), [system("b", np.zeros(4))], chance())
+    assert replace(found, p_value=p_value, p_corrected=p_value).verdict == says
 
 
 def test_comparison_counts_wins_ties_and_losses() -> None:

@@ -50,6 +50,33 @@ def test_choosing_one_filter_leaves_the_others_as_they_are(
     assert page.one("[data-column=price][data-relation='<=']").get_attribute("value") == "20"
 
 
+def test_conditions_typed_among_the_words_become_filters(page: Page, engine: ToyEngine) -> None:
+    box = page.one("#words")
+    box.clear()
+    box.send_keys("red price<20 price>5", Keys.ENTER)
+    page.until_shown(expected(engine, "price<20", "price>5"))
+    assert box.get_attribute("value") == "red"
+    assert chips(page) == ["price under 20", "price over 5"]
+    assert page.one("[data-column=price][data-relation='<=']").get_attribute("value") == "20"
+    box.send_keys(" price<15 nocolumn<3", Keys.ENTER)
+    page.until("return document.getElementById('words').value === 'red nocolumn<3'")
+    assert chips(page) == ["price over 5", "price under 15"]
+
+
+def test_nothing_found_is_not_said_below_an_open_list_of_suggestions(
+    page: Page, toy_server: ServerProcess
+) -> None:
+    shown = "return getComputedStyle(document.getElementById('message')).visibility === arguments[0]"
+    page.open(toy_server.url + "/#q=red&where=price%3E9999")
+    page.until("return !document.getElementById('message').hidden")
+    page.until(shown, "visible")
+    page.one("#words").send_keys(Keys.BACKSPACE)
+    page.until("return !document.getElementById('typing').hidden")
+    page.until(shown, "hidden")
+    page.one("#words").send_keys(Keys.ESCAPE)
+    page.until(shown, "visible")
+
+
 def test_a_column_of_many_words_says_so_and_takes_any(page: Page, engine: ToyEngine) -> None:
     page.search("red")
     maker = page.one("input[data-typed=maker]")
@@ -94,7 +121,7 @@ def test_filters_are_offered_as_soon_as_the_index_says_what_there_is(
     ("address", "says"),
     [
         ("where=weight%3C%3D2", "no column weight"),
-        ("where=price%3C2", "Condition 'price<2': wanted one such as"),
+        ("where=price!2", "Condition 'price!2': wanted one such as"),
         ("label=x", "valid integer"),
     ],
 )

@@ -1,5 +1,6 @@
 """The systems of the verdict, on a catalogue that one can count by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_without_a_significant_difference_the_simpler_one_is_served() -> None:
     verdict = judge_systems([(weak, "the weak one"), (strong, "the strong one")], answers)
     assert "no significant difference" in verdict.sentence
     assert verdict.sentence.endswith("Serve the simpler one: the weak one.")
+
+
+def test_a_borderline_difference_is_called_so_and_the_simpler_one_served() -> None:
+    strong, weak, answers = systems(10, 3)  # 7 queries won: p is 2 / 2^7, times 3 rivals 0.047
+    rivals = [(replace(weak, name=f"weak {number}"), f"weak one {number}") for number in range(3)]
+    verdict = judge_systems([*rivals, (strong, "the strong one")], answers)
+    assert verdict.sentence.startswith("The difference of strong (")
+    assert "is borderline on 60 queries (p = 0.0" in verdict.sentence
+    assert verdict.serve == "weak 0"
+    assert verdict.sentence.endswith("Serve the simpler one: weak one 0.")
 
 
 def test_what_is_shown_for_comparison_only_is_never_served() -> None:

@@ -60,13 +60,31 @@ def test_hits_show_no_labels_where_every_photo_has_the_same(
     assert capsys.readouterr().out.split()[:6] == ["rank", "product", "title", "score", "values", "photo"]
 
 
-def test_the_folder_of_a_shop_says_where_bundle_and_index_are(
-    made: Path, capsys: pytest.CaptureFixture[str]
+def test_the_folder_of_a_shop_stands_for_its_index_bundle_and_dataset(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words, place in (("rank {} none --out x.run", "bundle"), ("index check {}", "index")):
-        with pytest.raises(SystemExit, match="2"):
-            main(words.format(made).split())
-        assert f"did you mean {made / place}?" in capsys.readouterr().err
+    main(["index", "check", str(made)])
+    assert "golden queries: vectors within" in capsys.readouterr().out
+    main(["export", "parquet", str(made), "--out", str(tmp_path / "vectors.parquet")])
+    main(["index", "make", str(made), str(made), "--out", str(tmp_path / "index")])
+    assert f"{PRODUCTS} products in 1 segment" in capsys.readouterr().out
+    main(["rank", str(made), str(made), "--out", str(tmp_path / "x.run")])
+    assert (tmp_path / "x.run").read_text().count("\n") == len(Dataset(made / "dataset").pair_products)
+
+
+def test_both_tables_end_with_a_sentence_and_a_difference_of_the_two_is_told(
+    drawn: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(made, out)
+    shop(drawn, out, "--clicks", str(drawn / "clicks.csv"), "--judgements", str(drawn / "judgements.csv"))
+    said = " ".join(capsys.readouterr().out.split())
+    verdicts = json.loads((out / "shop.json").read_text())["verdicts"]
+    sentences = [verdict["sentence"] for verdict in verdicts.values()]
+    assert all(" ".join(sentence.split()) in said for sentence in sentences)
+    served = {verdict["serve"] for verdict in verdicts.values()}
+    assert served <= {"full text over titles", "trained", "trained + full text"}
+    assert ("The two tables name different systems." in said) is (len(served) > 1)
 
 
 def test_every_way_to_rank_is_in_the_table_with_its_interval_and_test(made: Path) -> None:
@@ -129,7 +147,9 @@ def test_without_clicks_titles_teach_and_judgements_measure(
     shop(drawn, out, "--judgements", str(drawn / "judgements.csv"))
     said = capsys.readouterr().out
     assert "No clicks were given: phrases of the titles are the queries." in said
-    assert list(json.loads((out / "shop.json").read_text())["verdicts"]) == ["judgements"]
+    verdicts = json.loads((out / "shop.json").read_text())["verdicts"]
+    assert list(verdicts) == ["judgements"]
+    assert " ".join(verdicts["judgements"]["sentence"].split()) in " ".join(said.split())
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -11,7 +11,7 @@ import importlib
 import io
 import os
 import sys
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 from shopwindow.cli.arguments import Description, Verb, VerbParser, meant, wrong_usage
 from shopwindow.cli.console import remark
@@ -67,6 +67,8 @@ VERBS: Final = {
     },
 }
 """The verbs in groups: each with its function (module:name) and an example."""
+_OF_SHOP: Final = frozenset({"bundle", "dataset", "index"})
+"""Parameters of verbs that are named as what they take of a shop's folder."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -137,7 +139,17 @@ def _run(words: list[str]) -> None:
         return
     name = _named(words, names, nouns)
     parser, verb = parser_of(name)
-    verb(**parser.read(words[len(name.split()) :]))
+    verb(**_within_shops(parser.read(words[len(name.split()) :])))
+
+
+def _within_shops(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a verb; a folder of `shopwindow shop` stands for the bundle, dataset or index within."""
+    from shopwindow.shop.stages import part_of
+
+    within = {
+        name: arguments[name] and part_of(arguments[name], name) for name in _OF_SHOP & arguments.keys()
+    }
+    return arguments | within
 
 
 def _named(words: list[str], names: list[str], nouns: set[str]) -> str:

@@ -98,7 +98,8 @@ def _print_audit(audited: Audit) -> None:
         table.add_row(name, *_cells(score), "", "", "")
     for line in sorted(audited.lines, key=lambda line: -line.score.mean):
         lead, p = f"{line.above_random.mean:+.3f}", f"{line.p_corrected:.4f}"
-        table.add_row(line.name, *_cells(line.score), lead, p, "leaks" if line.leaks else "")
+        leaks = "may leak" if audited.may_leak(line) else "leaks" if line.leaks else ""
+        table.add_row(line.name, *_cells(line.score), lead, p, leaks)
     table.show()
     say("")
     table = AlignedTable(["candidates", "number", "answers", "P(answer)"])

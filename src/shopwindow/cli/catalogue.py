@@ -15,7 +15,7 @@ from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.console import counted
 from shopwindow.cli.systems import read_measures, read_queries
 from shopwindow.files import STANDARD_STREAM, DataError, real_path
-from shopwindow.shop.stages import MARKER
+from shopwindow.shop.stages import part_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,11 +102,6 @@ def is_index(path: str) -> bool:
     return bool(path.strip()) and Path(path).is_dir()
 
 
-def index_of(path: str) -> str:
-    """The index that a path means: that of a shop's folder, which `shopwindow shop` wrote, else the path itself."""
-    return str(Path(path) / "index") if (Path(path) / MARKER).is_file() else path
-
-
 class Catalogues:
     """Ranks whole catalogues for the queries that are judged; keeps what is to be said of them."""
 
@@ -128,7 +123,7 @@ class Catalogues:
         """The run of an index."""
         from shopwindow.search.engine import SearchEngine
 
-        engine = SearchEngine.open(index, quick=asking.rerank is None)
+        engine = SearchEngine.open(part_of(index, "index"), quick=asking.rerank is None)
         run = rank_index(engine, index, self._ids, self._texts, asking, self._depth)
         self.notes.append(f"{run.name} ranks {self._searched(engine, asking)}")
         return run

@@ -17,7 +17,7 @@ def parquet(index: str, *, out: str) -> None:
     shop's own columns.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         out: The file to write.
     """
     from shopwindow.export.parquet import write_parquet
@@ -40,7 +40,7 @@ def pgvector(
     Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[export]'`.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         url: The database, postgresql://USER@HOST/DATABASE; give a password better in PGPASSWORD or ~/.pgpass.
         table: The table, NAME or SCHEMA.NAME. One that shopwindow wrote is replaced.
         nearest: Build pgvector's index of this kind, for inner products.
@@ -59,7 +59,7 @@ def qdrant(index: str, *, url: str, collection: str) -> None:
     Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[export]'`.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         url: The database, http://HOST:6333; give a key in QDRANT_API_KEY.
         collection: The collection's name, an alias.
     """
@@ -79,7 +79,7 @@ def onnx(bundle: str, *, out: str, int8: bool = False) -> None:
     (1 - cosine at most 0.001; int8 0.01), or nothing is written. Needs `pip install 'shopwindow[onnx]'`.
 
     Args:
-        bundle: The model, a directory that `shopwindow train` wrote.
+        bundle: A model that `shopwindow train` wrote, or a folder of `shopwindow shop`.
         out: The directory to write: text.onnx, tokenizer.json, text.json, and keys.npy where names are looked up.
         int8: Weights as whole numbers of 8 bits: a quarter of the bytes, vectors a little off.
     """
@@ -100,7 +100,7 @@ def bert(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> 
     """Write a tower as a BERT checkpoint directory that other tools of the BERT family open.
 
     Args:
-        bundle: The model, a directory that `shopwindow train` wrote.
+        bundle: A model that `shopwindow train` wrote, or a folder of `shopwindow shop`.
         out: The directory to write: config.json, model.safetensors, tokenizer.json, vocab.txt.
         tower: Which tower. The photo tower's layers take regions, mapped by projection.safetensors, as inputs_embeds.
     """

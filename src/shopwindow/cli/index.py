@@ -40,8 +40,8 @@ def make(
     """Encode the products of a dataset into an index to search; an interrupted run goes on where it was.
 
     Args:
-        bundle: The model, a directory that `shopwindow train` wrote.
-        dataset: The products, a dataset.
+        bundle: A model that `shopwindow train` wrote, or a folder of `shopwindow shop`.
+        dataset: The products: a dataset, or a folder of `shopwindow shop`.
         out: The index to write, a directory.
         photos: The folder of the photos, PRODUCT_ID.jpg, .png or .webp, in subfolders too; the index remembers where
             it is.
@@ -118,8 +118,8 @@ def add(
     """Add the products of a dataset to an index; those it holds already are replaced.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
-        dataset: The products, a dataset.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
+        dataset: The products: a dataset, or a folder of `shopwindow shop`.
         texts: A dataset whose pairs are known to match; products added without it have no full text.
         columns: A table of prices, sizes, colours ... of these products, first column product_id.
         threads: How many to compute with; as many as there are processors when not given.
@@ -138,7 +138,7 @@ def delete(index: str, ids: list[str]) -> None:
     """Delete products from an index.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         ids: The ids of the products.
     """
     from shopwindow.search.building import delete_products
@@ -155,7 +155,7 @@ def compact(index: str) -> None:
     """Write all living products of an index into one segment.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
     """
     from shopwindow.search.building import compact_index
 
@@ -167,7 +167,7 @@ def update(index: str, *, columns: str) -> None:
     """Give the products of an index new values in columns; nothing is encoded anew.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         columns: A table of prices, sizes, colours ...: CSV, TSV or Parquet, first column product_id.
     """
     from shopwindow.search.index_columns import update_columns
@@ -181,7 +181,7 @@ def check(index: str) -> None:
     """Ask the golden queries of an index again; exit 2 where the model or the index gives something else.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
     """
     from shopwindow.search.golden import check as check_golden
     from shopwindow.search.index import BUNDLE, OpenIndex

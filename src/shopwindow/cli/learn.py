@@ -182,7 +182,7 @@ def rank(
     """Score every candidate of every query of a dataset and write the run.
 
     Args:
-        bundle: The model, a directory that `shopwindow train` wrote.
+        bundle: A model that `shopwindow train` wrote, or a folder of `shopwindow shop`.
         dataset: Queries and their pools, a dataset.
         out: The run to write, in TREC form; gzipped when it ends in .gz; - is standard output.
         smooth: Weights of each region itself, its nearest, its second nearest ... in its pool, such as 0.7,0.2,0.1;
@@ -266,7 +266,8 @@ def rank(
 
 
 def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
-    """Says what the model reached, and what was left out or weighted on the way."""
+    """Says what the model reached, and what was left out. Of competition files also what was masked and weighted, and
+    the audit; `bundle.json` keeps these of a shop too."""
     from shopwindow.model.mining import Contamination, summary
 
     for reads in bundle.provenance.get("left_out", ()):
@@ -276,6 +277,8 @@ def _print_trained(bundle: Bundle, pairs: Dataset, recipe: Recipe) -> None:
     if scores:
         say(f"validation: {scores}")
     say(f"kept: the weights after step {best_step} of {steps}, {bundle.provenance['kept']}")
+    if pairs.held_out("valid") is not None:
+        return
     known_matches = bundle.provenance["false_negatives_a_batch"]
     if known_matches is not None:
         cells = recipe.batches.size * (recipe.batches.size - 1)

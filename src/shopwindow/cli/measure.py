@@ -62,7 +62,7 @@ def evaluate(
     Args:
         run: Scores of (query, product): a TREC run, or a TSV or CSV table `query_id product_id score`; `-` is
             standard input. Also JSON `{query: {product: score}}`, lists `query,[[score,'product'],...]`, Parquet, and
-            the competition's submission. Or an index, a directory that `shopwindow index make` wrote.
+            the competition's submission. Or an index, or a folder of `shopwindow shop`.
         answers: The competition's JSON `{query_id: [product_id, ...]}`, or TREC or BEIR qrels (grades above 0 are
             answers).
         against: Runs, or indexes as they are set, to compare with: difference, 95 % interval (paired bootstrap over
@@ -163,7 +163,10 @@ def _ranked_in_pools(
     from shopwindow.ranking.pools import misfit, read_pools
 
     parsed = list(DEFAULT_MEASURES) if measures is None else read_measures(measures)
-    judged = read_answers(answers)
+    try:
+        judged = read_answers(answers)
+    except DataError as error:
+        raise _perhaps_swapped(error, words[0]) from error
     runs = read_runs(words, lambda path: read_scores(path, score_column))
     candidates = read_pools(pools) if pools else None
     every = [run for group in runs for run in group]
@@ -177,6 +180,18 @@ def _ranked_in_pools(
             for note in misfit(run, candidates).notes
         ]
     return _Ranked(runs, judged, parsed, candidates, notes + shared)
+
+
+def _perhaps_swapped(error: DataError, run: str) -> DataError:
+    """The error of the answers; where the run holds answers, it says that the two may be swapped."""
+    from shopwindow.ranking.answers import read_answers
+
+    try:
+        read_answers(run)
+    except (DataError, OSError):
+        return error
+    hint = f"; {run} holds answers: are the two swapped? `evaluate RUN ANSWERS`"
+    return DataError(error.problem + hint, path=error.path, line=error.line, field=error.field)
 
 
 def _ranked_by_index(

@@ -35,7 +35,7 @@ def search(
     (`evaluate` measures it).
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote, or the folder of `shopwindow shop`.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         words: What a shopper would type.
         photo: A picture: finds what is like it, of an index made from photos.
         share: How much words count beside --photo: 0.5 when not given, 0 for the photo alone, 1 for the words alone.
@@ -55,10 +55,9 @@ def search(
         run: Where to write the rankings of --queries, in TREC form; gzipped when it ends in .gz; - is standard output.
         json: Prints the products as JSON.
     """
-    from shopwindow.cli.catalogue import DEPTH, Asking, index_of
+    from shopwindow.cli.catalogue import DEPTH, Asking
 
     at_least(1, top=top)
-    index = index_of(index)
     asking = Asking.of(
         exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
     )

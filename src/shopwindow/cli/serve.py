@@ -38,7 +38,7 @@ def serve(
     A newer state of the index is found within seconds, at once on SIGHUP; requests in flight end in the old one.
 
     Args:
-        index: The index, a directory that `shopwindow index make` wrote, or the folder of `shopwindow shop`.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
         host: The address to listen at. One that others can reach needs --keys.
         port: The port to listen at; 0 takes a free one.
         keys: A file with the hashes of API keys (`shopwindow key NAME --keys FILE`); then every request needs a key.
@@ -55,7 +55,6 @@ def serve(
     """
     from functools import partial
 
-    from shopwindow.cli.catalogue import index_of
     from shopwindow.cli.console import say
 
     at_least(1, threads=threads, requests_at_once=requests_at_once, candidates=candidates, budget=budget)
@@ -77,7 +76,7 @@ def serve(
     limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
     # Threads inside one search would only wait for those of the others: they cost, and nobody is answered sooner.
     prepare = partial(limit_library_threads, max(1, processors() // threads))
-    engine = SearchEngine.open(index_of(index), text=None if text is None else _text_side(text))
+    engine = SearchEngine.open(index, text=None if text is None else _text_side(text))
     service = Service(
         engine,
         limits=limits,

@@ -190,7 +190,7 @@ def _measure(folder: Path, *, from_clicks: bool) -> dict[str, Any]:
         say("Nothing can be measured: no clicks are held out, and there are no judgements.")
         return {}
     rankers = rankers_of(Bundle.load(folder / "bundle"), dataset)
-    verdicts = {}
+    verdicts: dict[str, Verdict] = {}
     for name, path in files.items():
         if path is None:
             continue
@@ -204,20 +204,27 @@ def _measure(folder: Path, *, from_clicks: bool) -> dict[str, Any]:
             continue
         verdict = measure(rankers, dataset, judged, pools=name == "judgements")
         _print_table(_WHAT[name], verdict)
-        verdicts[name] = verdict.to_json()
+        verdicts[name] = verdict
         if name == "judgements":
             say("Ranked: the judged products of each query alone.")
         else:
             note = unjudged_note(judged.answers, dataset.product_ids)
             say(f"Ranked: the whole catalogue. {note and note + '.'}")
-            say(verdict.sentence, style="bold")
-    return verdicts
+        say(verdict.sentence, style="bold")
+    if len({verdict.serve for verdict in verdicts.values()}) > 1:
+        say(_DISAGREE)
+    return {name: verdict.to_json() for name, verdict in verdicts.items()}
 
 
 _FEWEST_BATCHES: Final = 4
 """Steps of an epoch; where the pairs are fewer, batches are smaller than the recipe says."""
 _WHAT: Final = {"judgements": "judged queries", "test": "queries of held-out clicks"}
 """What is held out, in the order in which it is measured."""
+_DISAGREE: Final = (
+    "The two tables name different systems. Judgements say how judged products are ordered; clicks rank the whole "
+    "catalogue, as a search does, but favour what was shown before. Decide by the clicks, unless many "
+    "queries are judged."
+)
 
 
 def _print_table(what: str, verdict: Verdict) -> None:

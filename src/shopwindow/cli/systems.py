@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from shopwindow.cells import rows_of, separator_of
 from shopwindow.files import STANDARD_STREAM, DataError, is_plain_file, open_bytes, text_lines
+from shopwindow.shop.stages import part_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +116,7 @@ def read_queries(path: str) -> tuple[np.ndarray, list[str]]:
     if Path(path).is_dir():
         from shopwindow.data.dataset import Dataset
 
-        dataset = Dataset(path)
+        dataset = Dataset(part_of(path, "dataset"))
         return dataset.query_ids, dataset.query_texts
     texts: dict[str, str] = {}
     lines = ((number, line) for number, line in text_lines(path) if line.strip())

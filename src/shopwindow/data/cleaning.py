@@ -103,7 +103,6 @@ class Report:
             *((says[name], count) for name, count in sorted(self.rules.items(), reverse=True)),
             *((f"malformed: {reason}", count) for reason, count in sorted(self.malformed.items())),
             ("pairs kept", self.pairs),
-            ("of these for training", self.training_pairs),
             *((f"weights: {what}", count) for what, count in sorted(self.weights.items())),
             ("products", self.products),
             ("regions", self.regions),

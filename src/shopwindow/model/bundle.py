@@ -382,9 +382,5 @@ def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
 
 def _read_card(path: Path) -> dict[str, Any]:
     if not (path / MARKER).is_file():
-        within = path / "bundle"  # where `shopwindow shop` puts it
-        says = f"; did you mean {within}?" if (within / MARKER).is_file() else ""
-        raise DataError(
-            f"no bundle (a directory with {MARKER} that `shopwindow train` writes){says}", path=path
-        )
+        raise DataError(f"no bundle (a directory with {MARKER} that `shopwindow train` writes)", path=path)
     return read_card(path / MARKER, format=FORMAT, made_by="train")

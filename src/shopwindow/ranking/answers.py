@@ -138,7 +138,7 @@ def read_answers(path: str | os.PathLike[str]) -> Answers:
     Grades may be any finite number (also click weights); above 0 is an answer.
 
     Raises: DataError naming file and line (qrels) or file and query (JSON): another shape than these, a query or
-        a product that occurs twice, an id that is neither integer nor string.
+    a product that occurs twice, an id that is neither integer nor string.
     """
     text = read_text(path)
     name = shown_name(path)

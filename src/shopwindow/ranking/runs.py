@@ -60,7 +60,7 @@ class Run:
         """A run of rows in any order. Empty columns make a run without queries.
 
         Raises: ValueError (RowError, which knows the row) for a NaN or infinite score, a pair that occurs twice,
-            ids that are neither integers nor strings.
+        ids that are neither integers nor strings.
         """
         if not len(query_ids) == len(product_ids) == len(scores):
             raise ValueError(

@@ -20,6 +20,8 @@ from shopwindow.ranking.measures import Evaluation
 RESAMPLES: Final = 10_000
 CONFIDENCE: Final = 0.95
 POWER: Final = 0.8
+BORDERLINE: Final = (0.04, 0.06)
+"""p-values so near 5 % that other draws, or a few other queries, would give another verdict."""
 _CELLS_AT_ONCE: Final = 4_000_000
 _EQUAL: Final = 1e-12
 
@@ -318,9 +320,16 @@ class Comparison:
         return self.p_corrected < 1 - CONFIDENCE
 
     @property
+    def is_borderline(self) -> bool:
+        """Whether the corrected p-value is too near 5 % for a verdict."""
+        return BORDERLINE[0] <= self.p_corrected <= BORDERLINE[1]
+
+    @property
     def verdict(self) -> str:
         """The result in plain words, and the p by which it goes."""
         result = "the difference is significant" if self.is_real else "no significant difference"
+        if self.is_borderline:
+            result = "the difference is borderline, p is near 0.05"
         if self.compared == 1:
             return f"{result} ({p_text(self.p_corrected)})"
         correction = f"after Holm's correction over {self.compared} comparisons"

@@ -142,7 +142,7 @@ def _shortcuts(report: Report, audited: Audit) -> None:
     )
     rows = [
         [
-            line.name + (" (leaks)" if line.leaks else ""),
+            line.name + (" (may leak)" if audited.may_leak(line) else " (leaks)" if line.leaks else ""),
             _score(line.score),
             f"{line.above_random.mean:+.3f}",
             _p(line.p_corrected),
@@ -176,15 +176,20 @@ def _add_result(
     """The one sentence to take away: the first system's score, and against which systems it differs."""
     first = systems[0]
     of_measure = [comparison for comparison in comparisons if comparison.measure == measure]
-    better = [one.second for one in of_measure if one.is_real and one.difference > 0]
-    worse = [one.second for one in of_measure if one.is_real and one.difference < 0]
-    level = [one.second for one in of_measure if not one.is_real]
+    clear = [one for one in of_measure if not one.is_borderline]
+    better = [one.second for one in clear if one.is_real and one.difference > 0]
+    worse = [one.second for one in clear if one.is_real and one.difference < 0]
+    level = [one.second for one in clear if not one.is_real]
+    borderline = [one.second for one in of_measure if one.is_borderline]
     sentence = (
         f"{first.name} scores {first.mean(measure):.4f} ± {first.standard_error(measure):.4f} in {measure}"
     )
     sentence += f", better than {_and(better)}" if better else ""
     sentence += f", worse than {_and(worse)}" if worse else ""
     sentence += f"; no significant difference from {_and(level)}" if level else ""
+    sentence += (
+        f"; the difference from {_and(borderline)} is borderline, p is near 0.05" if borderline else ""
+    )
     good = True if better and not worse else False if worse and not better else None
     page.statement(sentence + ".", good=good)
     page.paragraph(

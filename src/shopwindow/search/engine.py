@@ -475,7 +475,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         stat = (path / MANIFEST).stat()
     except OSError as error:
-        raise DataError(no_index(path, f": {error.strerror}"), path=path) from error
+        raise DataError(no_index(f": {error.strerror}"), path=path) from error
     return stat.st_mtime_ns, stat.st_ino
 
 

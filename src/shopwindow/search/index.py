@@ -71,12 +71,10 @@ class Part:
     deleted: str | None = None
 
 
-def no_index(place: Path, reason: str = "") -> str:
-    """The problem with a folder that holds no index; that of `shopwindow shop` holds one within."""
-    within = place / "index"
-    says = f"; did you mean {within}?" if (within / MANIFEST).is_file() else ""
+def no_index(reason: str = "") -> str:
+    """The problem with a folder that holds no index."""
     made_by = "`shopwindow shop` or `shopwindow index make`"
-    return f"no index (a directory with {MANIFEST} that {made_by} writes){reason}{says}"
+    return f"no index (a directory with {MANIFEST} that {made_by} writes){reason}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Manifest:
         """Raises: DataError where there is no index, or `index.json` is broken or of another format."""
         path = index / MANIFEST
         if not path.is_file():
-            raise DataError(no_index(index), path=index)
+            raise DataError(no_index(), path=index)
         content = read_card(path, format=FORMAT, made_by="index make")
         del content["format"]
         try:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from shopwindow.files import DataError, check_fields, check_ordinary, read_card, whole_file
 
@@ -63,6 +63,14 @@ def read_shop(folder: Path) -> dict[str, Any]:
     content = read_card(path, format=FORMAT, made_by="shop")
     check_fields(content, {"stages": dict}, path)
     return content
+
+
+_Place = TypeVar("_Place", str, Path)
+
+
+def part_of(path: _Place, name: str) -> _Place:
+    """The bundle, dataset or index (`name`) within a folder of `shopwindow shop`; any other path as it is."""
+    return type(path)(Path(path) / name) if (Path(path) / MARKER).is_file() else path
 
 
 def hash_of(inputs: Any) -> str:

@@ -26,7 +26,6 @@ from shopwindow.ranking.significance import (
 
 OFFICIAL: Final = "nDCG@5"
 _SHOWN: Final = (OFFICIAL, "hit@1", "recall@10")
-_LEVEL: Final = 0.05
 FEWEST_QUERIES: Final = 2
 """Judged queries that a paired test needs."""
 
@@ -51,17 +50,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The table, and what it says in one sentence."""
+    """The table, and what it says in one sentence. `serve`: the system to serve, None where there is none."""
 
     queries: int
     lines: tuple[Line, ...]
     sentence: str
+    serve: str | None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return {
             "queries": self.queries,
             "sentence": self.sentence,
+            "serve": self.serve,
             "systems": [
                 {
                     "name": line.name,
@@ -108,7 +109,8 @@ def judge_systems(runs: Sequence[tuple[Run, str | None]], answers: Answers, *, s
             systems, runs, scores, comparisons, corrected, strict=True
         )
     )
-    return Verdict(len(answers.queries), lines, _sentence(lines, systems, rng))
+    serve, sentence = _advice(lines, systems, rng)
+    return Verdict(len(answers.queries), lines, sentence, serve)
 
 
 def _against(system: System, others: list[System], rng: np.random.Generator) -> Comparison:
@@ -117,30 +119,40 @@ def _against(system: System, others: list[System], rng: np.random.Generator) -> 
     return next(one for one in compare(system, [best], rng) if one.measure == OFFICIAL)
 
 
-def _sentence(lines: tuple[Line, ...], systems: list[System], rng: np.random.Generator) -> str:
-    """What to serve: the best system that can be served, and whether its lead over the next one is significant.
-
-    Between systems without a significant difference the first listed is served: it is the simpler one.
-    """
+def _advice(
+    lines: tuple[Line, ...], systems: list[System], rng: np.random.Generator
+) -> tuple[str | None, str]:
+    """The name of the system to serve, and why: the best that can be served, or one that is simpler and not
+    significantly worse. The first listed is the simplest."""
     served = [(line, system) for line, system in zip(lines, systems, strict=True) if line.serve is not None]
-    if len(served) < 2:
-        return (
-            f"Serve {served[0][0].serve}: there is nothing else to serve." if served else "Nothing to serve."
-        )
+    if not served:
+        return None, "Nothing to serve."
+    if len(served) == 1:
+        only = served[0][0]
+        return only.name, f"Serve {only.serve}: there is nothing else to serve."
     best, of_best = max(served, key=lambda pair: pair[0].score.mean)
     rivals = [system for line, system in served if line is not best]
     tests = [one for one in compare(of_best, rivals, rng) if one.measure == OFFICIAL]
-    equals = [one.second for one in tests if one.p_corrected >= _LEVEL]
-    next_best = max(tests, key=lambda one: one.second_mean)
+    equals = {one.second: one for one in tests if one.is_borderline or not one.is_real}
     if not equals:
-        return (
+        next_best = max(tests, key=lambda one: one.second_mean)
+        return best.name, (
             f"Serve {best.serve}: {best.score.mean:.3f} against {next_best.second_mean:.3f} of {next_best.second}, "
             f"the next best; the difference is significant ({p_text(next_best.p_corrected)})."
         )
     simplest = next(line for line, _ in served if line is best or line.name in equals)
-    told = next(one for one in tests if one.second == (equals[0] if simplest is best else simplest.name))
+    return simplest.name, _of_equals(best, simplest, equals)
+
+
+def _of_equals(best: Line, simplest: Line, equals: dict[str, Comparison]) -> str:
+    """Why the simplest is served: another is no better, or not surely so."""
+    told = next(iter(equals.values())) if simplest is best else equals[simplest.name]
+    both = f"{best.name} ({best.score.mean:.3f}) and {told.second} ({told.second_mean:.3f})"
+    on = f"on {told.queries} queries ({p_text(told.p_corrected)}"
+    serve = f"Serve the simpler one: {simplest.serve}."
+    if told.is_borderline:
+        return f"The difference of {both} is borderline {on}, near 0.05). More queries would decide. {serve}"
     return (
-        f"{best.name} ({best.score.mean:.3f}) and {told.second} ({told.second_mean:.3f}) show no significant "
-        f"difference on {told.queries} queries ({p_text(told.p_corrected)}); a true difference below "
-        f"{told.detectable:.3f} would often be missed. Serve the simpler one: {simplest.serve}."
+        f"{both} show no significant difference {on}); a true difference below {told.detectable:.3f} would often be "
+        f"missed. {serve}"
     )

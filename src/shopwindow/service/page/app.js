@@ -78,6 +78,14 @@ function type() {
   }, PAUSE_MS);
 }
 
+function take() {              // the conditions among the words become filters
+  const { q, where } = filters.parted($("words").value);
+  if (!where.length) return;
+  clearTimeout(typed);
+  $("words").value = q;
+  go({ q, where: filters.replaced(state().where, where), like: null, region: null, open: null });
+}
+
 async function start() {
   $("words").addEventListener("input", type);
   $("words").addEventListener("blur", () => { writing = false; suggestions.close(); });
@@ -85,7 +93,7 @@ async function start() {
   $("more-button").addEventListener("click", showMore);
   $("figures").addEventListener("click", () => showFigures(!document.body.classList.contains("figures")));
   showFigures(localStorage.getItem("figures") === "on");
-  $("form").addEventListener("submit", (event) => { event.preventDefault(); suggestions.close(); if (hits.length) rove($("results").querySelector("a.open")); });
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); suggestions.close(); take(); if (hits.length) rove($("results").querySelector("a.open")); });
   $("home").addEventListener("click", (event) => { event.preventDefault(); $("words").value = ""; go(NOTHING); $("words").focus(); });
   $("detail").addEventListener("close", closed);
   $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });

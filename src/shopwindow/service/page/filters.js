@@ -8,10 +8,12 @@ const WAYS = {
   hybrid: [({ texts }) => texts, "Also match names"],
   late: [({ rerankers }) => rerankers.includes("late"), "Look closer"],
 };
-const CONDITION = /^\s*(\w+)\s*(<=|>=|=)\s*(.*?)\s*$/s;
+const CONDITION = /^\s*(\w+)\s*(<=|>=|<|>|=)\s*(.*?)\s*$/s;
+const IN_WORDS = { "<=": "≤", ">=": "≥", "<": "under", ">": "over" };
 const SHOWN = 8;               // values of a column before "Show all"
 const WIDE = matchMedia("(min-width: 64rem)");
 const names = new Map();       // of labels
+const known = new Map();       // columns by their names in small letters
 
 export function offer(about) {
   for (const { label, name } of about.labels) names.set(String(label), name);
@@ -19,6 +21,7 @@ export function offer(about) {
   const ways = Object.entries(WAYS).filter(([, [isOffered]]) => isOffered(about.ways)).map(([way, [, text]]) =>
     choice(text, null, { value: way, change: (event) => go({ [way]: event.target.checked }) }));
   const columns = about.columns.filter(({ role, words, kind }) => role !== "title" && role !== "link" && role !== "currency" && (kind === "number" || words.length));
+  for (const { name } of about.columns) known.set(name.toLowerCase(), name);
   $("columns").replaceChildren(...columns.map((column) => group(column)));
   $("columns").hidden = columns.length === 0;
   fill("labels", kinds);
@@ -77,15 +80,30 @@ function chooseLabels() {
 
 const fields = () => [...$("columns").querySelectorAll("[data-column]")];
 const partsOf = (condition) => CONDITION.exec(condition)?.slice(1) ?? ["", "", condition];
-const holds = ({ dataset }, [column, relation]) => dataset.column === column && dataset.relation === relation;
+const holds = ({ dataset }, [column, relation]) => dataset.column === nameOf(column) && dataset.relation[0] === relation[0];   // < is a bound as <= is
+const nameOf = (column) => known.get(column.toLowerCase()) ?? column;
+
+// What somebody typed, parted into words and conditions: "lamp price<40" asks for lamps, and for a price under 40.
+export function parted(typed) {
+  const isCondition = (word) => { const [column, , value] = partsOf(word); return known.has(column.toLowerCase()) && value !== ""; };
+  const words = typed.trim().split(/\s+/);
+  return { q: words.filter((word) => !isCondition(word)).join(" "), where: words.filter(isCondition) };
+}
 
 function bound(field, where) { // of several bounds the tightest, as a plain number
   const values = where.map(partsOf).filter((parts) => holds(field, parts)).map((parts) => Number(parts[2] || NaN)).filter(Number.isFinite);
   return values.length ? String(field.dataset.relation === "<=" ? Math.min(...values) : Math.max(...values)) : "";
 }
 
-const wordsOf = (name, where) => where.map(partsOf).filter(([column, relation]) => column === name && relation === "=")
+const wordsOf = (name, where) => where.map(partsOf).filter(([column, relation]) => nameOf(column) === name && relation === "=")
   .flatMap(([, , value]) => value.split("|").map((word) => word.trim()));
+
+// The conditions, with new ones instead of those that bound the same column from the same side.
+export function replaced(where, others) {
+  const side = (condition) => { const [column, relation] = partsOf(condition); return `${nameOf(column)} ${relation[0]}`; };
+  const sides = others.map(side);
+  return [...where.filter((condition) => !sides.includes(side(condition))), ...others];
+}
 
 function chooseNumber({ target }) {
   const { where } = state();
@@ -96,7 +114,7 @@ function chooseNumber({ target }) {
 }
 
 function setWords(name, words) {
-  const others = state().where.filter((condition) => { const [column, relation] = partsOf(condition); return column !== name || relation !== "="; });
+  const others = state().where.filter((condition) => { const [column, relation] = partsOf(condition); return nameOf(column) !== name || relation !== "="; });
   go({ where: words.length ? [...others, `${name}=${words.join("|")}`] : others });
 }
 
@@ -133,7 +151,8 @@ export function showFilters({ labels, where, hybrid, late, like, photo }) {
 function inWords(condition) {
   const [column, relation, value] = partsOf(condition);
   if (!column) return value;
-  return relation === "=" ? `${spaced(column)}: ${value.replaceAll("|", " or ")}` : `${spaced(column)} ${relation === "<=" ? "≤" : "≥"} ${value}`;
+  const name = spaced(nameOf(column));
+  return relation === "=" ? `${name}: ${value.replaceAll("|", " or ")}` : `${name} ${IN_WORDS[relation]} ${value}`;
 }
 
 const chip = (text, without) => make("li", {}, make("button", { type: "button", text: `${text} ✕`, ariaLabel: `Remove filter ${text}`,

@@ -63,7 +63,8 @@ function say({ q, like, region, photo, labels, where }, { unknown_words: unknown
   $("status").textContent = hits.length ? `${count} ${nearest}` : "";
   const strange = unknown.length ? `Not known here: ${quoted(unknown)}${hits.length ? `, so ${unknown.length > 1 ? "they do" : "it does"} not count` : ""}.` : "";
   const tries = meant ? ["Did you mean ", make("button", { type: "button", className: "text", text: meant, on: { click: () => go({ q: meant }) } }), "?"] : [];
-  $("note").replaceChildren(...[strange, ...(strange && meant ? [" "] : []), ...tries].filter(Boolean));
+  const besides = hits.length ? strange : "";   // with nothing found, the message says it
+  $("note").replaceChildren(...[besides, ...(besides && meant ? [" "] : []), ...tries].filter(Boolean));
   if (hits.length || !(q || like || photo)) return;
   const advice = like || photo ? "Nothing else is like it here." : strange ? `${strange} Try other words.` : "Try fewer words or others, or take away a filter.";
   message("Nothing found", advice, labels.length + where.length ? ["Take away the filters", () => go({ labels: [], where: [] })] : null);
