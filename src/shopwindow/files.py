@@ -692,6 +692,14 @@ def _exchange(one: Path, other: Path) -> bool:
     return not failed
 
 
+def check_photo_folder(folder: str | os.PathLike[str]) -> None:
+    """Raises: DataError for no folder, or one that may not be read."""
+    if not Path(folder).is_dir():
+        raise DataError("no such folder of photos", path=folder)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError("may not be read", path=folder)
+
+
 def find_photo(folder: str | Path | None, product_id: int | str) -> Path | None:
     """The photo of a product in a folder or its subfolders: PRODUCT_ID.jpg, .jpeg, .png or .webp, in any case.
 

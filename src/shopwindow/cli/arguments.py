@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from shopwindow.cli.console import remark
 from shopwindow.files import STANDARD_STREAM, DataError, check_apart
 
 Verb = Callable[..., None]
@@ -207,7 +208,7 @@ class VerbParser(argparse.ArgumentParser):
 
 def wrong_usage(message: str) -> NoReturn:
     """Says in one line what is wrong with the words of the command, and exits 2."""
-    sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
+    remark(f"{' '.join(message.split())} (--help says more)")
     sys.exit(2)
 
 

@@ -75,12 +75,12 @@ def demo(
         port: Where to serve.
         threads: How many to compute with; as many as there are processors when not given.
     """
+    _check_own(Path(out))
     from shopwindow.cli.shop import shop
     from shopwindow.data.dataset import Dataset
     from shopwindow.shop.measuring import Judged
 
     started = time.monotonic()
-    _check_own(Path(out))
     drawn, mine = Path(out) / _DRAWN, Path(out) / _SHOP
     say("\n0  draw: photos, products.csv, clicks.csv, judgements.csv", style="bold")
     draw(str(drawn), products=products, seed=seed)
