@@ -146,10 +146,8 @@ def card(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return made
 
 
-@settings(FUZZ, max_examples=EXAMPLES)
-@given(data=st.data())
-def test_cards_with_any_value(card: Card, data: st.DataObject) -> None:
-    fuzz(card.path, card.open_it, data, named=card.path.parents[1])
+def test_cards_with_any_value(card: Card) -> None:
+    fuzz(card.path, card.open_it, named=card.path.parents[1])
 
 
 @pytest.mark.parametrize(

@@ -66,13 +66,14 @@ def extract(
     backbone: str = "lite0",
 ) -> Path:
     """Encodes a shop's photos as `shopwindow extract` does; gives the folder of features."""
+    goal = _goal(out, products, photos)
     from shopwindow.vision.backbone import open_backbone
     from shopwindow.vision.extract import extract as encode_photos
     from shopwindow.vision.sources import find_photos
 
     folder = None if photos is None else str(_path(photos, "photos"))
     table = find_photos(str(_path(products, "products")), photos=folder).products
-    encode_photos(table, _path(out, "out"), backbone=open_backbone(backbone))
+    encode_photos(table, goal, backbone=open_backbone(backbone))
     return Path(out)
 
 
@@ -85,14 +86,14 @@ def prepare(
     judgements: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """The dataset of competition files, or of a shop's features and clicks, written to `out`."""
+    given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    goal = _goal(out, *given, features, clicks, judgements)
     from shopwindow.data.dataset import Dataset
     from shopwindow.data.features import Features
     from shopwindow.data.prepare import prepare as prepare_files
     from shopwindow.data.shop import prepare_shop
 
-    goal = _path(out, "out")
     if features is None:
-        given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
         prepare_files([_path(source, "sources") for source in given], goal)
     else:
         shop = {
@@ -118,6 +119,7 @@ def train(
 
     `valid` and `answers` measure it; without them the dataset's held-out clicks do, or pairs that the recipe holds out.
     """
+    goal = _goal(out, dataset, valid, answers)
     from shopwindow.model.recipe import load_recipe
     from shopwindow.model.training import train as train_model
     from shopwindow.model.validation import Validation
@@ -125,7 +127,7 @@ def train(
     if (valid is None) != (answers is None):
         raise TypeError("valid and answers go together: give both or neither")
     changes = {name: str(value) for name, value in (settings or {}).items()}
-    chosen, pairs, goal = load_recipe(recipe, changes), _dataset(dataset, "dataset"), _path(out, "out")
+    chosen, pairs = load_recipe(recipe, changes), _dataset(dataset, "dataset")
     validation = None if valid is None else Validation(_dataset(valid, "valid"), answers_of(answers))
     return Model(goal, train_model(pairs, chosen, goal, validation=validation))
 
@@ -137,12 +139,13 @@ def rank(
     out: str | os.PathLike[str] | None = None,
 ) -> Run:
     """The score of every candidate of every query of a dataset; written to `out` too, where it is given."""
+    goal = None if out is None else _goal(out, model, dataset)
     from shopwindow.ranking.runs import write_run
 
     opened = model if isinstance(model, Model) else load(model)
     run = opened.bundle.rank(_dataset(dataset, "dataset"))
-    if out is not None:
-        write_run(run, _path(out, "out"))
+    if goal is not None:
+        write_run(run, goal)
     return run
 
 
@@ -422,6 +425,16 @@ def _part(given: object, part: str, name: str | None = None) -> Path:
     from shopwindow.shop.stages import part_of
 
     return part_of(_path(given, name or part), part)
+
+
+def _goal(out: object, *inputs: object) -> Path:
+    """Where to write. Raises: TypeError for no path, DataError where it is, lies inside or holds what is read."""
+    from shopwindow.files import check_apart
+
+    goal = _path(out, "out")
+    read = [getattr(given, "path", given) for given in inputs]  # of a model or a dataset, where it lies
+    check_apart(goal, [path for path in read if isinstance(path, str | os.PathLike)], field="out")
+    return goal
 
 
 def _dataset(given: object, name: str) -> Dataset:

@@ -22,7 +22,7 @@ import sys
 import time
 import types
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -340,15 +340,32 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def check_fields(
-    card: Any, kinds: Mapping[str, type | types.UnionType], path: str | os.PathLike[str]
-) -> None:
+Kind = type | types.UnionType | types.GenericAlias
+"""Of a field of a card: a type, several, or a list of values of a type."""
+
+
+def check_fields(card: Any, kinds: Mapping[str, Kind], path: str | os.PathLike[str]) -> None:
     """Raises: DataError naming the first field that is missing or of another kind (a truth value is no int)."""
     for name, kind in kinds.items():
-        value = card.get(name) if isinstance(card, dict) else None
-        is_known = isinstance(card, dict) and name in card
-        if not is_known or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(card, dict) or name not in card or not _is_of(card[name], kind):
             raise DataError("missing or of another kind", path=path, field=name)
+
+
+def _is_of(value: Any, kind: Kind) -> bool:
+    if isinstance(kind, types.GenericAlias):
+        return isinstance(value, list) and all(_is_of(one, kind.__args__[0]) for one in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def check_whole(
+    card: Any, names: Iterable[str], path: str | os.PathLike[str], *, least: int = 0, most: int = 2**31 - 1
+) -> None:
+    """Raises: DataError naming the first field that is missing or no whole number from `least` to `most`."""
+    for name in names:
+        check_fields(card, {name: int}, path)
+        if not least <= card[name] <= most:
+            problem = f"{str(card[name])[:40]}, a whole number from {least} to {most:,} was wanted"
+            raise DataError(problem, path=path, field=name)
 
 
 def scores_of(card: Any, path: str | os.PathLike[str]) -> dict[str, float]:
@@ -503,6 +520,32 @@ def check_replaceable(path: str | os.PathLike[str], *, marker: str) -> Path:
     return goal
 
 
+def check_apart(
+    out: str | os.PathLike[str],
+    others: Iterable[str | os.PathLike[str]],
+    *,
+    field: str,
+    replaces: bool = True,
+) -> None:
+    """Whether an output lies apart from what else a command names, links followed; `-` is apart from everything.
+
+    Raises: DataError naming the field where it is one of the others or lies inside one, for it is lost when that is
+    made again; and where it `replaces` a directory that holds one.
+    """
+    if os.fspath(out) == STANDARD_STREAM:
+        return
+    goal = real_path(out)
+    for name in others:
+        other = real_path(name)
+        if goal == other:
+            raise DataError(f"{out} is the same place as {name}; give another name", field=field)
+        if goal.is_relative_to(other):
+            problem = f"{out} lies inside {name} and is lost when that is made again; give a place outside"
+            raise DataError(problem, field=field)
+        if replaces and other.is_relative_to(goal):
+            raise DataError(f"{name} lies inside {out}, which is replaced; give another name", field=field)
+
+
 @contextlib.contextmanager
 def alone(path: str | os.PathLike[str], *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Keeps every other process out that asks for the same path, until the block ends or the process dies.
@@ -647,6 +690,14 @@ def _exchange(one: Path, other: Path) -> bool:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fspath(other))
     return not failed
+
+
+def check_photo_folder(folder: str | os.PathLike[str]) -> None:
+    """Raises: DataError for no folder, or one that may not be read."""
+    if not Path(folder).is_dir():
+        raise DataError("no such folder of photos", path=folder)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError("may not be read", path=folder)
 
 
 def find_photo(folder: str | Path | None, product_id: int | str) -> Path | None:

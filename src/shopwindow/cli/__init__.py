@@ -78,8 +78,10 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # an ascii terminal, a file name that is no UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:  # also where a verb ends by itself, as --help does
+            sys.stdout.flush()
     except (DataError, ValueError) as error:
         _end(str(error), WRONG_INPUT)
     except BrokenPipeError:

@@ -19,16 +19,22 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from shopwindow.files import DataError
+from shopwindow.cli.console import remark
+from shopwindow.files import STANDARD_STREAM, DataError, check_apart
 
 Verb = Callable[..., None]
+Replaced = typing.Annotated[str, "put in place whole"]
+"""A parameter that names what a verb writes: a file, or a directory of which nothing older stays."""
+Filled = typing.Annotated[str, "added to"]
+"""A parameter that names a directory that a verb adds to."""
 
 _PLACEHOLDERS: Final = {
     "click_columns": "ROLE=COLUMN",
     **dict.fromkeys(("recipe", "table", "collection", "backbone", "detector"), "NAME"),
-    **dict.fromkeys(("id", "title"), "COLUMN"),
+    **dict.fromkeys(("id", "title", "link", "currency", "score_column"), "COLUMN"),
     "photo": "NAME",
     **dict.fromkeys(("measure", "measures"), "MEASURE"),
     **dict.fromkeys(("smooth", "smooth_regions"), "WEIGHTS"),
@@ -42,6 +48,8 @@ _PLACEHOLDERS: Final = {
     "url": "URL",
 }
 """What stands for an option's value in the help, where it is a text and no path."""
+_NO_PATHS: Final = ("words", "ids", "name")
+"""Words of a command that are no paths."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ class VerbParser(argparse.ArgumentParser):
         usage, self._repeatable = [name], set[str]()
         self._fits: dict[str, Callable[[str], bool]] = {}
         hints = typing.get_type_hints(inspect.unwrap(verb))
+        self._outputs = _outputs(verb)
         for parameter in inspect.signature(verb).parameters.values():
             settings = _settings(parameter, hints[parameter.name], says.parameters.get(parameter.name, ""))
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -139,18 +148,36 @@ class VerbParser(argparse.ArgumentParser):
         if missing:
             self.error(f"the following arguments are required: {', '.join(missing)}")
         self._check_named(arguments)
+        self._check_apart(arguments)
         return arguments
 
     def _check_named(self, arguments: dict[str, Any]) -> None:
         """Raises: DataError for an empty name, which the system takes for the current folder."""
         for action in self._actions:
             value = arguments.get(action.dest)
-            is_path = action.metavar == "PATH"
+            is_path = action.metavar in ("PATH", "COLUMN")
             is_empty = is_path and "" in value if isinstance(value, list) else value == ""
             if is_empty and (is_path or not action.option_strings):
                 raise DataError(
                     "is empty, a name was wanted", field=(action.option_strings or [str(action.metavar)])[0]
                 )
+
+    def _check_apart(self, arguments: dict[str, Any]) -> None:
+        """Raises: DataError for an output that is an input or another output, lies inside one, or would replace what
+        holds one."""
+        inputs = [
+            path
+            for action in self._actions
+            if action.dest not in self._outputs
+            for path in _paths(action, arguments.get(action.dest))
+        ]
+        replaced = {name: arguments[name] for name, kind in self._outputs.items() if kind is Replaced}
+        for name, kind in self._outputs.items():
+            if arguments[name] is not None:
+                others = [out for other, out in replaced.items() if other != name and out is not None]
+                field = next(action for action in self._actions if action.dest == name)
+                shown = (field.option_strings or [str(field.metavar)])[0]
+                check_apart(arguments[name], [*inputs, *others], field=shown, replaces=kind is Replaced)
 
     def _spread(self, words: Sequence[str]) -> list[str]:
         """The words with each value of a list bound to its option, so that a value that cannot be one is a word of the
@@ -181,7 +208,7 @@ class VerbParser(argparse.ArgumentParser):
 
 def wrong_usage(message: str) -> NoReturn:
     """Says in one line what is wrong with the words of the command, and exits 2."""
-    sys.stderr.write(f"shopwindow: {' '.join(message.split())} (--help says more)\n")
+    remark(f"{' '.join(message.split())} (--help says more)")
     sys.exit(2)
 
 
@@ -280,6 +307,31 @@ def _settings(parameter: inspect.Parameter, hint: Any, says: str) -> dict[str, A
         shown = " ".join(parameter.default) if is_list else parameter.default
         says = f"{says} (default: {shown})"
     return {**settings, "help": _escaped(says)}
+
+
+def _outputs(verb: Verb) -> dict[str, object]:
+    """The parameters that name what a verb writes: `Replaced` or `Filled`."""
+    hints = typing.get_type_hints(inspect.unwrap(verb), include_extras=True)
+    return {
+        name: kind
+        for name, hint in hints.items()
+        for kind in (Replaced, Filled)
+        if kind in (hint, *typing.get_args(hint))
+    }
+
+
+def _paths(action: argparse.Action, value: object) -> list[str]:
+    """The files and directories that the value of an argument names. What may be a name is a path where it is a
+    directory with a card."""
+    words = [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
+    if action.dest in _NO_PATHS:
+        return []
+    if str(action.metavar).startswith("NAME"):
+        return [word for word in words if any(Path(word).glob("*.json"))]
+    if action.option_strings and action.metavar != "PATH":
+        return []
+    several = [part for word in words for part in (word, *word.split(","))]  # as evaluate reads seeds
+    return [word for word in several if word and word != STANDARD_STREAM]
 
 
 def _fitting(settings: dict[str, Any]) -> Callable[[str], bool]:

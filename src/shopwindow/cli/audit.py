@@ -6,6 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from shopwindow.cli.arguments import Replaced
 from shopwindow.cli.console import AlignedTable, print_json, say
 from shopwindow.cli.systems import check_numbers, check_overlap, read_scores
 from shopwindow.files import DataError
@@ -27,7 +28,7 @@ def audit(
     train: str | None = None,
     measure: str = "nDCG@5",
     fail_above: float | None = None,
-    html: str | None = None,
+    html: Replaced | None = None,
     seed: int = 0,
     json: bool = False,
 ) -> None:

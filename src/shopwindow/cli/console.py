@@ -7,11 +7,15 @@ import math
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 NARROWEST: Final = 60
 """Columns of the narrowest terminal that lines are wrapped for."""
+_JOINERS: Final = "\u200c\u200d"
+_LONGEST_NAME: Final = 300
+_LONGEST_REMARK: Final = 2000
 _IN_A_PIPE: Final = 100_000
 """Columns of standard output where nothing is wrapped."""
 
@@ -88,17 +92,39 @@ class AlignedTable:
 
 
 def seen(text: str) -> str:
-    """The text on one line, with a question mark for each letter that cannot be seen.
+    """The text on one line, with what cannot be seen escaped; spaces and joiners of any script stay.
 
-    >>> seen("red\\x1b[0m")
-    'red?[0m'
+    >>> print(seen("red\\x1b[0m"))
+    red\\x1b[0m
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    if text.isprintable():
+        return text
+    return "".join(letter if _can_be_seen(letter) else repr(letter)[1:-1] for letter in text)
+
+
+def _can_be_seen(letter: str) -> bool:
+    return letter.isprintable() or letter in _JOINERS or unicodedata.category(letter) == "Zs"
+
+
+def shortened(text: str) -> str:
+    """The text with long names, and what is long as a whole, cut in the middle.
+
+    >>> shortened("/a" * 5000 + "/x.run: no such file")[-40:]
+    '/a/a/a/a/a/a/a/a/a/a/x.run: no such file'
+    """
+    words = (_cut(word, _LONGEST_NAME) for word in text.split(" "))
+    return _cut(" ".join(words), _LONGEST_REMARK)
+
+
+def _cut(text: str, longest: int) -> str:
+    """Its beginning and its end, where it is longer."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 def remark(text: str) -> None:
-    """Says something beside the output, on standard error."""
-    line = f"shopwindow: {seen(text)}"
+    """Says something beside the output, on standard error: one line, of a bounded length."""
+    line = f"shopwindow: {shortened(seen(text))}"
     sys.stderr.write(f"{wrapped(line) if sys.stderr.isatty() else line}\n")
 
 

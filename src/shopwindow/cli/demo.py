@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from shopwindow.cli.arguments import Filled, Replaced
 from shopwindow.cli.console import say
+from shopwindow.files import DataError, check_replaceable, is_ours
 
 if TYPE_CHECKING:
     from shopwindow.shop.measuring import Judged
 
 
+_DRAWN: Final = "drawn"
+_SHOP: Final = "shop"
+_SHEET: Final = "contact-sheet.png"
+
+
 def draw(
-    out: str,
+    out: Replaced,
     *,
     products: int = 3000,
     seed: int = 0,
@@ -49,7 +56,7 @@ def draw(
 
 def demo(
     *,
-    out: str = "demo",
+    out: Filled = "demo",
     products: int = 3000,
     recipe: str = "bow",
     seed: int = 0,
@@ -68,12 +75,13 @@ def demo(
         port: Where to serve.
         threads: How many to compute with; as many as there are processors when not given.
     """
+    _check_own(Path(out))
     from shopwindow.cli.shop import shop
     from shopwindow.data.dataset import Dataset
     from shopwindow.shop.measuring import Judged
 
     started = time.monotonic()
-    drawn, mine = Path(out) / "drawn", Path(out) / "shop"
+    drawn, mine = Path(out) / _DRAWN, Path(out) / _SHOP
     say("\n0  draw: photos, products.csv, clicks.csv, judgements.csv", style="bold")
     draw(str(drawn), products=products, seed=seed)
     shop(
@@ -86,12 +94,30 @@ def demo(
         threads=threads,
     )
     judged = Judged.read(drawn / "judgements.csv", Dataset(mine / "dataset"))
-    _draw_sheet(mine, judged, drawn / "photos", Path(out) / "contact-sheet.png")
+    _draw_sheet(mine, judged, drawn / "photos", Path(out) / _SHEET)
     _print_places(Path(out), time.monotonic() - started)
     if serve:
         from shopwindow.cli import serve as service
 
         service.serve(str(mine), port=port, suggest=_suggestions(judged.texts))
+
+
+def _check_own(folder: Path) -> None:
+    """Raises: DataError where the folder holds what no demo has written, or may not be written."""
+    from shopwindow.drawn.writing import MARKER as DRAWN_MARKER
+    from shopwindow.shop.stages import MARKER as SHOP_MARKER
+
+    if folder.exists() and not folder.is_dir():
+        raise DataError("exists and is not a directory; give another name", path=folder)
+    for name, marker in ((_DRAWN, DRAWN_MARKER), (_SHOP, SHOP_MARKER)):
+        check_replaceable(folder / name, marker=marker)
+    known = {_DRAWN, _SHOP, *([_SHEET] if is_ours(folder / _DRAWN, DRAWN_MARKER) else [])}
+    left = tuple(f".{name}." for name in (_DRAWN, _SHOP, _SHEET))  # of a demo that was killed
+    others = [entry.name for entry in folder.iterdir() if entry.name not in known]
+    if strange := sorted(name for name in others if not name.startswith(left)):
+        raise DataError(
+            f"holds other files ({strange[0]}); give another name or an empty folder", path=folder
+        )
 
 
 def _draw_sheet(mine: Path, judged: Judged, photos: Path, out: Path) -> None:

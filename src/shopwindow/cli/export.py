@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from shopwindow.cli.arguments import optional_libraries
+from shopwindow.cli.arguments import Replaced, optional_libraries
 from shopwindow.cli.console import counted, say
 from shopwindow.cli.progress import counting
 from shopwindow.files import DataError
 
 
-def parquet(index: str, *, out: str) -> None:
+def parquet(index: str, *, out: Replaced) -> None:
     """Write the vectors of an index into a Parquet file.
 
     Each product goes with its id, its vector as finely as the index keeps it, size in px, labels, texts and the
@@ -72,7 +72,7 @@ def qdrant(index: str, *, url: str, collection: str) -> None:
     _print_count(count, collection)
 
 
-def onnx(bundle: str, *, out: str, int8: bool = False) -> None:
+def onnx(bundle: str, *, out: Replaced, int8: bool = False) -> None:
     """Write what turns words into vectors as ONNX, with its tokenizer: `ExportedText` opens it without torch.
 
     What was written is opened and tried on texts of the vocabulary's words; their vectors must point as the bundle's do
@@ -96,7 +96,7 @@ def onnx(bundle: str, *, out: str, int8: bool = False) -> None:
     )
 
 
-def bert(bundle: str, *, out: str, tower: Literal["text", "photo"] = "text") -> None:
+def bert(bundle: str, *, out: Replaced, tower: Literal["text", "photo"] = "text") -> None:
     """Write a tower as a BERT checkpoint directory that other tools of the BERT family open.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shopwindow.cli.arguments import at_least
+from shopwindow.cli.arguments import Filled, at_least
 
 if TYPE_CHECKING:
     from shopwindow.vision.backbone import Detector
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def extract(
     products: str,
     *,
-    out: str,
+    out: Filled,
     photos: str | None = None,
     backbone: str = "lite0",
     detector: str | None = None,

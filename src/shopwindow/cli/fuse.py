@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from shopwindow.cli.arguments import Replaced
 from shopwindow.cli.console import AlignedTable, counted, remark, say
 from shopwindow.cli.systems import (
     check_numbers,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def fuse(
     runs: list[str],
     *,
-    out: str,
+    out: Replaced,
     method: Literal["mean", "zscore", "rank", "rrf"] = "zscore",
     weights: list[float] | None = None,
     learn: str | None = None,
@@ -92,7 +93,7 @@ def fuse(
 def submit(
     run: str,
     *,
-    out: str | None = None,
+    out: Replaced | None = None,
     pools: str | None = None,
     check: bool = False,
     score_column: str | None = None,

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shopwindow.cli.arguments import at_least, numbers
+from shopwindow.cli.arguments import Replaced, at_least, numbers
 from shopwindow.cli.console import counted, say
 from shopwindow.cli.progress import counting, started
 from shopwindow.cli.threads import take_threads
@@ -23,7 +23,7 @@ def make(
     bundle: str,
     dataset: str,
     *,
-    out: str,
+    out: Replaced,
     photos: str | None = None,
     texts: str | None = None,
     labels: str | None = None,
@@ -108,7 +108,7 @@ def _photo_count(index: str, photos: str) -> str:
 
 
 def add(
-    index: str,
+    index: Replaced,
     dataset: str,
     *,
     texts: str | None = None,
@@ -134,7 +134,7 @@ def add(
     _print_index(index, remarks)
 
 
-def delete(index: str, ids: list[str]) -> None:
+def delete(index: Replaced, ids: list[str]) -> None:
     """Delete products from an index.
 
     Args:
@@ -151,7 +151,7 @@ def delete(index: str, ids: list[str]) -> None:
     _print_index(index)
 
 
-def compact(index: str) -> None:
+def compact(index: Replaced) -> None:
     """Write all living products of an index into one segment.
 
     Args:
@@ -163,7 +163,7 @@ def compact(index: str) -> None:
     _print_index(index)
 
 
-def update(index: str, *, columns: str) -> None:
+def update(index: Replaced, *, columns: str) -> None:
     """Give the products of an index new values in columns; nothing is encoded anew.
 
     Args:

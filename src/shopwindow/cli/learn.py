@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shopwindow.cli import teaching
-from shopwindow.cli.arguments import at_least, numbers, only_with
+from shopwindow.cli.arguments import Replaced, at_least, numbers, only_with
 from shopwindow.cli.console import counted, remark, say
 from shopwindow.cli.threads import take_threads
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
@@ -46,7 +46,7 @@ _MOST_PROCESSES = 4
 def train(
     dataset: str,
     *,
-    out: str,
+    out: Replaced,
     valid: str | None = None,
     answers: str | None = None,
     recipe: str = "default",
@@ -164,7 +164,7 @@ def rank(
     bundle: str,
     dataset: str,
     *,
-    out: str,
+    out: Replaced,
     smooth: str | None = None,
     operator: str | None = None,
     rerank: str | None = None,
@@ -172,7 +172,7 @@ def rank(
     pools_from: str | None = None,
     nearest: int | None = None,
     others: int | None = None,
-    explain: str | None = None,
+    explain: Replaced | None = None,
     explain_queries: int = 20,
     explain_top: int = 3,
     photos: str | None = None,

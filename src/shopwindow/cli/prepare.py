@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from shopwindow.cli.arguments import at_least, only_with
+from shopwindow.cli.arguments import Replaced, at_least, only_with
 from shopwindow.files import DataError, is_plain_file
 from shopwindow.processors import processors
 
@@ -22,7 +22,7 @@ _MOST: Final = 8
 def prepare(
     tsv: list[str] | None = None,
     *,
-    out: str,
+    out: Replaced,
     products: str | None = None,
     clicks: str | None = None,
     judgements: str | None = None,

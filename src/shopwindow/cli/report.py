@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shopwindow.cli.arguments import Filled, Replaced
 from shopwindow.cli.console import counted, say
 from shopwindow.cli.systems import check_numbers, read_measures, read_queries, read_runs, systems_of
 
@@ -10,7 +11,7 @@ def report(
     runs: list[str],
     *,
     answers: str,
-    out: str,
+    out: Replaced,
     pools: str | None = None,
     also: list[str] | None = None,
     dataset: str | None = None,
@@ -18,7 +19,7 @@ def report(
     queries: str | None = None,
     photos: str | None = None,
     bundle: str | None = None,
-    plots: str | None = None,
+    plots: Filled | None = None,
     measures: list[str] = ["nDCG@5", "hit@1", "recall@5", "MRR"],  # noqa: B006 - shown in the help, never changed
     seed: int = 0,
 ) -> None:

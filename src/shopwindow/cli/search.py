@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shopwindow.cli.arguments import at_least, only_with
+from shopwindow.cli.arguments import Replaced, at_least, only_with
 from shopwindow.cli.console import AlignedTable, counted, print_json, remark, say
 from shopwindow.files import STANDARD_STREAM, DataError, check_writable
 
@@ -28,7 +28,7 @@ def search(
     rerank: str | None = None,
     candidates: int | None = None,
     queries: str | None = None,
-    run: str | None = None,
+    run: Replaced | None = None,
     json: bool = False,
 ) -> None:
     """Find products for words, for a photo or for both; or rank the catalogue for many queries and write the run

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shopwindow import __version__
+from shopwindow.cli.arguments import Filled
 from shopwindow.cli.console import AlignedTable, counted, say
 from shopwindow.files import DataError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def shop(
     products: str,
     *,
-    out: str,
+    out: Filled,
     photos: str | None = None,
     clicks: str | None = None,
     judgements: str | None = None,

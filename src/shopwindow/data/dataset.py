@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float16, Float32, Int32, Int64, Integer, Shaped, UInt8
 
-from shopwindow.files import DataError, read_card
+from shopwindow.files import DataError, check_fields, check_whole, read_card
 
 if TYPE_CHECKING:
     from shopwindow.data.regions import Regions
@@ -50,8 +50,6 @@ WEIGHTS: Final = "weights.arrow"
 REJECTED: Final = "rejected.jsonl"
 CATALOGUE: Final = "catalogue.arrow"
 _MANIFEST_FIELDS: Final = {
-    "feature_size": int,
-    "label_count": int,
     "content_hash": str,
     "shards": list,
     "report": dict,
@@ -437,9 +435,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise DataError(f"no dataset: it holds no {MANIFEST}", path=path)
     manifest = read_card(path / MANIFEST, format=FORMAT, made_by="prepare")
-    for key, kind in _MANIFEST_FIELDS.items():
-        if not isinstance(manifest.get(key), kind):
-            raise DataError("missing or of another kind", path=path / MANIFEST, field=key)
+    check_fields(manifest, _MANIFEST_FIELDS, path / MANIFEST)
+    check_whole(manifest, ("feature_size", "label_count"), path / MANIFEST)
     if not manifest["shards"]:
         raise DataError("names no products file", path=path / MANIFEST, field="shards")
     weights = manifest.get("weights", {"sha256": ""})

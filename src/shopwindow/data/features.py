@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float16, Float32, Int64, Shaped
 
-from shopwindow.files import DataError, check_fields, check_ordinary, parse_json, read_text
+from shopwindow.files import DataError, check_fields, check_ordinary, check_whole, parse_json, read_text
 from shopwindow.ids import ids_from_text
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ SHARD_NAME: Final = re.compile(r"photos-\d+\.arrow")
 _MANIFEST_FIELDS: Final = {
     "backbone": dict,
     "detector": dict | None,
-    "feature_size": int,
-    "label_count": int,
     "content_hash": str,
     "shards": list,
     "counts": dict,
@@ -256,6 +254,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"not of the format {FORMAT!r}", path=path / MANIFEST)
     check_fields(manifest, _MANIFEST_FIELDS, path / MANIFEST)
+    check_whole(manifest, ("feature_size", "label_count"), path / MANIFEST)
     if not all(isinstance(name, str) and SHARD_NAME.fullmatch(name) for name in manifest["shards"]):
         raise DataError("names no photos file", path=path / MANIFEST, field="shards")
     return manifest

@@ -24,7 +24,7 @@ from shopwindow.drawn.goods import CATEGORIES
 from shopwindow.drawn.photo import draw_photo
 from shopwindow.drawn.regions import Detections, detect
 from shopwindow.drawn.shop_files import clicks_csv, judgements_csv, prices, products_csv
-from shopwindow.files import whole_directory
+from shopwindow.files import check_replaceable, whole_directory
 from shopwindow.vision.featurise import region_features
 
 MARKER: Final = "drawn.json"
@@ -89,6 +89,7 @@ def draw_shop(
     for name, share in (("possessive_share", possessive_share), ("crowded_share", crowded_share)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be from 0 to 1, not {share}")
+    check_replaceable(out, marker=MARKER)
     rng = _generator(seed, _PLAN_SEED)
     plan = plan_shop(products, rng, possessive_share=possessive_share, occurrence_leak=occurrence_leak)
     counts = region_counts(products, crowded_share, _generator(seed, _CROWD_SEED))

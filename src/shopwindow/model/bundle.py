@@ -34,7 +34,7 @@ from torch import nn
 
 from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions, TitleTokens
-from shopwindow.files import DataError, check_fields, read_card, read_text, scores_of
+from shopwindow.files import DataError, check_fields, check_whole, read_card, read_text, scores_of
 from shopwindow.model.bags import Names, PooledRegions, TitleWords, WordBag
 from shopwindow.model.checkpoint import check_weighed, load_weights, save_weights
 from shopwindow.model.encoder import (
@@ -67,6 +67,14 @@ MODULES: Final = "modules.json"
 _MODULES: Final = [
     {"idx": 0, "name": "0", "path": "", "type": "shopwindow.export.sentence_encoder.TextModule"}
 ]
+_MODEL_FIELDS: Final = {
+    "parts": list[dict],
+    "query_rules": list[str],
+    "skip": list[int],
+    "largest": int | None,
+    "names": int | None,
+    "late": dict | None,
+}
 _BARE: Final[dict[type[nn.Module], str]] = {
     TitleWords: "title words",
     PretrainedTexts: "pretrained texts",
@@ -255,6 +263,8 @@ def _build_as_weighed(
 
     Raises: DataError for a description that is none, or of another size.
     """
+    check_fields(described, _MODEL_FIELDS, path / MARKER)
+    check_whole(described, ("feature_size", "vocabulary", "longest"), path / MARKER, least=1)
     try:
         check_weighed(lambda: build(described), path / WEIGHTS)
         model = build(described, backbone=backbone, text_tower=text_tower)
@@ -346,6 +356,8 @@ def _describe(component: nn.Module) -> dict[str, Any]:
 
 def _built_part(own: dict[str, Any], feature_size: int, pretrained: PretrainedTexts) -> Part:
     width = own["width"]
+    if type(width) is not int or width < 1 or type(own["normalise"]) is not bool:
+        raise ValueError(f"a part of width {str(width)[:40]}")
     text = Side(
         *(
             pretrained if each["kind"] == _BARE[PretrainedTexts] else _built(each, width, feature_size)
@@ -373,6 +385,8 @@ def _built(own: dict[str, Any], width: int, feature_size: int) -> nn.Module:
     if kind == _BARE[WholePhotos]:
         return WholePhotos()
     own["size"] = EncoderSize(**own["size"])
+    if own["size"].hidden != width:
+        raise ValueError(f"a part of width {width}, its transformer has {own['size'].hidden}")
     if kind == "text transformer":
         return TextTower(**own)
     if kind == "region transformer":

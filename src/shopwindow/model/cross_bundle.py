@@ -45,7 +45,13 @@ from shopwindow.model.towers import EncoderSize
 
 MARKER: Final = "cross.json"
 FORMAT: Final = "shopwindow cross-encoder 1"
-_FIELDS: Final = {"model": dict, "label_names": dict, "query_rules": list, "provenance": dict, "scores": dict}
+_FIELDS: Final = {
+    "model": dict,
+    "label_names": dict,
+    "query_rules": list[str],
+    "provenance": dict,
+    "scores": dict,
+}
 
 
 @dataclass

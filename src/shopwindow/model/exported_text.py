@@ -34,7 +34,13 @@ GRAPH: Final = "text.onnx"
 KEYS: Final = "keys.npy"
 TOKENIZER: Final = "tokenizer.json"
 TEXTS_AT_ONCE: Final = 64
-_FIELDS: Final = {"dimensions": int, "longest": int, "query_rules": list, "tower": bool, "bag": dict | None}
+_FIELDS: Final = {
+    "dimensions": int,
+    "longest": int,
+    "query_rules": list[str],
+    "tower": bool,
+    "bag": dict | None,
+}
 _MOST: Final = 2**20
 _FIRST_PAIR: Final = np.int64(1 << 24)
 

@@ -28,6 +28,8 @@ JOINED_FROM = 256
 """Tokens from which on the projections of attention are one product."""
 INITIAL_SPREAD = 0.02
 """Standard deviation of random initial weights, as BERT's."""
+_MOST_LAYERS = 1000
+"""A card may name any number; to build layers takes time and memory before their weights are looked at."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class EncoderSize:
     def __post_init__(self) -> None:
         if min(self.hidden, self.layers, self.heads, self.inner) < 1:
             raise ValueError(f"hidden, layers, heads and inner must be positive: {self}")
+        if self.layers > _MOST_LAYERS:
+            raise ValueError(f"layers: {self.layers}, at most {_MOST_LAYERS} are built")
         if self.hidden % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide hidden ({self.hidden})")
         if not 0 <= self.dropout < 1:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from shopwindow.files import PHOTO_ENDINGS, STANDARD_STREAM, DataError, parse_json, read_text
+from shopwindow.files import PHOTO_ENDINGS, STANDARD_STREAM, check_photo_folder, parse_json, read_text
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import MARGIN, Audit, audit
 from shopwindow.ranking.blind import box_statistics, equal_rows, in_bins, query_blind_scores
@@ -47,8 +47,7 @@ def thumbnails(folder: str | None) -> Callable[[str], bytes | None]:
     """
     if folder is None:
         return lambda _: None
-    if not Path(folder).is_dir():
-        raise DataError("no such folder", path=folder)
+    check_photo_folder(folder)
 
     def thumbnail(product: str) -> bytes | None:
         if not product.isprintable() or ".." in product or any(sign in product for sign in "/\\:"):

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from shopwindow.data.dataset import Dataset
-from shopwindow.files import DataError, real_path, text_lines, whole_directory
+from shopwindow.files import DataError, check_photo_folder, real_path, text_lines, whole_directory
 from shopwindow.model.bundle import Bundle
 from shopwindow.model.encoder import check_features
 from shopwindow.ranking.operators import check_weights
@@ -128,9 +128,9 @@ def build_index(
 
 
 def _check_settings(photos: str | Path | None, *weights: tuple[float, ...] | None) -> None:
-    """Raises: DataError for no folder of photos, ValueError for weights that are none."""
-    if photos is not None and not Path(photos).is_dir():
-        raise DataError("no such folder of photos", path=photos)
+    """Raises: DataError as `check_photo_folder`, ValueError for weights that are none."""
+    if photos is not None:
+        check_photo_folder(photos)
     for some in weights:
         if some is not None:
             check_weights(some)

@@ -134,8 +134,8 @@ class Manifest:
         parts = tuple(Part(**part) for part in content.pop("parts"))
         if not parts:
             raise ValueError("no segment")
-        names = [name for part in parts for name in (part.name, part.deleted or "-")]
-        for name in (*names, content.get("golden") or "-"):
+        files = [*(part.deleted for part in parts), content.get("golden")]
+        for name in (*(part.name for part in parts), *(name for name in files if name is not None)):
             if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
                 raise ValueError(f"a part named {name!r}")
         for name, kind in (
@@ -160,10 +160,15 @@ class Manifest:
         shown = content.pop("shown", {})
         if not all(isinstance(name, str) for name in shown.values()):
             raise ValueError(f"shown {shown!r}")
+        sources = tuple(Source(**source) for source in content.pop("sources"))
+        if not all(
+            isinstance(text, str) for source in sources for text in (source.path, source.content_hash)
+        ):
+            raise ValueError(f"sources {str(sources)[:80]}")
         smooth, regions = content.pop("smooth"), content.pop("smooth_regions", None)
         return cls(
             parts=parts,
-            sources=tuple(Source(**source) for source in content.pop("sources")),
+            sources=sources,
             label_names={int(label): str(name) for label, name in content.pop("label_names").items()},
             smooth=None if smooth is None else tuple(map(float, smooth)),
             smooth_regions=None if regions is None else tuple(map(float, regions)),

@@ -203,6 +203,9 @@ def _is_number(kind: pa.DataType) -> bool:
 def _of_npz(path: Path) -> _Part:
     arrays = read_npz(path)
     ids, vectors = (_array(arrays, names, path) for names in (("ids", *ID_NAMES), _VECTOR_NAMES))
+    if ids.ndim != 1 or vectors.dtype.kind not in "fiu":
+        problem = f"a row of ids and numbers are wanted; ids {ids.shape}, vectors of {vectors.dtype}"
+        raise DataError(problem, path=path)
     counts = arrays.get("counts", np.ones(len(ids), np.int64))
     if counts.ndim != 1 or counts.dtype.kind not in "iu":
         raise DataError(f"counts of {counts.dtype} {counts.shape}, whole numbers are wanted", path=path)
@@ -217,8 +220,10 @@ def _of_npz(path: Path) -> _Part:
             f"{len(ids)} ids, {len(counts)} counts that sum to {counts.sum()}, vectors {vectors.shape}",
             path=path,
         )
-    if boxes is not None and boxes.shape != (len(vectors), 4):
-        raise DataError(f"boxes {boxes.shape}, wanted {(len(vectors), 4)}", path=path)
+    if boxes is not None and (boxes.shape != (len(vectors), 4) or boxes.dtype.kind not in "fiu"):
+        raise DataError(
+            f"boxes of {boxes.dtype} {boxes.shape}, numbers {(len(vectors), 4)} wanted", path=path
+        )
     float_boxes = None if boxes is None else boxes.astype(np.float32)
     return _Part(
         [str(one) for one in ids.tolist()], counts.astype(np.int64), _halves(vectors, path), float_boxes

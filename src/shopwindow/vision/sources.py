@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from shopwindow.data.products import Products, read_products
-from shopwindow.files import PHOTO_ENDINGS, DataError, check_ordinary, parse_json
+from shopwindow.files import PHOTO_ENDINGS, DataError, check_ordinary, check_photo_folder, parse_json
 from shopwindow.ids import RowError, ids_from_text
 from shopwindow.vision.fetch import IN_TAR
 
@@ -88,8 +88,8 @@ def _from_table(products: Products, folder: Path, photos: str | Path | None) -> 
             "has no column of photos; --photo names the column, --photos the folder of the photos",
             path=products.path,
         )
-    if photos is not None and not Path(photos).is_dir():
-        raise DataError("no such folder of photos", path=photos)
+    if photos is not None:
+        check_photo_folder(photos)
     named: dict[str, list[str]] = {}
     unclaimed = 0
     ids = products.ids.astype(str).tolist()
