@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,12 @@ def words(name: str, paths: dict[str, str]) -> list[str]:
     said = []
     for action in parser(name)._actions:
         if action.dest in paths or action in parser(name)._wanted:
-            word = paths.get(action.dest, action.choices[0] if action.choices else f"other-{action.dest}")
+            word = paths.get(action.dest, next(iter(action.choices or [f"other-{action.dest}"])))
             said += [*action.option_strings[:1], word]
     return said
 
 
-def refused(name: str, **paths: str | Path) -> None:
+def refused(name: str, paths: Mapping[str, str | Path]) -> None:
     with pytest.raises(DataError, match=r"same place as|lies inside"):
         parser(name).read(words(name, {key: str(path) for key, path in paths.items()}))
 
@@ -56,24 +57,23 @@ def test_every_verb_with_an_option_out_says_what_it_writes() -> None:
 def test_no_output_is_an_input_or_lies_inside_one(tmp_path: Path, name: str, out: str, read: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "in")
-    given = {read: tmp_path / "in"}
     for same in ("in", "in/", "./in", "in/../in", "link", "link/."):
-        refused(name, **{read: given[read], out: f"{tmp_path}/{same}"})
-    refused(name, **{read: given[read], out: tmp_path / "link" / "deep" / "x"})
+        refused(name, {read: tmp_path / "in", out: f"{tmp_path}/{same}"})
+    refused(name, {read: tmp_path / "in", out: tmp_path / "link" / "deep" / "x"})
     if parser(name)._outputs[out] is not Filled:
-        refused(name, **{read: given[read], out: tmp_path})
-    parser(name).read(words(name, {read: str(given[read]), out: str(tmp_path / "in-beside")}))
+        refused(name, {read: tmp_path / "in", out: tmp_path})
+    parser(name).read(words(name, {read: str(tmp_path / "in"), out: str(tmp_path / "in-beside")}))
 
 
 def test_outputs_of_one_command_lie_apart_too(tmp_path: Path) -> None:
-    refused("rank", out=tmp_path / "x", explain=tmp_path / "x")
-    refused("rank", out=tmp_path / "x" / "valid.run", explain=tmp_path / "x")
+    refused("rank", {"out": tmp_path / "x", "explain": tmp_path / "x"})
+    refused("rank", {"out": tmp_path / "x" / "valid.run", "explain": tmp_path / "x"})
     read = words("report", {"out": str(tmp_path / "p" / "page.html"), "plots": str(tmp_path / "p")})
     assert parser("report").read(read)["plots"]
 
 
 def test_seeds_joined_by_commas_and_models_in_place_of_names_are_inputs_too(tmp_path: Path) -> None:
-    refused("report", runs=f"{tmp_path}/a.run,{tmp_path}/b.run", out=tmp_path / "b.run")
+    refused("report", {"runs": f"{tmp_path}/a.run,{tmp_path}/b.run", "out": tmp_path / "b.run"})
     cross = tmp_path / "cross"
     cross.mkdir()
     said = words("rank", {"rerank": str(cross), "out": str(cross / "x.run")})

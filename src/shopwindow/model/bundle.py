@@ -68,7 +68,7 @@ _MODULES: Final = [
     {"idx": 0, "name": "0", "path": "", "type": "shopwindow.export.sentence_encoder.TextModule"}
 ]
 _MODEL_FIELDS: Final = {
-    "parts": list[dict],
+    "parts": list[dict],  # type: ignore[type-arg] # for isinstance, which takes no arguments of a type
     "query_rules": list[str],
     "skip": list[int],
     "largest": int | None,

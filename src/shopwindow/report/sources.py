@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from shopwindow.files import PHOTO_ENDINGS, STANDARD_STREAM, check_photo_folder, parse_json, read_text
+from shopwindow.files import (
+    PHOTO_ENDINGS,
+    STANDARD_STREAM,
+    DataError,
+    check_photo_folder,
+    parse_json,
+    read_text,
+)
 from shopwindow.ranking.answers import Answers
 from shopwindow.ranking.audit import MARGIN, Audit, audit
 from shopwindow.ranking.blind import box_statistics, equal_rows, in_bins, query_blind_scores
