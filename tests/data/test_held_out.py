@@ -58,6 +58,15 @@ def test_products_that_look_alike_are_held_out_together(dataset: Dataset) -> Non
     assert set(alike.tolist()) <= set(ranked.tolist())
 
 
+def test_what_is_held_out_twice_is_held_out(dataset: Dataset) -> None:
+    parted = hold_out_products(dataset.without(np.arange(100)))
+    assert parted is not None
+    assert parted[1].ranked.min() >= 100
+    trained = dataset.pair_products[parted[0].pair_training]
+    assert trained.min() >= 100
+    assert not np.isin(trained, parted[1].ranked).any()
+
+
 def test_too_few_texts_hold_nothing_out(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert held_out_clicks(dataset) is None
     monkeypatch.setattr(held_out, "LEAST_TEXTS", 100)

@@ -48,7 +48,7 @@ BETTERED: dict[str, Any] = json.loads(
 - What an index holds is said in lines of plain words; rows of other products are no remark; tables show file names;
   nDCG-ones@5 is no default measure. `price<20` is a condition. "GREEN" is read as "green" where that is known, in the
   vectors of `trainings.json`.
-- `prepare` counts pairs to learn from only where there are some.
+- `prepare` counts pairs to learn from only where there are some. Outputs that are inputs, or hold them, are told first.
 - Rerankers go by name: `ways.rerankers`, "a reranker of its own". The recipe `shop` is named among the others.
 """
 

@@ -196,8 +196,9 @@ class Dataset:
         return flags if self._not_trained is None else flags & ~np.isin(self.pair_products, self._not_trained)
 
     def without(self, products: Int64[np.ndarray, " some"]) -> Dataset:
-        """The same dataset, but no pair of these product rows may be trained on."""
-        return _opened(self.path, self.mapped, self.manifest, products)
+        """The same dataset, but no pair of these product rows may be trained on either."""
+        before = np.empty(0, np.int64) if self._not_trained is None else self._not_trained
+        return _opened(self.path, self.mapped, self.manifest, np.union1d(before, products))
 
     @property
     def has_weights(self) -> bool:
