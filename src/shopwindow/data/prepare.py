@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -22,6 +22,7 @@ from shopwindow.data import writer
 from shopwindow.data.cleaning import RULES, Report, Rule
 from shopwindow.data.competition import MalformedRow, Reason, Row, columns_of
 from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED, WEIGHTS
+from shopwindow.data.line_shards import LineWork, ShardReader
 from shopwindow.data.reading import MOST_PROCESSES, CheckedLine, RowReader
 from shopwindow.data.weights import WeightTable
 from shopwindow.data.writer import DatasetWriter
@@ -50,13 +51,15 @@ def prepare(
     allow_malformed: bool = False,
     processes: int = 1,
     weights: str | Path | None = None,
+    shards: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Cleans competition files into one dataset at `out`; gives the report that the dataset keeps.
 
     Ids are any text. A feature has `feature_size` values; where that is not given, as most of the first rows have.
-    With more than one process that many read and check plain files together, and this one stores (`reading.py`). The
-    dataset is the same to the byte.
+    With more than one process that many read and check plain files together, and this one stores (`reading.py`). With
+    `shards`, folders of a finished `LineWork` of the same files, no file is read here. The dataset is the same to the
+    byte.
 
     The same product in many rows is stored once. A row whose product id or query id was seen before
     with other content is a conflict: the first stays, the row is rejected and counted as malformed. Among integers an
@@ -86,9 +89,13 @@ def prepare(
                 table = None if weights is None else stack.enter_context(WeightTable(weights, folder))
                 rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
                 writer = stack.enter_context(DatasetWriter(folder, weighted=table is not None))
-                reader = stack.enter_context(
-                    RowReader(folder, feature_size=feature_size, processes=processes, with_torch=large)
-                )
+                reader: RowReader | ShardReader
+                if shards:
+                    reader = ShardReader(shards, LineWork(tuple(map(str, paths)), feature_size).size())
+                else:
+                    reader = stack.enter_context(
+                        RowReader(folder, feature_size=feature_size, processes=processes, with_torch=large)
+                    )
                 intake = _Intake(writer, rejected, rules, table)
                 _feed(intake, reader, paths, progress, stop_when_hopeless=not allow_malformed)
                 intake.flush()
@@ -203,7 +210,7 @@ def _count_unmet(intake: _Intake) -> DataError | None:
 
 def _feed(
     intake: _Intake,
-    reader: RowReader,
+    reader: RowReader | ShardReader,
     paths: list[Path],
     progress: Progress | None,
     *,
