@@ -5,6 +5,7 @@ The folder of the shards lies where every node can read and write it. Nothing of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -42,14 +43,14 @@ class OverRay:
             _connect(ray, self.address)
         self._check_has(ray.cluster_resources())
         task = ray.remote(num_cpus=self.processors, num_gpus=self.gpus, max_retries=_RETRIES)(_call)
-        work = ray.put(do)
+        work, folder = ray.put(do), os.getcwd()  # noqa: PTH109 - a text to send
         left = list(reversed(shards))
         running: dict[Any, Shard] = {}
         try:
             while left or running:
                 for _ in range(min(len(left), self._most(ray) - len(running))):
                     shard = left.pop()
-                    running[task.remote(work, shard)] = shard
+                    running[task.remote(work, shard, folder)] = shard
                 ended, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS)
                 for reference in ended:
                     yield running.pop(reference), _result(ray, reference)
@@ -68,7 +69,12 @@ class OverRay:
             raise DataError(f"the cluster has no node for {wanted}", field="--over")
 
 
-def _call(do: Callable[[Shard], str], shard: Shard) -> str:
+def _call(do: Callable[[Shard], str], shard: Shard, folder: str) -> str:
+    """In a process of Ray: its own current folder is another, and names may be relative to ours."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        return f"{folder}: this node does not have the folder where the command was given; all nodes must share it"
     return do(shard)
 
 

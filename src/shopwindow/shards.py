@@ -47,8 +47,10 @@ Done = tuple["Shard", str]
 class Work(Protocol):
     """What is cut into shards. It travels to other processes and machines, so it holds names and numbers alone."""
 
-    things: str
-    """What a shard has, as products."""
+    @property
+    def things(self) -> str:
+        """What a shard has, as products."""
+        ...
 
     def usual_count(self) -> int:
         """Into how many shards it is cut where nobody says."""

@@ -11,12 +11,13 @@ import importlib
 import io
 import os
 import sys
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 from shopwindow.cli.arguments import Description, Verb, VerbParser, meant, wrong_usage
 from shopwindow.cli.console import remark
 from shopwindow.cli.threads import wait_passively
 from shopwindow.files import DataError
+from shopwindow.objects import is_object
 
 WRONG_INPUT: Final = 2
 _CANNOT_TAKE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -137,7 +138,19 @@ def _run(words: list[str]) -> None:
         return
     name = _named(words, names, nouns)
     parser, verb = parser_of(name)
-    verb(**parser.read(words[len(name.split()) :]))
+    arguments = parser.read(words[len(name.split()) :])
+    if any(map(is_object, _texts(arguments))):
+        from shopwindow.cli.objects import on_this_machine
+
+        with on_this_machine(name, arguments) as local:
+            verb(**local)
+    else:
+        verb(**arguments)
+
+
+def _texts(arguments: dict[str, Any]) -> list[Any]:
+    """All values, those of lists one by one."""
+    return [one for value in arguments.values() for one in (value if isinstance(value, list) else [value])]
 
 
 def _named(words: list[str], names: list[str], nouns: set[str]) -> str:

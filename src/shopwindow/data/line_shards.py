@@ -221,28 +221,33 @@ def _lines_in(folder: Path, begin: int, end: int) -> Iterator[CheckedLine]:
 
 def _good_lines(dataset: Dataset, begin: int, end: int) -> Iterator[CheckedLine]:
     """The rows of some pairs of a shard; a few thousand are in memory."""
-    names = dataset.product_ids
+    queries = [
+        (id_from_text(name), text) for name, _, text in (one.partition("\t") for one in dataset.query_texts)
+    ]
     for start in range(begin, end, _LINES_AT_ONCE):
         here = slice(start, min(start + _LINES_AT_ONCE, end))
         products, places = np.unique(dataset.pair_products[here], return_inverse=True)
         photos = _photos(dataset, products)
         for place, query in zip(places.tolist(), dataset.pair_queries[here].tolist(), strict=True):
-            digest, _, product_id = str(names[products[place]]).partition(" ")
-            query_id, _, text = dataset.query_texts[query].partition("\t")
-            size, boxes, features, labels = photos[place]
-            row = Row(id_from_text(product_id), id_from_text(query_id), text, size, boxes, features, labels)
-            yield CheckedLine(row, 0, bytes.fromhex(digest))
+            product_id, digest, *regions = photos[place]
+            yield CheckedLine(Row(product_id, *queries[query], *regions), 0, digest)
 
 
 def _photos(dataset: Dataset, products: Int64[np.ndarray, " asked"]) -> list[tuple[Any, ...]]:
-    """(size, boxes, features, labels) of some products."""
+    """(id, digest, size, boxes, features, labels) of some products."""
     ends = np.cumsum(dataset.region_counts[products])[:-1]
-    sizes = map(tuple, dataset.image_sizes(products).tolist())
-    features = dataset.regions(products).features.numpy()
-    columns = [
-        np.split(values, ends) for values in (dataset.boxes(products), features, dataset.labels(products))
-    ]
-    return list(zip(sizes, *columns, strict=True))
+    names = [name.partition(" ") for name in dataset.product_ids[products].tolist()]
+    return list(
+        zip(
+            [id_from_text(name) for _, _, name in names],
+            [bytes.fromhex(digest) for digest, _, _ in names],
+            map(tuple, dataset.image_sizes(products).tolist()),
+            np.split(dataset.boxes(products), ends),
+            np.split(dataset.regions(products).features.numpy(), ends),
+            np.split(dataset.labels(products), ends),
+            strict=True,
+        )
+    )
 
 
 def _malformed(path: Path) -> Iterator[tuple[int, MalformedRow]]:
