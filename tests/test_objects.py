@@ -129,10 +129,8 @@ def test_a_folder_is_replaced_marker_last_and_nobody_elses(bucket: str, tmp_path
     upload(tmp_path / "one", f"{bucket}/other/inner")
     with pytest.raises(DataError, match=r"holds other files \(no manifest.json\)"):
         put(tmp_path / "one", f"{bucket}/other")
-    # A put that breaks off, here at a name too long for S3, leaves no marker.
-    deep = tmp_path / "one" / Path(*(letter * 250 for letter in "abcde"))
-    deep.mkdir(parents=True)
-    (deep / "file").write_text("", encoding="utf-8")
+    # A put that breaks off, here at a file that cannot be read, leaves no marker.
+    (tmp_path / "one" / "pairs.copy").symlink_to("/proc/self/mem")
     with pytest.raises(DataError, match="cannot be written"):
         put(tmp_path / "one", f"{bucket}/data")
     assert "manifest.json" not in [name for name, _, _ in names_below(f"{bucket}/data")]

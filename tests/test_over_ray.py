@@ -5,6 +5,7 @@ Skipped where Ray is missing (`pip install 'shopwindow[ray]'`). Takes minutes: R
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -48,6 +49,7 @@ class Cluster:
             done = subprocess.run(
                 [*command, "--disable-usage-stats"],
                 env=self.environment(),
+                check=False,
                 capture_output=True,
                 timeout=SECONDS,
             )
@@ -65,7 +67,13 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-        return {**os.environ, "PYTHONPATH": path, "RAY_ADDRESS": f"{HEAD}:{PORT}", "OMP_NUM_THREADS": "1"}
+        return {
+            **os.environ,
+            "PYTHONPATH": path,
+            "RAY_ADDRESS": f"{HEAD}:{PORT}",
+            "OMP_NUM_THREADS": "1",
+            "RAY_worker_niceness": "0",
+        }
 
     def processes(self, *marks: str) -> list[int]:
         """Processes of the cluster whose command has these marks."""
@@ -102,10 +110,8 @@ def parent_of(process: int) -> int:
 
 
 def end(process: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.fixture(scope="module")
