@@ -320,6 +320,14 @@ def items_of(path: Path) -> int:
     return int(read_card(path / CARD, format=FORMAT, made_by="VERB --shard I/N")["items"])
 
 
+def link_or_copy(path: Path, out: Path) -> None:
+    """A file of a shard under another name: linked where the file system can."""
+    try:
+        os.link(path, out)
+    except OSError:
+        shutil.copyfile(path, out)
+
+
 def emptied(path: Path) -> Path:
     """A new folder in place of what an earlier try left."""
     shutil.rmtree(path, ignore_errors=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from shopwindow.cli import main
+from shopwindow.data import prepare as prepare_module
 from shopwindow.data import reading
+from shopwindow.data.dataset import Dataset
 from shopwindow.data.line_shards import LineWork
 from shopwindow.data.prepare import prepare
 from shopwindow.files import DataError
@@ -23,6 +27,25 @@ def shard_folders(work: LineWork, out: Path, count: int) -> list[Path]:
     return finished(work, out)
 
 
+def assert_same_content(one: Path, other: Path) -> None:
+    """Equal but for how the products are cut into files."""
+    ours, theirs = Dataset(one), Dataset(other)
+    products = np.arange(len(theirs.product_ids))
+    for name in ("counts", "features", "boxes", "photo_sizes", "labels", "photos"):
+        mine, their = (getattr(some.regions(products, boxes=True), name) for some in (ours, theirs))
+        assert mine.equal(their)
+    assert {**ours.manifest, "shards": None} == {**theirs.manifest, "shards": None}
+    files, others = (
+        {
+            name: content
+            for name, content in directory_bytes(path).items()
+            if not name.startswith(("products-", "man"))
+        }
+        for path in (one, other)
+    )
+    assert files == others
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 97])
 def test_shards_join_to_the_bytes_of_one_run(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -32,13 +55,27 @@ def test_shards_join_to_the_bytes_of_one_run(
     second = write_tsv(tmp_path / "b.tsv", make_lines(40, first=230))
     weights = tmp_path / "weights.tsv"
     weights.write_text("product_id\tquery_id\tweight\n1005\t5\t3\n1235\t235\t0.5\n", encoding="utf-8")
-    options = {"feature_size": SIZE, "allow_malformed": True, "weights": weights}
+    options: dict[str, Any] = {"feature_size": SIZE, "allow_malformed": True, "weights": weights}
     expected = prepare([first, second], tmp_path / "one", **options)
     folders = shard_folders(LineWork((str(first), str(second)), SIZE), tmp_path / "many", count)
     report = prepare([first, second], tmp_path / "many", shards=folders, **options)
     assert report == expected
     assert expected.malformed_rows > 20
     assert directory_bytes(tmp_path / "many") == directory_bytes(tmp_path / "one")
+    monkeypatch.setattr(prepare_module, "LEAST_LINKED_BYTES", 0)
+    assert prepare([first, second], tmp_path / "linked", shards=folders, **options) == expected
+    assert_same_content(tmp_path / "linked", tmp_path / "one")
+
+
+def test_large_shards_of_new_products_are_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "LEAST_LINKED_BYTES", 0)
+    path = write_tsv(tmp_path / "a.tsv", [*make_lines(60), *make_lines(5)])
+    folders = shard_folders(LineWork((str(path),), SIZE), tmp_path / "many", 3)
+    prepare([path], tmp_path / "many", shards=folders)
+    prepare([path], tmp_path / "one")
+    links = [file.stat().st_nlink for file in sorted((tmp_path / "many").glob("products-*.arrow"))]
+    assert links == [2, 2, 1]
+    assert_same_content(tmp_path / "many", tmp_path / "one")
 
 
 def test_a_shard_without_a_good_line_is_one_too(tmp_path: Path) -> None:

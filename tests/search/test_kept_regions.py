@@ -193,7 +193,7 @@ def test_interrupted_encoding_goes_on_behind_what_is_whole_in_all_files(
             file_.write(bytes(500))
     steps: list[int] = []
     build_index(small.bundle, small.dataset, tmp_path / "index", progress=lambda done, _: steps.append(done))
-    assert steps[0] == (24 if not name else 23)
+    assert steps[0] == (24 if not name else 16)  # a broken batch is encoded again, with equal bits
     assert files_of(tmp_path / "index") == files_of(tmp_path / "undisturbed")
 
 

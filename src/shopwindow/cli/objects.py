@@ -28,19 +28,17 @@ def on_this_machine(verb: str, arguments: dict[str, Any]) -> Iterator[dict[str, 
     Raises: DataError as `fetched` and `put`; for a verb that would change an index there, and for `--over ray`.
     """
     place = arguments.get("out")
+    goes_there = isinstance(place, str) and is_object(place)
     local = {
-        name: _path(verb, name, value)
-        for name, value in arguments.items()
-        if name != "out" or not is_object(place)
+        name: _path(verb, name, value) for name, value in arguments.items() if name != "out" or not goes_there
     }
-    if not is_object(place):
+    if not isinstance(place, str) or not goes_there:
         yield local
         return
     if str(arguments.get("over") or "").startswith("ray"):
         problem = "Ray's nodes need a folder that all of them share: put it there when it is done"
         raise DataError(problem, path=place, field="--out")
-    folder = cache_folder() / f"out-{hashlib.sha256(place.encode()).hexdigest()[:24]}"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = cache_folder() / f"out-{hashlib.sha256(place.encode()).hexdigest()[:24]}-{os.getpid()}"
     folder.mkdir(parents=True)
     try:
         out = folder / place.partition("?")[0].rstrip("/").rpartition("/")[2]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +45,10 @@ from shopwindow.shards import Shard, emptied
 _SHARD_BYTES: Final = 2**28
 _SAMPLES: Final = 16
 _SAMPLE_BYTES: Final = 2**16
-_LINES_AT_ONCE: Final = 2048
+_LINES_AT_ONCE: Final = 4096
+_PRODUCTS_AT_ONCE: Final = 512
+LEAST_LINKED_BYTES: Final = 2**26
+"""Of a shard's products, from which on its file becomes a file of the dataset, not its rows rows of a larger one."""
 _MALFORMED: Final = "malformed.jsonl"
 _COUNTS: Final = "counts.json"
 
@@ -183,23 +186,30 @@ class _ShardWriter:
 
 
 class ShardReader:
-    """Reads the lines of competition files from their shards, as `RowReader` does from the files.
+    """Reads the lines of competition files from their shards, as `RowReader` does from the files. `at_end` is called
+    with the dataset of a shard, where it has one, after its lines of a file.
 
     Raises: DataError where files of a shard do not belong together.
     """
 
-    def __init__(self, shards: Sequence[Path], feature_size: int) -> None:
+    def __init__(
+        self, shards: Sequence[Path], feature_size: int, *, at_end: Callable[[Dataset], None]
+    ) -> None:
         self.feature_size = feature_size
         self._shards = [lines_of(path) for path in shards]
+        self._at_end = at_end
         self._file = 0
 
     def rows(self, path: Path) -> Iterator[CheckedLine]:  # noqa: ARG002 - files come in the order of the shards
-        """Every line of the next file, in order."""
+        """Every line of the next file, in order; rows without features."""
         number, self._file = self._file, self._file + 1
         for folder in self._shards:
             counts = parse_json(read_text(folder / _COUNTS), folder / _COUNTS)
+            dataset = Dataset(folder) if (folder / MANIFEST).is_file() else None
             begin = sum(counts[:number])
-            yield from _lines_in(folder, begin, begin + counts[number])
+            yield from _lines_in(folder, dataset, begin, begin + counts[number])
+            if dataset is not None:
+                self._at_end(dataset)
 
 
 def lines_of(shard: Path) -> Path:
@@ -207,34 +217,48 @@ def lines_of(shard: Path) -> Path:
     return shard / "lines"
 
 
-def _lines_in(folder: Path, begin: int, end: int) -> Iterator[CheckedLine]:
+def products_bytes(shard: Dataset) -> int:
+    """Bytes of the products files of a shard."""
+    return sum((shard.path / entry["file"]).stat().st_size for entry in shard.manifest["shards"])
+
+
+def rows_of_products(shard: Dataset, products: Sequence[int]) -> Iterator[Row]:
+    """Some products of a shard with their features; their queries are empty. A few hundred are in memory."""
+    for start in range(0, len(products), _PRODUCTS_AT_ONCE):
+        some = np.array(products[start : start + _PRODUCTS_AT_ONCE])
+        ends = np.cumsum(shard.region_counts[some])[:-1]
+        features = np.split(shard.regions(some).features.numpy(), ends)
+        for (product_id, _, size, boxes, labels), values in zip(_photos(shard, some), features, strict=True):
+            yield Row(product_id, 0, "", size, boxes, values, labels)
+
+
+def _lines_in(folder: Path, dataset: Dataset | None, begin: int, end: int) -> Iterator[CheckedLine]:
     """Some lines of a shard, counted from 0."""
     malformed = dict(_malformed(folder / _MALFORMED))
     good = begin - sum(at < begin for at in malformed)
-    rows: Iterator[CheckedLine] = iter(())
     count = end - begin - sum(begin <= at < end for at in malformed)
-    if count:
-        rows = _good_lines(Dataset(folder), good, good + count)
+    rows = iter(()) if dataset is None else _good_lines(dataset, good, good + count)
     for at in range(begin, end):
         yield CheckedLine(malformed[at], 0) if at in malformed else next(rows)
 
 
 def _good_lines(dataset: Dataset, begin: int, end: int) -> Iterator[CheckedLine]:
     """The rows of some pairs of a shard; a few thousand are in memory."""
-    queries = [
-        (id_from_text(name), text) for name, _, text in (one.partition("\t") for one in dataset.query_texts)
-    ]
+    parts = (one.partition("\t") for one in dataset.query_texts)
+    queries = [(id_from_text(name), text) for name, _, text in parts]
     for start in range(begin, end, _LINES_AT_ONCE):
         here = slice(start, min(start + _LINES_AT_ONCE, end))
         products, places = np.unique(dataset.pair_products[here], return_inverse=True)
-        photos = _photos(dataset, products)
+        photos, numbers = _photos(dataset, products), products.tolist()
         for place, query in zip(places.tolist(), dataset.pair_queries[here].tolist(), strict=True):
-            product_id, digest, *regions = photos[place]
-            yield CheckedLine(Row(product_id, *queries[query], *regions), 0, digest)
+            product_id, digest, size, boxes, labels = photos[place]
+            none = np.empty((len(labels), 0), np.float16)
+            row = Row(product_id, *queries[query], size, boxes, none, labels)
+            yield CheckedLine(row, 0, digest, numbers[place])
 
 
 def _photos(dataset: Dataset, products: Int64[np.ndarray, " asked"]) -> list[tuple[Any, ...]]:
-    """(id, digest, size, boxes, features, labels) of some products."""
+    """(id, digest, size, boxes, labels) of some products."""
     ends = np.cumsum(dataset.region_counts[products])[:-1]
     names = [name.partition(" ") for name in dataset.product_ids[products].tolist()]
     return list(
@@ -243,7 +267,6 @@ def _photos(dataset: Dataset, products: Int64[np.ndarray, " asked"]) -> list[tup
             [bytes.fromhex(digest) for digest, _, _ in names],
             map(tuple, dataset.image_sizes(products).tolist()),
             np.split(dataset.boxes(products), ends),
-            np.split(dataset.regions(products).features.numpy(), ends),
             np.split(dataset.labels(products), ends),
             strict=True,
         )

@@ -41,12 +41,14 @@ _FIRST_ROWS: Final = 32
 class CheckedLine:
     """What one line is: a row as it is stored, and the name of its product's content; or why it is none.
 
-    `end` counts the bytes of the file up to the end of the line; 0 where that is not known.
+    `end` counts the bytes of the file up to the end of the line; 0 where that is not known. A row of a shard has no
+    features, but the number of its `product` there.
     """
 
     row: Row | MalformedRow
     end: int
     digest: bytes = b""
+    product: int | None = None
 
 
 class RowReader:

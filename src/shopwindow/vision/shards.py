@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -42,6 +40,7 @@ from shopwindow.files import (
     read_text,
     whole_file,
 )
+from shopwindow.shards import link_or_copy
 from shopwindow.vision.backbone import check_same
 
 UNREADABLE: Final = "unreadable.jsonl"
@@ -292,10 +291,7 @@ def _batch_of(photos: list[Encoded]) -> pa.RecordBatch:
 def _copy_photos(path: Path, out: Path, wanted: list[bool]) -> None:
     """The wanted photos of a shard; all of them by a link, where that can be."""
     if all(wanted):
-        try:
-            os.link(path, out)
-        except OSError:
-            shutil.copyfile(path, out)
+        link_or_copy(path, out)
         return
     with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
         batch = file.read_all().to_batches()[0].filter(pa.array(wanted))
