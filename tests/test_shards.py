@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shopwindow.cli import main
 from shopwindow.files import DataError
 from shopwindow.shards import (
     CARD,
@@ -31,6 +32,7 @@ from shopwindow.shards import (
     place_of,
     work_folder,
 )
+from tests.data.rows import make_lines, write_tsv
 
 
 @dataclass(frozen=True)
@@ -177,3 +179,32 @@ def test_a_shard_that_was_killed_is_no_finished_one(tmp_path: Path) -> None:
     assert time.monotonic() - started < 10
     assert done_by(tmp_path) == ["1", "1"]
     assert shard.is_finished()
+
+
+def test_ray_that_is_missing_is_named_with_its_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    path = write_tsv(tmp_path / "a.tsv", make_lines(5))
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", str(path), "--out", str(tmp_path / "out"), "--over", "ray"])
+    assert stop.value.code == 2
+    assert "pip install 'shopwindow[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--over", "spark"], "--over: 'spark', wanted processes"),
+        (["--shards", "3"], "--shards: goes with --over"),
+        (["--shard", "1/2", "--merge"], "--shard: does not go with --merge"),
+        (["--over", "ray", "--processes", "2"], "--processes: goes without shards"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_tsv(tmp_path / "a.tsv", make_lines(5))
+    with pytest.raises(SystemExit):
+        main(["prepare", str(path), "--out", str(tmp_path / "out"), *words])
+    assert says in capsys.readouterr().err

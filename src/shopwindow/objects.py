@@ -132,7 +132,7 @@ def put(local: Path, place: str) -> None:
         markers = [name for name in names if "/" not in name and is_ours(local, name)]
         held = [name for name, _, _ in names_below(place)]
         if held and not any(name in markers for name in held):
-            raise DataError(f"holds other files (no {markers[0]}); give another name", path=place)
+            raise DataError(f"holds other files (no {''.join(markers[:1])}); give another name", path=place)
         for name in markers:
             if name in held:
                 files.delete_file(f"{path}/{name}")

@@ -220,8 +220,13 @@ class Processes:
         ]
         for thread in threads:
             thread.start()
-        for _ in shards:
-            yield done.get()
+        try:
+            for _ in shards:
+                yield done.get()
+        finally:  # interrupted: what has not begun does not begin any more
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    left.get_nowait()
 
 
 def _work_off(

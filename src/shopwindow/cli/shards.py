@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from shopwindow.cli.arguments import at_least
+from shopwindow.cli.arguments import at_least, optional_libraries
 from shopwindow.cli.console import say
 from shopwindow.files import STANDARD_STREAM, DataError, real_path
 from shopwindow.processors import processors
@@ -82,7 +82,7 @@ class ShardOptions:
             from shopwindow.cli.progress import counting
 
             shards = cut(work, goal, self.shards or min(MOST_SHARDS, max(1, work.usual_count())))
-            with counting(verb, "shards") as tell:
+            with optional_libraries(), counting(verb, "shards") as tell:
                 map_shards(work, shards, over=self._engine(threads or 1, gpus), progress=tell)
         return finished(work, goal)
 

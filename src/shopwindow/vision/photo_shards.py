@@ -17,6 +17,7 @@ from shopwindow.vision.extract import BATCH, encode_photos, sources_of
 from shopwindow.vision.sources import ShopPhotos, find_photos
 
 _PHOTOS: Final = 4096
+_Places = tuple[str, str | None, str | None, str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class PhotoWork:
 
     def shop(self) -> ShopPhotos:
         """The products with the sources of their photos; read once in each process."""
-        return _shop(self.place, self.photos, self.id, self.title, self.photo)
+        return _shop(*self._places())
 
     def sources(self) -> list[str]:
         """The sources of all photos, each once."""
-        return sources_of(self.shop().products)
+        return _sources(*self._places())
 
     def encoders(self) -> tuple[Backbone, Detector | None]:
         """The backbone and the detector; opened once in each process."""
@@ -53,15 +54,12 @@ class PhotoWork:
     def settings(self) -> dict[str, Any]:
         """The list of photos by its hash, and what encodes them by its fingerprint. Not what a photo's file holds."""
         backbone, detector = self.encoders()
-        digest = hashlib.sha256()
-        for source in self.sources():
-            digest.update(source.encode("utf-8", "surrogatepass") + b"\n")
         by = {"backbone": backbone.spec(), "detector": None if detector is None else detector.spec()}
         named = {
             name: None if spec is None else f"{spec.get('name')} {spec.get('fingerprint')}"
             for name, spec in by.items()
         }
-        return {"verb": "extract", "photos": digest.hexdigest(), **named}
+        return {"verb": "extract", "photos": _hash_of_sources(*self._places()), **named}
 
     def do(self, shard: Shard) -> int:
         """Encodes the photos of a shard; goes on where an earlier try was killed."""
@@ -74,6 +72,9 @@ class PhotoWork:
         )
         return len(chosen)
 
+    def _places(self) -> _Places:
+        return self.place, self.photos, self.id, self.title, self.photo
+
 
 def features_of(shard: Path) -> Path:
     """Where the photos of a shard lie."""
@@ -81,8 +82,23 @@ def features_of(shard: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def _shop(place: str, photos: str | None, id: str | None, title: str | None, photo: str | None) -> ShopPhotos:
+def _shop(*places: str | None) -> ShopPhotos:
+    place, photos, id, title, photo = places
+    assert place is not None
     return find_photos(place, photos=photos, id=id, title=title, photo=photo)
+
+
+@functools.lru_cache(maxsize=1)
+def _sources(*places: str | None) -> list[str]:
+    return sources_of(_shop(*places).products)
+
+
+@functools.lru_cache(maxsize=1)
+def _hash_of_sources(*places: str | None) -> str:
+    digest = hashlib.sha256()
+    for source in _sources(*places):
+        digest.update(source.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=1)
