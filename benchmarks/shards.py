@@ -101,7 +101,7 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=100_000, help="rows of few features, five times each")
     parser.add_argument("--products", type=int, default=20_000)
-    parser.add_argument("--photos", type=int, default=4000)
+    parser.add_argument("--photos", type=int, default=1000)
     sizes = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
