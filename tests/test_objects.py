@@ -24,6 +24,8 @@ from shopwindow.data.features import Features
 from shopwindow.files import DataError
 from shopwindow.objects import fetched, file_system, is_object, located, names_below, put
 from tests.data.rows import directory_bytes, make_lines, write_tsv
+from tests.search.catalogue import write_bundle, write_dataset
+from tests.search.test_building import files_of
 from tests.vision.photos import write_shop
 
 
@@ -116,6 +118,33 @@ def test_files_and_datasets_go_through_a_bucket_in_shards(bucket: str, tmp_path:
     main(["prepare", tsv, "--out", out, "--merge"])
     assert directory_bytes(fetched(out)) == directory_bytes(tmp_path / "one")
     assert not names_below(f"{out}.shards")
+
+
+def test_a_bundle_and_an_index_go_through_a_bucket(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(write_bundle(tmp_path / "bundle"), f"{bucket}/bundle")
+    put(write_dataset(tmp_path / "dataset", range(40)), f"{bucket}/dataset")
+    main(
+        [
+            "index",
+            "make",
+            str(tmp_path / "bundle"),
+            str(tmp_path / "dataset"),
+            "--out",
+            str(tmp_path / "index"),
+        ]
+    )
+    main(["index", "make", f"{bucket}/bundle", f"{bucket}/dataset", "--out", f"{bucket}/index"])
+    ours, theirs = files_of(fetched(f"{bucket}/index")), files_of(tmp_path / "index")
+    # The card names where the dataset lies, and nothing else differs.
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == ["index.json"]
+    capsys.readouterr()
+    main(["search", f"{bucket}/index", "red", "shoe", "--json"])
+    there = capsys.readouterr().out
+    main(["search", str(tmp_path / "index"), "red", "shoe", "--json"])
+    assert there == capsys.readouterr().out
 
 
 def test_a_folder_is_replaced_marker_last_and_nobody_elses(bucket: str, tmp_path: Path) -> None:

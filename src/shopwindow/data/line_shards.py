@@ -18,10 +18,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from shopwindow.data import writer
 from shopwindow.data.competition import MalformedRow, Reason, Row, columns_of
@@ -227,8 +227,8 @@ def rows_of_products(shard: Dataset, products: Sequence[int]) -> Iterator[Row]:
     for start in range(0, len(products), _PRODUCTS_AT_ONCE):
         some = np.array(products[start : start + _PRODUCTS_AT_ONCE])
         features = _parts(shard.regions(some).features.numpy(), shard.region_counts[some])
-        for (product_id, _, size, boxes, labels), values in zip(_photos(shard, some), features, strict=True):
-            yield Row(product_id, 0, "", size, boxes, values, labels)
+        for photo, values in zip(_photos(shard, some), features, strict=True):
+            yield Row(photo.product_id, 0, "", photo.size, photo.boxes, values, photo.labels)
 
 
 def _lines_in(folder: Path, dataset: Dataset | None, begin: int, end: int) -> Iterator[CheckedLine]:
@@ -250,25 +250,33 @@ def _good_lines(dataset: Dataset, begin: int, end: int) -> Iterator[CheckedLine]
         products, places = np.unique(dataset.pair_products[here], return_inverse=True)
         photos, numbers = _photos(dataset, products), products.tolist()
         for place, query in zip(places.tolist(), dataset.pair_queries[here].tolist(), strict=True):
-            product_id, digest, size, boxes, labels = photos[place]
-            query_id, text = queries[query]
-            none = np.empty((len(labels), 0), np.float16)
-            row = Row(product_id, query_id, text, size, boxes, none, labels)
-            yield CheckedLine(row, 0, digest, numbers[place])
+            photo, (query_id, text) = photos[place], queries[query]
+            none = np.empty((len(photo.labels), 0), np.float16)
+            row = Row(photo.product_id, query_id, text, photo.size, photo.boxes, none, photo.labels)
+            yield CheckedLine(row, 0, photo.digest, numbers[place])
 
 
-def _photos(dataset: Dataset, products: Int64[np.ndarray, " asked"]) -> list[tuple[Any, ...]]:
-    """(id, digest, size, boxes, labels) of some products."""
+class _Photo(NamedTuple):
+    """What a shard knows of a product but its features."""
+
+    product_id: int | str
+    digest: bytes
+    size: tuple[int, int]
+    boxes: Float32[np.ndarray, "regions 4"]
+    labels: Int64[np.ndarray, " regions"]
+
+
+def _photos(dataset: Dataset, products: Int64[np.ndarray, " asked"]) -> list[_Photo]:
     counts = dataset.region_counts[products]
     names = [name.partition(" ") for name in dataset.product_ids[products].tolist()]
     return list(
-        zip(
+        map(
+            _Photo,
             [id_from_text(name) for _, _, name in names],
             [bytes.fromhex(digest) for digest, _, _ in names],
-            map(tuple, dataset.image_sizes(products).tolist()),
+            [(height, width) for height, width in dataset.image_sizes(products).tolist()],
             _parts(dataset.boxes(products), counts),
             _parts(dataset.labels(products), counts),
-            strict=True,
         )
     )
 

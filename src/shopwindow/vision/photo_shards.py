@@ -17,7 +17,6 @@ from shopwindow.vision.extract import BATCH, encode_photos, sources_of
 from shopwindow.vision.sources import ShopPhotos, find_photos
 
 _PHOTOS: Final = 4096
-_Places = tuple[str, str | None, str | None, str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class PhotoWork:
 
     def shop(self) -> ShopPhotos:
         """The products with the sources of their photos; read once in each process."""
-        return _shop(*self._places())
+        return _shop(self)
 
     def sources(self) -> list[str]:
         """The sources of all photos, each once."""
-        return _sources(*self._places())
+        return _sources(self)
 
     def encoders(self) -> tuple[Backbone, Detector | None]:
         """The backbone and the detector; opened once in each process."""
-        return _encoders(self.backbone, self.detector, self.nouns)
+        return _encoders(self)
 
     def settings(self) -> dict[str, Any]:
         """The list of photos by its hash, and what encodes them by its fingerprint. Not what a photo's file holds."""
@@ -59,7 +58,7 @@ class PhotoWork:
             name: None if spec is None else f"{spec.get('name')} {spec.get('fingerprint')}"
             for name, spec in by.items()
         }
-        return {"verb": "extract", "photos": _hash_of_sources(*self._places()), **named}
+        return {"verb": "extract", "photos": _hash_of_sources(self), **named}
 
     def do(self, shard: Shard) -> int:
         """Encodes the photos of a shard; goes on where an earlier try was killed."""
@@ -72,9 +71,6 @@ class PhotoWork:
         )
         return len(chosen)
 
-    def _places(self) -> _Places:
-        return self.place, self.photos, self.id, self.title, self.photo
-
 
 def features_of(shard: Path) -> Path:
     """Where the photos of a shard lie."""
@@ -82,29 +78,26 @@ def features_of(shard: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def _shop(*places: str | None) -> ShopPhotos:
-    place, photos, id, title, photo = places
-    assert place is not None
-    return find_photos(place, photos=photos, id=id, title=title, photo=photo)
+def _shop(work: PhotoWork) -> ShopPhotos:
+    return find_photos(work.place, photos=work.photos, id=work.id, title=work.title, photo=work.photo)
 
 
 @functools.lru_cache(maxsize=1)
-def _sources(*places: str | None) -> list[str]:
-    return sources_of(_shop(*places).products)
+def _sources(work: PhotoWork) -> list[str]:
+    return sources_of(_shop(work).products)
 
 
 @functools.lru_cache(maxsize=1)
-def _hash_of_sources(*places: str | None) -> str:
+def _hash_of_sources(work: PhotoWork) -> str:
     digest = hashlib.sha256()
-    for source in _sources(*places):
+    for source in _sources(work):
         digest.update(source.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=1)
-def _encoders(
-    backbone: str, detector: str | None, nouns: tuple[str, ...]
-) -> tuple[Backbone, Detector | None]:
+def _encoders(work: PhotoWork) -> tuple[Backbone, Detector | None]:
     from shopwindow.vision.detectors import open_detector
 
-    return open_backbone(backbone), None if detector is None else open_detector(detector, nouns=nouns)
+    detector = None if work.detector is None else open_detector(work.detector, nouns=work.nouns)
+    return open_backbone(work.backbone), detector
