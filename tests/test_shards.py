@@ -96,7 +96,11 @@ def test_finished_shards_are_skipped_and_counted(tmp_path: Path) -> None:
     assert done_by(tmp_path) == ["2", "1", "3"]
     assert told == [(2, 3), (3, 3)]
     assert [items_of(path) for path in finished(work, tmp_path / "out")] == [1, 1, 1]
-    forget(tmp_path / "out")
+    other = letters(tmp_path, letter="b")
+    do_shard(other, cut(other, tmp_path / "out", 2)[0])
+    forget(finished(work, tmp_path / "out"))
+    assert [path.name[:14] for path in work_folder(tmp_path / "out").iterdir()] == ["00001-of-00002"]
+    forget([cut(other, tmp_path / "out", 2)[0].path])
     assert not work_folder(tmp_path / "out").exists()
 
 

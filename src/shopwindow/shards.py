@@ -277,9 +277,13 @@ def finished(work: Work, out: Path) -> list[Path]:
     raise DataError("; ".join(_gaps(own) + _strangers(others, settings)), path=folder)
 
 
-def forget(out: Path) -> None:
-    """Takes away the shards of an `out` that was joined."""
-    shutil.rmtree(work_folder(out), ignore_errors=True)
+def forget(shards: Sequence[Path]) -> None:
+    """Takes away shards that were joined, and all others of the same settings; the folder too, where none is left."""
+    folder, fingerprint = shards[0].parent, shards[0].name.rpartition("-")[2]
+    for path in folder.glob(f"*-{fingerprint}"):
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _gaps(own: Mapping[int, Mapping[int, Path]]) -> list[str]:

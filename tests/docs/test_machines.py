@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from shopwindow.cli import main
+from shopwindow.cli import main, parser_of
 from shopwindow.ranking.runs import read_run
 from tests.docs import pages
 from tests.search.catalogue import write_bundle, write_dataset
@@ -67,3 +69,23 @@ def test_two_machines_rank_in_one_folder(folder: Path) -> None:
     ours, one = read_run("valid.run"), read_run("one.run")
     assert ours.product_ids.tolist() == one.product_ids.tolist()
     assert ours.scores.tolist() == pytest.approx(one.scores.tolist(), abs=1e-5)
+
+
+def test_the_pods_of_the_job_count_from_one() -> None:
+    (block,) = pages.fenced(PAGE.read_text(encoding="utf-8"), "yaml")
+    job = yaml.safe_load(block)["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    script = container["args"][0].replace("shopwindow", "echo", 1)
+    said = [
+        subprocess.run(
+            [*container["command"], script],
+            env={"JOB_COMPLETION_INDEX": str(index)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for index in range(job["completions"])
+    ]
+    assert {words[-1] for words in said} == {f"{number}/40" for number in range(1, 41)}
+    parser, _ = parser_of("extract")
+    assert parser.read(said[0][1:])["shard"] == "1/40"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import at_least
 from shopwindow.cli.shards import ShardOptions
-from shopwindow.files import DataError, check_replaceable, real_path
+from shopwindow.files import DataError, check_replaceable
 from shopwindow.shards import forget
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _in_shards(options: ShardOptions, work: PhotoWork, out: str, *, allow_unread
             shards=[features_of(folder) for folder in folders],
             progress=tell,
         )
-    forget(real_path(out))
+    forget(folders)
     _print(done, shop, out)
 
 

@@ -77,8 +77,11 @@ def make(
     smoothing = numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1")
     kept = False if no_kept_regions else None
     options = ShardOptions(shard, merge, shards, over)
-    if options.given and not _in_shards(options, out, threads, bundle, dataset, smoothing, kept):
-        return
+    folders = list[Path]()
+    if options.given:
+        folders = _in_shards(options, out, threads, bundle, dataset, smoothing, kept)
+        if not folders:
+            return
     roles = {"title": title, "link": link, "currency": currency}
     remarks: list[str] = []
     with counting("index", "products") as tell:
@@ -99,8 +102,8 @@ def make(
             progress=tell,
             remark=remarks.append,
         )
-    if options.given:
-        forget(real_path(out))
+    if folders:
+        forget(folders)
     if photos is not None:
         remarks.append(_photo_count(out, photos))
     _print_index(out, remarks)
@@ -114,8 +117,8 @@ def _in_shards(
     dataset: str,
     smooth_regions: tuple[float, ...] | None,
     kept_regions: bool | None,
-) -> bool:
-    """Encodes products in shards; whether all are encoded and an index can be made of them."""
+) -> list[Path]:
+    """Encodes products in shards; their folders where all are encoded, laid where `build_index` takes them up."""
     from shopwindow.search.index import MANIFEST
     from shopwindow.search.product_shards import ProductWork
 
@@ -125,7 +128,7 @@ def _in_shards(
     folders = options.run("index", work, out, threads=each)
     if folders:
         work.join(folders, real_path(out))
-    return bool(folders)
+    return folders
 
 
 def _text_side_writer() -> Callable[[Bundle, Path], object] | None:

@@ -11,7 +11,7 @@ from shopwindow.cli.arguments import at_least, numbers, only_with
 from shopwindow.cli.console import counted, remark, say
 from shopwindow.cli.shards import ShardOptions
 from shopwindow.cli.threads import take_threads
-from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable, real_path
+from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 from shopwindow.processors import processors
 from shopwindow.shards import forget
 
@@ -267,7 +267,7 @@ def rank(
             run = _reranked(run, rerank, pools, first or FIRST, device)
     write_run(run, out)
     if options.given:
-        forget(real_path(out))
+        forget(folders)
     if strange := _without_known_words(opened, pools.query_texts):
         whose = counted(strange, "query has", "queries have")
         remark(f"{whose} no word that the model knows: the order of their candidates says nothing")

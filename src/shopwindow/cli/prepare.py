@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from shopwindow.cli.arguments import at_least, only_with
 from shopwindow.cli.shards import ShardOptions
-from shopwindow.files import DataError, check_replaceable, is_plain_file, real_path
+from shopwindow.files import DataError, check_replaceable, is_plain_file
 from shopwindow.processors import processors
 from shopwindow.shards import forget
 
@@ -129,7 +129,7 @@ def prepare(
             progress=_with_speed(show),
         )
     if folders:
-        forget(real_path(out))
+        forget(folders)
     _print_report(report.lines(), out)
 
 
