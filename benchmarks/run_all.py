@@ -22,6 +22,7 @@ BENCHMARKS: Final = {
     "prepare.py": ("--rows", "8000"),
     "search.py": ("--products", "100000"),
     "service.py": ("--products", "100000", "--seconds", "3"),
+    "shards.py": ("--pairs", "20000", "--products", "10000"),
     "smoothing.py": ("--products", "10000"),
     "step.py": ("--pairs", "128", "--steps", "1"),
 }

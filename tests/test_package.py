@@ -17,7 +17,7 @@ import pytest
 import shopwindow
 
 ROOT: Final = Path(__file__).parents[1]
-EXTRAS: Final = {"dev", "docs", "export", "notebooks", "onnx", "photos", "serve", "transformers"}
+EXTRAS: Final = {"dev", "docs", "export", "notebooks", "onnx", "photos", "ray", "serve", "transformers"}
 NEEDED: Final = (
     "shopwindow/py.typed",
     "shopwindow/seed.py",

@@ -16,7 +16,14 @@ import record
 import run_all
 
 SIZES = ("--products", "--pools", "--seed-pools", "--rows", "--pairs")
-SIZELESS = ("one query", "ikea, one thread", "grocery, one thread")
+SIZELESS = (
+    "one query",
+    "ikea, one thread",
+    "grocery, one thread",
+    "rows of 76 KB, one shard",
+    "products of 128 features",
+    "photos of 16 x 16 px",
+)
 """In questions of such a script whose size no option sets."""
 
 

@@ -198,7 +198,7 @@ def test_second_indexer_is_refused(shop: Shop, tmp_path: Path) -> None:
 def test_interrupted_encoding_goes_on_where_it_was(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shopwindow.search.encoding._ENCODED_AT_ONCE", 64)
+    monkeypatch.setattr("shopwindow.search.encoding.ENCODED_AT_ONCE", 64)
     build_index(shop.bundle, shop.dataset, tmp_path / "undisturbed")
 
     def interrupt(done: int, total: int) -> None:

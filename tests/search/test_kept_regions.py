@@ -175,7 +175,7 @@ def test_smoothed_regions_are_kept_smoothed(small: Shop, tmp_path: Path) -> None
 def test_interrupted_encoding_goes_on_behind_what_is_whole_in_all_files(
     small: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lost: int
 ) -> None:
-    monkeypatch.setattr("shopwindow.search.encoding._ENCODED_AT_ONCE", 8)
+    monkeypatch.setattr("shopwindow.search.encoding.ENCODED_AT_ONCE", 8)
     build_index(small.bundle, small.dataset, tmp_path / "undisturbed")
 
     def interrupt(done: int, total: int) -> None:
@@ -193,7 +193,7 @@ def test_interrupted_encoding_goes_on_behind_what_is_whole_in_all_files(
             file_.write(bytes(500))
     steps: list[int] = []
     build_index(small.bundle, small.dataset, tmp_path / "index", progress=lambda done, _: steps.append(done))
-    assert steps[0] == (24 if not name else 23)
+    assert steps[0] == (24 if not name else 16)  # a broken batch is encoded again, with equal bits
     assert files_of(tmp_path / "index") == files_of(tmp_path / "undisturbed")
 
 

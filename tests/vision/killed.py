@@ -30,7 +30,7 @@ class Slow(MeanColour):
 
 
 def main(table: str, out: str) -> None:
-    extracting._BATCH, shards._SHARD_PHOTOS = 4, 8  # type: ignore[misc] # many small steps to be killed between
+    extracting.BATCH, shards._SHARD_PHOTOS = 4, 8  # type: ignore[misc] # many small steps to be killed between
     shop, backbone = find_photos(table), Slow()
     for killed in count():
         process = os.fork()

@@ -17,6 +17,7 @@ from shopwindow.cli.arguments import Description, Verb, VerbParser, meant, wrong
 from shopwindow.cli.console import remark
 from shopwindow.cli.threads import wait_passively
 from shopwindow.files import DataError
+from shopwindow.objects import is_object
 
 WRONG_INPUT: Final = 2
 _CANNOT_TAKE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -141,17 +142,27 @@ def _run(words: list[str]) -> None:
         return
     name = _named(words, names, nouns)
     parser, verb = parser_of(name)
-    verb(**_within_shops(parser.read(words[len(name.split()) :])))
+    arguments = _within_shops(parser.read(words[len(name.split()) :]))
+    if any(map(is_object, _texts(arguments))):
+        from shopwindow.cli.objects import on_this_machine
+
+        with on_this_machine(name, arguments) as local:
+            verb(**local)
+    else:
+        verb(**arguments)
+
+
+def _texts(arguments: dict[str, Any]) -> list[Any]:
+    """All values, those of lists one by one."""
+    return [one for value in arguments.values() for one in (value if isinstance(value, list) else [value])]
 
 
 def _within_shops(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb; a folder of `shopwindow shop` stands for the bundle, dataset or index within."""
     from shopwindow.shop.stages import part_of
 
-    within = {
-        name: arguments[name] and part_of(arguments[name], name) for name in _OF_SHOP & arguments.keys()
-    }
-    return arguments | within
+    given = {name: arguments[name] for name in _OF_SHOP & arguments.keys() if arguments[name]}
+    return arguments | {name: part_of(place, name) for name, place in given.items() if not is_object(place)}
 
 
 def _named(words: list[str], names: list[str], nouns: set[str]) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shopwindow.cli.arguments import Filled, at_least
+from shopwindow.cli.shards import ShardOptions
+from shopwindow.files import DataError, check_replaceable
+from shopwindow.shards import forget
 
 if TYPE_CHECKING:
     from shopwindow.vision.backbone import Detector
     from shopwindow.vision.extract import Extracted
+    from shopwindow.vision.photo_shards import PhotoWork
     from shopwindow.vision.sources import ShopPhotos
 
 
@@ -25,6 +29,10 @@ def extract(
     photo: str | None = None,
     allow_unreadable: bool = False,
     threads: int | None = None,
+    shard: str | None = None,
+    merge: bool = False,
+    shards: int | None = None,
+    over: str | None = None,
 ) -> None:
     """Encode a shop's photos as features. Photos that were encoded before are not encoded again.
 
@@ -43,14 +51,27 @@ def extract(
         photo: The column of photos: paths or URLs, several with | between them.
         allow_unreadable: Go on even when more than 1 % of the photos cannot be read.
         threads: Threads that encode, and as many that decode; none given: one for each core.
+        shard: Do one shard of the work alone, such as 3/10, beside OUT; slurm takes it from the task of a Slurm array.
+        merge: Join the shards that --shard made, once all are there.
+        shards: Into how many shards --over cuts the work; none given: by its size.
+        over: Do the work in shards over several workers, then join them: processes, processes:N, ray or
+            ray://HOST:PORT.
     """
     from shopwindow.cli.progress import counting
     from shopwindow.vision.backbone import open_backbone
     from shopwindow.vision.extract import extract as encode_photos
+    from shopwindow.vision.photo_shards import PhotoWork
     from shopwindow.vision.precomputed import ENDINGS, take_vectors
     from shopwindow.vision.sources import ShopPhotos, find_photos
 
     at_least(1, threads=threads)
+    options = ShardOptions(shard, merge, shards, over)
+    if options.given:
+        threads = options.threads(threads)
+        given = [noun.strip() for noun in (nouns or "").split(",") if noun.strip()]
+        work = PhotoWork(products, photos, id, title, photo, backbone, detector, tuple(given), threads)
+        _in_shards(options, work, out, allow_unreadable=allow_unreadable)
+        return
     if products.endswith((".npz", ".lance")) or products == backbone:
         with counting("extract", "products") as tell:
             _print(take_vectors(products, out, allow_unreadable=allow_unreadable, progress=tell), None, out)
@@ -76,6 +97,35 @@ def extract(
             threads=threads,
             progress=tell,
         )
+    _print(done, shop, out)
+
+
+def _in_shards(options: ShardOptions, work: PhotoWork, out: str, *, allow_unreadable: bool) -> None:
+    from shopwindow.cli.progress import counting
+    from shopwindow.data.features import MANIFEST
+    from shopwindow.vision.extract import extract as join
+    from shopwindow.vision.photo_shards import features_of
+    from shopwindow.vision.precomputed import ENDINGS
+
+    if work.place.endswith((".npz", ".lance")) or work.backbone.endswith(ENDINGS):
+        raise DataError("vectors made elsewhere are taken at once, not in shards", field="--backbone")
+    check_replaceable(out, marker=MANIFEST)
+    folders = options.run("extract", work, out, threads=work.threads)
+    if not folders:
+        return
+    shop = work.shop()
+    backbone, detector = work.encoders()
+    with counting("extract", "photos") as tell:
+        done = join(
+            shop.products,
+            out,
+            backbone=backbone,
+            detector=detector,
+            allow_unreadable=allow_unreadable,
+            shards=[features_of(folder) for folder in folders],
+            progress=tell,
+        )
+    forget(folders)
     _print(done, shop, out)
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from shopwindow.cli.arguments import Replaced, at_least, numbers
 from shopwindow.cli.console import counted, say
 from shopwindow.cli.progress import counting, started
+from shopwindow.cli.shards import ShardOptions
 from shopwindow.cli.threads import take_threads
-from shopwindow.files import DataError, find_photo
+from shopwindow.files import DataError, check_replaceable, find_photo, real_path
+from shopwindow.shards import forget
 
 if TYPE_CHECKING:
     from shopwindow.model.bundle import Bundle
@@ -36,6 +38,10 @@ def make(
     smooth_regions: str | None = None,
     no_kept_regions: bool = False,
     threads: int | None = None,
+    shard: str | None = None,
+    merge: bool = False,
+    shards: int | None = None,
+    over: str | None = None,
 ) -> None:
     """Encode the products of a dataset into an index to search; an interrupted run goes on where it was.
 
@@ -57,12 +63,25 @@ def make(
         smooth_regions: The same of each region among all of the dataset, before encoding, such as 0.7,0.2,0.1.
         no_kept_regions: Keep no regions for `search --rerank late`: a smaller index, slower re-ranking.
         threads: How many to compute with; as many as there are processors when not given.
+        shard: Do one shard of the work alone, such as 3/10, beside OUT; slurm takes it from the task of a Slurm array.
+        merge: Join the shards that --shard made, once all are there.
+        shards: Into how many shards --over cuts the work; none given: by its size.
+        over: Do the work in shards over several workers, then join them: processes, processes:N, ray or
+            ray://HOST:PORT.
     """
     at_least(1, approximate_from=approximate_from)
     take_threads(threads)
     started("index", f"the products of {dataset} by {bundle}, into {out}")
     from shopwindow.search.building import APPROXIMATE_FROM, build_index
 
+    smoothing = numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1")
+    kept = False if no_kept_regions else None
+    options = ShardOptions(shard, merge, shards, over)
+    folders = list[Path]()
+    if options.given:
+        folders = _in_shards(options, out, threads, bundle, dataset, smoothing, kept)
+        if not folders:
+            return
     roles = {"title": title, "link": link, "currency": currency}
     remarks: list[str] = []
     with counting("index", "products") as tell:
@@ -76,16 +95,40 @@ def make(
             labels=labels,
             columns=columns,
             smooth=numbers(smooth, field="--smooth", such_as="0.8,0.2"),
-            smooth_regions=numbers(smooth_regions, field="--smooth-regions", such_as="0.7,0.2,0.1"),
-            kept_regions=False if no_kept_regions else None,
+            smooth_regions=smoothing,
+            kept_regions=kept,
             text_side=_text_side_writer(),
             shown={role: name for role, name in roles.items() if name is not None},
             progress=tell,
             remark=remarks.append,
         )
+    if folders:
+        forget(folders)
     if photos is not None:
         remarks.append(_photo_count(out, photos))
     _print_index(out, remarks)
+
+
+def _in_shards(
+    options: ShardOptions,
+    out: str,
+    threads: int | None,
+    bundle: str,
+    dataset: str,
+    smooth_regions: tuple[float, ...] | None,
+    kept_regions: bool | None,
+) -> list[Path]:
+    """Encodes products in shards; their folders where all are encoded, laid where `build_index` takes them up."""
+    from shopwindow.search.index import MANIFEST
+    from shopwindow.search.product_shards import ProductWork
+
+    check_replaceable(out, marker=MANIFEST)
+    each = options.threads(threads)
+    work = ProductWork(bundle, dataset, smooth_regions, kept_regions, each)
+    folders = options.run("index", work, out, threads=each)
+    if folders:
+        work.join(folders, real_path(out))
+    return folders
 
 
 def _text_side_writer() -> Callable[[Bundle, Path], object] | None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal
 from shopwindow.cli import teaching
 from shopwindow.cli.arguments import Replaced, at_least, numbers, only_with
 from shopwindow.cli.console import counted, remark, say
+from shopwindow.cli.shards import ShardOptions
 from shopwindow.cli.threads import take_threads
 from shopwindow.files import STANDARD_STREAM, DataError, check_replaceable, check_writable
 from shopwindow.processors import processors
+from shopwindow.shards import forget
 
 if TYPE_CHECKING:
     from shopwindow.data.dataset import Dataset
@@ -178,6 +180,10 @@ def rank(
     photos: str | None = None,
     device: Device = "auto",
     threads: int | None = None,
+    shard: str | None = None,
+    merge: bool = False,
+    shards: int | None = None,
+    over: str | None = None,
 ) -> None:
     """Score every candidate of every query of a dataset and write the run.
 
@@ -203,6 +209,11 @@ def rank(
         photos: The folder of the photos, PRODUCT_ID.jpg or .png, for the pictures; without it boxes stand alone.
         device: Where to compute; auto takes a GPU where there is one.
         threads: How many to compute with; as many as there are processors when not given.
+        shard: Do one shard of the work alone, such as 3/10, beside OUT; slurm takes it from the task of a Slurm array.
+        merge: Join the shards that --shard made, once all are there.
+        shards: Into how many shards --over cuts the work; none given: by its size.
+        over: Do the work in shards over several workers, then join them: processes, processes:N, ray or
+            ray://HOST:PORT.
     """
     from shopwindow.cli.progress import counting, started
     from shopwindow.data.dataset import Dataset
@@ -227,28 +238,37 @@ def rank(
         check_writable(out)
         started("rank", f"the candidates of {dataset} by {bundle}, into {out}")
     from shopwindow.model.bundle import Bundle
+    from shopwindow.model.pool_shards import PoolWork, joined
     from shopwindow.model.rank import rank_pools
     from shopwindow.model.rerankers import find
     from shopwindow.ranking.runs import write_run
 
+    options, folders = ShardOptions(shard, merge, shards, over), list[Path]()
+    if options.given:
+        only_with("goes without shards", pools_from=pools_from)
+        each = options.threads(threads)
+        work = PoolWork(bundle, dataset, weights, operator, rerank, first or FIRST, _device(device), each)
+        folders = options.run("rank", work, out, threads=each, gpus=float(device == "cuda"))
+        if not folders:
+            return
     opened = Bundle.load(bundle, device=_device(device))
     pools = Dataset(dataset)
-    chosen = (
-        None if pools_from is None else teaching.pools_from(pools_from, pools, nearest=nearest, others=others)
-    )
-    reranker = opened.reranker if scoring is None else find(scoring, opened)
-    with counting("rank", "products") as tell:
-        run = rank_pools(
-            opened,
-            pools,
-            reranker=reranker,
-            smooth=weights,
-            pairs=chosen,
-            progress=tell,
+    if options.given:
+        run = joined(folders)
+    else:
+        chosen = (
+            None
+            if pools_from is None
+            else teaching.pools_from(pools_from, pools, nearest=nearest, others=others)
         )
-    if rerank is not None:
-        run = _reranked(run, rerank, pools, first or FIRST, device)
+        reranker = opened.reranker if scoring is None else find(scoring, opened)
+        with counting("rank", "products") as tell:
+            run = rank_pools(opened, pools, reranker=reranker, smooth=weights, pairs=chosen, progress=tell)
+        if rerank is not None:
+            run = _reranked(run, rerank, pools, first or FIRST, device)
     write_run(run, out)
+    if options.given:
+        forget(folders)
     if strange := _without_known_words(opened, pools.query_texts):
         whose = counted(strange, "query has", "queries have")
         remark(f"{whose} no word that the model knows: the order of their candidates says nothing")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from shopwindow.cli.arguments import Replaced, at_least, only_with
-from shopwindow.files import DataError, is_plain_file
+from shopwindow.cli.shards import ShardOptions
+from shopwindow.files import DataError, check_replaceable, is_plain_file
 from shopwindow.processors import processors
+from shopwindow.shards import forget
 
 if TYPE_CHECKING:
     from shopwindow.cli.progress import Show
@@ -36,6 +38,10 @@ def prepare(
     allow_malformed: bool = False,
     processes: int | None = None,
     weights: str | None = None,
+    shard: str | None = None,
+    merge: bool = False,
+    shards: int | None = None,
+    over: str | None = None,
 ) -> None:
     """Clean competition files, or a shop's clicks, and store them as one dataset; print what was dropped and why.
 
@@ -63,6 +69,11 @@ def prepare(
         weights: How much each pair counts: a table with the columns product_id, query_id and weight (clicks, or a
             grade, above 0), with a header, tabs or commas; a pair that it lacks counts 1. The recipe field weighting
             says what training makes of it.
+        shard: Do one shard of the work alone, such as 3/10, beside OUT; slurm takes it from the task of a Slurm array.
+        merge: Join the shards that --shard made, once all are there.
+        shards: Into how many shards --over cuts the work; none given: by its size.
+        over: Do the work in shards over several workers, then join them: processes, processes:N, ray or
+            ray://HOST:PORT.
     """
     shop: dict[str, Any] = {
         "clicks": clicks,
@@ -80,6 +91,10 @@ def prepare(
             "feature_size": feature_size,
             "processes": processes,
             "weights": weights,
+            "shard": shard,
+            "merge": merge,
+            "shards": shards,
+            "over": over,
         }
         only_with("goes with competition files", allow_malformed=allow_malformed, **competition)
         _prepare_shop(products, out, keep=keep or [], **shop)
@@ -90,8 +105,17 @@ def prepare(
     from shopwindow.cli.progress import progress
     from shopwindow.data import prepare as stage
     from shopwindow.data.cleaning import choose_rules
+    from shopwindow.data.dataset import MANIFEST
+    from shopwindow.data.line_shards import LineWork
 
     rules = choose_rules(tuple(keep or ()))
+    options, folders = ShardOptions(shard, merge, shards, over), list[Path]()
+    if options.given:
+        only_with("goes without shards", processes=processes)
+        check_replaceable(out, marker=MANIFEST)
+        folders = options.run("prepare", LineWork(tuple(tsv), feature_size), out)
+        if not folders:
+            return
     with progress("prepare") as show:
         report = stage.prepare(
             tsv,
@@ -99,10 +123,13 @@ def prepare(
             feature_size=feature_size,
             rules=rules,
             allow_malformed=allow_malformed,
-            processes=_processes_for(tsv) if processes is None else processes,
+            processes=1 if folders else _processes_for(tsv) if processes is None else processes,
             weights=weights,
+            shards=folders,
             progress=_with_speed(show),
         )
+    if folders:
+        forget(folders)
     _print_report(report.lines(), out)
 
 

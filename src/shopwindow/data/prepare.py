@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -21,7 +21,14 @@ import numpy as np
 from shopwindow.data import writer
 from shopwindow.data.cleaning import RULES, Report, Rule
 from shopwindow.data.competition import MalformedRow, Reason, Row, columns_of
-from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED, WEIGHTS
+from shopwindow.data.dataset import FORMAT, MANIFEST, REJECTED, WEIGHTS, Dataset
+from shopwindow.data.line_shards import (
+    LEAST_LINKED_BYTES,
+    LineWork,
+    ShardReader,
+    products_bytes,
+    rows_of_products,
+)
 from shopwindow.data.reading import MOST_PROCESSES, CheckedLine, RowReader
 from shopwindow.data.weights import WeightTable
 from shopwindow.data.writer import DatasetWriter
@@ -50,13 +57,15 @@ def prepare(
     allow_malformed: bool = False,
     processes: int = 1,
     weights: str | Path | None = None,
+    shards: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Cleans competition files into one dataset at `out`; gives the report that the dataset keeps.
 
     Ids are any text. A feature has `feature_size` values; where that is not given, as most of the first rows have.
-    With more than one process that many read and check plain files together, and this one stores (`reading.py`). The
-    dataset is the same to the byte.
+    With more than one process that many read and check plain files together, and this one stores (`reading.py`). With
+    `shards`, folders of a finished `LineWork` of the same files, no file is read here. The dataset is the same to the
+    byte; of large shards its products files are others, with the same content.
 
     The same product in many rows is stored once. A row whose product id or query id was seen before
     with other content is a conflict: the first stays, the row is rejected and counted as malformed. Among integers an
@@ -86,10 +95,15 @@ def prepare(
                 table = None if weights is None else stack.enter_context(WeightTable(weights, folder))
                 rejected = stack.enter_context((folder / REJECTED).open("w", encoding="utf-8"))
                 writer = stack.enter_context(DatasetWriter(folder, weighted=table is not None))
-                reader = stack.enter_context(
-                    RowReader(folder, feature_size=feature_size, processes=processes, with_torch=large)
-                )
                 intake = _Intake(writer, rejected, rules, table)
+                reader: RowReader | ShardReader
+                if shards:
+                    size = LineWork(tuple(map(str, paths)), feature_size).size()
+                    reader = ShardReader(shards, size, at_end=intake.take_products)
+                else:
+                    reader = stack.enter_context(
+                        RowReader(folder, feature_size=feature_size, processes=processes, with_torch=large)
+                    )
                 _feed(intake, reader, paths, progress, stop_when_hopeless=not allow_malformed)
                 intake.flush()
                 unmet = _count_unmet(intake)
@@ -117,6 +131,8 @@ class _Intake:
     content: Any = field(default_factory=hashlib.sha256)
     new: list[Row] = field(default_factory=list)
     new_bytes: int = 0
+    new_of_shard: list[int] = field(default_factory=list)
+    """Numbers of new products in the shard that is read."""
     place: tuple[str, int] = ("", 0)
     """File and line of the row that is taken."""
     spellings: dict[str, Spellings] = field(
@@ -134,7 +150,7 @@ class _Intake:
         try:
             if isinstance(line.row, MalformedRow):
                 raise line.row
-            self._store(line.row, line.digest)
+            self._store(line.row, line)
         except MalformedRow as malformed:
             self.report.malformed[malformed.reason] += 1
             self.first_malformed = self.first_malformed or (source, number)
@@ -153,8 +169,19 @@ class _Intake:
             self.writer.add_regions(columns_of(self.new))
             self.new, self.new_bytes = [], 0
 
-    def _store(self, row: Row, digest: bytes) -> None:
-        products, queries = self.writer.products, self.writer.queries
+    def take_products(self, shard: Dataset) -> None:
+        """Stores the new products of a shard: its file as it is, where all are new and it is large, else one by one."""
+        new, self.new_of_shard = self.new_of_shard, []
+        if new == list(range(len(shard.product_ids))) and products_bytes(shard) >= LEAST_LINKED_BYTES:
+            self.flush()
+            for entry in shard.manifest["shards"]:
+                self.writer.add_file(shard.path / entry["file"], entry["products"], shard.label_count)
+            return
+        for row in rows_of_products(shard, new):
+            self._keep(row)
+
+    def _store(self, row: Row, line: CheckedLine) -> None:
+        products, queries, digest = self.writer.products, self.writer.queries, line.digest
         product, query = products.get(row.product_id), queries.get(row.query_id)
         if product is not None and product.content != digest:
             raise MalformedRow(Reason.PRODUCT_CONFLICT, "product_id", str(row.product_id))
@@ -170,7 +197,7 @@ class _Intake:
             self.spellings["product_id"].take(row.product_id, self.place)
         if query is None:
             self.spellings["query_id"].take(row.query_id, self.place)
-        product_row = self._add_product(row, digest) if product is None else product.row
+        product_row = self._add_product(row, line) if product is None else product.row
         query_row = queries.add(row.query_id, row.query) if query is None else query.row
         self.report.queries += query is None
         training = not broken
@@ -182,14 +209,20 @@ class _Intake:
             self.report.weights[FROM_THE_TABLE if weight else NOT_IN_THE_TABLE] += 1
             self.content.update(b"%r" % float(np.float32(weight or 1.0)))
 
-    def _add_product(self, row: Row, digest: bytes) -> int:
+    def _add_product(self, row: Row, line: CheckedLine) -> int:
         self.report.products += 1
         self.report.regions += len(row.labels)
+        if line.product is None:
+            self._keep(row)
+        else:
+            self.new_of_shard.append(line.product)
+        return self.writer.products.add(row.product_id, line.digest)
+
+    def _keep(self, row: Row) -> None:
         self.new.append(row)
         self.new_bytes += row.features.nbytes
         if self.new_bytes >= writer.CHUNK_BYTES:
             self.flush()
-        return self.writer.products.add(row.product_id, digest)
 
 
 def _count_unmet(intake: _Intake) -> DataError | None:
@@ -203,7 +236,7 @@ def _count_unmet(intake: _Intake) -> DataError | None:
 
 def _feed(
     intake: _Intake,
-    reader: RowReader,
+    reader: RowReader | ShardReader,
     paths: list[Path],
     progress: Progress | None,
     *,

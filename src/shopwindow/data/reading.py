@@ -10,11 +10,6 @@ import contextlib
 import importlib
 import io
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,6 +23,7 @@ import numpy as np
 
 from shopwindow.data.competition import HEADER, LONGEST_LINE, MalformedRow, Row, parse_row
 from shopwindow.files import DataError, is_plain_file, is_unpacked, open_bytes, open_once, reading
+from shopwindow.shards import check_main_guard, end_with_parent
 
 MOST_PROCESSES: Final = 64
 """Many more than the one that stores keeps busy. Each takes 0.1 GB of memory, with torch 0.3."""
@@ -45,25 +41,14 @@ _FIRST_ROWS: Final = 32
 class CheckedLine:
     """What one line is: a row as it is stored, and the name of its product's content; or why it is none.
 
-    `end` counts the bytes of the file up to the end of the line; 0 where that is not known.
+    `end` counts the bytes of the file up to the end of the line; 0 where that is not known. A row of a shard has no
+    features, but the number of its `product` there.
     """
 
     row: Row | MalformedRow
     end: int
     digest: bytes = b""
-
-
-def _check_main_guard() -> None:
-    """Raises: ValueError in a script that fresh interpreters could not import without running it."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is None or getattr(main, "__spec__", None) is not None:
-        return
-    with contextlib.suppress(OSError):
-        if b"__main__" not in Path(file).read_bytes():
-            raise ValueError(
-                f'several processes import {file} anew: put its work under `if __name__ == "__main__":`, or ask for one'
-            )
+    product: int | None = None
 
 
 class RowReader:
@@ -88,7 +73,7 @@ class RowReader:
 
     def __enter__(self) -> RowReader:
         if self._processes > 1:
-            _check_main_guard()
+            check_main_guard()
             # Spawned: a fork would copy the locks of this process's threads as they are at the moment.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
@@ -144,6 +129,13 @@ class RowReader:
                 waiting.extend(map(ask, islice(begins, 1)))
         except BrokenProcessPool as error:
             raise DataError("a process that read it ended early; is the memory full?", path=path) from error
+
+
+def row_start(path: Path) -> int:
+    """The byte at which the first row of a plain file begins. Raises: DataError where it is no competition file."""
+    with open_bytes(path) as file:
+        _check_header(file.readline(_LONGEST_HEADER), path)
+        return _place(file)
 
 
 def read_range(path: Path, begin: int, end: int, start: int, feature_size: int) -> list[CheckedLine]:
@@ -258,15 +250,6 @@ def _check_header(line: bytes, path: Path) -> None:
 
 def _start(with_torch: bool) -> None:
     """What a reading process does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
+    end_with_parent()
     if with_torch:
         importlib.import_module("torch").set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone: killed, it cannot say so."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

@@ -30,6 +30,7 @@ from shopwindow.data.dataset import (
     region_schema,
 )
 from shopwindow.files import open_once
+from shopwindow.shards import link_or_copy
 
 SHARD_BYTES: Final = 2**30
 CHUNK_BYTES: Final = 16 * 2**20
@@ -95,6 +96,12 @@ class DatasetWriter:
         """
         self.label_count = max(self.label_count, int(columns["labels"].max(initial=-1)) + 1)
         self._shards.append(columns)
+
+    def add_file(self, path: Path, products: int, label_count: int) -> None:
+        """Stores the regions of the next products as `add_regions`, by linking a products file that another writer
+        finished."""
+        self.label_count = max(self.label_count, label_count)
+        self._shards.add_file(path, products)
 
     def add_pair(self, product: int, query: int, *, training: bool, weight: float = 1.0) -> None:
         """Stores a pair of a product row and a query row; its weight (rounded to float32) where pairs have some."""
@@ -192,6 +199,13 @@ class _Shards:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def add_file(self, path: Path, products: int) -> None:
+        self.__exit__()
+        self._file = None
+        name = f"products-{len(self.written):05d}.arrow"
+        link_or_copy(path, self._folder / name)
+        self.written.append({"file": name, "products": products})
 
     def append(self, columns: Mapping[str, np.ndarray]) -> None:
         schema = region_schema(columns["features"].shape[1])

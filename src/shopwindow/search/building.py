@@ -106,7 +106,7 @@ def build_index(
         label_names=_label_names(opened, labels),
         smooth=smooth,
         smooth_regions=smooth_regions,
-        kept_regions=_kept_for(opened, kept_regions),
+        kept_regions=kept_for(opened, kept_regions),
         backbone=opened.backbone,
     )
     table = columns_of(products, {}, remark) if columns is None else read_product_table(columns)
@@ -295,7 +295,7 @@ def _write_text_side(
     return content_name(folder)
 
 
-def _kept_for(bundle: Bundle, asked: bool | None) -> str | None:
+def kept_for(bundle: Bundle, asked: bool | None) -> str | None:
     """The reranker for which an index keeps regions."""
     own = bundle.reranker
     if asked is not None and own is None:

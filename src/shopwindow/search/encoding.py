@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,10 +36,36 @@ from shopwindow.search.index import Manifest
 from shopwindow.search.kept_regions import KeptRegions
 from shopwindow.search.smoothing import SmoothedRegions
 
-_ENCODED_AT_ONCE: Final = 4096
+ENCODED_AT_ONCE: Final = 4096
+"""Products. A stretch that begins at a multiple of it has the same batches, so the same bits, as the whole has."""
+_NAMES: Final = ("vectors.f32", "kept_counts.i64", "kept_regions.f16")
+_COPIED_BYTES: Final = 16 * 2**20
 
 Progress = Callable[[int, int], None]
 """Called with products encoded and products in all."""
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """What decides what becomes of a dataset's products."""
+
+    bundle_hash: str
+    smooth_regions: tuple[float, ...] | None
+    kept_regions: str | None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> MadeOf:
+        """Of an index."""
+        return cls(manifest.bundle_hash, manifest.smooth_regions, manifest.kept_regions)
+
+    def names(self, dataset: Dataset) -> dict[str, object]:
+        """The same with the dataset, as JSON."""
+        names: dict[str, object] = {"bundle": self.bundle_hash, "dataset": dataset.content_hash}
+        if self.smooth_regions is not None:
+            names["smooth_regions"] = list(self.smooth_regions)
+        if self.kept_regions is not None:
+            names["kept_regions"] = self.kept_regions
+        return names
 
 
 @dataclass(frozen=True)
@@ -60,24 +86,57 @@ def encode(
 
     Raises: DataError for a vector or a region that is not finite. OSError for a full disk.
     """
-    folder = _folder(out)
-    known, identity = folder / "of.json", _identity(manifest, dataset)
+    folder, rows = _folder(out), range(len(dataset.product_ids))
+    files = encode_rows(folder, MadeOf.of(manifest), bundle, dataset, rows, progress=progress)
+    return files.read(len(rows))
+
+
+def encode_rows(
+    folder: Path,
+    made_of: MadeOf,
+    bundle: Bundle,
+    dataset: Dataset,
+    rows: range,
+    *,
+    progress: Progress | None = None,
+) -> EncodedFiles:
+    """Encodes some products of a dataset, side by side, into a folder; goes on behind what is whole there.
+
+    Raises: DataError for a vector or a region that is not finite. OSError for a full disk.
+    """
+    known, identity = folder / "of.json", json.dumps(made_of.names(dataset))
     if not known.is_file() or read_text(known) != identity:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         known.write_text(identity, encoding="utf-8")
-    reranker = None if manifest.kept_regions is None else bundle.reranker
-    width = 0 if reranker is None else reranker.kept_values
-    files = _Files(folder, bundle.model.dimensions, width)
-    total, done = len(dataset.product_ids), files.cut_to_whole()
-    weights = manifest.smooth_regions
-    smoothed = SmoothedRegions.of(dataset, weights, folder) if weights and done < total else None
-    for start in range(done, total, _ENCODED_AT_ONCE):
-        rows = np.arange(start, min(start + _ENCODED_AT_ONCE, total))
-        _append(files, bundle, dataset, rows, smoothed, reranker)
+    reranker = None if made_of.kept_regions is None else bundle.reranker
+    files = EncodedFiles(folder, bundle.model.dimensions, 0 if reranker is None else reranker.kept_values)
+    done, weights = files.cut_to_whole(len(rows)), made_of.smooth_regions
+    smoothed = SmoothedRegions.of(dataset, weights, folder) if weights and done < len(rows) else None
+    for start in range(rows.start + done, rows.stop, ENCODED_AT_ONCE):
+        some = np.arange(start, min(start + ENCODED_AT_ONCE, rows.stop))
+        _append(files, bundle, dataset, some, smoothed, reranker)
         if progress is not None:
-            progress(int(rows[-1]) + 1, total)
-    return files.read(total)
+            progress(int(some[-1]) + 1 - rows.start, len(rows))
+    return files
+
+
+def join_encoded(out: Path, made_of: MadeOf, dataset: Dataset, folders: Sequence[Path]) -> None:
+    """Lays what `encode_rows` made of all products, stretch after stretch, where `encode` finds it done.
+
+    Raises: DataError where another process is at it; OSError for a full disk.
+    """
+    folder = _folder(out)
+    with alone(out):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name in _NAMES:
+            with (folder / name).open("wb") as whole:
+                for part in folders:
+                    if (part / name).is_file():
+                        with (part / name).open("rb") as file:
+                            shutil.copyfileobj(file, whole, _COPIED_BYTES)
+        (folder / "of.json").write_text(json.dumps(made_of.names(dataset)), encoding="utf-8")
 
 
 def forget_encoded(out: Path) -> None:
@@ -88,7 +147,7 @@ def forget_encoded(out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Files:
+class EncodedFiles:
     """The files that are appended to. `width`: values kept of a region; 0: none are kept."""
 
     folder: Path
@@ -97,30 +156,38 @@ class _Files:
 
     @property
     def vectors(self) -> Path:
-        return self.folder / "vectors.f32"
+        """Of the vectors."""
+        return self.folder / _NAMES[0]
 
     @property
     def counts(self) -> Path:
-        return self.folder / "kept_counts.i64"
+        """Of how many regions each product has."""
+        return self.folder / _NAMES[1]
 
     @property
     def regions(self) -> Path:
-        return self.folder / "kept_regions.f16"
+        """Of the regions."""
+        return self.folder / _NAMES[2]
 
-    def cut_to_whole(self) -> int:
-        """How many products are whole in all files, which end with them afterwards."""
-        done = _rows(self.vectors, 4 * self.dimensions)
+    def cut_to_whole(self, total: int) -> int:
+        """How many of `total` products are whole in all files: all, or whole batches. The files end with them then."""
+        done = min(_rows(self.vectors, 4 * self.dimensions), total)
+        bounds = np.zeros(1, np.int64)
         if self.width:
             counts = np.fromfile(self.counts, np.int64) if self.counts.is_file() else np.zeros(0, np.int64)
             bounds = bounds_of(counts)
             whole = np.searchsorted(bounds, _rows(self.regions, 2 * self.width), side="right") - 1
             done = min(done, int(whole))
+        if done < total:
+            done -= done % ENCODED_AT_ONCE
+        if self.width:
             _cut(self.counts, 8 * done)
             _cut(self.regions, 2 * self.width * int(bounds[done]))
         _cut(self.vectors, 4 * self.dimensions * done)
         return done
 
     def read(self, total: int) -> Encoded:
+        """What they hold of so many products, mapped."""
         vectors = np.asarray(np.memmap(self.vectors, np.float32, "r", shape=(total, self.dimensions)))
         if not self.width:
             return Encoded(vectors, None)
@@ -131,7 +198,7 @@ class _Files:
 
 
 def _append(
-    files: _Files,
+    files: EncodedFiles,
     bundle: Bundle,
     dataset: Dataset,
     rows: Int64[np.ndarray, " rows"],
@@ -153,7 +220,7 @@ def _append(
 
 
 def _append_kept(
-    files: _Files, photos: Regions, product_ids: Shaped[np.ndarray, " products"], dataset: Dataset
+    files: EncodedFiles, photos: Regions, product_ids: Shaped[np.ndarray, " products"], dataset: Dataset
 ) -> None:
     regions = photos.features.half().cpu().numpy()
     lengths = photos.counts.numpy().astype(np.int64)
@@ -183,15 +250,6 @@ def _rows(path: Path, row_bytes: int) -> int:
 def _cut(path: Path, size: int) -> None:
     with path.open("ab") as file:
         file.truncate(size)
-
-
-def _identity(manifest: Manifest, dataset: Dataset) -> str:
-    made_of: dict[str, object] = {"bundle": manifest.bundle_hash, "dataset": dataset.content_hash}
-    if manifest.smooth_regions is not None:
-        made_of["smooth_regions"] = manifest.smooth_regions
-    if manifest.kept_regions is not None:
-        made_of["kept_regions"] = manifest.kept_regions
-    return json.dumps(made_of)
 
 
 def _folder(out: Path) -> Path:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from shopwindow.data.products import Products
-from shopwindow.files import DataError
+from shopwindow.files import DataError, check_fields, parse_json, text_lines
 from shopwindow.processors import processors
 from shopwindow.vision.backbone import Backbone, Detector
 from shopwindow.vision.boxed import Boxed
@@ -33,7 +33,7 @@ from shopwindow.vision.pictures import Picture, UnreadablePicture, open_picture
 from shopwindow.vision.shards import UNREADABLE, Encoded, FeaturesWriter, Row, Unreadable, open_writer
 
 MOST_UNREADABLE: Final = 0.01
-_BATCH: Final = 16
+BATCH: Final = 16
 """Photos that a backbone is given at once."""
 _REMOTE_READERS: Final = 16
 """Threads that wait for other machines."""
@@ -90,17 +90,57 @@ def extract(
     detector: Detector | None = None,
     allow_unreadable: bool = False,
     threads: int | None = None,
+    shards: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Extracted:
     """Encodes the photos of products (`find_photos`) that `out` does not hold yet, and writes their catalogue.
 
     With a detector a photo's regions are the whole photo and what the detector boxed, else what the backbone gives. A
     product without a photo that can be read is left out. `threads` decode, and as many encode; None: one a core.
+    With `shards`, folders of `encode_photos` that together hold all photos, none is read or encoded here.
 
-    Raises: DataError for more than 1 % unreadable photos unless `allow_unreadable`, and as `open_writer`.
+    Raises: DataError for more than 1 % unreadable photos unless `allow_unreadable`, for a photo that no shard holds,
+    and as `open_writer`.
     """
-    sources = list(dict.fromkeys(source for photos in products.photos or () for source in photos))
-    threads = threads or processors()
+    sources = sources_of(products)
+    with _open_flow(out, backbone, detector, len(sources), progress) as flow:
+        if shards:
+            _take_up(flow, sources, shards)
+        else:
+            _encode_new(flow, sources, threads or processors())
+        flow.writer.flush()
+        return _finish(flow, products, len(sources), allow_unreadable)
+
+
+def sources_of(products: Products) -> list[str]:
+    """The sources of all photos of some products, each once."""
+    return list(dict.fromkeys(source for photos in products.photos or () for source in photos))
+
+
+def encode_photos(
+    sources: Sequence[str],
+    folder: Path,
+    *,
+    backbone: Backbone,
+    detector: Detector | None = None,
+    threads: int | None = None,
+) -> None:
+    """Encodes photos into a folder without a catalogue, for `extract(..., shards=)`; goes on with what lies there."""
+    with _open_flow(folder, backbone, detector, len(sources), None) as flow:
+        _encode_new(flow, sources, threads or processors())
+        flow.writer.flush()
+        reasons = (Unreadable("", source, reason) for source, reason in flow.reasons.items())
+        flow.writer.write_unreadable(reasons)
+
+
+@contextlib.contextmanager
+def _open_flow(
+    out: str | Path,
+    backbone: Backbone,
+    detector: Detector | None,
+    total: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[_Flow]:
     by_detector = None if detector is None else detector.spec()
     with (
         open_writer(out, backbone=backbone.spec(), detector=by_detector) as writer,
@@ -110,10 +150,20 @@ def extract(
         warnings.filterwarnings("ignore", module="PIL")
         show = progress or (lambda _done, _total: None)
         whole = backbone if detector is None else Boxed(backbone, detector)
-        flow = _Flow(writer, whole, lambda done: show(done, len(sources)))
-        _encode_new(flow, sources, threads)
-        writer.flush()
-        return _finish(flow, products, len(sources), allow_unreadable)
+        yield _Flow(writer, whole, lambda done: show(done, total))
+
+
+def _take_up(flow: _Flow, sources: Sequence[str], shards: Sequence[Path]) -> None:
+    """What the shards hold. Raises: DataError for a source of which none knows anything."""
+    for folder in shards:
+        flow.encoded += flow.writer.take_up(folder)
+        for number, line in text_lines(folder / UNREADABLE):
+            entry = parse_json(line, folder / UNREADABLE)
+            check_fields(entry, {"source": str, "reason": str}, f"{folder / UNREADABLE} line {number}")
+            flow.reasons[entry["source"]] = entry["reason"]
+    for source in sources:
+        if source not in flow.reasons and flow.writer.known(source) is None:
+            raise DataError(f"no shard holds the photo {source}", path=flow.writer.folder)
 
 
 def _encode_new(flow: _Flow, sources: Sequence[str], threads: int) -> None:
@@ -127,7 +177,7 @@ def _encode_new(flow: _Flow, sources: Sequence[str], threads: int) -> None:
     ):
         stack.callback(torch.set_num_threads, torch_threads)
         jobs = ((source, flow.writer.known(source)) for source in sources)
-        reads = _ahead(reading, lambda job: _read(flow, *job), jobs, most=2 * _BATCH + readers)
+        reads = _ahead(reading, lambda job: _read(flow, *job), jobs, most=2 * BATCH + readers)
         batches = _ahead(
             encoding, lambda batch: _encode(flow, batch), _new_photos(flow, reads), most=2 * threads
         )
@@ -182,7 +232,7 @@ def _new_photos(flow: _Flow, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         if read.picture is not None and read.key not in begun:
             begun.add(read.key)
             batch.append(read)
-        if len(batch) == _BATCH:
+        if len(batch) == BATCH:
             yield batch
             batch = []
     if batch:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from shopwindow.files import DataError
+from shopwindow.objects import located
 from shopwindow.vision.pictures import UnreadablePicture
 
 MOST_BYTES: Final = 64 * 2**20
@@ -124,11 +126,10 @@ def _read(response: Any) -> bytes:
 
 
 def _from_store(source: str, known: str) -> Fetched:
-    scheme, _, rest = source.partition("://")
-    rest, _, query = rest.partition("?")
-    bucket, _, key = rest.partition("/")
-    files, root = _store(scheme, bucket, query)
-    path = f"{root.rstrip('/')}/{key}"
+    try:
+        files, path = located(source)
+    except DataError as error:
+        raise UnreadablePicture(error.problem) from error
     info = files.get_file_info(path)
     if not info.is_file:
         raise UnreadablePicture("no such file")
@@ -138,25 +139,6 @@ def _from_store(source: str, known: str) -> Fetched:
     _check_size(info.size)
     with files.open_input_stream(path) as file:
         return Fetched(bytes(file.read()), state)
-
-
-@functools.lru_cache(maxsize=64)
-def _store(scheme: str, bucket: str, query: str) -> tuple[Any, str]:
-    """The file system of a bucket and the path of its root: pyarrow's, where it knows none fsspec's."""
-    import pyarrow as pa
-    from pyarrow import fs
-
-    try:
-        files, root = fs.FileSystem.from_uri(f"{scheme}://{bucket}/" + (f"?{query}" if query else ""))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        try:
-            import fsspec
-
-            inner, root = fsspec.core.url_to_fs(f"{scheme}://{bucket}/")
-        except (ImportError, ValueError):
-            raise UnreadablePicture(f"neither pyarrow nor fsspec reads {scheme}:// here") from error
-        files = fs.PyFileSystem(fs.FSSpecHandler(inner))
-    return files, root
 
 
 def _check_size(size: int) -> None:

@@ -40,6 +40,7 @@ from shopwindow.files import (
     read_text,
     whole_file,
 )
+from shopwindow.shards import link_or_copy
 from shopwindow.vision.backbone import check_same
 
 UNREADABLE: Final = "unreadable.jsonl"
@@ -193,10 +194,7 @@ class FeaturesWriter:
     def flush(self) -> None:
         """Writes what waits as a shard."""
         if self._waiting:
-            last = (
-                int(self._shards[-1].removeprefix("photos-").removesuffix(".arrow")) if self._shards else -1
-            )
-            name = f"photos-{last + 1:05d}.arrow"
+            name = self._next_name()
             batch = _batch_of(self._waiting)
             with (
                 whole_file(self.folder / name) as partial,
@@ -209,6 +207,30 @@ class FeaturesWriter:
             self._waiting = []
         self._since = time.monotonic()
         self._seen.commit()
+
+    def take_up(self, folder: Path) -> int:
+        """Takes over the photos of another directory of the same backbone, and what it knows of their sources; gives
+        how many photos are new here. Its files are linked where the file system can, and need not stay.
+
+        Raises: DataError for a file of it that is broken.
+        """
+        self.flush()
+        new = 0
+        for path in sorted(folder.glob("photos-*.arrow")):
+            shard = Shard.open(path)
+            keys = shard.keys.to_pylist()
+            wanted = [key not in self for key in keys]
+            if any(wanted):
+                name = self._next_name()
+                with whole_file(self.folder / name) as partial:
+                    _copy_photos(path, partial, wanted)
+                taken = [key for key, is_wanted in zip(keys, wanted, strict=True) if is_wanted]
+                self._take_up(name, taken, shard.features.shape[1], shard.labels)
+                new += len(taken)
+        with contextlib.closing(_open_seen(folder / _SEEN)) as seen:
+            rows = seen.execute("SELECT source, state, key FROM seen")
+            self._seen.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", rows)
+        return new
 
     def finish(self, products: Products, rows: Iterable[Row], counts: dict[str, int]) -> None:
         """Writes the catalogue of these rows, then the manifest."""
@@ -236,6 +258,10 @@ class FeaturesWriter:
             lines = (json.dumps(vars(one), ensure_ascii=False) + "\n" for one in unreadable)
             partial.write_text("".join(lines), encoding="utf-8")
 
+    def _next_name(self) -> str:
+        last = int(self._shards[-1].removeprefix("photos-").removesuffix(".arrow")) if self._shards else -1
+        return f"photos-{last + 1:05d}.arrow"
+
     def _take_up(self, name: str, keys: list[str], size: int, labels: Int64[np.ndarray, " regions"]) -> None:
         if self._feature_size not in (0, size):
             raise DataError(
@@ -260,6 +286,17 @@ def _batch_of(photos: list[Encoded]) -> pa.RecordBatch:
 
     plain = [pa.array([getattr(photo, name) for photo in photos]) for name in ("key", "height", "width")]
     return pa.record_batch([*plain, *map(lists, ("features", "boxes", "labels"))], schema=schema)
+
+
+def _copy_photos(path: Path, out: Path, wanted: list[bool]) -> None:
+    """The wanted photos of a shard; all of them by a link, where that can be."""
+    if all(wanted):
+        link_or_copy(path, out)
+        return
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+        batch = file.read_all().to_batches()[0].filter(pa.array(wanted))
+    with pa.ipc.new_file(str(out), batch.schema) as new:
+        new.write_batch(batch)
 
 
 def _write_catalogue(path: Path, products: Products, rows: Iterable[Row]) -> None:

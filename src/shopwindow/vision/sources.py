@@ -20,6 +20,7 @@ import pyarrow as pa
 from shopwindow.data.products import Products, read_products
 from shopwindow.files import PHOTO_ENDINGS, DataError, check_ordinary, check_photo_folder, parse_json
 from shopwindow.ids import RowError, ids_from_text
+from shopwindow.objects import below, is_object, names_below
 from shopwindow.vision.fetch import IN_TAR
 
 ENDINGS: Final = frozenset(
@@ -69,6 +70,8 @@ def find_photos(
 
     Raises: DataError for a place that is none of these, and as `read_products`.
     """
+    if is_object(place):
+        return _from_folder(str(place).rstrip("/"))
     path = Path(place)
     if path.suffix == ".tar":
         return _from_tars([path])
@@ -88,14 +91,14 @@ def _from_table(products: Products, folder: Path, photos: str | Path | None) -> 
             "has no column of photos; --photo names the column, --photos the folder of the photos",
             path=products.path,
         )
-    if photos is not None:
+    if photos is not None and not is_object(photos):
         check_photo_folder(photos)
     named: dict[str, list[str]] = {}
     unclaimed = 0
     ids = products.ids.astype(str).tolist()
     if photos is not None and (products.photos is None or not all(products.photos)):
-        named, unclaimed = _by_name(Path(photos), ids)
-    folders = [folder] if photos is None else [Path(photos), folder]
+        named, unclaimed = _by_name(photos, ids)
+    folders = [folder] if photos is None else [photos, folder]
     cells: Iterable[tuple[str, ...]] = products.photos or [()] * len(products)
     sources = [
         tuple(_located(cell, folders) for cell in written) or tuple(named.get(identity, ()))
@@ -105,11 +108,13 @@ def _from_table(products: Products, folder: Path, photos: str | Path | None) -> 
     return ShopPhotos(replace(products, photos=sources), unclaimed if products.photos is None else 0)
 
 
-def _located(cell: str, folders: Sequence[Path]) -> str:
-    """The source that a cell names: a URL, or the file of the first folder that has it."""
+def _located(cell: str, folders: Sequence[str | Path]) -> str:
+    """The source that a cell names: a URL, an object, or the file of the first folder that has it."""
     if "://" in cell:
         return cell
-    tries = [*(folder / cell for folder in folders), folders[0] / Path(cell).name]
+    if is_object(folders[0]):
+        return below(str(folders[0]), cell)
+    tries = [*(Path(folder) / cell for folder in folders), Path(folders[0]) / Path(cell).name]
     return os.path.abspath(next((path for path in tries if _is_file(path)), tries[0]))  # noqa: PTH100 - follows no link
 
 
@@ -120,7 +125,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _from_folder(folder: Path) -> ShopPhotos:
+def _from_folder(folder: str | Path) -> ShopPhotos:
     """A product for each name. Photos in folders below have their folder in their id."""
     ids: dict[str, None] = {}
     for stem in sorted({name.rpartition(".")[0] for name in _photo_names(folder)}):
@@ -132,7 +137,7 @@ def _from_folder(folder: Path) -> ShopPhotos:
     return ShopPhotos(_products(list(ids), [tuple(named[identity]) for identity in ids], folder), unclaimed)
 
 
-def _by_name(folder: Path, ids: Sequence[str]) -> tuple[dict[str, list[str]], int]:
+def _by_name(folder: str | Path, ids: Sequence[str]) -> tuple[dict[str, list[str]], int]:
     """The photos of each id in a folder, and how many are nobody's."""
     known = set(ids)
     found: dict[str, list[tuple[int, str]]] = {}
@@ -146,8 +151,14 @@ def _by_name(folder: Path, ids: Sequence[str]) -> tuple[dict[str, list[str]], in
             continue
         numbered = _NUMBERED.fullmatch(last)
         number = int(numbered[2]) if numbered and owner not in (stem, last) else 0
-        found.setdefault(owner, []).append((number, os.path.abspath(folder / name)))  # noqa: PTH100 - as above
+        found.setdefault(owner, []).append((number, _source(folder, name)))
     return {owner: [path for _, path in sorted(photos)] for owner, photos in found.items()}, unclaimed
+
+
+def _source(folder: str | Path, name: str) -> str:
+    if is_object(folder):
+        return below(str(folder), name)
+    return os.path.abspath(Path(folder) / name)  # noqa: PTH100 - follows no link
 
 
 def _base(stem: str) -> str | None:
@@ -159,8 +170,17 @@ def _base(stem: str) -> str | None:
     return numbered[1] if numbered else None
 
 
-def _photo_names(folder: Path) -> Iterator[str]:
+def _photo_names(folder: str | Path) -> Iterator[str]:
     """Paths of photos within a folder, / between their parts; none that is hidden or cannot be written as text."""
+    if is_object(folder):
+        names = (name for name, _, _ in names_below(str(folder)))
+        yield from (
+            name
+            for name in names
+            if Path(name).suffix.lower() in ENDINGS
+            and not any(part.startswith(".") for part in name.split("/"))
+        )
+        return
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         within = Path(place).relative_to(folder).as_posix()
@@ -256,7 +276,7 @@ def _is_kept(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
 
 
-def _products(ids: list[str], photos: list[tuple[str, ...]], path: Path) -> Products:
+def _products(ids: list[str], photos: list[tuple[str, ...]], path: str | Path) -> Products:
     try:
         column = ids_from_text(ids)
     except RowError as error:
