@@ -15,11 +15,11 @@ import pytest
 
 from shopwindow.cli import main
 from shopwindow.export.qdrant import open_qdrant, point_id, write_qdrant
-from shopwindow.export.rows import describe_vectors
 from shopwindow.files import DataError
 from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import OpenIndex
+from shopwindow.search.stores.rows import describe_vectors
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop, give_columns, name_column
 from tests.search.text_ids import give_text_ids, sku

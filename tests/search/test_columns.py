@@ -169,7 +169,7 @@ def test_hybrid_without_texts_is_told(shop: Shop, tmp_path: Path) -> None:
 
 def test_masks_are_kept_and_not_without_end(tabled: Path) -> None:
     engine = SearchEngine.open(tabled / "index")
-    (part,) = engine._state.index.parts
+    (part,) = engine._state.store.index.parts
     where = Filter(conditions=parse_conditions(["price<=20"]))
     engine.search("red", where=where)
     kept = part.passing(where)

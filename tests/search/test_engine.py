@@ -152,7 +152,7 @@ def test_hybrid_is_reciprocal_rank_fusion_of_both_lists(engine: SearchEngine) ->
     words = query_of(11)
     vectors = {hit.product_id: hit.rank for hit in engine.search(words, k=100)}
     state = engine._state
-    texts = state.index.parts[0].texts
+    texts = state.store.index.parts[0].texts
     assert texts is not None
     by_text = [product for product, _ in texts.find(words, 100)]
     # BM25's ties stand by product id there too

@@ -40,6 +40,7 @@ _PLACEHOLDERS: Final = {
     "suggest": "WORDS",
     "host": "HOST",
     "url": "URL",
+    "store": "URL",
 }
 """What stands for an option's value in the help, where it is a text and no path."""
 
