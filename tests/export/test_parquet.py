@@ -121,7 +121,7 @@ def test_verb_writes_the_file(shop: Shop, tmp_path: Path, capsys: pytest.Capture
         (["qdrant", "INDEX", "--url", "http://127.0.0.1:1"], "required: --collection"),
         (["qdrant", "INDEX", "--url", "u", "--collection", "c", "--upsert"], "--upsert: no such option"),
         (["pgvector", "INDEX", "--table", "t"], "required: --url"),
-        (["milvus", "INDEX", "--out", "x"], "export milvus: no such verb"),
+        (["vespa", "INDEX", "--out", "x"], "export vespa: no such verb"),
     ],
 )
 def test_options_that_do_not_belong_together_are_named(

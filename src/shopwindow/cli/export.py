@@ -65,7 +65,8 @@ def qdrant(index: str, *, url: str, collection: str) -> None:
     """
     from contextlib import closing
 
-    from shopwindow.export.qdrant import open_qdrant, write_qdrant
+    from shopwindow.export.qdrant import write_qdrant
+    from shopwindow.search.stores.qdrant import open_qdrant
 
     with counting("export", "products") as tell, optional_libraries(), closing(open_qdrant(url)) as client:
         count = write_qdrant(index, client, collection, where=url, progress=tell)

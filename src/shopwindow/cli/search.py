@@ -65,7 +65,7 @@ def search(
 
     at_least(1, top=top)
     if store is not None and index is not None:
-        index, words = None, [index, *(words or ())]
+        words, index = [index, *(words or ())], None
     asking = Asking.of(
         exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
     )

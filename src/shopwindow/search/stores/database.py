@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
@@ -184,7 +184,7 @@ def open_database(url: str, table: str | None = None) -> Database:
     plain, _, query = url.partition("?")
     settings = dict(parse_qsl(query))
     named = settings.pop("table", TABLE)
-    plain = f"{plain}?{urlencode(settings)}" if settings else plain
+    plain = f"{plain}?{urlencode(settings, quote_via=quote)}" if settings else plain
     module = importlib.import_module(f"shopwindow.search.stores.{KINDS[kind]}")
     database: Database = module.connect(plain, table or named)
     return database

@@ -214,24 +214,25 @@ class LanceTable:
         with self.database.errors():
             if lacking:
                 self.opened.add_columns(lacking)
-            self.opened.replace_field_metadata("product_id", {_CARD: json.dumps(card)})
+            told = {"path": "product_id", "metadata": {_CARD: json.dumps(card)}}
+            self.opened.update_field_metadata(told)
         table = self.database.open()
         assert table is not None
         return table
 
     def settle(self) -> None:
         """Builds full text's index, and from INDEXED_FROM products on cells of vectors; both take new products in."""
+        from lancedb.index import FTS, IvfFlat
+
         with self.database.errors():
             standing = {index.columns[0] for index in self.opened.list_indices()}
             count = self.opened.count_rows()
             if WORDS not in standing and count:
-                plain = {"stem": False, "remove_stop_words": False, "ascii_folding": False}
-                self.opened.create_fts_index(WORDS, base_tokenizer="simple", max_token_length=200, **plain)
+                as_written = {"stem": False, "remove_stop_words": False, "ascii_folding": False}
+                self.opened.create_index(WORDS, config=FTS(max_token_length=200, **as_written))
             if "vector" not in standing and count >= INDEXED_FROM:
-                cells = max(1, count // _ROWS_PER_CELL)
-                self.opened.create_index(
-                    metric="dot", num_partitions=cells, vector_column_name="vector", index_type="IVF_FLAT"
-                )
+                cells = IvfFlat(distance_type="dot", num_partitions=count // _ROWS_PER_CELL)
+                self.opened.create_index("vector", config=cells)
             self.opened.optimize()
 
 

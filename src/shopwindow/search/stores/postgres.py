@@ -345,8 +345,8 @@ class PostgresTable:
         statement = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
             self.database.identifier, _passing(where, self._kinds)
         )
-        counted = self._ask(lambda connection: connection.execute(statement).fetchone())
-        return int(counted[0])
+        ((counted,),) = self._ask(lambda connection: connection.execute(statement).fetchall())
+        return int(counted)
 
     def hashes(self) -> dict[ProductId, str]:
         """The content hash of every product."""

@@ -227,7 +227,7 @@ class QdrantTable:
                 query=vector.tolist(),
                 limit=k,
                 filter=passing,
-                params=models.SearchParams(exact=exact),
+                params=models.SearchParams(exact=True) if exact else None,
                 with_payload=["product_id"] if self._text_ids else False,
             )
             for vector in vectors

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def sync(index: str | Path, database: Database, *, progress: Progress | None = N
     return Synced(new, changed, len(gone), done - new - changed)
 
 
-def _check_same(table: Table, card: dict[str, object], name: str) -> None:
+def _check_same(table: Table, card: dict[str, Any], name: str) -> None:
     """Raises: DataError for vectors that cannot be compared with those of the index."""
     there = table.card
     Card.of(there, name)
