@@ -308,6 +308,6 @@ def _compared(one: Comparison) -> str:
     return f"{column} {one.relation} {one.values[0]!r}"
 
 
-def _any_of(column: str, values: Sequence[float | str]) -> str:
+def _any_of(column: str, values: Sequence[int | float | str]) -> str:
     written = ("'" + one.replace("'", "''") + "'" if isinstance(one, str) else repr(one) for one in values)
     return f"{column} IN ({', '.join(written)})"

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import queue
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -441,6 +442,7 @@ class _Connections:
         self._url = url
         self._free: queue.LifoQueue[Connection[Any]] = queue.LifoQueue()
         self.name = name_of(psycopg, url)
+        weakref.finalize(self, _close, self._free)
 
     def ask(self, question: Callable[[Connection[Any]], Result]) -> Result:
         """What a function of a connection gives. One that the server has closed meanwhile is replaced by a new one.
@@ -479,6 +481,12 @@ class _Connections:
         except self._psycopg.Error as error:
             raise StoreUnavailableError(said_by(error), path=self.name) from error
         return connection
+
+
+def _close(free: queue.LifoQueue[Connection[Any]]) -> None:
+    """Closes what nobody uses any more."""
+    while not free.empty():
+        free.get_nowait().close()
 
 
 @contextlib.contextmanager
