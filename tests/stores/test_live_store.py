@@ -47,16 +47,16 @@ def test_a_swap_under_load_loses_nothing(
     add_products(own_index, write_dataset(tmp_path / "more", range(400, 410)))
     asked = SearchRequest("red shoe", k=1000, exact=True)
 
+    def swap_twice() -> None:
+        export(own_index)
+        export(shop.index)
+
     async def ask() -> set[int]:
-        swap = asyncio.get_running_loop().run_in_executor(
-            None, lambda: [export(one) for one in (own_index, shop.index)]
-        )
+        swap = asyncio.get_running_loop().run_in_executor(None, swap_twice)
         counts, tries = set(), 0
         while not swap.done() or tries < 5:
-            counts |= {
-                len(result.hits)
-                for result in await asyncio.gather(*[live.search(asked)] * 1, live.search(asked))
-            }
+            found = await asyncio.gather(live.search(asked), live.search(asked))
+            counts |= {len(result.hits) for result in found}
             await live.renew()
             tries += 1
         await swap
@@ -129,11 +129,8 @@ def test_a_database_that_goes_away_is_said_and_is_asked_again_when_it_is_back(
             said = problem(client.get("/search", params={"q": "red shoe"}), 503, "store-unavailable")
             assert said["detail"] == "the database that holds the products does not answer"
             assert client.get("/readyz").status_code == 200
-            pg_ctl(
-                ["-w", "-o", f'-h "" -k "{place}"', "-l", str(place / "log"), "start"],
-                pgdata=place,
-                user=server.system_user,
-            )
+            how = ["-w", "-o", f'-h "" -k "{place}"', "-l", str(place / "log"), "start"]
+            pg_ctl(how, pgdata=place, user=server.system_user)
             until(lambda: client.get("/search", params={"q": "red shoe"}).status_code == 200)
             assert client.get("/search", params={"q": "red shoe"}).json() == wanted
     finally:
