@@ -191,6 +191,7 @@ class _Writing:
                 execute(sql.SQL("DROP TABLE {}").format(self.goal))
             execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(self.beside, sql.Identifier(self.name)))
         execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(self.goal, sql.Literal(self.comment)))
+        execute(sql.SQL("ANALYZE {}").format(self.goal))
 
     def _one(self, question: str, values: tuple[object, ...]) -> tuple[Any, ...]:
         found = self.connection.execute(question, values).fetchone()

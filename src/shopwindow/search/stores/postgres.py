@@ -53,7 +53,7 @@ FIXED: Final = ("product_id", "vector", "image_h", "image_w", "labels", "texts",
 _FIXED_TYPES: Final = ("int4", "int4", "int4[]", "text[]", "text", "text", "bytea", "text")
 """Of the columns from `image_h` on."""
 _SEARCHING: Final = (
-    "-c hnsw.ef_search=100 -c hnsw.iterative_scan=strict_order -c ivfflat.probes=32"
+    "-c hnsw.ef_search=100 -c hnsw.iterative_scan=relaxed_order -c ivfflat.probes=32"
     " -c statement_timeout=20000"
 )
 _LONGEST_NAME_BYTES: Final = 63
@@ -411,22 +411,31 @@ class PostgresTable:
         return PostgresTable(self.database, card, self.oid)
 
     def settle(self) -> None:
-        """Builds full text's index, and from INDEXED_FROM products on that of vectors, where there is none."""
+        """Builds full text's index, and from INDEXED_FROM products on those of vectors and columns, where there is none.
+
+        Counts what the columns hold, so that the server knows when a filter leaves few products: those it then reads.
+        """
         from psycopg import sql
 
-        card, wanted = self.card, {"gin": f"gin ({LEXEMES})"}
-        if card["products"] >= INDEXED_FROM and card["dimensions"] <= INDEXED_DIMENSIONS:
-            wanted["hnsw"] = "hnsw (vector vector_ip_ops)"
-        asked = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s"
+        card, named = self.card, {"gin": [LEXEMES]}
+        if card["products"] >= INDEXED_FROM:
+            named["btree"] = list(self._kinds)
+            named["hnsw"] = ["vector"] if card["dimensions"] <= INDEXED_DIMENSIONS else []
+        asked = (
+            "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = indrelid AND a.attnum = ANY(indkey)"
+            " WHERE indrelid = %s"
+        )
 
         def build(connection: Connection[Any]) -> None:
             with connection.transaction():
                 connection.execute("SET LOCAL statement_timeout = 0")
-                standing = " ".join(row[0] for row in connection.execute(asked, (self.oid,)).fetchall())
-                for kind, how in wanted.items():
-                    if f"USING {kind} " not in standing.replace("ivfflat", "hnsw"):
-                        made = sql.SQL(f"CREATE INDEX ON {{}} USING {how}")
-                        connection.execute(made.format(self.database.identifier))
+                standing = {row[0] for row in connection.execute(asked, (self.oid,)).fetchall()}
+                for kind, columns in named.items():
+                    for column in set(columns) - standing:
+                        how = sql.SQL(" vector_ip_ops" if kind == "hnsw" else "")
+                        made = sql.SQL(f"CREATE INDEX ON {{}} USING {kind} ({{}}{{}})")
+                        connection.execute(made.format(self.database.identifier, sql.Identifier(column), how))
+                connection.execute(sql.SQL("ANALYZE {}").format(self.database.identifier))
 
         self._ask(build)
 
