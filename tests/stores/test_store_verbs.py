@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shopwindow.cli import main
+from tests.docs import pages
 from tests.search.catalogue import PRODUCTS
 from tests.search.conftest import Shop
+from tests.stores.conftest import table_url
 
 Capture = pytest.CaptureFixture[str]
 
@@ -38,6 +41,30 @@ def test_sync_then_search(url: str, shop: Shop, capsys: Capture, tmp_path: Path)
     assert [hit["labels"] for hit in found] == [hit["labels"] for hit in wanted]
     main(["search", "--queries", str(shop.dataset), "--run", str(tmp_path / "a.run"), "--top", "3", *asked])
     assert "a.run: " in capsys.readouterr().out
+
+
+def test_the_page_about_databases_is_run(
+    server: str, own_index: Path, shop: Shop, capsys: Capture, tmp_path: Path
+) -> None:
+    """Every command of it but `serve`, which test_live_store.py starts, on a real PostgreSQL."""
+    (tmp_path / "prices.csv").write_text("product_id,price:number\n3,4.5\n5,6\n")
+    said = []
+    text = (pages.DOCS / "how-to" / "stores.md").read_text(encoding="utf-8")
+    places = {
+        "postgresql://me@localhost/shop": table_url(server, "page"),
+        "myshop/index/bundle": str(shop.bundle),
+        "myshop/index": str(own_index),
+        "myshop": str(own_index),
+        "prices.csv": str(tmp_path / "prices.csv"),
+    }
+    for command in pages.commands(text):
+        words = [places.get(word, word) for word in shlex.split(command)[1:]]
+        if words[0] != "serve":
+            main(words)
+            said.append(capsys.readouterr().out)
+    assert said[0].endswith(": 300 new, 0 changed, 0 gone, 0 equal\n")
+    assert len(said[1].splitlines()) == 11
+    assert said[3].endswith(": 0 new, 2 changed, 0 gone, 298 equal\n")
 
 
 @pytest.mark.parametrize("verb", ["lance", "milvus"])

@@ -66,6 +66,8 @@ def connect(url: str, collection: str) -> Milvus:
     who, _, host = place.rpartition("@")
     is_file = host.endswith(".db")
     where = host if is_file else f"{'https' if 'tls=' in settings else 'http'}://{host}"
+    if is_file:  # milvus-lite logs what it does not know, and answers by other means
+        logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     name = f"Milvus {host if is_file else host_of(url)} {collection}"
     try:
         client = pymilvus.MilvusClient(where, token=who or os.environ.get(TOKEN, ""))

@@ -411,7 +411,7 @@ class PostgresTable:
         return PostgresTable(self.database, card, self.oid)
 
     def settle(self) -> None:
-        """Builds full text's index, and from INDEXED_FROM products on those of vectors and columns, where there is none.
+        """Builds full text's index, and from INDEXED_FROM products on those of vectors and columns, where missing.
 
         Counts what the columns hold, so that the server knows when a filter leaves few products: those it then reads.
         """
