@@ -189,7 +189,8 @@ class SearchEngine:
         text: ExportedText | None = None,
         backbone: Backbone | None = None,
     ) -> SearchEngine:
-        """Opens a store (`open_store`) that `bundle` made the vectors of. The others are those of `open`.
+        """Opens a database, `DatabaseOrigin(open_database(url))`, whose vectors `bundle` made. The others are those
+        of `open`.
 
         Raises: DataError for a store that holds no products, or whose vectors are another bundle's.
         StoreUnavailableError where the database does not answer.

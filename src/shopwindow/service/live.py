@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 from shopwindow.model.explanation import Explanation
 from shopwindow.model.rerankers import Reranker
 from shopwindow.search.hits import ColumnView, Hit, PhotoQuery, ProductId, ProductView, SearchRequest
-from shopwindow.search.stores.protocol import StoreMovedError
+from shopwindow.search.stores.protocol import StoreMovedError, StoreUnavailableError
 
 Result = TypeVar("Result")
 MOST_TOGETHER: Final = 16
@@ -250,7 +250,8 @@ class LiveEngine:
         try:
             changed = await asyncio.to_thread(self.engine.reload)
         except Exception as error:
-            self._on_swap("failed")
+            if not isinstance(error, StoreUnavailableError):  # a database that is away has no newer state
+                self._on_swap("failed")
             if str(error) != self._last_fault:
                 LOG.error("the new index cannot be opened, the old one stays: %s", error)
             self._last_fault = str(error)
