@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 TABLE: Final = "products"
 """The table or collection, where a URL names none."""
+FEW_ROWS: Final = 16_000
+"""Up to so many products that pass a filter are all read."""
+_COUNTS_KEPT: Final = 256
 KINDS: Final[Mapping[str, str]] = {
     "postgresql": "postgres",
     "postgres": "postgres",
@@ -117,14 +120,11 @@ class Table(Protocol):
     def stamp(self) -> str:
         """Differs between any two states that were exported or synced."""
 
-    @property
-    def can_be_exact(self) -> bool:
-        """Whether a search can read every vector."""
-
     def search(
         self, vectors: Float32[np.ndarray, "queries dimensions"], k: int, where: Filter, *, exact: bool
     ) -> list[Found]:
-        """The best k products of each query by dot product."""
+        """The best k products of each query by dot product. `exact`: of all that pass. Raises: ValueError where it
+        cannot read so many as pass."""
 
     def find_texts(self, words: str, k: int, where: Filter) -> Found:
         """The best k products by full text."""
@@ -354,19 +354,20 @@ class DatabaseStore:
     def find(
         self, vectors: Float32[np.ndarray, "queries dimensions"], k: int, where: Filter, *, exact: bool
     ) -> list[Ranked]:
-        """The best k products of each query. One that gets fewer under a filter is asked again exactly: what passes may
+        """The best k products of each query. Where few pass a filter, all of them are read, as local files do: they may
         lie far from where a database looks first."""
+        exact = exact or (bool(where) and self._passing(where) <= FEW_ROWS)
         many = self.table.search(vectors, k, where, exact=exact)
-        if where and not exact and self.table.can_be_exact:
-            many = [
-                found if len(found.ids) >= k else self.table.search(vector[None], k, where, exact=True)[0]
-                for vector, found in zip(vectors, many, strict=True)
-            ]
         return [self._ranked(found) for found in many]
 
     def find_by_texts(self, words: str, k: int, where: Filter) -> Ranked:
         """The best k products by full text."""
         return self._ranked(self.table.find_texts(words, k, where))
+
+    @cached_property
+    def _passing(self) -> Callable[[Filter], int]:
+        """How many products pass a filter, as it was when it was first asked."""
+        return lru_cache(_COUNTS_KEPT)(self.table.count)
 
     def _ranked(self, found: Found) -> Ranked:
         """Equal scores stand by the smaller id, whatever the database does."""

@@ -113,7 +113,6 @@ class LanceTable:
     database: Lance
     card: dict[str, Any]
     opened: Any
-    can_be_exact: bool = True
 
     @property
     def stamp(self) -> str:

@@ -240,7 +240,6 @@ class PostgresTable:
     database: Postgres
     card: dict[str, Any]
     oid: int
-    can_be_exact: bool = True
 
     @property
     def stamp(self) -> str:

@@ -200,7 +200,6 @@ class QdrantTable:
     database: Qdrant
     card: dict[str, Any]
     collection: str
-    can_be_exact: bool = True
 
     @property
     def stamp(self) -> str:
