@@ -14,6 +14,7 @@ from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.hits import EVERYTHING, Filter
 from shopwindow.search.index import SEGMENTS, Manifest, OpenIndex, Part, add_deleted, named_by_content
 from shopwindow.search.segment import Columns, write_segment
+from shopwindow.search.stores import database as stores
 from shopwindow.search.stores import lance, milvus, postgres
 from shopwindow.search.stores.database import Database, DatabaseOrigin
 from shopwindow.search.stores.local import LocalStore
@@ -92,6 +93,7 @@ def test_recall_with_filters_and_after_deletions(
 ) -> None:
     for module in (lance, postgres, milvus):
         monkeypatch.setattr(module, "INDEXED_FROM", 1_000)  # so that the approximate indexes are asked
+    monkeypatch.setattr(stores, "FEW_ROWS", 100)  # under all filters but the last
     count = PRODUCTS.get(kind, MOST)
     vectors = clustered(count)
     index = make_index(tmp_path / "index", vectors)
