@@ -220,8 +220,9 @@ class LanceTable:
         return table
 
     def settle(self) -> None:
-        """Builds full text's index, and from INDEXED_FROM products on cells of vectors; both take new products in."""
-        from lancedb.index import FTS, IvfFlat
+        """Builds full text's index, and from INDEXED_FROM products on cells of vectors and indexes of the columns. What
+        is indexed takes new products in."""
+        from lancedb.index import FTS, BTree, IvfFlat
 
         with self.database.errors():
             standing = {index.columns[0] for index in self.opened.list_indices()}
@@ -232,6 +233,8 @@ class LanceTable:
             if "vector" not in standing and count >= INDEXED_FROM:
                 cells = IvfFlat(distance_type="dot", num_partitions=count // _ROWS_PER_CELL)
                 self.opened.create_index("vector", config=cells)
+            for name in set(self.card["search"]["kinds"]) - standing if count >= INDEXED_FROM else ():
+                self.opened.create_index(name, config=BTree())
             self.opened.optimize()
 
 
