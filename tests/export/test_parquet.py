@@ -13,12 +13,12 @@ import pytest
 from shopwindow.cli import main
 from shopwindow.data.dataset import Dataset
 from shopwindow.export.parquet import METADATA, write_parquet
-from shopwindow.export.rows import rows_of
 from shopwindow.files import DataError
 from shopwindow.model.bundle import Bundle
 from shopwindow.search.building import add_products, delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import Manifest, OpenIndex
+from shopwindow.search.stores.rows import rows_of
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop, name_column
 from tests.search.text_ids import give_text_ids, sku
@@ -121,7 +121,7 @@ def test_verb_writes_the_file(shop: Shop, tmp_path: Path, capsys: pytest.Capture
         (["qdrant", "INDEX", "--url", "http://127.0.0.1:1"], "required: --collection"),
         (["qdrant", "INDEX", "--url", "u", "--collection", "c", "--upsert"], "--upsert: no such option"),
         (["pgvector", "INDEX", "--table", "t"], "required: --url"),
-        (["milvus", "INDEX", "--out", "x"], "export milvus: no such verb"),
+        (["vespa", "INDEX", "--out", "x"], "export vespa: no such verb"),
     ],
 )
 def test_options_that_do_not_belong_together_are_named(

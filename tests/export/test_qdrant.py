@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 
 from shopwindow.cli import main
-from shopwindow.export.qdrant import open_qdrant, point_id, write_qdrant
-from shopwindow.export.rows import describe_vectors
+from shopwindow.export.qdrant import write_qdrant
 from shopwindow.files import DataError
 from shopwindow.search.building import build_index, delete_products
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.index import OpenIndex
+from shopwindow.search.stores.qdrant import open_qdrant, point_id
+from shopwindow.search.stores.rows import DETAILS, HASH, card_of
 from tests.search.catalogue import PRODUCTS, write_dataset
 from tests.search.conftest import Shop, give_columns, name_column
 from tests.search.text_ids import give_text_ids, sku
 
-qdrant_client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed (extra export)")
+qdrant_client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed (extra qdrant)")
 SERVER = os.environ.get("SHOPWINDOW_QDRANT_URL")
 NAME = "shopwindow-test"
 
@@ -55,7 +56,8 @@ def test_collection_finds_what_exact_search_finds(shop: Shop, client: Any) -> No
         np.testing.assert_allclose([p.score for p in found], [hit.score for hit in wanted], atol=1e-5)
         for point in found:
             view = engine.product(point.id)
-            assert point.payload == {
+            known = {name: value for name, value in point.payload.items() if name not in (DETAILS, HASH)}
+            assert known == {
                 "image_h": view.image_h,
                 "image_w": view.image_w,
                 "labels": sorted(set(view.labels)),
@@ -80,7 +82,7 @@ def test_payload_holds_the_shop_s_values_where_there_are_any(priced_index: Path,
     write_qdrant(priced_index, client, NAME)
     engine = SearchEngine.open(priced_index)
     found = {point.id: point.payload for point in client.retrieve(NAME, list(range(305)))}
-    own = {"image_h", "image_w", "labels", "texts"}
+    own = {"image_h", "image_w", "labels", "texts", DETAILS, HASH}
     values = {one: {name: payload[name] for name in payload.keys() - own} for one, payload in found.items()}
     assert values == {one: dict(engine.product(one).values) for one in range(305)}
     assert (values[1], values[2], values[4]) == ({}, {"Price": 0.5}, {"Price": 1.0, "order": "dark 'green'"})
@@ -122,7 +124,7 @@ def test_metadata_is_that_of_the_index_as_it_is_now(shop: Shop, client: Any, tmp
         write_qdrant(tmp_path / "index", client, NAME)
         (one,) = collections(client)
         card = client.get_collection(one).config.metadata
-        assert card == describe_vectors(OpenIndex.open(tmp_path / "index"))
+        assert card == card_of(OpenIndex.open(tmp_path / "index"))
         assert card["label_names"] == {"0": name}
 
 

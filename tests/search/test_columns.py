@@ -20,6 +20,7 @@ from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import ColumnView, Filter, Value
 from shopwindow.search.index import MANIFEST
 from shopwindow.search.lookup import MASKS_KEPT
+from shopwindow.search.stores.local import LocalStore
 from tests.search.catalogue import PRODUCTS
 from tests.search.columns import COLOURS, WORDS, found, known_of, write_columns
 from tests.search.conftest import Shop
@@ -169,7 +170,9 @@ def test_hybrid_without_texts_is_told(shop: Shop, tmp_path: Path) -> None:
 
 def test_masks_are_kept_and_not_without_end(tabled: Path) -> None:
     engine = SearchEngine.open(tabled / "index")
-    (part,) = engine._state.index.parts
+    store = engine._state.store
+    assert isinstance(store, LocalStore)
+    (part,) = store.index.parts
     where = Filter(conditions=parse_conditions(["price<=20"]))
     engine.search("red", where=where)
     kept = part.passing(where)

@@ -20,6 +20,7 @@ from shopwindow.search.building import build_index
 from shopwindow.search.conditions import parse_conditions
 from shopwindow.search.engine import SearchEngine
 from shopwindow.search.hits import Filter, Hit, UnknownProduct
+from shopwindow.search.stores.local import LocalStore
 from tests.search.catalogue import PRODUCTS, query_of, write_bundle, write_dataset
 from tests.search.conftest import Shop
 
@@ -151,8 +152,9 @@ def test_filtered_cells_find_what_exact_search_finds(
 def test_hybrid_is_reciprocal_rank_fusion_of_both_lists(engine: SearchEngine) -> None:
     words = query_of(11)
     vectors = {hit.product_id: hit.rank for hit in engine.search(words, k=100)}
-    state = engine._state
-    texts = state.index.parts[0].texts
+    store = engine._state.store
+    assert isinstance(store, LocalStore)
+    texts = store.index.parts[0].texts
     assert texts is not None
     by_text = [product for product, _ in texts.find(words, 100)]
     # BM25's ties stand by product id there too

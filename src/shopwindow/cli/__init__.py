@@ -51,6 +51,7 @@ VERBS: Final = {
         "index check": ("index:check", "index check index"),
         "search": ("search:search", "search index red lamp --top 3 --where 'price<=20'"),
         "serve": ("serve:serve", "serve index --port 8000"),
+        "sync": ("sync:sync", "sync myshop --store postgresql://me@localhost/shop"),
         "key": ("serve:key", "key alice --keys keys.txt"),
     },
     "Export": {
@@ -63,6 +64,8 @@ VERBS: Final = {
             "export:qdrant",
             "export qdrant index --url http://localhost:6333 --collection products",
         ),
+        "export lance": ("export:lance", "export lance index --url lance://shop.lance"),
+        "export milvus": ("export:milvus", "export milvus index --url milvus://localhost:19530"),
         "export onnx": ("export:onnx", "export onnx bundle --out text"),
         "export bert": ("export:bert", "export bert bundle --out tower --tower photo"),
     },

@@ -46,6 +46,7 @@ _PLACEHOLDERS: Final = {
     "suggest": "WORDS",
     "host": "HOST",
     "url": "URL",
+    "store": "URL",
 }
 """What stands for an option's value in the help, where it is a text and no path."""
 _NO_PATHS: Final = ("words", "ids", "name")
@@ -108,9 +109,9 @@ class VerbParser(argparse.ArgumentParser):
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 words.add_argument(parameter.name, **settings)
                 usage.append(
-                    {"+": "{0} ...", "*": "[{0} ...]"}.get(settings.get("nargs", ""), "{0}").format(
-                        settings["metavar"]
-                    )
+                    {"+": "{0} ...", "*": "[{0} ...]", "?": "[{0}]"}.get(
+                        settings.get("nargs", ""), "{0}"
+                    ).format(settings["metavar"])
                 )
                 continue
             action = options.add_argument(option(parameter.name), **settings)
@@ -301,6 +302,8 @@ def _settings(parameter: inspect.Parameter, hint: Any, says: str) -> dict[str, A
         settings["nargs"] = "+" if is_option or required else "*"
         if is_option and parameter.default in (None, inspect.Parameter.empty):
             settings["action"] = "extend"
+    elif not is_option and not required:
+        settings["nargs"] = "?"
     if is_option and required:
         settings["required"] = True
     elif parameter.default is not None and not required:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from shopwindow.cli.arguments import at_least, only_with
+from shopwindow.cli.arguments import at_least, only_with, optional_libraries
 from shopwindow.cli.console import counted
 from shopwindow.cli.systems import read_measures, read_queries
 from shopwindow.files import STANDARD_STREAM, DataError, real_path
@@ -20,6 +20,7 @@ from shopwindow.shop.stages import part_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from shopwindow.model.exported_text import ExportedText
     from shopwindow.model.rerankers import Reranker
     from shopwindow.ranking.answers import Answers
     from shopwindow.ranking.measures import Measure
@@ -100,6 +101,30 @@ def is_index(path: str) -> bool:
     if path != STANDARD_STREAM and not Path(path).exists():
         raise DataError("no such file or index", path=path)
     return bool(path.strip()) and Path(path).is_dir()
+
+
+def engine_of(
+    index: str | None,
+    store: str | None,
+    bundle: str | None,
+    *,
+    quick: bool = False,
+    text: ExportedText | None = None,
+) -> SearchEngine:
+    """The engine over an index, or over a database. Raises: DataError for neither, or a store without a bundle."""
+    from shopwindow.search.engine import SearchEngine
+
+    if store is None:
+        only_with("goes with --store", bundle=bundle)
+        if index is None:
+            raise DataError("an index is wanted, or --store with --bundle")
+        return SearchEngine.open(index, text=text, quick=quick)
+    if bundle is None:
+        raise DataError("--store needs it: the model that made its vectors", field="--bundle")
+    with optional_libraries():
+        from shopwindow.search.stores.database import DatabaseOrigin, open_database
+
+        return SearchEngine.over(DatabaseOrigin(open_database(store)), bundle=bundle, text=text)
 
 
 class Catalogues:

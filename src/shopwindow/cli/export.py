@@ -37,7 +37,7 @@ def pgvector(
 ) -> None:
     """Write the vectors of an index into a table of PostgreSQL with pgvector.
 
-    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[export]'`.
+    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[postgres]'`.
 
     Args:
         index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
@@ -56,19 +56,54 @@ def pgvector(
 def qdrant(index: str, *, url: str, collection: str) -> None:
     """Write the vectors of an index into a collection of Qdrant.
 
-    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[export]'`.
+    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[qdrant]'`.
 
     Args:
         index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
-        url: The database, http://HOST:6333; give a key in QDRANT_API_KEY.
+        url: The server, http://HOST:6333; give a key in QDRANT_API_KEY.
         collection: The collection's name, an alias.
     """
     from contextlib import closing
 
-    from shopwindow.export.qdrant import open_qdrant, write_qdrant
+    from shopwindow.export.qdrant import write_qdrant
+    from shopwindow.search.stores.qdrant import open_qdrant
 
     with counting("export", "products") as tell, optional_libraries(), closing(open_qdrant(url)) as client:
         count = write_qdrant(index, client, collection, where=url, progress=tell)
+    _print_count(count, collection)
+
+
+def lance(index: str, *, url: str, table: str = "products") -> None:
+    """Write the vectors of an index into a table of LanceDB: files in a folder, or on object storage.
+
+    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[lance]'`.
+
+    Args:
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
+        url: Where the tables lie, lance://FOLDER or lance+s3://BUCKET/FOLDER.
+        table: The table. One that shopwindow wrote is replaced.
+    """
+    with counting("export", "products") as tell, optional_libraries():
+        from shopwindow.export.lance import write_lance
+
+        count = write_lance(index, url, table, progress=tell)
+    _print_count(count, table)
+
+
+def milvus(index: str, *, url: str, collection: str = "products") -> None:
+    """Write the vectors of an index into a collection of Milvus.
+
+    Readers there see the old vectors or the new ones, never a mixture. Needs `pip install 'shopwindow[milvus]'`.
+
+    Args:
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
+        url: The server, milvus://HOST:19530, or a file of milvus-lite, milvus://FILE.db; give a key in MILVUS_TOKEN.
+        collection: The collection's name, an alias.
+    """
+    with counting("export", "products") as tell, optional_libraries():
+        from shopwindow.export.milvus import write_milvus
+
+        count = write_milvus(index, url, collection, progress=tell)
     _print_count(count, collection)
 
 

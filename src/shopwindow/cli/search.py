@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def search(
-    index: str,
+    index: str | None = None,
     words: list[str] | None = None,
     *,
+    store: str | None = None,
+    bundle: str | None = None,
     photo: str | None = None,
     share: float | None = None,
     top: int | None = None,
@@ -35,8 +37,12 @@ def search(
     (`evaluate` measures it).
 
     Args:
-        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
+        index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`. With --store there is
+            none, and all words are the query.
         words: What a shopper would type.
+        store: A database that holds the products, instead of an index: postgresql://USER@HOST/DATABASE, lance://FOLDER,
+            qdrant://HOST:6333 or milvus://HOST:19530, and ?table=NAME where the table is not called products.
+        bundle: The model that made the vectors of --store.
         photo: A picture: finds what is like it, of an index made from photos.
         share: How much words count beside --photo: 0.5 when not given, 0 for the photo alone, 1 for the words alone.
         top: How many products; 10 for words, 100 of each query for --queries, when not given.
@@ -55,9 +61,11 @@ def search(
         run: Where to write the rankings of --queries, in TREC form; gzipped when it ends in .gz; - is standard output.
         json: Prints the products as JSON.
     """
-    from shopwindow.cli.catalogue import DEPTH, Asking
+    from shopwindow.cli.catalogue import DEPTH, Asking, engine_of
 
     at_least(1, top=top)
+    if store is not None and index is not None:
+        words, index = [index, *(words or ())], None
     asking = Asking.of(
         exact=exact, hybrid=hybrid, labels=labels, where=where, rerank=rerank, candidates=candidates
     )
@@ -69,13 +77,14 @@ def search(
         only_with("goes with words, not with --queries", json=json)
         if run is None:
             raise DataError("--queries needs it: where the run is written", field="--run")
-        _write_run(index, queries, asking, top or DEPTH, run)
+        if run != STANDARD_STREAM:
+            check_writable(run)
+        engine = engine_of(index, store, bundle, quick=rerank is None)
+        _write_run(engine, index or "store", queries, asking, top or DEPTH, run)
         return
     only_with("goes with --queries, not with words", run=run)
-    from shopwindow.search.engine import SearchEngine
-
     text = " ".join(words or ())
-    engine = SearchEngine.open(index, quick=photo is None and rerank is None)
+    engine = engine_of(index, store, bundle, quick=photo is None and rerank is None)
     query = None if photo is None else _photo_query(engine, photo)
     weight = 0.5 if share is None else share
     hits = engine.search(text, photo=query, share=weight, k=top or 10, **asking.options())
@@ -169,17 +178,13 @@ def _things(view: ProductView) -> list[str]:
     return [name for name in view.label_names if name not in PLACES.values()]
 
 
-def _write_run(index: str, queries: str, asking: Asking, depth: int, out: str) -> None:
+def _write_run(engine: SearchEngine, name: str, queries: str, asking: Asking, depth: int, out: str) -> None:
     from shopwindow.cli.catalogue import rank_index, ranked_products
     from shopwindow.cli.systems import read_queries
     from shopwindow.ranking.runs import write_run
-    from shopwindow.search.engine import SearchEngine
 
-    if out != STANDARD_STREAM:
-        check_writable(out)
-    engine = SearchEngine.open(index, quick=asking.rerank is None)
     ids, texts = read_queries(queries)
-    found = rank_index(engine, index, ids, texts, asking, depth)
+    found = rank_index(engine, name, ids, texts, asking, depth)
     if not len(found.queries):
         raise DataError("none of the queries finds anything: no run is written", path=queries)
     write_run(found, out)

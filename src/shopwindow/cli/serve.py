@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def serve(
-    index: str,
+    index: str | None = None,
     *,
+    store: str | None = None,
+    bundle: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     keys: str | None = None,
@@ -35,10 +37,14 @@ def serve(
 ) -> None:
     """Answer searches over HTTP, with a page to search by, until SIGTERM or Ctrl-C.
 
-    A newer state of the index is found within seconds, at once on SIGHUP; requests in flight end in the old one.
+    A newer state of the index is found within seconds, at once on SIGHUP; requests in flight end in the old one. While
+    a database does not answer, requests get 503, and are answered again as soon as it does.
 
     Args:
         index: An index that `shopwindow index make` wrote, or a folder of `shopwindow shop`.
+        store: A database that holds the products, instead of an index: postgresql://USER@HOST/DATABASE, lance://FOLDER,
+            qdrant://HOST:6333 or milvus://HOST:19530, and ?table=NAME where the table is not called products.
+        bundle: The model that made the vectors of --store.
         host: The address to listen at. One that others can reach needs --keys.
         port: The port to listen at; 0 takes a free one.
         keys: A file with the hashes of API keys (`shopwindow key NAME --keys FILE`); then every request needs a key.
@@ -55,6 +61,7 @@ def serve(
     """
     from functools import partial
 
+    from shopwindow.cli.catalogue import engine_of
     from shopwindow.cli.console import say
 
     at_least(1, threads=threads, requests_at_once=requests_at_once, candidates=candidates, budget=budget)
@@ -63,7 +70,6 @@ def serve(
     if not seconds > 0:
         raise DataError(f"{seconds}, more than 0 is wanted", field="--seconds")
     with optional_libraries(), _without_collection():
-        from shopwindow.search.engine import SearchEngine
         from shopwindow.service.app import Service
         from shopwindow.service.auth import read_keys
         from shopwindow.service.limits import Limits
@@ -76,7 +82,9 @@ def serve(
     limits = Limits(engine_threads=threads, seconds=seconds, requests_at_once=requests_at_once)
     # Threads inside one search would only wait for those of the others: they cost, and nobody is answered sooner.
     prepare = partial(limit_library_threads, max(1, processors() // threads))
-    engine = SearchEngine.open(index, text=None if text is None else _text_side(text))
+    if store is not None and index is not None:
+        raise DataError("either an index or --store")
+    engine = engine_of(index, store, bundle, text=None if text is None else _text_side(text))
     service = Service(
         engine,
         limits=limits,

@@ -13,8 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shopwindow.export.rows import ARROW_TYPES, Progress, Rows, describe_vectors, open_for_export, rows_of
 from shopwindow.files import whole_file
+from shopwindow.search.stores.rows import (
+    ARROW_TYPES,
+    Progress,
+    Rows,
+    describe_vectors,
+    open_for_export,
+    rows_of,
+)
 
 METADATA: Final = b"shopwindow"
 """The key of the file's metadata that holds `describe_vectors` as JSON."""

@@ -7,10 +7,7 @@ it. Knows no web and no pixel. What needs the model itself is imported when it i
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,13 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
-from shopwindow.files import DataError, find_photo, real_path
-from shopwindow.ids import as_ids
+from shopwindow.files import DataError, real_path
 from shopwindow.model.exported_text import ExportedText
 from shopwindow.model.text_side import Query, TextSide
-from shopwindow.search.attributes import summarise
 from shopwindow.search.catalogue import PLACES
-from shopwindow.search.completion import Lexicon, complete
 from shopwindow.search.conditions import fit_conditions
 from shopwindow.search.hits import (
     EVERYTHING,
@@ -37,31 +31,18 @@ from shopwindow.search.hits import (
     ProductId,
     ProductView,
     SearchRequest,
-    UnknownProduct,
-    View,
 )
-from shopwindow.search.index import BUNDLE, MANIFEST, TEXT_SIDE, OpenIndex, content_name, no_index
-from shopwindow.search.lookup import (
-    NOTHING,
-    OpenPart,
-    Ranked,
-    find_by_texts,
-    find_exactly,
-    find_quickly,
-    fused,
-)
+from shopwindow.search.lookup import NOTHING, Ranked, fused
 from shopwindow.search.photos import PhotoSide, takes_photos, weighted_sum
-from shopwindow.search.roles import Roles
+from shopwindow.search.stores.local import LocalFiles
+from shopwindow.search.stores.protocol import Origin, Store, StoredRegions
 from shopwindow.vision.backbone import Backbone
-from shopwindow.vision.fetch import IN_TAR
 
 if TYPE_CHECKING:
     from shopwindow.model.bundle import Bundle
     from shopwindow.model.explanation import Explanation
     from shopwindow.model.rerankers import Reranker
-    from shopwindow.search.product_regions import ProductRegions
 
-MOST_TEXTS_SHOWN: Final = 8
 _TRIED: Final = 50
 _SAME: Final = 0.99
 """The lowest cosine of an exported text side's vector (int8's) with the bundle's."""
@@ -69,7 +50,7 @@ _SAME: Final = 0.99
 
 @dataclass(frozen=True)
 class _Choice:
-    """How an engine was asked to open its index, as `SearchEngine.open` says."""
+    """How an engine was asked to open its store, as `SearchEngine.open` says."""
 
     bundle: Path | None
     text: ExportedText | None
@@ -79,7 +60,7 @@ class _Choice:
 
 @dataclass
 class _Model:
-    """The bundle of an index, opened when it is first asked for, once for all threads."""
+    """The bundle of a store, opened when it is first asked for, once for all threads."""
 
     path: Path
     bundle_hash: str
@@ -98,31 +79,31 @@ class _Model:
 
 @dataclass(frozen=True)
 class _State:
-    """What one search sees: an opened index, its model, which `index.json` it was, what encodes photos, and what
-    encodes words instead of the bundle, if anything."""
+    """What one search sees: an opened store, its model, what encodes photos, and what encodes words instead of the
+    bundle, if anything."""
 
-    index: OpenIndex
+    store: Store
     model: _Model
-    stamp: tuple[int, int]
     photo_side: PhotoSide
     text_side: ExportedText | None = None
 
     @classmethod
-    def open(cls, path: Path, choice: _Choice, before: _State | None = None) -> _State:
+    def open(cls, origin: Origin, choice: _Choice, before: _State | None = None) -> _State:
         """The newest state, with model, text side and photo side of the state before where they are the same. Raises:
         as the engine."""
-        stamp = _stamp(path)
-        index = OpenIndex.open(path)
-        wanted = index.manifest.bundle_hash
+        store = origin.open()
+        wanted, bundle = store.bundle_hash, choice.bundle or origin.bundle
         if before is not None and before.model.bundle_hash == wanted:
-            return cls(index, before.model, stamp, before.photo_side, before.text_side)
-        model = _Model(choice.bundle or path / BUNDLE, wanted)
-        text_side = choice.text or (_own_text_side(index) if choice.quick else None)
+            return cls(store, before.model, before.photo_side, before.text_side)
+        if bundle is None:
+            raise ValueError("the model is not in the database: a bundle is wanted")
+        model = _Model(bundle, wanted)
+        text_side = choice.text or (store.text_side() if choice.quick else None)
         if choice.text is not None:
-            _check_same_text_side(choice.text, model.get(), index)
+            _check_same_text_side(choice.text, model.get(), store.known_texts(), bundle)
         elif text_side is None:
             model.get()
-        return cls(index, model, stamp, PhotoSide(index.manifest.backbone, choice.backbone), text_side)
+        return cls(store, model, PhotoSide(store.backbone, choice.backbone), text_side)
 
     @property
     def bundle(self) -> Bundle:
@@ -135,67 +116,15 @@ class _State:
         return self.text_side or self.bundle
 
     @cached_property
-    def regions(self) -> ProductRegions:
-        """The regions of its products; datasets opened for them stay open."""
-        from shopwindow.search.product_regions import ProductRegions
-
-        return ProductRegions(self.index, self.bundle.regions)
-
-    @cached_property
-    def columns(self) -> tuple[ColumnView, ...]:
-        """What can be filtered by, of the products that count."""
-        known = [
-            (part.segment.attributes, part)
-            for part in self.index.parts
-            if part.segment.attributes is not None
-        ]
-        living = [some if part.live is None else some.take(part.living_rows) for some, part in known]
-        roles = dict(self.roles)
-        views = summarise(self.index.manifest.columns, living)
-        return tuple(replace(view, role=roles.get(view.name)) for view in views)
-
-    @cached_property
-    def roles(self) -> Roles:
-        """Which columns say title, link, price and currency."""
-        return Roles.of(self.index.manifest.columns, self.index.manifest.shown)
-
-    @cached_property
-    def label_counts(self) -> dict[int, int]:
-        """How many products have a region of each label."""
-        counts: Counter[int] = Counter()
-        for part in self.index.parts:
-            columns = part.segment.columns
-            owners = np.repeat(np.arange(len(columns.ids)), np.diff(columns.region_bounds))
-            base = int(columns.labels.max(initial=0)) + 1
-            products, labels = np.divmod(np.unique(owners * base + columns.labels), base)
-            counts.update((labels if part.live is None else labels[part.live[products]]).tolist())
-        return dict(sorted(counts.items()))
-
-    @cached_property
-    def lexicon(self) -> Lexicon:
-        """The words of its titles and texts."""
-        counts: Counter[str] = Counter()
-        for part in self.index.parts:
-            counts.update(part.texts.vocabulary() if part.texts else {})
-        return Lexicon(counts)
-
-    @property
-    def version(self) -> str:
-        """Names the state."""
-        return f"{self.index.manifest.revision}-{self.stamp[0]:x}"
-
-    def locate(self, product_id: ProductId) -> tuple[OpenPart, int]:
-        """The part that holds a product, and its row there. Raises: UnknownProduct."""
-        place = self.index.locate(product_id)
-        if place is None:
-            raise UnknownProduct(product_id)
-        return place
+    def regions(self) -> StoredRegions:
+        """The regions of its products."""
+        return self.store.regions(self.bundle.regions)
 
     def fit(self, where: Filter) -> Filter:
         """The filter with columns as the index spells them. Raises: ValueError as `fit_conditions`."""
         if not where.conditions:
             return where
-        return Filter(where.labels, fit_conditions(where.conditions, self.index.manifest.columns))
+        return Filter(where.labels, fit_conditions(where.conditions, self.store.kinds))
 
     def read(self, texts: Sequence[str]) -> list[Query]:
         """The texts as the model reads them, tokenised once."""
@@ -206,8 +135,8 @@ class _State:
 
     def reranker_of(self, request: SearchRequest) -> Reranker | None:
         """What scores a request's first products anew. Raises: ValueError where a setting does not fit the index."""
-        if request.hybrid and not self.index.has_texts:
-            raise ValueError("hybrid: this index holds no texts; `index make --texts` gives it some")
+        if request.hybrid and not self.store.has_texts:
+            raise ValueError(f"hybrid: {self.store.without_texts()}")
         if request.rerank is None:
             return None
         from shopwindow.model.rerankers import find
@@ -223,8 +152,8 @@ class SearchEngine:
     Made by `open`. Scores are dot products of vectors, higher is better; equal ones stand by smaller product id.
     """
 
-    def __init__(self, path: Path, state: _State, choice: _Choice) -> None:
-        self._path = path
+    def __init__(self, origin: Origin, state: _State, choice: _Choice) -> None:
+        self._origin = origin
         self._state = state
         self._choice = choice
 
@@ -247,9 +176,27 @@ class SearchEngine:
 
         Raises: DataError for a broken or foreign index, a bundle of other content, or the text side of another model.
         """
-        path = real_path(index)
         choice = _Choice(None if bundle is None else Path(bundle), text, backbone, quick)
-        return cls(path, _State.open(path, choice), choice)
+        origin = LocalFiles(real_path(index))
+        return cls(origin, _State.open(origin, choice), choice)
+
+    @classmethod
+    def over(
+        cls,
+        store: Origin,
+        *,
+        bundle: str | Path,
+        text: ExportedText | None = None,
+        backbone: Backbone | None = None,
+    ) -> SearchEngine:
+        """Opens a database, `DatabaseOrigin(open_database(url))`, whose vectors `bundle` made. The others are those
+        of `open`.
+
+        Raises: DataError for a store that holds no products, or whose vectors are another bundle's.
+        StoreUnavailableError where the database does not answer.
+        """
+        choice = _Choice(Path(bundle), text, backbone, quick=False)
+        return cls(store, _State.open(store, choice), choice)
 
     def search(self, words: str | SearchRequest, **settings: Any) -> list[Hit]:
         """The best k products for the words, fewer when there are fewer. `settings` are those of `SearchRequest`, which
@@ -278,7 +225,7 @@ class SearchEngine:
         nearest = _nearest(state, requests, queries)
         for request, query, reranker, ranked in zip(requests, queries, rerankers, nearest, strict=True):
             if request.hybrid:
-                texts = find_by_texts(state.index.parts, query.text, request.depth, request.where)
+                texts = state.store.find_by_texts(query.text, request.depth, request.where)
                 ranked = fused(ranked, texts, request.wanted)
             if reranker is not None and len(ranked.ids):
                 ranked = _reranked(state, query, ranked, reranker)
@@ -317,12 +264,11 @@ class SearchEngine:
 
     def correct(self, words: str) -> str | None:
         """The words with mistyped ones replaced by those of titles and known texts; None where none is mistyped."""
-        return self._state.lexicon.correct(_clean(words))
+        return self._state.store.correct(_clean(words))
 
     def suggest(self, typed: str, *, k: int = 8) -> list[str]:
         """Titles and known texts that go on what somebody is typing, best first (`completion.py`)."""
-        parts = [(part.texts, part.live) for part in self._state.index.parts if part.texts is not None]
-        return complete(_clean(typed), parts, k)
+        return self._state.store.suggest(_clean(typed), k)
 
     def encode(self, words: Sequence[str]) -> Float32[np.ndarray, "queries hidden"]:
         """The vectors of words: what a search compares with those of the products."""
@@ -331,43 +277,21 @@ class SearchEngine:
 
     def holds(self, product_ids: Shaped[np.ndarray, " asked"]) -> Bool[np.ndarray, " asked"]:
         """Which products the index holds."""
-        return self._state.index.holds(product_ids)
+        return self._state.store.holds(product_ids)
 
     def count(self, where: Filter = EVERYTHING) -> int:
         """How many products pass a filter. Raises: ValueError for a condition that does not fit the columns."""
-        index = self._state.index
-        where = self._state.fit(where)
-        if not where:
-            return len(index)
-        masks = [part.allowed(where) for part in index.parts]
-        return sum(int(mask.sum()) for mask in masks if mask is not None)
+        return self._state.store.count(self._state.fit(where))
 
     def with_views(self, hits: Sequence[Hit]) -> list[Hit]:
         """The hits with what a list shows of them; one that was deleted since the search is left out."""
-        state = self._state
-        places = state.index.places(as_ids(np.array([hit.product_id for hit in hits])))
-        return [
-            replace(hit, view=View(**_shown(state, hit.product_id, *place)))
-            for hit, place in zip(hits, places, strict=True)
-            if place is not None
-        ]
+        ids = np.array([hit.product_id for hit in hits])
+        views = self._state.store.views(ids) if len(ids) else []
+        return [replace(hit, view=view) for hit, view in zip(hits, views, strict=True) if view is not None]
 
     def product(self, product_id: ProductId) -> ProductView:
         """What is known of a product. Raises: UnknownProduct."""
-        index = self._state.index
-        part, row = self._state.locate(product_id)
-        columns, names = part.segment.columns, index.manifest.label_names
-        regions = slice(*columns.region_bounds[row : row + 2].tolist())
-        labels = columns.labels[regions].tolist()
-        held = columns.ids[row].item()
-        return ProductView(
-            product_id=held,
-            boxes=tuple((box[0], box[1], box[2], box[3]) for box in columns.boxes[regions].tolist()),
-            labels=tuple(labels),
-            label_names=tuple(names.get(label, str(label)) for label in labels),
-            texts=part.texts.of(held)[:MOST_TEXTS_SHOWN] if part.texts else (),
-            **_shown(self._state, held, part, row),
-        )
+        return self._state.store.product(product_id)
 
     def explain(self, words: str, product_id: ProductId) -> Explanation:
         """Which word looks at which box (explanation.py says how).
@@ -382,54 +306,50 @@ class SearchEngine:
         from shopwindow.model.explanation import explain
 
         state = self._state
-        return explain(state.bundle, _clean(words), state.regions.raw(*state.locate(product_id)))
+        return explain(state.bundle, _clean(words), state.regions.raw(product_id))
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the open state, as JSON can write them. `rerankers`: those of the model that can be asked for."""
         state, own = self._state, self._state.bundle.reranker
         names = [own.name] if own is not None and state.regions.at_hand(own) else []
-        numbers, by_photo = state.index.numbers(), takes_photos(state.photo_side.spec)
-        return {**numbers, "version": state.version, "rerankers": names, "by_photo": by_photo}
+        numbers, by_photo = state.store.numbers(), takes_photos(state.photo_side.spec)
+        return {**numbers, "version": state.store.version, "rerankers": names, "by_photo": by_photo}
 
     @property
     def version(self) -> str:
         """Names the state of the index that is open; changes with every change."""
-        return self._state.version
+        return self._state.store.version
 
     @property
     def columns(self) -> tuple[ColumnView, ...]:
         """The shop's own columns to filter by. `image_h` and `image_w` (px) can be asked for too."""
-        return self._state.columns
+        return self._state.store.columns
 
     @property
     def label_counts(self) -> dict[int, int]:
         """How many products have a region of each label."""
-        return self._state.label_counts
+        return dict(self._state.store.label_counts)
 
     def words_of(self, column: str) -> tuple[str, ...]:
         """All words of one of the shop's own columns, rising; none of a column of numbers or where there is none. The
         column's name in any case."""
-        names = self._state.index.manifest.columns
+        names = self._state.store.kinds
         if column not in names:
             column = next((name for name in names if name.casefold() == column.casefold()), column)
-        words: set[str] = set()
-        for part in self._state.index.parts:
-            if part.segment.attributes is not None:
-                words |= part.segment.attributes.words(column, part.living_rows)
-        return tuple(sorted(words))
+        return tuple(self._state.store.words_of(column))
 
     @property
     def label_names(self) -> dict[int, str]:
         """Names of labels that tell what a photo shows; empty where none were given."""
-        made = self._state.index.manifest
-        everywhere = () if made.backbone is None else PLACES
-        return {label: name for label, name in made.label_names.items() if label not in everywhere}
+        store = self._state.store
+        everywhere = () if store.backbone is None else PLACES
+        return {label: name for label, name in store.label_names.items() if label not in everywhere}
 
     def at_rest(self) -> SearchEngine:
         """An engine that stays in the state that is open now, for questions whose answers must fit each other.
 
         What this engine's `reload` opens does not reach it. Costs nothing."""
-        return SearchEngine(self._path, self._state, self._choice)
+        return SearchEngine(self._origin, self._state, self._choice)
 
     def reload(self) -> bool:
         """Opens the newest state of the index where there is one; says whether there was. Searches in flight go on in
@@ -438,45 +358,21 @@ class SearchEngine:
         Raises: DataError as `open`; the old state then stays open.
         """
         before = self._state
-        if _stamp(self._path) == before.stamp:
+        if self._origin.stamp() == before.store.stamp:
             return False
-        self._state = _State.open(self._path, self._choice, before)
+        self._state = _State.open(self._origin, self._choice, before)
         return True
 
 
-def _own_text_side(index: OpenIndex) -> ExportedText | None:
-    """The exported text side that an index holds; None where there is none, or no onnxruntime. Raises: DataError."""
-    name, path = index.manifest.text_side, index.path / TEXT_SIDE
-    if name is None or importlib.util.find_spec("onnxruntime") is None:
-        return None
-    if not path.is_dir() or content_name(path) != name:
-        raise DataError("a file is lost or not as it was written; make the index again", path=path)
-    return ExportedText.load(path)
-
-
-def _check_same_text_side(text: ExportedText, bundle: Bundle, index: OpenIndex) -> None:
-    """Asks both for the vectors of golden queries. Raises: DataError where they are others."""
-    from shopwindow.search.golden import Golden
-
-    golden = index.manifest.golden
-    if golden is None:
-        raise DataError("has no golden queries to try a text side with", path=index.path)
-    words = list(Golden.read(index.path / golden).texts)[:_TRIED]
+def _check_same_text_side(text: ExportedText, bundle: Bundle, known: list[str], path: Path) -> None:
+    """Asks both for the vectors of some texts. Raises: DataError where they are others."""
+    words = known[:_TRIED]
     theirs, ours = text.encode_texts(words), bundle.encode_texts(words)
     if theirs.shape == ours.shape:
         lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
         if ((theirs * ours).sum(axis=1) >= _SAME * lengths).all():
             return
-    raise DataError("the exported text side is of another model than the index was made by", path=index.path)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Differs between any two states: each has its own `index.json`."""
-    try:
-        stat = (path / MANIFEST).stat()
-    except OSError as error:
-        raise DataError(no_index(f": {error.strerror}"), path=path) from error
-    return stat.st_mtime_ns, stat.st_ino
+    raise DataError("the exported text side is of another model than the index was made by", path=path)
 
 
 def _clean(words: str) -> str:
@@ -510,45 +406,38 @@ def _says_something(state: _State, words: Query) -> bool:
 def _product_vector(
     state: _State, product_id: ProductId, region: int | None
 ) -> Float32[np.ndarray, " hidden"]:
-    """The vector of a product as the index keeps it, or of one region of its photo. Raises: ValueError for no such
+    """The vector of a product as the store keeps it, or of one region of its photo. Raises: ValueError for no such
     region."""
-    part, row = state.locate(product_id)
-    vector: Float32[np.ndarray, " hidden"]
     if region is None:
-        vector = part.segment.vectors(np.array([row]))[0]
-        return vector
-    photo = state.regions.raw(part, row)
+        return state.store.vector(product_id)[1]
+    photo = state.regions.raw(product_id)
     count = len(photo.features)
     if not 0 <= region < count:
         raise ValueError(f"region {region}: product {product_id} has regions 0 to {count - 1}")
     import torch
 
     one = replace(photo.take_regions(torch.tensor([region]), torch.tensor([1])), titles=None)
-    vector = state.bundle.encode_products(one)[0]
+    vector: Float32[np.ndarray, " hidden"] = state.bundle.encode_products(one)[0]
     return vector
 
 
 def _nearest(state: _State, requests: Sequence[SearchRequest], queries: Sequence[Query]) -> list[Ranked]:
-    """What the vectors find for each request. Exact searches of one depth and filter are done in one scan."""
+    """What the vectors find for each request. Searches of one depth and filter are asked together."""
     nearest = [NOTHING] * len(requests)
-    scans: dict[tuple[int, Filter], list[int]] = {}
+    together: dict[tuple[int, Filter, bool], list[int]] = {}
     for row, (request, query) in enumerate(zip(requests, queries, strict=True)):
         if request.by_words_alone and not _says_something(state, query):
             continue  # the vector of words that the model knows nothing of says nothing
-        if request.exact:
-            scans.setdefault((request.depth, request.where), []).append(row)
-        else:
-            nearest[row] = find_quickly(state.index.parts, query.vector, request.depth, where=request.where)
-    for (depth, where), rows in scans.items():
+        together.setdefault((request.depth, request.where, request.exact), []).append(row)
+    for (depth, where, exact), rows in together.items():
         vectors = np.stack([queries[row].vector for row in rows])
-        exact = find_exactly(state.index.parts, vectors, depth, where=where)
-        for row, ranked in zip(rows, exact, strict=True):
-            nearest[row] = ranked
+        ranked = state.store.find(vectors, depth, where, exact=exact)
+        for row, best in zip(rows, ranked, strict=True):
+            nearest[row] = best
     for row, request in enumerate(requests):
         if request.product is not None:
-            part, place = state.locate(request.product)
-            others = nearest[row].ids != part.ids(np.array([place]))
-            nearest[row] = nearest[row].take(np.flatnonzero(others))
+            held, _ = state.store.vector(request.product)
+            nearest[row] = nearest[row].take(np.flatnonzero(nearest[row].ids != held))
     return nearest
 
 
@@ -563,30 +452,3 @@ def _reranked(state: _State, query: Query, ranked: Ranked, reranker: Reranker) -
 def _hits(ranked: Ranked, k: int) -> list[Hit]:
     pairs = zip(ranked.ids[:k].tolist(), ranked.scores[:k].tolist(), strict=True)
     return [Hit(product, score, rank) for rank, (product, score) in enumerate(pairs, start=1)]
-
-
-def _photo_file(source: str) -> Path | str | None:
-    """The file that a source names; text where it lies in a tar or a store."""
-    if os.path.isfile(source):  # noqa: PTH113 - as `find_photo`
-        return Path(source)
-    return source if IN_TAR in source or "://" in source else None
-
-
-def _shown(state: _State, product_id: ProductId, part: OpenPart, row: int) -> dict[str, Any]:
-    """The fields of the `View` of a product."""
-    segment = part.segment
-    image_h, image_w = segment.columns.sizes[row].tolist()
-    catalogue = segment.catalogue.of(row) if segment.catalogue else {}
-    values = segment.attributes.of(row) if segment.attributes else {}
-    told = state.roles.shown(values)
-    photo, source = find_photo(state.index.manifest.photos, product_id), str(catalogue.get("photo", ""))
-    is_url = source.startswith(("http://", "https://"))
-    return {
-        "image_h": image_h,
-        "image_w": image_w,
-        "photo": photo or (None if is_url else _photo_file(source)),
-        "photo_url": source if is_url and photo is None else None,
-        **told,
-        "title": catalogue.get("title") or told["title"],
-        "values": values,
-    }

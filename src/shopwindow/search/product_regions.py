@@ -18,6 +18,7 @@ from shopwindow.data.dataset import Dataset
 from shopwindow.data.regions import Regions
 from shopwindow.files import DataError
 from shopwindow.model.rerankers import Pool, Reranker
+from shopwindow.search.hits import ProductId, UnknownProduct
 from shopwindow.search.index import OpenIndex
 from shopwindow.search.lookup import OpenPart, Ranked
 
@@ -88,11 +89,15 @@ class ProductRegions:
             raise ValueError(f"re-ranking {reranker.name}: it says that it keeps regions, and kept none")
         return made
 
-    def raw(self, part: OpenPart, row: int) -> Regions:
+    def raw(self, product_id: ProductId) -> Regions:
         """The regions and the title of one product as the dataset has them.
 
-        Raises: DataError where the dataset is gone or was replaced.
+        Raises: UnknownProduct. DataError where the dataset is gone or was replaced.
         """
+        place = self.index.locate(product_id)
+        if place is None:
+            raise UnknownProduct(product_id)
+        part, row = place
         return self._read(part, np.array([row]), self.read)
 
     def _read(self, part: OpenPart, rows: Int64[np.ndarray, " rows"], read: Read) -> Regions:

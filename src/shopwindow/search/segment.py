@@ -151,7 +151,7 @@ class Segment:
         """The row of each product, -1 where there is none. Ids may be integers or text, whatever the segment's are."""
         ids = self.columns.ids
         if ids.dtype.kind != "U" and product_ids.dtype.kind == "U":
-            integers = [_integer(text) for text in product_ids.tolist()]
+            integers = [integer_of(text) for text in product_ids.tolist()]
             rows = self.rows_of(np.array([0 if one is None else one for one in integers], np.int64))
             return np.where([one is None for one in integers], -1, rows)
         asked = product_ids if ids.dtype.kind == "i" else product_ids.astype(np.str_)
@@ -223,7 +223,7 @@ def write_segment(
     (folder / CARD).write_text(json.dumps(card) + "\n", encoding="utf-8")
 
 
-def _integer(text: str) -> int | None:
+def integer_of(text: str) -> int | None:
     """The id as an integer where it is one written plainly and fits 64 bits."""
     with contextlib.suppress(ValueError):
         number = int(text)

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 from shopwindow.model.explanation import Explanation
 from shopwindow.model.rerankers import Reranker
 from shopwindow.search.hits import ColumnView, Hit, PhotoQuery, ProductId, ProductView, SearchRequest
+from shopwindow.search.stores.protocol import StoreMovedError, StoreUnavailableError
 
 Result = TypeVar("Result")
 MOST_TOGETHER: Final = 16
@@ -161,15 +162,34 @@ class LiveEngine:
         self._last_fault = ""
 
     async def ask(self, question: Callable[[Engine], Result]) -> Result:
-        """What a function of the engine gives: all of it of one state of the index."""
-        return await self._run(lambda: question(self.engine.at_rest()))
+        """What a function of the engine gives: all of it of one state of the index.
+
+        Where that state was replaced in a database meanwhile, the newest is asked.
+        """
+
+        def asked() -> Result:
+            try:
+                return question(self.engine.at_rest())
+            except StoreMovedError:
+                self.engine.reload()
+                return question(self.engine.at_rest())
+
+        return await self._run(asked)
 
     async def search_batch(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
         """The results of several searches of equal settings, in their order and all of one state of the index.
 
-        Searched piece by piece: others get their turn in between, and it ends when nobody waits any more.
+        Searched piece by piece: others get their turn in between, and it ends when nobody waits any more. Begun anew
+        where that state was replaced in a database meanwhile.
         """
-        engine, results = self.engine.at_rest(), list[SearchResult]()
+        try:
+            return await self._search_batch(self.engine.at_rest(), requests)
+        except StoreMovedError:
+            await asyncio.to_thread(self.engine.reload)
+            return await self._search_batch(self.engine.at_rest(), requests)
+
+    async def _search_batch(self, engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchResult]:
+        results = list[SearchResult]()
         if self._reranking is not None:
             requests = list(map(self._reranking.of, requests))
         most = most_together(requests[0])
@@ -230,7 +250,8 @@ class LiveEngine:
         try:
             changed = await asyncio.to_thread(self.engine.reload)
         except Exception as error:
-            self._on_swap("failed")
+            if not isinstance(error, StoreUnavailableError):  # a database that is away has no newer state
+                self._on_swap("failed")
             if str(error) != self._last_fault:
                 LOG.error("the new index cannot be opened, the old one stays: %s", error)
             self._last_fault = str(error)

@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from shopwindow.files import DataError
 from shopwindow.search.hits import Hit, SearchRequest, UnknownProduct
+from shopwindow.search.stores.protocol import StoreUnavailableError
 from shopwindow.service.limits import PHOTO_SEARCH
 from shopwindow.service.live import LOG, Engine, LiveEngine, SearchResult, search_together
 from shopwindow.service.metrics import MEDIA_TYPE, Metrics
@@ -241,6 +242,10 @@ def errors_as_problems() -> Iterator[None]:
         yield
     except UnknownProduct as error:
         raise Problem(404, "unknown-product", f"the index holds no product {error.product_id}") from error
+    except StoreUnavailableError as error:
+        LOG.error("the store does not answer: %s", error)
+        detail = "the database that holds the products does not answer"
+        raise unavailable("store-unavailable", detail, retry_after_seconds=5) from error
     except DataError as error:
         LOG.error("the index cannot answer: %s", error)
         detail = "the index cannot answer this: a part of it is gone or broken"
