@@ -89,8 +89,8 @@ def rate(done: float, what: str) -> Callable[[float], str]:
     start = time.monotonic()
 
     def says(now: float) -> str:
-        seconds = max(time.monotonic() - start, 1e-9)
-        return f"{now:,.0f} {what}, {(now - done) / seconds:,.0f} {what}/s"
+        speed = (now - done) / max(time.monotonic() - start, 1e-9)
+        return f"{now:,.0f} {what}" + (f", {speed:,.0f} {what}/s" if speed >= 1 else "")
 
     return says
 
