@@ -42,8 +42,8 @@ def test_scores_are_printed_with_standard_errors_and_what_is_left_out(
         "judged queries without an answer, counted 0: 1, the first is 4",
         "queries of the run that are not judged, not counted: 1, the first is 9",
         "audit of what a ranks (no --pools): No leak found: none of 6 shortcuts is significantly more than 0.03 above"
-        " random order (random order scores 0.843, the best possible 1.000; the best of them, 'large product id',"
-        " +0.117, corrected p 1).",
+        " random order. Random order scores 0.843, the best possible 1.000. The best shortcut is 'large product id':"
+        " +0.117, corrected p 1.",
     ]
 
 

@@ -262,7 +262,7 @@ def test_a_table_keeps_each_cell_on_its_line(capsys: pytest.CaptureFixture[str])
     table = AlignedTable(["[red]", "n"])
     table.add_row("a\nb\x1b[31m", "[/]")
     table.show()
-    assert capsys.readouterr().out == "[red]       n\na?b?[31m  [/]\n"
+    assert capsys.readouterr().out == "[red]           n\na\\nb\\x1b[31m  [/]\n"
 
 
 def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 
@@ -61,6 +63,23 @@ def test_conditions_typed_among_the_words_become_filters(page: Page, engine: Toy
     box.send_keys(" price<15 nocolumn<3", Keys.ENTER)
     page.until("return document.getElementById('words').value === 'red nocolumn<3'")
     assert chips(page) == ["price over 5", "price under 15"]
+
+
+def test_enter_searches_at_once_and_opens_no_suggestions_over_the_results(
+    page: Page, engine: ToyEngine
+) -> None:
+    page.driver.execute_script(
+        "document.getElementById('words').value = 'red';"
+        "document.getElementById('words').dispatchEvent(new Event('input', {bubbles: true}));"
+        "document.getElementById('form').requestSubmit();"
+    )
+    page.until_shown(expected(engine))
+    time.sleep(0.5)  # longer than the pause after which the page suggests
+    asked = (
+        "return performance.getEntriesByType('resource').filter(one => one.name.includes('/suggest?')).length"
+    )
+    assert page.driver.execute_script(asked) == 0
+    assert not page.one("#typing").is_displayed()
 
 
 def test_nothing_found_is_not_said_below_an_open_list_of_suggestions(

@@ -32,7 +32,7 @@ def audit(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Show which scores can be had on a set without doing the job.
+    """Show which score a set gives without reading the query.
 
     Orders that never read the query are measured beside random order and the best possible: the order of the file,
     product ids, how often a product occurs, and with a dataset boxes, labels, sizes and photos. An order leaks when it
@@ -47,7 +47,7 @@ def audit(
             that never read the query (held out by query and by product).
         train: The prepared training set: adds the popularity of products in it, and, with --dataset, its words.
         measure: One measure, as in evaluate.
-        fail_above: Ends with exit code 1 when a shortcut leaks by more than this above random order.
+        fail_above: Ends with status 1 when a shortcut leaks by more than this above random order.
         html: Where the report is written.
         seed: Of held-out parts and resampling.
         json: Prints JSON instead of tables.

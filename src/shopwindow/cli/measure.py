@@ -53,7 +53,7 @@ def evaluate(
     score_column: str | None = None,
     json: bool = False,
 ) -> None:
-    """Prints how well a run, or the search of an index, ranks the answers, and whether it differs from others.
+    """Print how well a run, or the search of an index, ranks the answers, and whether it differs from others.
 
     Every score stands with its standard error. The mean is over the judged queries: one that the run leaves out
     counts 0, and so does one without any answer. Several files joined by commas (`a1.run,a2.run`) are the repeated

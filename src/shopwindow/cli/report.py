@@ -23,7 +23,7 @@ def report(
     measures: list[str] = ["nDCG@5", "hit@1", "recall@5", "MRR"],  # noqa: B006 - shown in the help, never changed
     seed: int = 0,
 ) -> None:
-    """Writes one HTML file that says how good the runs are, where, and whether they differ.
+    """Write one HTML file that says how good the runs are, where, and whether they differ.
 
     The first run is compared with the others; files joined by commas are repeated seeds of one system.
 

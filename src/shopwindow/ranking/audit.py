@@ -122,8 +122,8 @@ class Audit:
             near = f" But {self._nearness(most)}" if self.may_leak(most) else ""
             return (
                 f"No leak found: none of {len(self.lines)} shortcuts is significantly more than {self.margin:g} above"
-                f" random order ({scale}; the best of them, {most.name!r}, {most.above_random.mean:+.3f}, corrected p"
-                f" {most.p_corrected:.2g}).{near}"
+                f" random order. {scale.capitalize()}. The best shortcut is {most.name!r}:"
+                f" {most.above_random.mean:+.3f}, corrected p {most.p_corrected:.2g}.{near}"
             )
         worst, may = self.leaks[0], all(map(self.may_leak, self.leaks))
         return (

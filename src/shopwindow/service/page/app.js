@@ -72,16 +72,21 @@ function type() {
   typed = setTimeout(() => {
     const q = $("words").value.trim();
     suggestions.suggest(q);
-    if (q === state().q) return;
-    go({ q, like: null, region: null, open: null }, { replace: writing });
-    writing = true;
+    search(q);
   }, PAUSE_MS);
 }
 
-function take() {              // the conditions among the words become filters
-  const { q, where } = filters.parted($("words").value);
-  if (!where.length) return;
+function search(q) {
+  if (q === state().q) return;
+  go({ q, like: null, region: null, open: null }, { replace: writing });
+  writing = true;
+}
+
+function take() {              // Enter waits for no pause; the conditions among the words become filters
   clearTimeout(typed);
+  suggestions.close();
+  const { q, where } = filters.parted($("words").value);
+  if (!where.length) { search(q.trim()); return; }
   $("words").value = q;
   go({ q, where: filters.replaced(state().where, where), like: null, region: null, open: null });
 }
@@ -93,7 +98,7 @@ async function start() {
   $("more-button").addEventListener("click", showMore);
   $("figures").addEventListener("click", () => showFigures(!document.body.classList.contains("figures")));
   showFigures(localStorage.getItem("figures") === "on");
-  $("form").addEventListener("submit", (event) => { event.preventDefault(); suggestions.close(); take(); if (hits.length) rove($("results").querySelector("a.open")); });
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); take(); if (hits.length) rove($("results").querySelector("a.open")); });
   $("home").addEventListener("click", (event) => { event.preventDefault(); $("words").value = ""; go(NOTHING); $("words").focus(); });
   $("detail").addEventListener("close", closed);
   $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
