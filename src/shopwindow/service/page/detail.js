@@ -126,7 +126,7 @@ function regionRow(id, { region, label_name: name }) {
   const lights = { pointerenter: () => lightRegion(region), pointerleave: dim };
   return make("li", { on: lights },
     make("button", { type: "button", ariaPressed: "false", on: { click: (event) => pin(event.currentTarget, () => lightRegion(region)), focus: () => lightRegion(region), blur: dim } }, make("span", { className: "number", text: region + 1 }), short(name)),
-    make("button", { type: "button", className: "near", text: "More like this part", ariaLabel: `More like part ${region + 1}, ${short(name)}`,
+    make("button", { type: "button", className: "near", text: "More like this part", ariaLabel: `More like this part: ${region + 1}, ${short(name)}`,
       on: { click: () => like(id, String(region)), focus: () => lightRegion(region), blur: dim } }));
 }
 
