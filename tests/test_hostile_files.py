@@ -101,7 +101,9 @@ def test_an_input_that_cannot_be_read_is_one_line(
             words = COMMANDS[command].replace("{x}", name).replace("OUT", "out").split()
             with as_others():
                 line = refused(capsys, [*verb, *words])
-            assert name in line or (verb, name) == (["evaluate"], "folder"), line  # that is taken for an index
+            assert name in line or (verb, name) == (["evaluate"], "folder"), (
+                line
+            )  # that is taken for an index
             assert not Path("out").exists(), name
 
 

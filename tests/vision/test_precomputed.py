@@ -166,3 +166,20 @@ def test_lance_is_read_as_parquet_is(tmp_path: Path) -> None:
     lance.write_dataset(pa.table({"id": IDS, "vectors": VECTORS}), str(tmp_path / "v.lance"))
     take_vectors(tmp_path / "v.lance", tmp_path / "f")
     assert Features(tmp_path / "f").regions(np.array([1])).features.tolist() == [[3, 4], [5, 6]]
+
+
+def test_vectors_of_no_values_and_strange_ids_are_refused(tmp_path: Path) -> None:
+    empty = as_npz(tmp_path / "empty.npz", ids=np.array(IDS), vectors=np.zeros((2, 0), np.float32))
+    with pytest.raises(DataError, match=r"empty\.npz: vectors of no values"):
+        take_vectors(empty, tmp_path / "out")
+    strange = [
+        np.array([b"A", b"B"]),
+        np.array([1.5, 2.5]),
+        np.array([True, False]),
+        np.array(["\ud800", "B"]),
+    ]
+    for ids in strange:
+        path = as_npz(tmp_path / "ids.npz", ids=ids, vectors=np.ones((2, 3)))
+        with pytest.raises(DataError, match=r"ids\.npz: the id .* (wanted|no Unicode text)"):
+            take_vectors(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -58,6 +58,8 @@ BOT_QUERY_TIMES: Final = 10.0
 BOT_SESSION_SHARE: Final = 0.01
 BOT_SESSION_CLICKS: Final = 100
 BOTS: Final = "bots"
+_MOST: Final = 10**15
+"""Of counts, positions and grades: sums of more overflow."""
 _UNKNOWN: Final = "rows of a product that the catalogue lacks: dropped"
 
 
@@ -335,7 +337,10 @@ def smoothed_rates(
 
 
 def _finite(cell: str) -> float:
-    return exact_number(cell) if cell else _missing()
+    number = exact_number(cell) if cell else _missing()
+    if abs(number) > _MOST:
+        raise ValueError(f"{shortened(cell)}, at most {_MOST:,} is taken")
+    return number
 
 
 def _count(cell: str) -> float:
@@ -346,7 +351,7 @@ def _count(cell: str) -> float:
 
 
 def _position(cell: str) -> float:
-    number = exact_number(cell) if cell else math.nan
+    number = _finite(cell) if cell else math.nan
     if number < 1:
         raise ValueError(f"{shortened(cell)}: positions count from 1")
     return number
