@@ -224,3 +224,8 @@ def test_dates_of_a_parquet_file_beyond_the_calendar_are_refused(tmp_path: Path)
         pq.write_table(pa.table(table), tmp_path / "clicks.parquet")
         with pytest.raises(DataError, match=r"clicks\.parquet: broken Parquet"):
             read_clicks(tmp_path / "clicks.parquet", IDS)
+
+
+def test_a_query_of_a_book_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"clicks.csv line 3, query: 20,000 letters, at most 10,000"):
+        log(tmp_path, f"query,id\nmug,A\n{'x' * 20_000},B\n")

@@ -121,7 +121,7 @@ def test_wrong_files_say_what_is_wrong(tmp_path: Path) -> None:
         (as_npz(tmp_path / "5.npz", ids=np.array(IDS), vectors=ones * 1e6), r"a value beyond float16"),
         (
             as_npz(tmp_path / "6.npz", ids=np.array(IDS), vectors=ones, boxes=ones),
-            r"boxes \(2, 3\), wanted \(2, 4\)",
+            r"boxes of float64 \(2, 3\), numbers \(2, 4\) wanted",
         ),
         (as_npz(tmp_path / "7.npz", ids=np.array(["A", "A"]), vectors=ones), "the id A stands there twice"),
         (as_parquet(tmp_path / "1.parquet", id=IDS), "has no column named vector; it has id"),

@@ -60,6 +60,8 @@ BOT_SESSION_CLICKS: Final = 100
 BOTS: Final = "bots"
 _MOST: Final = 10**15
 """Of counts, positions and grades: sums of more overflow."""
+_LONGEST_QUERY: Final = 10_000
+"""Letters: training cuts a word into tokens in a time that grows with its square."""
 _UNKNOWN: Final = "rows of a product that the catalogue lacks: dropped"
 
 
@@ -229,6 +231,9 @@ def _read_rows(
                 raise table.error(str(error), line, found[role]) from error
         spellings.take(cells[places["id"]], line)
         text, product = query_of(cells[places["query"]]), rows_by_id.get(cells[places["id"]], -1)
+        if len(text) > _LONGEST_QUERY:
+            problem = f"{len(text):,} letters, at most {_LONGEST_QUERY:,} are taken"
+            raise table.error(problem, line, found["query"])
         empty += not text
         unknown += bool(text) and product < 0
         columns["query"].append(texts.setdefault(text, len(texts)) if text else -1)
