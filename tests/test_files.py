@@ -20,6 +20,7 @@ from shopwindow.files import (
     DataError,
     Pipe,
     alone,
+    check_replaceable,
     find_photo,
     open_whole,
     parse_json,
@@ -487,3 +488,12 @@ def test_a_key_is_not_written_into_a_file_of_others(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"products\.csv line 1: not a name and a SHA-256"):
         add_key(tmp_path / "products.csv", "shop")
     assert (tmp_path / "products.csv").read_text() == "id,title\n1,bag\n"
+
+
+def test_an_empty_folder_is_replaced_only_where_it_may_be_written(tmp_path: Path) -> None:
+    goal = tmp_path / "out"
+    goal.mkdir(mode=0o555)
+    with pytest.raises(DataError, match="out: is an empty folder that may not be written"):
+        check_replaceable(goal, marker="x.json")
+    goal.chmod(0o755)
+    assert check_replaceable(goal, marker="x.json") == goal

@@ -73,7 +73,7 @@ def extract(
 
     folder = None if photos is None else str(_path(photos, "photos"))
     table = find_photos(str(_path(products, "products")), photos=folder).products
-    encode_photos(table, goal, backbone=open_backbone(backbone))
+    encode_photos(table, goal, backbone=open_backbone(_text(backbone, "backbone")))
     return Path(out)
 
 
@@ -126,8 +126,10 @@ def train(
 
     if (valid is None) != (answers is None):
         raise TypeError("valid and answers go together: give both or neither")
+    if settings is not None and not isinstance(cast(object, settings), Mapping):
+        raise TypeError(f"settings: {_kind(settings)}; wanted a mapping of values by name")
     changes = {name: str(value) for name, value in (settings or {}).items()}
-    chosen, pairs = load_recipe(recipe, changes), _dataset(dataset, "dataset")
+    chosen, pairs = load_recipe(_text(recipe, "recipe"), changes), _dataset(dataset, "dataset")
     validation = None if valid is None else Validation(_dataset(valid, "valid"), answers_of(answers))
     return Model(goal, train_model(pairs, chosen, goal, validation=validation))
 
@@ -155,7 +157,7 @@ def evaluate(run: object, answers: object, *, measures: str | Sequence[str] | No
     from shopwindow.ranking.measures import evaluate as evaluate_run
 
     names = [measures] if isinstance(measures, str) else measures
-    wanted = DEFAULT_MEASURES if names is None else [Measure.parse(name) for name in names]
+    wanted = DEFAULT_MEASURES if names is None else [Measure.parse(_text(name, "measure")) for name in names]
     return evaluate_run(run_of(run), answers_of(answers), wanted)
 
 
@@ -170,7 +172,7 @@ def compare(
     from shopwindow.ranking.significance import System
     from shopwindow.ranking.significance import compare as compare_systems
 
-    judged, parsed = answers_of(answers), [Measure.parse(measure)]
+    judged, parsed = answers_of(answers), [Measure.parse(_text(measure, "measure"))]
     many = list(others) if isinstance(others, list | tuple) else [others]
     runs = [run_of(run, name="run"), *(run_of(one, name=f"other {n}") for n, one in enumerate(many, 1))]
     systems = [System(one.name, (evaluate_run(one, judged, parsed),)) for one in runs]
@@ -185,7 +187,9 @@ def audit(pools: object, answers: object, *, measure: str = "nDCG@5", seed: int 
     from shopwindow.ranking.measures import Measure
 
     generator = np.random.default_rng(seed)
-    return audit_pools(_pools_of(pools), answers_of(answers), generator, measure=Measure.parse(measure))
+    return audit_pools(
+        _pools_of(pools), answers_of(answers), generator, measure=Measure.parse(_text(measure, "measure"))
+    )
 
 
 def run_of(scores: object, *, name: str = "run") -> Run:
@@ -401,17 +405,25 @@ def _photo_source(view: ProductView) -> str | None:
 
 
 def _picture(photo: object) -> bytes:
-    """The bytes of a photo. Raises: TypeError, OSError."""
+    """The bytes of a photo. Raises: TypeError, DataError as `read_photo`."""
     if isinstance(photo, bytes):
         return photo
     if isinstance(photo, str | os.PathLike):
-        return Path(photo).read_bytes()
+        from shopwindow.vision.fetch import read_photo
+
+        return read_photo(photo)
     save = getattr(photo, "save", None)
     if callable(save) and hasattr(photo, "convert"):
         content = io.BytesIO()
         cast(Any, photo).convert("RGB").save(content, "PNG")
         return content.getvalue()
     raise TypeError(f"photo: {_kind(photo)}; wanted a path, the bytes of a picture, or a PIL picture")
+
+
+def _text(given: object, name: str) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"{name}: {_kind(given)}; wanted a text")
+    return given
 
 
 def _path(given: object, name: str) -> Path:
@@ -487,7 +499,7 @@ def _numbers(column: list[Any], name: str) -> np.ndarray:
 
     try:
         return np.array([float(value) for value in column], np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name}: {error}; wanted numbers") from error
 
 

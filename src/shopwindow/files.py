@@ -606,7 +606,10 @@ def _check_replaceable(goal: Path, marker: str) -> None:
         return
     if not goal.is_dir():
         raise DataError("exists and is not a directory; give another name", path=goal)
-    if any(goal.iterdir()) and not is_ours(goal, marker):
+    if not any(goal.iterdir()):
+        if not os.access(goal, os.W_OK) or not goal.stat().st_mode & 0o222:
+            raise DataError("is an empty folder that may not be written; give another name", path=goal)
+    elif not is_ours(goal, marker):
         raise DataError(
             f"exists and holds other files (no {marker} of shopwindow's); give another name or an empty folder",
             path=goal,

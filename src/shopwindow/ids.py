@@ -18,6 +18,8 @@ LONGEST_ID = 256
 _LARGEST_INTEGER = 2**63 - 1
 _OTHER_SPELLING = re.compile(r"[0-9]+\.0*|[0-9]+(\.[0-9]*)?[eE]\+[0-9]+")
 _MOST_INTEGERS = 0.9
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character, as JSON can have and UTF-8 cannot."""
 _POWERS_OF_TEN = 10 ** np.arange(1, 19, dtype=np.int64)
 
 
@@ -34,7 +36,7 @@ class RowError(ValueError):
 def ids_from_text(words: Sequence[str]) -> Shaped[np.ndarray, "rows"]:
     """The words as int64 when every one is a plain non-negative integer (`007` and `+7` are not), else as strings.
 
-    Raises: RowError for an empty word or one longer than 256 characters.
+    Raises: RowError for a word that is empty, longer than 256 characters, or no Unicode text.
 
     >>> ids_from_text(["7", "10"]), ids_from_text(["7", "d10"])
     (array([ 7, 10]), array(['7', 'd10'], dtype='<U3'))
@@ -58,6 +60,9 @@ def ids_from_text(words: Sequence[str]) -> Shaped[np.ndarray, "rows"]:
     if words and lengths.max() > LONGEST_ID:
         row = int(lengths.argmax())
         raise RowError(f"{lengths[row]} characters long, at most {LONGEST_ID} are taken", row=row, field="id")
+    if _HALF.search(joined):
+        row = next(row for row, word in enumerate(words) if _HALF.search(word))
+        raise RowError("is no Unicode text", row=row, field="id")
     return np.array(words, dtype=np.str_)
 
 

@@ -210,3 +210,22 @@ def test_a_real_shops_clicks_are_read(shops: Path) -> None:
     assert (len(clicks.texts), len(pairs.queries), pairs.weights.sum()) == (98, 4841, 8554)
     graded = read_judgements(shops / "grocery/judgements.csv", products.ids)
     assert (len(graded.texts), len(graded.grades), graded.grades.sum(), graded.unknown) == (98, 2940, 588, 0)
+
+
+@pytest.mark.parametrize("role", ["clicks", "position", "impressions"])
+def test_numbers_whose_sums_overflow_are_refused(tmp_path: Path, role: str) -> None:
+    with pytest.raises(DataError, match=rf"clicks.csv line 2, {role}: '1e308', at most"):
+        log(tmp_path, f"query,id,{role}\nmug,A,1e308\nmug,B,1\n")
+
+
+def test_dates_of_a_parquet_file_beyond_the_calendar_are_refused(tmp_path: Path) -> None:
+    for days in (2**31 - 1, 4_000_000):
+        table = {"query": ["mug"], "id": ["A"], "date": pa.array([days], pa.date32())}
+        pq.write_table(pa.table(table), tmp_path / "clicks.parquet")
+        with pytest.raises(DataError, match=r"clicks\.parquet: broken Parquet"):
+            read_clicks(tmp_path / "clicks.parquet", IDS)
+
+
+def test_a_query_of_a_book_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"clicks.csv line 3, query: 20,000 letters, at most 10,000"):
+        log(tmp_path, f"query,id\nmug,A\n{'x' * 20_000},B\n")

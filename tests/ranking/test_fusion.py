@@ -171,3 +171,10 @@ def test_fused_real_runs_beat_each_of_them(kddcup: Path) -> None:
     assert all(one.is_real for one in compare(mean, others, np.random.default_rng(0)))
     learned = learn_weights(runs, answers, np.random.default_rng(0))
     assert evaluate(learned.held_out, answers).mean("nDCG@5") > best + 0.01
+
+
+def test_scores_of_any_size_are_standardised() -> None:
+    plain = run_of({1: {10: 3.0, 11: 1.0, 12: -1.0}, 2: {10: 1e-3, 11: 2e-3}})
+    huge = run_of({1: {10: 1.5e308, 11: 0.5e308, 12: -0.5e308}, 2: {10: 1e-3, 11: 2e-3}})
+    expected, found = (normalise(run.scores, run.offsets, "zscore") for run in (plain, huge))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

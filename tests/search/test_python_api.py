@@ -175,3 +175,17 @@ def test_an_exported_text_side_takes_one_text(shop: Shop, tmp_path: Path) -> Non
     text = ExportedText.load(tmp_path / "text")
     (several,) = text.encode_texts(["red lamp"])
     np.testing.assert_array_equal(text.encode_texts("red lamp"), several)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_names_and_numbers_of_wrong_types_are_type_errors(tmp_path: Path) -> None:
+    run, answers = {"q": {"a": 1.0}}, {"q": ["a"]}
+    for wrong in (None, 5, b"nDCG@5"):
+        with pytest.raises(TypeError, match=r"measure: .* wanted a text"):
+            sw.evaluate(run, answers, measures=[wrong])  # type: ignore[list-item] # wrong on purpose
+    with pytest.raises(TypeError, match="recipe: an int; wanted a text"):
+        sw.train(tmp_path, tmp_path.parent / "out", recipe=5)  # type: ignore[arg-type] # wrong on purpose
+    with pytest.raises(TypeError, match="settings: a list; wanted a mapping"):
+        sw.train(tmp_path, tmp_path.parent / "out", settings=["x"])  # type: ignore[arg-type] # wrong on purpose
+    with pytest.raises(TypeError, match="score: int too large"):
+        sw.evaluate({"q": {"a": 10**400}}, answers)

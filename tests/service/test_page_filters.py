@@ -207,6 +207,6 @@ def test_tiles_show_name_price_and_link(page: Page, engine: ToyEngine) -> None:
     links = [one.get_attribute("href") for one in page.all("#results .out")]
     assert links == [one.link for one in products]
     name = products[0].title or f"Product {found[0]}"
-    assert page.one("#results a").accessible_name == f"{name}, place 1, €{products[0].price:.2f}"
+    assert page.one("#results a").accessible_name == f"{name} €{products[0].price:.2f}, place 1"
     fit = "return getComputedStyle(document.querySelector('#results img')).objectFit"
     assert page.driver.execute_script(fit) == "contain"

@@ -188,3 +188,10 @@ def test_bytes_of_any_kind_are_read_or_refused() -> None:
             except UnreadablePicture:
                 refused += 1
         assert 0 < refused < 41
+
+
+def test_pixels_that_are_no_numbers_are_black() -> None:
+    values = np.full((16, 16), np.nan, np.float32)
+    values[:, 8:] = 255.0
+    picture = read_picture(written(Image.fromarray(values), "TIFF"), wanted=16)
+    assert np.asarray(picture)[0, [0, 15], 0].tolist() == [0, 255]

@@ -121,7 +121,7 @@ def test_wrong_files_say_what_is_wrong(tmp_path: Path) -> None:
         (as_npz(tmp_path / "5.npz", ids=np.array(IDS), vectors=ones * 1e6), r"a value beyond float16"),
         (
             as_npz(tmp_path / "6.npz", ids=np.array(IDS), vectors=ones, boxes=ones),
-            r"boxes \(2, 3\), wanted \(2, 4\)",
+            r"boxes of float64 \(2, 3\), numbers \(2, 4\) wanted",
         ),
         (as_npz(tmp_path / "7.npz", ids=np.array(["A", "A"]), vectors=ones), "the id A stands there twice"),
         (as_parquet(tmp_path / "1.parquet", id=IDS), "has no column named vector; it has id"),
@@ -166,3 +166,20 @@ def test_lance_is_read_as_parquet_is(tmp_path: Path) -> None:
     lance.write_dataset(pa.table({"id": IDS, "vectors": VECTORS}), str(tmp_path / "v.lance"))
     take_vectors(tmp_path / "v.lance", tmp_path / "f")
     assert Features(tmp_path / "f").regions(np.array([1])).features.tolist() == [[3, 4], [5, 6]]
+
+
+def test_vectors_of_no_values_and_strange_ids_are_refused(tmp_path: Path) -> None:
+    empty = as_npz(tmp_path / "empty.npz", ids=np.array(IDS), vectors=np.zeros((2, 0), np.float32))
+    with pytest.raises(DataError, match=r"empty\.npz: vectors of no values"):
+        take_vectors(empty, tmp_path / "out")
+    strange = [
+        np.array([b"A", b"B"]),
+        np.array([1.5, 2.5]),
+        np.array([True, False]),
+        np.array(["\ud800", "B"]),
+    ]
+    for ids in strange:
+        path = as_npz(tmp_path / "ids.npz", ids=ids, vectors=np.ones((2, 3)))
+        with pytest.raises(DataError, match=r"ids\.npz: the id .* (wanted|no Unicode text)"):
+            take_vectors(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

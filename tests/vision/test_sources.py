@@ -306,3 +306,32 @@ def test_a_tar_that_is_none_is_one_line(tmp_path: Path) -> None:
         DataError, match=r"a\.tar: no tar that can be read: file could not be opened successfully$"
     ):
         find_photos(tmp_path / "a.tar")
+
+
+def test_half_characters_of_a_tar_name_it_and_names_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "shop.tar"
+    for says, bad in (
+        ("half a character", b'{"colour": "\\ud800"}'),
+        ("half a character", b'{"\\udc00": 1}'),
+    ):
+        with tarfile.open(path, "w") as tar:
+            for name, content in (("a.jpg", RED), ("a.json", bad)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        with pytest.raises(DataError, match=rf"shop\.tar: a\.json: .*{says}"):
+            find_photos(path)
+    with tarfile.open(path, "w") as tar:
+        for name in ("a.jpg", "b\udcff.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = len(RED)
+            tar.addfile(member, io.BytesIO(RED))
+    assert find_photos(path).products.ids.tolist() == ["a"]
+
+
+def test_a_photo_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "red.jpg").write_bytes(RED)
+    assert fetching.read_photo(tmp_path / "red.jpg") == RED
+    monkeypatch.setattr(fetching, "MOST_BYTES", 1000)
+    with pytest.raises(DataError, match="/dev/zero: is no photo: more than 1,000 bytes"):
+        fetching.read_photo("/dev/zero")

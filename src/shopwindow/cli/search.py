@@ -112,11 +112,10 @@ def _remarks(engine: SearchEngine, words: str, asking: Asking, *, found: bool) -
 
 
 def _photo_query(engine: SearchEngine, photo: str) -> PhotoQuery:
-    from shopwindow.files import open_bytes
+    from shopwindow.vision.fetch import read_photo
     from shopwindow.vision.pictures import UnreadablePicture
 
-    with open_bytes(photo) as file:
-        content = file.read()
+    content = read_photo(photo)
     try:
         return engine.encode_photo(content)
     except UnreadablePicture as error:

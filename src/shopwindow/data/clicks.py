@@ -58,6 +58,10 @@ BOT_QUERY_TIMES: Final = 10.0
 BOT_SESSION_SHARE: Final = 0.01
 BOT_SESSION_CLICKS: Final = 100
 BOTS: Final = "bots"
+_MOST: Final = 10**15
+"""Of counts, positions and grades: sums of more overflow."""
+_LONGEST_QUERY: Final = 10_000
+"""Letters: training cuts a word into tokens in a time that grows with its square."""
 _UNKNOWN: Final = "rows of a product that the catalogue lacks: dropped"
 
 
@@ -227,6 +231,9 @@ def _read_rows(
                 raise table.error(str(error), line, found[role]) from error
         spellings.take(cells[places["id"]], line)
         text, product = query_of(cells[places["query"]]), rows_by_id.get(cells[places["id"]], -1)
+        if len(text) > _LONGEST_QUERY:
+            problem = f"{len(text):,} letters, at most {_LONGEST_QUERY:,} are taken"
+            raise table.error(problem, line, found["query"])
         empty += not text
         unknown += bool(text) and product < 0
         columns["query"].append(texts.setdefault(text, len(texts)) if text else -1)
@@ -335,7 +342,10 @@ def smoothed_rates(
 
 
 def _finite(cell: str) -> float:
-    return exact_number(cell) if cell else _missing()
+    number = exact_number(cell) if cell else _missing()
+    if abs(number) > _MOST:
+        raise ValueError(f"{shortened(cell)}, at most {_MOST:,} is taken")
+    return number
 
 
 def _count(cell: str) -> float:
@@ -346,7 +356,7 @@ def _count(cell: str) -> float:
 
 
 def _position(cell: str) -> float:
-    number = exact_number(cell) if cell else math.nan
+    number = _finite(cell) if cell else math.nan
     if number < 1:
         raise ValueError(f"{shortened(cell)}: positions count from 1")
     return number

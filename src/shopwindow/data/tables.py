@@ -312,7 +312,7 @@ def _parquet_rows(file: pq.ParquetFile, table: Table, *, several: bool) -> Rows:
                 number += 1
                 named = zip(table.names, cells, strict=True)
                 yield number, [_cell(cell, table, number, name, several=several) for name, cell in named]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:  # a date of the year 300,000
         raise DataError(f"broken Parquet: {error}", path=table.path) from error
 
 

@@ -21,6 +21,7 @@ from shopwindow.ranking.pools import Pools, grades_of, run_of
 from shopwindow.ranking.runs import Run
 
 METHODS: Final = ("mean", "zscore", "rank", "rrf")
+_LARGE: Final = 1e100
 RRF_CONSTANT: Final = 60.0
 _WEIGHT_DECAY: Final = 1e-3
 
@@ -122,6 +123,7 @@ def _comparable(
     if method == "mean":
         return scores
     if method == "zscore":
+        scores = _squarable(scores, codes, len(counts))
         mean, deviation = (moment[codes] for moment in _moments(scores, codes, counts))
         flat = deviation <= 1e-12 * np.maximum(np.abs(scores), 1e-300)
         standardised = np.zeros(len(scores))
@@ -132,6 +134,15 @@ def _comparable(
     by_rank = 1.0 - (ranks - 1.0) / np.maximum(counts - 1, 1)[codes]
     places = 1.0 / (RRF_CONSTANT + ranks) if method == "rrf" else by_rank
     return places
+
+
+def _squarable(
+    scores: Float64[np.ndarray, "scored"], codes: Int64[np.ndarray, "scored"], queries: int
+) -> Float64[np.ndarray, "scored"]:
+    """The scores, those of a query with any beyond 1e100 multiplied by one power of two: squares stay finite."""
+    is_large = np.zeros(queries, bool)
+    is_large[codes[np.abs(scores) > _LARGE]] = True
+    return np.where(is_large[codes], scores * 2.0**-600, scores)
 
 
 def _moments(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import os
 import stat
 import tarfile
 import time
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from shopwindow.files import DataError
+from shopwindow.files import DataError, open_bytes
 from shopwindow.objects import located
 from shopwindow.vision.pictures import UnreadablePicture
 
@@ -60,6 +61,18 @@ def fetch(source: str, known: str = "") -> Fetched:
     except Exception as error:  # stores raise errors of their own kinds
         reason = str(getattr(error, "strerror", None) or error).partition("\n")[0]
         raise UnreadablePicture(f"cannot be read: {reason or type(error).__name__}") from error
+
+
+def read_photo(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of one photo: of a file, a pipe, or standard input (`-`).
+
+    Raises: DataError for more than 64 MB, and as `open_bytes`.
+    """
+    with open_bytes(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise DataError(f"is no photo: more than {MOST_BYTES:,} bytes", path=path)
+    return data
 
 
 def _from_file(source: str, known: str) -> Fetched:

@@ -137,7 +137,7 @@ def _white(picture: Image.Image) -> float | None:
 
 def _rgb(picture: Image.Image, white: float | None) -> Image.Image:
     if white is not None:
-        values = np.asarray(picture, np.float32) * (255 / white)
+        values = np.nan_to_num(np.asarray(picture, np.float32)) * (255 / white)
         return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")

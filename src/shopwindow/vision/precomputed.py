@@ -25,7 +25,7 @@ from jaxtyping import Float16, Float32, Int64
 from shopwindow.bounded import read_npz
 from shopwindow.data.products import ID_NAMES, Products
 from shopwindow.files import DataError, check_ordinary, reading
-from shopwindow.ids import ids_from_text
+from shopwindow.ids import RowError, ids_from_text
 from shopwindow.vision.backbone import FIRST_CLASS, WHOLE_PHOTO, fingerprint_of
 from shopwindow.vision.extract import Extracted, check_share
 from shopwindow.vision.shards import UNREADABLE, Encoded, FeaturesWriter, Row, Unreadable, open_writer
@@ -68,6 +68,8 @@ def take_vectors(
     if first is None:
         raise DataError("holds no vector", path=path)
     size = first.features.shape[1]
+    if not size:  # pyarrow ends the process
+        raise DataError("vectors of no values", path=path)
     spec = {"name": "precomputed", "values": size, "probe": []}
     spec["fingerprint"] = fingerprint_of(spec)
     keys: dict[str, str] = {}
@@ -162,7 +164,7 @@ def _of_batch(batch: pa.RecordBatch, path: Path) -> _Part:
         box_counts, boxes = _matrix(batch.column("boxes"), path)
         if boxes.shape[1] != 4 or (box_counts != counts).any():
             raise DataError("a box of 4 px values is wanted for each vector", path=path, field="boxes")
-    return _Part([str(value) for value in ids.to_pylist()], counts, _halves(features, path), boxes)
+    return _Part(_ids_of(ids.to_pylist(), path), counts, _halves(features, path), boxes)
 
 
 def _named(batch: pa.RecordBatch, names: tuple[str, ...], path: Path) -> pa.Array:
@@ -225,9 +227,20 @@ def _of_npz(path: Path) -> _Part:
             f"boxes of {boxes.dtype} {boxes.shape}, numbers {(len(vectors), 4)} wanted", path=path
         )
     float_boxes = None if boxes is None else boxes.astype(np.float32)
-    return _Part(
-        [str(one) for one in ids.tolist()], counts.astype(np.int64), _halves(vectors, path), float_boxes
-    )
+    return _Part(_ids_of(ids.tolist(), path), counts.astype(np.int64), _halves(vectors, path), float_boxes)
+
+
+def _ids_of(values: list[Any], path: Path) -> list[str]:
+    """Raises: DataError for an id that is neither text nor a whole number, or that nobody can have."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise DataError(f"the id {str(value)[:40]!r}: text or a whole number was wanted", path=path)
+    words = [str(value) for value in values]
+    try:
+        ids_from_text(words)
+    except RowError as error:
+        raise DataError(f"the id {words[error.row][:40]!r} {error.problem}", path=path) from error
+    return words
 
 
 def _array(arrays: dict[str, Any], names: tuple[str, ...], path: Path) -> np.ndarray:

@@ -169,6 +169,8 @@ class FeaturesWriter:
         """Stores a photo; one that is stored already is passed over."""
         if photo.key in self:
             return
+        if not photo.features.shape[1]:  # pyarrow ends the process
+            raise DataError("the backbone gave features of no values; use another", path=self.folder)
         if not np.isfinite(photo.features).all():
             raise DataError("the backbone gave values beyond float16 (65,504); use another", path=self.folder)
         self._keys.add(bytes.fromhex(photo.key))

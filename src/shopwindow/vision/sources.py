@@ -6,6 +6,7 @@ are sources that `fetch` can read. Opens no photo.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -231,7 +232,8 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(path) as tar:
             for member in tar:
                 text = member.name.endswith((".txt", ".json"))
-                if member.isfile() and (text or _split(member.name)[1] in ENDINGS):
+                wanted = text or _split(member.name)[1] in ENDINGS
+                if member.isfile() and wanted and _is_text(member.name):
                     if text and member.size > _TEXT_BYTES:
                         raise DataError(f"{member.name}: {member.size:,} bytes of text", path=path)
                     file = tar.extractfile(member) if text else None
@@ -260,6 +262,8 @@ def _said(content: bytes, ending: str, path: Path, name: str) -> dict[str, Any]:
     row = parse_json(text, f"{path} {name}")
     if not isinstance(row, dict):
         raise DataError(f"{name}: no JSON object", path=path)
+    if not _is_text(json.dumps(row, ensure_ascii=False)):
+        raise DataError(f"{name}: no JSON object: half a character", path=path)
     return {key: value for key, value in row.items() if isinstance(value, str | int | float)}
 
 

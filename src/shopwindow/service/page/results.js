@@ -113,9 +113,9 @@ function tile(hit, share, digits) {
   strength.style.setProperty("--share", share.toFixed(3));
   const price = priced(hit);
   const figures = make("span", { className: "figure strip" }, make("span", { text: hit.score.toFixed(digits) }), make("span", { className: "strength" }, strength));
-  const open = make("a", { className: "open", href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1, ariaLabel: [name, `place ${hit.rank}`, price].filter(Boolean).join(", "),
+  const open = make("a", { className: "open", href: `#${new URLSearchParams({ open: id })}`, tabIndex: -1, ariaLabel: `${[name, price].filter(Boolean).join(" ")}, place ${hit.rank}`,
     on: { click: (event) => { if (event.metaKey || event.ctrlKey) return; event.preventDefault(); go({ open: id }); }, focus: (event) => rove(event.currentTarget, { focus: false }) } },
-    photo(hit, ""), make("span", { className: "title", text: name }), ...(price ? [make("span", { className: "price", text: price })] : []));
+    photo(hit, ""), make("span", { className: "title", text: name }), " ", ...(price ? [make("span", { className: "price", text: price })] : []));
   const acts = make("span", { className: "under" },
     make("button", { type: "button", className: "text", tabIndex: -1, text: "More like this", ariaLabel: `More like this: ${name}`, on: { click: () => like(id) } }));
   if (hit.link) acts.append(make("a", { className: "out", href: hit.link, target: "_blank", rel: "noopener noreferrer", tabIndex: -1, text: "To the product", ariaLabel: `To the product: ${name}` }));
