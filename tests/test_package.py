@@ -17,7 +17,23 @@ import pytest
 import shopwindow
 
 ROOT: Final = Path(__file__).parents[1]
-EXTRAS: Final = {"dev", "docs", "export", "notebooks", "onnx", "photos", "ray", "serve", "transformers"}
+EXTRAS: Final = {
+    *(
+        "dev",
+        "docs",
+        "export",
+        "lance",
+        "milvus",
+        "notebooks",
+        "onnx",
+        "photos",
+        "postgres",
+        "qdrant",
+        "ray",
+        "serve",
+    ),
+    "transformers",
+}
 NEEDED: Final = (
     "shopwindow/py.typed",
     "shopwindow/seed.py",

@@ -136,7 +136,7 @@ def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
         ("{", "broken JSON"),
         ("[]", "not of the format"),
         ('{"format": "shopwindow dataset 9"}', "not of the format"),
-        ('{"format": "shopwindow dataset 2", "feature_size": "8"}', "feature_size: missing or of another"),
+        ('{"format": "shopwindow dataset 2", "feature_size": "8"}', "content_hash: missing or of another"),
         (
             '{"format": "shopwindow dataset 1"}',
             "but 'shopwindow dataset 1'; make it again with `shopwindow prepare`",

@@ -73,14 +73,14 @@ def test_every_wrong_input_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest
     for arguments, problem in [
         ([str(tmp_path / "no.tsv"), *out], "no such file"),
         ([good, str(tmp_path / "no.tsv"), *out], "no such file"),
-        ([str(tmp_path), *out], "is a directory"),
+        ([str(tmp_path / "theirs"), *out], "is a directory"),
         ([str(tmp_path / "empty.tsv"), *out], "the file is empty"),
         ([good, *out, "--keep", "everything"], "no cleaning rule 'everything'"),
         ([good, "--out", str(tmp_path / "ds"), "--feature-size", "0"], "feature size 0"),
         ([good, "--out", str(tmp_path / "theirs"), *SIZE_OPTION], "holds other files"),
-        ([good, "--out", good, *SIZE_OPTION], "exists and is not a directory"),
-        ([good, "--out", f"{good}/ds", *SIZE_OPTION], "cannot make the folder"),
-        ([good, "--out", "/", *SIZE_OPTION], "is the current directory, or holds it"),
+        ([good, "--out", good, *SIZE_OPTION], "is the same place as"),
+        ([good, "--out", f"{good}/ds", *SIZE_OPTION], "lies inside"),
+        ([good, "--out", "/", *SIZE_OPTION], "lies inside /, which is replaced"),
         ([good, "--out", str(tmp_path / ("x" * 300)), *SIZE_OPTION], "File name too long"),
     ]:
         assert problem in fails(["prepare", *arguments], capsys)

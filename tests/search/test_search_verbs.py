@@ -270,7 +270,7 @@ def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> N
         run("search", "--help")
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("usage: shopwindow ")
-    assert "INDEX [WORDS ...]" in said
+    assert "[INDEX] [WORDS ...]" in said
     assert "WORDS What a shopper would type. options:" in said
 
 
