@@ -191,7 +191,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_best(folder: Path, model: nn.Module, scores: dict[str, float]) -> None:
-    """Keeps the best weights so far and what they scored, replacing those before in one step."""
+    """Keeps the weights chosen so far (`choice.py`) and what they scored, replacing those before in one step."""
     with whole_directory(folder / BEST, marker=MARKER) as written:
         save_weights(model, written / WEIGHTS)
         (written / MARKER).write_text(
@@ -200,7 +200,7 @@ def save_best(folder: Path, model: nn.Module, scores: dict[str, float]) -> None:
 
 
 def read_best(folder: Path, model: nn.Module) -> dict[str, float]:
-    """Puts the best weights into the model; gives what they scored."""
+    """Puts the chosen weights into the model; gives what they scored."""
     load_weights(model, folder / BEST / WEIGHTS)
     marker = folder / BEST / MARKER
     return scores_of(parse_json(read_text(marker), marker), marker)

@@ -1,7 +1,7 @@
 """How is a model learned from pairs, so that a kill at any moment costs minutes and changes nothing?
 
 Lightning runs the steps (precision, devices); this module says what a training is, and keeps two directories beside
-the bundle: the last state, from which a training goes on, and the best weights so far. Batch and dropout of a step
+the bundle: the last state, from which a training goes on, and the weights chosen so far. Batch and dropout of a step
 follow from (seed, step) alone, so a resumed training takes exactly the steps that an undisturbed one takes. Knows no
 command line.
 """

@@ -325,10 +325,8 @@ def folder_of(name: str) -> Path:
     library()
     import huggingface_hub as hub
 
-    try:
+    with contextlib.suppress(OSError, ValueError):  # not kept here, or no possible id: the hub says which
         return Path(hub.snapshot_download(name, local_files_only=True))
-    except Exception:  # not kept here, or no possible id: the hub says which
-        pass
     try:
         files = [str(one.rfilename) for one in hub.model_info(name, timeout=_HUB_SECONDS).siblings or []]
         weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"

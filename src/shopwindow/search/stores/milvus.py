@@ -34,7 +34,7 @@ from shopwindow.search.stores.database import (
     said_by,
 )
 from shopwindow.search.stores.protocol import StoreMovedError, StoreUnavailableError
-from shopwindow.search.stores.rows import DETAILS, HASH, KEPT, Rows, packed
+from shopwindow.search.stores.rows import DETAILS, HASH, KEPT, Rows, packed, stamp_of
 
 TOKEN: Final = "MILVUS_TOKEN"
 """The environment variable with the key, or USER:PASSWORD, of a server that wants one."""
@@ -181,8 +181,7 @@ class MilvusTable:
     @property
     def stamp(self) -> str:
         """Names the state."""
-        written = json.dumps([self.collection, self.card], sort_keys=True)
-        return hashlib.sha256(written.encode()).hexdigest()[:16]
+        return stamp_of(self.collection, self.card)
 
     @property
     def _is_flat(self) -> bool:

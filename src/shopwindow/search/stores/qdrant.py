@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import json
 import os
 import re
 import uuid
@@ -33,7 +31,7 @@ from shopwindow.search.stores.database import (
     said_by,
 )
 from shopwindow.search.stores.protocol import StoreMovedError, StoreUnavailableError
-from shopwindow.search.stores.rows import DETAILS, HASH, KEPT, Rows, packed
+from shopwindow.search.stores.rows import DETAILS, HASH, KEPT, Rows, packed, stamp_of
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -204,8 +202,7 @@ class QdrantTable:
     @property
     def stamp(self) -> str:
         """Names the state."""
-        written = json.dumps([self.collection, self.card], sort_keys=True)
-        return hashlib.sha256(written.encode()).hexdigest()[:16]
+        return stamp_of(self.collection, self.card)
 
     @property
     def _client(self) -> QdrantClient:

@@ -229,3 +229,9 @@ def _values(
         else pa.nulls(len(rows), ARROW_TYPES[kind])
         for name, kind in kinds.items()
     }
+
+
+def stamp_of(collection: str, card: dict[str, Any]) -> str:
+    """Names the state of a collection that changes its card with each export or sync."""
+    written = json.dumps([collection, card], sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
